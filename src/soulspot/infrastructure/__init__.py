@@ -1,0 +1,1 @@
+"""What soulspot touches, one outside thing a module. Imports nothing by itself: a tag reader starts through here."""

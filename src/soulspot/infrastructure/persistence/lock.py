@@ -1,0 +1,36 @@
+"""One writer a database: the lock file beside it, held for the life of the process that writes."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from soulspot.errors import CatalogueError, LockHeldError
+
+
+@contextmanager
+def writer_lock(database_file: Path, command: str) -> Iterator[None]:
+    """Hold `<database>.lock`; the kernel lets go of it when the process ends, however it ends.
+
+    Raises LockHeldError that names the holder, CatalogueError when the folder cannot be written.
+    """
+    path = database_file.with_name(database_file.name + ".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        msg = f"the database folder {path.parent} cannot be written ({error.strerror}): mend its rights or set database.url"
+        raise CatalogueError(msg) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another soulspot"
+            msg = f"{database_file} is being written by {holder}: stop it first, or let it do the work"
+            raise LockHeldError(msg) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"`soulspot {command}` (pid {os.getpid()})\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,253 @@
+"""The tables of the catalogue, one class each; `docs/design.md` says why they are as they are.
+
+Ids are UUIDs of ours (version 7, so that new rows land side by side in an index), times are UTC. Every constraint has a
+name by the convention below, because alembic can only change what has one.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+NAMING_CONVENTION = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+NAME_LENGTH = 500
+"""Characters of a title or name that a column keeps; the whole of a longer one is in the track's `tags`."""
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """A moment in UTC, aware in Python; SQLite keeps it without its zone, PostgreSQL with it."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - the base class's signature
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+JSONValue = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+# Paths are compared byte by byte, in the order in which the scanner walks them.
+PathText = Text().with_variant(Text(collation="C"), "postgresql")
+Sequence = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only in an INTEGER key
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+
+
+class Artist(Base):
+    """Someone credited on a track or an album.
+
+    With a MusicBrainz id, the id says who it is. Without, the `name_key` does: one artist for each name, until an id
+    arrives and adopts it.
+    """
+
+    __tablename__ = "artists"
+    __table_args__ = (
+        Index(
+            "uq_artists_name_key_unidentified",
+            "name_key",
+            unique=True,
+            sqlite_where=text("musicbrainz_id IS NULL"),
+            postgresql_where=text("musicbrainz_id IS NULL"),
+        ),
+        Index(None, "name_key"),
+    )
+
+    id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    name: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    name_key: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    sort_name: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
+    musicbrainz_id: Mapped[str | None] = mapped_column(String(36), unique=True)
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+
+    tracks: Mapped[list["Track"]] = relationship(back_populates="artist", lazy="raise")
+
+
+class Album(Base):
+    """A release, or what a folder and its tags say is one.
+
+    `identity_key` is "mbid:" and the MusicBrainz release id, else a digest of folder, title, album artist and date.
+    """
+
+    __tablename__ = "albums"
+
+    id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    identity_key: Mapped[str] = mapped_column(String(100), unique=True)
+    title: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    title_key: Mapped[str] = mapped_column(String(NAME_LENGTH), index=True)
+    artist_id: Mapped[str | None] = mapped_column(ForeignKey("artists.id"), index=True)
+    artist_credit: Mapped[str | None] = mapped_column(String(NAME_LENGTH))
+    date: Mapped[str | None] = mapped_column(String(10))
+    original_date: Mapped[str | None] = mapped_column(String(10))
+    disc_total: Mapped[int | None] = mapped_column(Integer)
+    compilation: Mapped[bool | None] = mapped_column(Boolean)
+    musicbrainz_id: Mapped[str | None] = mapped_column(String(36), unique=True)
+    musicbrainz_release_group_id: Mapped[str | None] = mapped_column(String(36))
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+
+    artist: Mapped[Artist | None] = relationship(lazy="raise")
+    tracks: Mapped[list["Track"]] = relationship(back_populates="album", lazy="raise")
+
+
+class Track(Base):
+    """A recording as one file holds it. It outlives its file's path: a rename, a move or a retag keeps the id."""
+
+    __tablename__ = "tracks"
+
+    id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    title: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    artist_id: Mapped[str] = mapped_column(ForeignKey("artists.id"), index=True)
+    artist_credit: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    album_id: Mapped[str | None] = mapped_column(ForeignKey("albums.id"), index=True)
+    track_number: Mapped[int | None] = mapped_column(Integer)
+    track_total: Mapped[int | None] = mapped_column(Integer)
+    disc_number: Mapped[int | None] = mapped_column(Integer)
+    disc_total: Mapped[int | None] = mapped_column(Integer)
+    date: Mapped[str | None] = mapped_column(String(10))
+    original_date: Mapped[str | None] = mapped_column(String(10))
+    genres: Mapped[list[str]] = mapped_column(JSONValue)
+    compilation: Mapped[bool | None] = mapped_column(Boolean)
+    duration_ms: Mapped[int | None] = mapped_column(BigInteger)
+    bitrate: Mapped[int | None] = mapped_column(BigInteger)  # bits a second
+    sample_rate: Mapped[int | None] = mapped_column(Integer)  # Hz
+    channels: Mapped[int | None] = mapped_column(Integer)
+    bits_per_sample: Mapped[int | None] = mapped_column(Integer)
+    container: Mapped[str | None] = mapped_column(String(32))
+    codec: Mapped[str | None] = mapped_column(String(32))
+    lossless: Mapped[bool | None] = mapped_column(Boolean)
+    has_cover: Mapped[bool] = mapped_column(Boolean)
+    isrc: Mapped[str | None] = mapped_column(String(32))
+    musicbrainz_recording_id: Mapped[str | None] = mapped_column(String(36), index=True)
+    musicbrainz_track_id: Mapped[str | None] = mapped_column(String(36))
+    replaygain_track_gain: Mapped[float | None] = mapped_column(Float)  # dB
+    replaygain_track_peak: Mapped[float | None] = mapped_column(Float)
+    replaygain_album_gain: Mapped[float | None] = mapped_column(Float)  # dB
+    replaygain_album_peak: Mapped[float | None] = mapped_column(Float)
+    tags: Mapped[dict[str, Any]] = mapped_column(JSONValue)  # every tag that has no column of its own
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UTCDateTime)
+
+    artist: Mapped[Artist] = relationship(back_populates="tracks", lazy="raise")
+    album: Mapped[Album | None] = relationship(back_populates="tracks", lazy="raise")
+    credits: Mapped[list["TrackArtist"]] = relationship(
+        back_populates="track", lazy="raise", order_by="(TrackArtist.role, TrackArtist.position)"
+    )
+    files: Mapped[list["File"]] = relationship(back_populates="track", lazy="raise")
+
+
+class TrackArtist(Base):
+    """One credit of one artist on one track, under the name that the tags give."""
+
+    __tablename__ = "track_artists"
+
+    track_id: Mapped[str] = mapped_column(ForeignKey("tracks.id"), primary_key=True)
+    role: Mapped[str] = mapped_column(String(32), primary_key=True)
+    position: Mapped[int] = mapped_column(Integer, primary_key=True)
+    artist_id: Mapped[str] = mapped_column(ForeignKey("artists.id"), index=True)
+    credited_as: Mapped[str] = mapped_column(String(NAME_LENGTH))
+
+    track: Mapped[Track] = relationship(back_populates="credits", lazy="raise")
+    artist: Mapped[Artist] = relationship(lazy="raise")
+
+
+class Folder(Base):
+    """A folder that somebody asked to watch, on the machine (`node`) that sees it."""
+
+    __tablename__ = "folders"
+    __table_args__ = (UniqueConstraint("node", "path"),)
+
+    id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    node: Mapped[str] = mapped_column(String(255))
+    path: Mapped[str] = mapped_column(PathText)
+    file_system: Mapped[str] = mapped_column(String(64))  # the kernel's name of its type
+    file_system_id: Mapped[str] = mapped_column(String(255))  # its UUID, else what it was mounted from
+    status: Mapped[str] = mapped_column(String(16))  # online, offline
+    status_reason: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+
+
+class File(Base):
+    """One file below a folder: what it was when it was last read, and what became of it.
+
+    A path is taken once among the files that are there; a missing file keeps its row beside that of its successor.
+    """
+
+    __tablename__ = "files"
+    __table_args__ = (
+        Index(
+            "uq_files_folder_id_path_present",
+            "folder_id",
+            "path",
+            unique=True,
+            sqlite_where=text("missing_since IS NULL"),
+            postgresql_where=text("missing_since IS NULL"),
+        ),
+        Index(
+            "ix_files_folder_id_path_missing",
+            "folder_id",
+            "path",
+            sqlite_where=text("missing_since IS NOT NULL"),
+            postgresql_where=text("missing_since IS NOT NULL"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(String(255), primary_key=True)
+    folder_id: Mapped[str] = mapped_column(ForeignKey("folders.id"))
+    path: Mapped[str] = mapped_column(PathText)  # below the folder, "/" between names, escaped where it is no text
+    size: Mapped[int] = mapped_column(BigInteger)
+    mtime_ns: Mapped[int] = mapped_column(BigInteger)
+    ctime_ns: Mapped[int] = mapped_column(BigInteger)
+    inode: Mapped[int] = mapped_column(BigInteger, index=True)
+    status: Mapped[str] = mapped_column(String(16))  # catalogued, failed, missing
+    missing_since: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    error_code: Mapped[str | None] = mapped_column(String(32))
+    error_text: Mapped[str | None] = mapped_column(Text)
+    attempts: Mapped[int] = mapped_column(Integer)
+    parser_version: Mapped[int] = mapped_column(Integer)
+    fingerprint: Mapped[str | None] = mapped_column(String(80), index=True)
+    notes: Mapped[list[str]] = mapped_column(JSONValue)  # what the reader had to guess or cut, as short codes
+    track_id: Mapped[str | None] = mapped_column(ForeignKey("tracks.id"), unique=True)
+    created_at: Mapped[datetime] = mapped_column(UTCDateTime)
+
+    folder: Mapped[Folder] = relationship(lazy="raise")
+    track: Mapped[Track | None] = relationship(back_populates="files", lazy="raise")
+
+
+class AuditEntry(Base):
+    """One thing that happened; never changed, in the order of `sequence`."""
+
+    __tablename__ = "audit_log"
+    __table_args__ = ({"sqlite_autoincrement": True},)  # a number is never given twice
+
+    sequence: Mapped[int] = mapped_column(Sequence, primary_key=True)
+    at: Mapped[datetime] = mapped_column(UTCDateTime, index=True)
+    action: Mapped[str] = mapped_column(String(32))
+    entity_type: Mapped[str] = mapped_column(String(16))
+    entity_id: Mapped[str] = mapped_column(String(255), index=True)
+    path: Mapped[str | None] = mapped_column(PathText)  # the whole path, escaped as files.path is
+    changes: Mapped[dict[str, Any] | None] = mapped_column(JSONValue)
+    run: Mapped[str] = mapped_column(String(36))  # the start of soulspot that wrote it

@@ -1,0 +1,1 @@
+"""What soulspot does with a file, in the order of the flow."""
