@@ -125,6 +125,7 @@ def upgrade() -> None:
         sa.Column("replaygain_track_peak", sa.Float(), nullable=True),
         sa.Column("replaygain_album_gain", sa.Float(), nullable=True),
         sa.Column("replaygain_album_peak", sa.Float(), nullable=True),
+        sa.Column("search_text", sa.Text(), nullable=False),
         sa.Column("tags", json_value, nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),

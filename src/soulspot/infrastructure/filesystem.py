@@ -20,9 +20,8 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 # Their events do not reach inotify when another machine writes, and their inode numbers are made up.
 NETWORK_FILE_SYSTEMS = frozenset(
-    ("9p", "afs", "beegfs", "ceph", "cifs", "coda", "fuse", "fuse3", "gfs2", "glusterfs", "lustre", "ncpfs")
-    + ("nfs", "nfs4", "ocfs2", "orangefs", "smb3", "smbfs", "virtiofs")
-)
+    ("9p", "afs", "beegfs", "ceph", "cifs", "coda", "fuse", "fuse3", "fuseblk", "gfs2", "glusterfs", "lustre")
+) | frozenset(("ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "smb3", "smbfs", "virtiofs"))
 
 
 class NotRegularFileError(OSError):

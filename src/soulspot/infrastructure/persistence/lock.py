@@ -20,7 +20,7 @@ def writer_lock(database_file: Path, command: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
-        msg = f"the database folder {path.parent} cannot be written ({error.strerror}): mend its rights or set database.url"
+        msg = f"cannot write {path.parent} ({error.strerror}): mend the folder's rights or set another database.url"
         raise CatalogueError(msg) from error
     try:
         try:

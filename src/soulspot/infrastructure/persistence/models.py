@@ -147,6 +147,7 @@ class Track(Base):
     replaygain_track_peak: Mapped[float | None] = mapped_column(Float)
     replaygain_album_gain: Mapped[float | None] = mapped_column(Float)  # dB
     replaygain_album_peak: Mapped[float | None] = mapped_column(Float)
+    search_text: Mapped[str] = mapped_column(Text)  # title, artist and album, folded as a name_key is
     tags: Mapped[dict[str, Any]] = mapped_column(JSONValue)  # every tag that has no column of its own
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime)

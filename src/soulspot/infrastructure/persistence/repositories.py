@@ -1,0 +1,433 @@
+"""What the catalogue is asked and told, one class a table.
+
+A repository is built with a session factory and joins the transaction that it is called in; outside one it can only
+read. It adds, queries, at most flushes, and never commits: the service that began the transaction does.
+
+The hot path (a first import) uses plain Core statements on the tables: SQLAlchemy keeps them compiled, and the unit of
+work of the ORM would cost half of the speed.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from sqlalchemy import ColumnElement, Row, Table, delete, func, insert, or_, select, update
+from sqlalchemy.orm import InstrumentedAttribute, joinedload, selectinload
+
+from soulspot.infrastructure.filesystem import Signature
+from soulspot.infrastructure.persistence.database import SessionFactory
+from soulspot.infrastructure.persistence.identity import fold, new_id
+from soulspot.infrastructure.persistence.models import (
+    NAME_LENGTH,
+    Album,
+    Artist,
+    AuditEntry,
+    File,
+    Folder,
+    Track,
+    TrackArtist,
+)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the catalogue remembers of one file."""
+
+    id: str
+    folder_id: str
+    path: str
+    signature: Signature
+    status: str
+    parser_version: int
+    attempts: int
+    track_id: str | None
+
+    @property
+    def is_missing(self) -> bool:
+        return self.status == "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """One name in the tags, with the MusicBrainz id that they give for it."""
+
+    role: str
+    name: str
+    musicbrainz_id: str | None = None
+
+
+_KNOWN = (
+    File.id,
+    File.folder_id,
+    File.path,
+    File.size,
+    File.mtime_ns,
+    File.ctime_ns,
+    File.inode,
+    File.status,
+    File.parser_version,
+    File.attempts,
+    File.track_id,
+)
+_ARTISTS, _ALBUMS, _TRACKS, _CREDITS, _FOLDERS, _FILES, _ENTRIES = (
+    cast("Table", model.__table__) for model in (Artist, Album, Track, TrackArtist, Folder, File, AuditEntry)
+)
+_ADD_ARTIST = insert(_ARTISTS)
+_ADD_ALBUM = insert(_ALBUMS)
+_ADD_TRACK = insert(_TRACKS)
+_ADD_CREDITS = insert(_CREDITS)
+_ADD_FILE = insert(_FILES)
+_ADD_ENTRY = insert(_ENTRIES)
+
+
+def _known(row: Row[*tuple[Any, ...]]) -> Known:
+    file_id, folder_id, path, size, mtime_ns, ctime_ns, inode, *rest = row
+    return Known(file_id, folder_id, path, Signature(size, mtime_ns, ctime_ns, inode), *rest)
+
+
+class FolderRepository:
+    def __init__(self, session_factory: SessionFactory) -> None:
+        self._session_factory = session_factory
+
+    async def all(self) -> Sequence[Folder]:
+        async with self._session_factory() as session:
+            return (await session.scalars(select(Folder).order_by(Folder.path))).all()
+
+    async def get(self, node: str, path: str) -> Folder | None:
+        async with self._session_factory() as session:
+            return await session.scalar(select(Folder).where(Folder.node == node, Folder.path == path))
+
+    async def add(self, folder: Folder) -> Folder:
+        async with self._session_factory() as session:
+            session.add(folder)
+            await session.flush()
+            return folder
+
+    async def set(self, folder_id: str, **values: object) -> None:
+        async with self._session_factory() as session:
+            await session.execute(update(_FOLDERS).where(_FOLDERS.c.id == folder_id).values(**values))
+
+
+class FileRepository:
+    def __init__(self, session_factory: SessionFactory) -> None:
+        self._session_factory = session_factory
+
+    async def known_between(self, folder_id: str, prefix: str, after: str, upto: str | None) -> dict[str, Known]:
+        """Return what is known of the paths in (after, upto] that begin with `prefix` ("" or "folder/"), by path.
+
+        Of a path where no file is, it is the file that went missing there last.
+        """
+        scope = [File.folder_id == folder_id, File.path > max(after, prefix)]
+        if prefix:
+            scope.append(File.path < prefix[:-1] + "0")  # "0" follows "/"
+        if upto is not None:
+            scope.append(File.path <= upto)
+        return await self._known_where(*scope)
+
+    async def known_at(self, folder_id: str, paths: Collection[str]) -> dict[str, Known]:
+        """Return what is known of these paths, by path."""
+        return await self._known_where(File.folder_id == folder_id, File.path.in_(paths)) if paths else {}
+
+    async def present_below(self, folder_id: str, path: str) -> list[Known]:
+        """Return the files that were there last at a path and, were it a folder, below it."""
+        below = (File.path > f"{path}/") & (File.path < f"{path}0")  # "0" follows "/"
+        everything = below | (File.path == path) if path else File.path > ""
+        async with self._session_factory() as session:
+            rows = await session.execute(
+                select(*_KNOWN).where(File.folder_id == folder_id, everything, File.missing_since.is_(None))
+            )
+            return [_known(row) for row in rows]
+
+    async def with_inodes(self, inodes: Collection[int]) -> list[Known]:
+        """Return the files of any folder that had one of these inodes, missing ones included."""
+        if not inodes:
+            return []
+        async with self._session_factory() as session:
+            rows = await session.execute(select(*_KNOWN).where(File.inode.in_(inodes), File.track_id.is_not(None)))
+            return [_known(row) for row in rows]
+
+    async def get(self, file_id: str) -> File | None:
+        async with self._session_factory() as session:
+            return await session.get(File, file_id)
+
+    async def add(self, **values: object) -> None:
+        async with self._session_factory() as session:
+            await session.execute(_ADD_FILE, values)
+
+    async def set(self, file_id: str, **values: object) -> None:
+        async with self._session_factory() as session:
+            await session.execute(update(_FILES).where(_FILES.c.id == file_id).values(**values))
+
+    async def count_present(self, folder_id: str) -> int:
+        async with self._session_factory() as session:
+            counted = select(func.count()).where(File.folder_id == folder_id, File.missing_since.is_(None))
+            return (await session.scalar(counted)) or 0
+
+    async def counts(self) -> dict[tuple[str, str, str | None], int]:
+        """Return the number of files by folder id, status and error code."""
+        async with self._session_factory() as session:
+            rows = await session.execute(
+                select(File.folder_id, File.status, File.error_code, func.count()).group_by(
+                    File.folder_id, File.status, File.error_code
+                )
+            )
+            return {(folder_id, status, code): count for folder_id, status, code, count in rows}
+
+    async def failures(self, limit: int) -> Sequence[File]:
+        """Return files that could not be read, with their folders, in the order of their paths."""
+        async with self._session_factory() as session:
+            query = select(File).where(File.status == "failed").order_by(File.path).limit(limit)
+            return (await session.scalars(query.options(joinedload(File.folder)))).all()
+
+    async def _known_where(self, *scope: ColumnElement[bool]) -> dict[str, Known]:
+        # Two statements, so that each can use the index that was made for it.
+        query = select(*_KNOWN).where(*scope)
+        async with self._session_factory() as session:
+            missing = await session.execute(query.where(File.missing_since.is_not(None)).order_by(File.missing_since))
+            known = {row.path: _known(row) for row in missing}
+            known.update(
+                (row.path, _known(row)) for row in await session.execute(query.where(File.missing_since.is_(None)))
+            )
+        return known
+
+
+class ArtistRepository:
+    def __init__(self, session_factory: SessionFactory) -> None:
+        self._session_factory = session_factory
+
+    async def get_by_id(self, artist_id: str) -> Artist | None:
+        async with self._session_factory() as session:
+            return await session.get(Artist, artist_id)
+
+    async def add(self, name: str, *, musicbrainz_id: str | None = None, sort_name: str | None = None) -> str:
+        """Add an artist and return its id."""
+        artist_id = new_id()
+        values = {
+            "id": artist_id,
+            "name": name[:NAME_LENGTH],
+            "name_key": fold(name)[:NAME_LENGTH],
+            "sort_name": sort_name[:NAME_LENGTH] if sort_name else None,
+            "musicbrainz_id": musicbrainz_id,
+            "created_at": now(),
+        }
+        async with self._session_factory() as session:
+            await session.execute(_ADD_ARTIST, values)
+        return artist_id
+
+    async def with_musicbrainz_id(self, musicbrainz_id: str) -> str | None:
+        """Return the id of the artist with this MusicBrainz id."""
+        async with self._session_factory() as session:
+            return await session.scalar(select(Artist.id).where(Artist.musicbrainz_id == musicbrainz_id))
+
+    async def with_name(self, name: str) -> list[tuple[str, str | None]]:
+        """Return id and MusicBrainz id of every artist of this name."""
+        async with self._session_factory() as session:
+            key = fold(name)[:NAME_LENGTH]
+            rows = await session.execute(select(Artist.id, Artist.musicbrainz_id).where(Artist.name_key == key))
+            return [(artist_id, musicbrainz_id) for artist_id, musicbrainz_id in rows]
+
+    async def identify(self, artist_id: str, musicbrainz_id: str) -> None:
+        """Give a name-only artist its MusicBrainz id."""
+        async with self._session_factory() as session:
+            await session.execute(
+                update(_ARTISTS).where(_ARTISTS.c.id == artist_id).values(musicbrainz_id=musicbrainz_id)
+            )
+
+    async def uncredited(self, artist_ids: Collection[str]) -> Sequence[Artist]:
+        """Return those of these artists that no track and no album names any more."""
+        async with self._session_factory() as session:
+            credited = or_(
+                select(TrackArtist.track_id).where(TrackArtist.artist_id == Artist.id).exists(),
+                select(Album.id).where(Album.artist_id == Artist.id).exists(),
+                select(Track.id).where(Track.artist_id == Artist.id).exists(),
+            )
+            return (await session.scalars(select(Artist).where(Artist.id.in_(artist_ids), ~credited))).all()
+
+    async def remove(self, artist_id: str) -> None:
+        async with self._session_factory() as session:
+            await session.execute(delete(_ARTISTS).where(_ARTISTS.c.id == artist_id))
+
+    async def search(self, words: Iterable[str], limit: int | None = None) -> list[tuple[Artist, int]]:
+        """Return the artists whose name holds every word, with the number of tracks that credit each, by name."""
+        credited = select(func.count(TrackArtist.track_id.distinct())).where(TrackArtist.artist_id == Artist.id)
+        tracks = credited.join(File, File.track_id == TrackArtist.track_id).where(File.missing_since.is_(None))
+        query = select(Artist, tracks.correlate(Artist).scalar_subquery()).order_by(Artist.name_key, Artist.id)
+        query = query.where(*_holds(Artist.name_key, words)).limit(limit)
+        async with self._session_factory() as session:
+            return [(artist, count) for artist, count in await session.execute(query)]
+
+
+class AlbumRepository:
+    def __init__(self, session_factory: SessionFactory) -> None:
+        self._session_factory = session_factory
+
+    async def get_by_id(self, album_id: str) -> Album | None:
+        async with self._session_factory() as session:
+            return await session.get(Album, album_id)
+
+    async def with_key(self, identity_key: str) -> str | None:
+        async with self._session_factory() as session:
+            return await session.scalar(select(Album.id).where(Album.identity_key == identity_key))
+
+    async def add(self, **values: object) -> str:
+        """Add an album and return its id."""
+        album_id = new_id()
+        async with self._session_factory() as session:
+            await session.execute(_ADD_ALBUM, {"id": album_id, "created_at": now(), **values})
+        return album_id
+
+    async def is_empty(self, album_id: str) -> bool:
+        async with self._session_factory() as session:
+            return await session.scalar(select(Track.id).where(Track.album_id == album_id).limit(1)) is None
+
+    async def remove(self, album_id: str) -> None:
+        async with self._session_factory() as session:
+            await session.execute(delete(_ALBUMS).where(_ALBUMS.c.id == album_id))
+
+
+class TrackRepository:
+    def __init__(self, session_factory: SessionFactory) -> None:
+        self._session_factory = session_factory
+
+    async def get_by_id(self, track_id: str) -> Track | None:
+        """Return a track with its artist, album and credits."""
+        async with self._session_factory() as session:
+            wanted = [joinedload(Track.artist), joinedload(Track.album), selectinload(Track.credits)]
+            return await session.get(Track, track_id, options=wanted)
+
+    async def add(self, **values: object) -> str:
+        """Add a track, every column given but id and times, and return its id."""
+        track_id, moment = new_id(), now()
+        async with self._session_factory() as session:
+            await session.execute(_ADD_TRACK, {"id": track_id, "created_at": moment, "updated_at": moment, **values})
+        return track_id
+
+    async def values(self, track_id: str) -> dict[str, Any]:
+        """Return the row of a track by column name."""
+        async with self._session_factory() as session:
+            row = (await session.execute(select(_TRACKS).where(_TRACKS.c.id == track_id))).one()
+            return dict(zip(_TRACKS.c.keys(), row, strict=True))
+
+    async def set(self, track_id: str, **values: object) -> None:
+        async with self._session_factory() as session:
+            await session.execute(update(_TRACKS).where(_TRACKS.c.id == track_id).values(updated_at=now(), **values))
+
+    async def credits(self, track_id: str) -> list[tuple[str, str, str]]:
+        """Return role, artist id and credited name of each credit, in order."""
+        async with self._session_factory() as session:
+            query = select(TrackArtist.role, TrackArtist.artist_id, TrackArtist.credited_as)
+            rows = await session.execute(
+                query.where(TrackArtist.track_id == track_id).order_by(TrackArtist.role, TrackArtist.position)
+            )
+            return [(role, artist_id, credited_as) for role, artist_id, credited_as in rows]
+
+    async def credit(self, track_id: str, credited: Iterable[tuple[str, str, str]]) -> None:
+        """Write a track's credits, given as role, artist id and credited name, in order."""
+        positions: dict[str, int] = {}
+        rows = []
+        for role, artist_id, credited_as in credited:
+            position = positions[role] = positions.get(role, -1) + 1
+            rows.append(
+                {
+                    "track_id": track_id,
+                    "role": role,
+                    "position": position,
+                    "artist_id": artist_id,
+                    "credited_as": credited_as[:NAME_LENGTH],
+                }
+            )
+        async with self._session_factory() as session:
+            await session.execute(_ADD_CREDITS, rows)
+
+    async def clear_credits(self, track_id: str) -> None:
+        async with self._session_factory() as session:
+            await session.execute(delete(_CREDITS).where(_CREDITS.c.track_id == track_id))
+
+    async def count(self) -> int:
+        async with self._session_factory() as session:
+            return (await session.scalar(select(func.count()).select_from(Track))) or 0
+
+    async def search(self, words: Iterable[str], limit: int | None = None) -> Sequence[File]:
+        """Return the files, with track, album and folder, whose title, artist or album hold every word.
+
+        In the order of artist, album, disc and number. Failed and missing files that have a track are among them.
+        """
+        query = (
+            select(File)
+            .join(File.track)
+            .outerjoin(Track.album)
+            .join(Track.artist)
+            .options(joinedload(File.track).options(joinedload(Track.album), joinedload(Track.artist)))
+            .options(joinedload(File.folder))
+            .order_by(Artist.name_key, Album.title_key, Track.disc_number, Track.track_number, File.path)
+        )
+        query = query.where(*_holds(Track.search_text, words)).limit(limit)
+        async with self._session_factory() as session:
+            return (await session.scalars(query)).all()
+
+
+class AuditRepository:
+    def __init__(self, session_factory: SessionFactory, *, run: str = "") -> None:
+        self._session_factory = session_factory
+        self._run = run
+
+    async def log_action(
+        self, action: str, entity_id: str, *, path: str | None = None, changes: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write one entry. The action names the entity's type first: "track_added" is of a track."""
+        entry = {
+            "at": now(),
+            "action": action,
+            "entity_type": action.partition("_")[0],
+            "entity_id": entity_id,
+            "path": path,
+            "changes": changes,
+            "run": self._run,
+        }
+        async with self._session_factory() as session:
+            await session.execute(_ADD_ENTRY, entry)
+
+    async def entries(  # noqa: PLR0913 - one argument for each thing that a person may ask by
+        self,
+        *,
+        path: str | None = None,
+        artist: str | None = None,
+        action: str | None = None,
+        since: datetime | None = None,
+        after: int | None = None,
+        limit: int | None = None,
+    ) -> Sequence[AuditEntry]:
+        """Return the newest `limit` entries that match, oldest first.
+
+        `path` is a file or folder, whole and escaped; `artist` a name: entries of the artist and of its tracks; `after`
+        a sequence number.
+        """
+        query = select(AuditEntry)
+        if path is not None:
+            query = query.where((AuditEntry.path == path) | AuditEntry.path.startswith(f"{path}/", autoescape=True))
+        if artist is not None:
+            ids = select(Artist.id).where(Artist.name_key == fold(artist))
+            tracks = select(TrackArtist.track_id).where(TrackArtist.artist_id.in_(ids))
+            query = query.where(AuditEntry.entity_id.in_(ids.union(tracks)))
+        if action is not None:
+            query = query.where(AuditEntry.action == action)
+        if since is not None:
+            query = query.where(AuditEntry.at >= since)
+        if after is not None:
+            query = query.where(AuditEntry.sequence > after)
+        query = query.order_by(AuditEntry.sequence.desc()).limit(limit)
+        async with self._session_factory() as session:
+            return list(reversed((await session.scalars(query)).all()))
+
+    async def last_sequence(self) -> int:
+        async with self._session_factory() as session:
+            return (await session.scalar(select(func.max(AuditEntry.sequence)))) or 0
+
+
+def _holds(column: InstrumentedAttribute[str], words: Iterable[str]) -> list[ColumnElement[bool]]:
+    return [column.contains(fold(word), autoescape=True) for word in words]
