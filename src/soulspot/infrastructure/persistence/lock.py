@@ -15,7 +15,7 @@ def writer_lock(database_file: Path, command: str) -> Iterator[None]:
 
     Raises LockHeldError that names the holder, CatalogueError when the folder cannot be written.
     """
-    path = database_file.with_name(database_file.name + ".lock")
+    path = _lock_file(database_file)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
@@ -34,3 +34,22 @@ def writer_lock(database_file: Path, command: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def holder_of(database_file: Path) -> str | None:
+    """Return who holds the lock, None where nobody does or nobody can tell."""
+    try:
+        descriptor = os.open(_lock_file(database_file), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def _lock_file(database_file: Path) -> Path:
+    return database_file.with_name(database_file.name + ".lock")

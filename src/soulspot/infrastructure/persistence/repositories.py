@@ -168,6 +168,12 @@ class FileRepository:
             counted = select(func.count()).where(File.folder_id == folder_id, File.missing_since.is_(None))
             return (await session.scalar(counted)) or 0
 
+    async def some_present(self, folder_id: str, limit: int = 20) -> list[str]:
+        """Return the paths of a few files that were there last."""
+        async with self._session_factory() as session:
+            query = select(File.path).where(File.folder_id == folder_id, File.missing_since.is_(None)).limit(limit)
+            return list(await session.scalars(query))
+
     async def counts(self) -> dict[tuple[str, str, str | None], int]:
         """Return the number of files by folder id, status and error code."""
         async with self._session_factory() as session:
@@ -273,6 +279,13 @@ class AlbumRepository:
     async def with_key(self, identity_key: str) -> str | None:
         async with self._session_factory() as session:
             return await session.scalar(select(Album.id).where(Album.identity_key == identity_key))
+
+    async def fits(self, album_id: str, values: Mapping[str, object]) -> bool:
+        """Whether an album is what these columns say, wherever its files lie by now."""
+        names = ("title", "artist_credit", "date", "musicbrainz_id")
+        async with self._session_factory() as session:
+            query = select(*(_ALBUMS.c[name] for name in names)).where(_ALBUMS.c.id == album_id)
+            return tuple((await session.execute(query)).one()) == tuple(values[name] for name in names)
 
     async def add(self, **values: object) -> str:
         """Add an album and return its id."""

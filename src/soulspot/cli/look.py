@@ -1,0 +1,215 @@
+"""The commands that only read: status, tracks, artists, audit. None of them creates or changes a database."""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from soulspot.cli import logs
+from soulspot.cli.text import duration, local_time, print_json, print_table, printable
+from soulspot.config import database_file, find_catalogue, get_settings
+from soulspot.errors import ConfigError
+from soulspot.infrastructure.filesystem import path_to_text
+from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.lock import holder_of
+from soulspot.infrastructure.persistence.models import AuditEntry, File
+from soulspot.infrastructure.persistence.repositories import (
+    ArtistRepository,
+    AuditRepository,
+    FileRepository,
+    FolderRepository,
+    TrackRepository,
+)
+from soulspot.infrastructure.persistence.schema import require_current
+
+FOLLOW_EVERY = 0.25
+_SPAN = re.compile(r"(\d+)\s*([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+@dataclass(frozen=True, slots=True)
+class AuditQuestion:
+    file: str | None
+    artist: str | None
+    action: str | None
+    since: str | None
+    limit: int | None
+
+
+def status(config: Path | None, *, as_json: bool) -> None:
+    asyncio.run(_status(config, as_json=as_json))
+
+
+def tracks(words: Sequence[str], config: Path | None, *, limit: int | None, as_json: bool) -> None:
+    asyncio.run(_tracks(words, config, limit=limit, as_json=as_json))
+
+
+def artists(words: Sequence[str], config: Path | None, *, limit: int | None, as_json: bool) -> None:
+    asyncio.run(_artists(words, config, limit=limit, as_json=as_json))
+
+
+def audit(question: AuditQuestion, config: Path | None, *, follow: bool, as_json: bool) -> None:
+    try:
+        asyncio.run(_audit(question, config, follow=follow, as_json=as_json))
+    except KeyboardInterrupt:
+        if not follow:
+            raise
+
+
+async def _status(config: Path | None, *, as_json: bool) -> None:
+    async with _catalogue(config) as (database, url):
+        folders = await FolderRepository(database.session).all()
+        files = FileRepository(database.session)
+        counts, failures = await files.counts(), await files.failures(10)
+        file = database_file(url)
+        report: dict[str, Any] = {
+            "database": database.url.render_as_string(hide_password=True) if file is None else str(file),
+            "writer": holder_of(file) if file else None,
+            "tracks": sum(count for (_folder, state, _code), count in counts.items() if state == "catalogued"),
+            "failures": Counter(),
+            "folders": [],
+        }
+        for (_folder, state, code), count in counts.items():
+            if state == "failed":
+                report["failures"][code] += count
+        for folder in folders:
+            by_state = Counter[str]()
+            for (folder_id, state, _code), count in counts.items():
+                by_state[state] += count if folder_id == folder.id else 0
+            described = {"path": folder.path, "status": folder.status, "reason": folder.status_reason}
+            report["folders"].append(
+                described | {state: by_state[state] for state in ("catalogued", "failed", "missing")}
+            )
+    if as_json:
+        print_json(report)
+        return
+    print(f"database  {report['database']}")
+    print(f"writer    {report['writer'] or 'none: no soulspot is watching'}")
+    print(f"tracks    {report['tracks']}")
+    for each in report["folders"]:
+        reason = f" ({each['reason']})" if each["reason"] else ""
+        print(f"folder    {printable(each['path'])}: {each['status']}{reason}")
+        print(f"          {each['catalogued']} catalogued, {each['failed']} failed, {each['missing']} missing")
+    for code, count in report["failures"].most_common():
+        print(f"failed    {count} {code}")
+    for row in failures:
+        print(f"          {printable(_whole(row))}: {printable(row.error_text or '')}")
+
+
+async def _tracks(words: Sequence[str], config: Path | None, *, limit: int | None, as_json: bool) -> None:
+    async with _catalogue(config) as (database, _url):
+        found = await TrackRepository(database.session).search(words, limit)
+    if as_json:
+        for file in found:
+            print_json(_track(file))
+        return
+    headings = ("artist", "title", "album", "no.", "length", "file")
+    print_table(headings, [_track_row(file) for file in found])
+
+
+def _track(file: File) -> dict[str, Any]:
+    track = file.track
+    assert track is not None
+    named = ("track_number", "track_total", "disc_number", "disc_total", "date", "genres", "duration_ms", "codec")
+    more = ("bitrate", "sample_rate", "channels", "has_cover", "musicbrainz_recording_id")
+    return {
+        "id": track.id,
+        "title": track.title,
+        "artist": track.artist_credit,
+        "artist_id": track.artist_id,
+        "album": track.album.title if track.album else None,
+        "album_artist": track.album.artist_credit if track.album else None,
+        **{name: getattr(track, name) for name in named + more},
+        "path": _whole(file),
+        "status": file.status,
+    }
+
+
+def _track_row(file: File) -> Sequence[object]:
+    track = file.track
+    assert track is not None
+    album = track.album.title if track.album else None
+    path = _whole(file) if file.status == "catalogued" else f"{_whole(file)} ({file.status})"
+    return track.artist_credit, track.title, album, track.track_number, duration(track.duration_ms), path
+
+
+async def _artists(words: Sequence[str], config: Path | None, *, limit: int | None, as_json: bool) -> None:
+    async with _catalogue(config) as (database, _url):
+        found = await ArtistRepository(database.session).search(words, limit)
+    if as_json:
+        for artist, count in found:
+            ids = {"id": artist.id, "name": artist.name, "musicbrainz_id": artist.musicbrainz_id}
+            print_json(ids | {"tracks": count})
+        return
+    print_table(
+        ("artist", "tracks", "MusicBrainz id"), [(each.name, count, each.musicbrainz_id) for each, count in found]
+    )
+
+
+async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, as_json: bool) -> None:
+    since = _moment(question.since) if question.since else None
+    path = path_to_text(str(Path(question.file).absolute())) if question.file else None
+    asked = {"path": path, "artist": question.artist, "action": question.action}
+    async with _catalogue(config) as (database, _url):
+        entries = AuditRepository(database.session)
+        last = await entries.last_sequence()
+        for entry in await entries.entries(**asked, since=since, limit=question.limit):
+            _print_entry(entry, as_json=as_json)
+            last = max(last, entry.sequence)
+        while follow:
+            await asyncio.sleep(FOLLOW_EVERY)
+            newest = await entries.last_sequence()
+            for entry in await entries.entries(**asked, after=last) if newest > last else ():
+                _print_entry(entry, as_json=as_json)
+            last = max(last, newest)
+
+
+def _print_entry(entry: AuditEntry, *, as_json: bool) -> None:
+    if as_json:
+        names = ("sequence", "at", "action", "entity_type", "entity_id", "path", "changes", "run")
+        print_json({name: getattr(entry, name) for name in names})
+    else:
+        changes = "; ".join(f"{name}: {_change(value)}" for name, value in (entry.changes or {}).items())
+        line = f"{local_time(entry.at)}  {entry.action:<15} {entry.path or entry.entity_id}"
+        print(printable(f"{line}  {changes}" if changes else line), flush=True)
+
+
+def _change(value: object) -> str:
+    if isinstance(value, list) and len(value) == 2:  # noqa: PLR2004 - before and after
+        return f"{_shown(value[0])} → {_shown(value[1])}"
+    return _shown(value)
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else str(value)
+
+
+def _moment(text: str) -> datetime:
+    """Return the moment that a person means by a time or by a span before now."""
+    if (span := _SPAN.fullmatch(text.strip())) is not None:
+        return datetime.now(UTC) - timedelta(**{_UNITS[span[2]]: int(span[1])})
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError as error:
+        msg = f"--since {text!r} is no time: write 2026-11-23, 2026-11-23T18:00, or a span such as 90m, 24h or 7d"
+        raise ConfigError(msg) from error
+
+
+def _whole(file: File) -> str:
+    return f"{file.folder.path.rstrip('/')}/{file.path}"
+
+
+@asynccontextmanager
+async def _catalogue(config: Path | None) -> AsyncIterator[tuple[Database, str]]:
+    """Open the catalogue that there is, for reading."""
+    settings = get_settings(config_file=config)
+    logs.set_up(settings.log.level)
+    url = find_catalogue(settings)
+    async with Database(url, read_only=True) as database:
+        await require_current(database)
+        yield database, url

@@ -1,0 +1,37 @@
+"""What systemd is told: the notification protocol of sd_notify(3), and the priorities of sd-daemon(3).
+
+By hand, as systemd's own manual recommends: the protocol is a datagram, promised to be stable.
+"""
+
+import logging
+import os
+import socket
+
+_PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+
+
+def notify(*assignments: str) -> None:
+    """Send "READY=1", "STATUS=…" and the like to the service manager, where there is one."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    message = "\n".join(assignment.replace("\n", " ") for assignment in assignments)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
+        try:
+            connection.sendto(message.encode(), "\0" + address[1:] if address.startswith("@") else address)
+        except OSError:
+            logging.getLogger(__name__).debug("the service manager does not listen at %s", address)
+
+
+def stderr_is_the_journal() -> bool:
+    """Whether standard error goes to the journal, by $JOURNAL_STREAM (systemd.exec(5))."""
+    try:
+        status = os.fstat(2)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def priority(level: int) -> int:
+    """Return the syslog priority of a logging level."""
+    return next((value for lowest, value in sorted(_PRIORITIES.items(), reverse=True) if level >= lowest), 7)

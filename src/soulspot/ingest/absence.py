@@ -1,0 +1,109 @@
+"""What is not there any more: remembered until it has been gone long enough, and only then believed.
+
+A disk that is unmounted looks like a library that somebody deleted. So a folder is examined before anything in it goes
+missing, and a loss of more than a fifth of it (and more than 50 files) is held until a person confirms it.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from soulspot.infrastructure.filesystem import file_system_of
+from soulspot.ingest.scanner import Root, nearest_change_ns
+
+HELD_SHARE = 0.2
+HELD_FILES = 50
+REMEMBERED_FOR = 900.0
+"""Seconds for which losses count together: a library that is deleted slowly is deleted all the same."""
+
+
+class Absences:
+    """The paths that were not found where the catalogue has them, each with the moment from which it counts as missing."""
+
+    def __init__(self, grace: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._grace = grace
+        self._clock = clock
+        self._due: dict[Root, dict[str, float]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._due.values()))
+
+    def note(self, root: Root, paths: Iterable[str], *, ages: Callable[[str], float] = lambda _path: 0.0) -> None:
+        """Remember paths that were not found; `ages` tells for how many seconds each has been gone already."""
+        due = self._due.setdefault(root, {})
+        for path in paths:
+            if path not in due:
+                due[path] = self._clock() + max(self._grace - ages(path), 0.0)
+
+    def forget(self, root: Root) -> None:
+        """Forget what was noted below a folder: it is not known any more whether anything is gone."""
+        self._due.pop(root, None)
+
+    def waiting(self, root: Root) -> int:
+        return len(self._due.get(root, ()))
+
+    def next_due(self) -> float | None:
+        """Return in how many seconds the next path is due."""
+        moments = [min(due.values()) for due in self._due.values() if due]
+        return max(min(moments) - self._clock(), 0.0) if moments else None
+
+    def take_due(self) -> dict[Root, list[str]]:
+        """Remove and return the paths that have been gone for long enough, by folder."""
+        now = self._clock()
+        taken = {root: [path for path, moment in due.items() if moment <= now] for root, due in self._due.items()}
+        for root, paths in taken.items():
+            for path in paths:
+                del self._due[root][path]
+        return {root: paths for root, paths in taken.items() if paths}
+
+
+@dataclass(slots=True)
+class LossGuard:
+    """Says when too much of a folder would go missing at once."""
+
+    clock: Callable[[], float] = time.monotonic
+    confirmed: bool = False  # a person said that the files are really gone
+    _recent: dict[Root, deque[tuple[float, int]]] = field(default_factory=dict)
+
+    def allows(self, root: Root, losing: int, present: int) -> bool:
+        """Whether `losing` of the `present` files may go missing, with those that went a short while ago."""
+        recent = self._recent.setdefault(root, deque())
+        while recent and recent[0][0] < self.clock() - REMEMBERED_FOR:
+            recent.popleft()
+        before = sum(count for _moment, count in recent)
+        total = losing + before
+        return self.confirmed or total <= HELD_FILES or total <= HELD_SHARE * (present + before)
+
+    def lost(self, root: Root, count: int) -> None:
+        self._recent.setdefault(root, deque()).append((self.clock(), count))
+
+
+def seconds_gone(root: Root, path: str) -> float:
+    """Return for how long a path has certainly been gone, by the mtime of the folder it was in; blocks."""
+    changed = nearest_change_ns(root, path)
+    return 0.0 if changed is None else max((time.time_ns() - changed) / 1e9, 0.0)
+
+
+def fault_of(root: Root, known_identity: str, some_known_paths: Iterable[str]) -> str | None:
+    """Return why nothing may be concluded from what a folder does not hold, None where all is well; blocks.
+
+    A folder on another file system than before is taken for the same library where a known file is still there.
+    """
+    known_paths = list(some_known_paths)
+    try:
+        with os.scandir(root.path) as entries:
+            is_empty = next(entries, None) is None
+    except FileNotFoundError:
+        return "it is not there: is its disk mounted?"
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    if not known_paths:
+        return None
+    if is_empty:
+        return "it is empty, and the catalogue knows files in it: is its disk mounted?"
+    identity = file_system_of(root.path).identity
+    if identity != known_identity and not any(os.path.lexists(root.full(path)) for path in known_paths):
+        return f"it lies on another file system ({identity}, before {known_identity}) that holds none of its files"
+    return None

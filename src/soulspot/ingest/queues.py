@@ -1,0 +1,101 @@
+"""The two places where a file waits: until it is complete, and until a lane takes it."""
+
+import asyncio
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from soulspot.ingest.planner import Work
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """One path on its way through the pipeline.
+
+    Attributes:
+        work: what there is to do.
+        is_fresh: whether a hint said so, and it goes before what a walk found.
+        again: whether something was said about the path since it was last looked at.
+        due: when it is looked at again, while it is not complete.
+        since: when it began to wait.
+
+    """
+
+    work: Work
+    is_fresh: bool
+    since: float
+    again: bool = False
+    due: float | None = None
+
+
+class Settling:
+    """Files that are not complete yet, in the order in which they are worth another look."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._heap: list[tuple[float, int, Pending]] = []
+        self._number = itertools.count()
+        self._changed = asyncio.Event()
+
+    def put(self, pending: Pending, wait: float) -> None:
+        """Look at it again in so many seconds, and not at any moment said before."""
+        pending.due = self._clock() + wait
+        heapq.heappush(self._heap, (pending.due, next(self._number), pending))
+        self._changed.set()
+
+    async def take_due(self) -> list[Pending]:
+        """Wait until something is due; remove and return all that is."""
+        while True:
+            self._changed.clear()
+            due = []
+            while self._heap and self._heap[0][0] <= self._clock():
+                moment, _number, pending = heapq.heappop(self._heap)
+                if pending.due == moment:
+                    pending.due = None
+                    due.append(pending)
+            if due:
+                return due
+            wait = self._heap[0][0] - self._clock() if self._heap else None
+            try:
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+
+class Ready:
+    """Files that are complete and wait for a lane: what a hint named first, then what a walk found."""
+
+    def __init__(self, room: int) -> None:
+        self._fresh: deque[Pending] = deque()
+        self._bulk: deque[Pending] = deque()
+        self._room = asyncio.Semaphore(room)
+        self._any = asyncio.Semaphore(0)
+        self._is_closed = False
+
+    async def put(self, pending: Pending) -> None:
+        """Add a file; one that a walk found waits for room."""
+        if pending.is_fresh:
+            self._fresh.append(pending)
+        else:
+            await self._room.acquire()
+            self._bulk.append(pending)
+        self._any.release()
+
+    async def take(self) -> Pending | None:
+        """Return the next file, None when there is to be no next."""
+        await self._any.acquire()
+        if self._is_closed:
+            self._any.release()
+            return None
+        if self._fresh:
+            return self._fresh.popleft()
+        self._room.release()
+        return self._bulk.popleft()
+
+    def close(self) -> None:
+        """Give out no more."""
+        self._is_closed = True
+        self._any.release()
