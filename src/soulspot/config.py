@@ -5,63 +5,33 @@ before the name, `__` between its parts), the folders of the command line. `--co
 place of the two files. Nothing is created here, and nothing is passed over: a name that is none of ours is an error.
 """
 
+import errno
 import json
 import os
 import re
-import tomllib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, cast
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import unquote
 
-from platformdirs import user_config_path, user_data_path
+from platformdirs import user_data_path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
+from soulspot.config_sources import PREFIX, Source, find_variables, masked, read_files, variable, why
 from soulspot.errors import CatalogueError, ConfigError
 
-PREFIX: Final = "SOULSPOT_"
-SYSTEM_CONFIG: Final = Path("/etc/soulspot/config.toml")
 SYSTEM_DATABASE: Final = Path("/var/lib/soulspot/soulspot.db")
 
-_MIB: Final = 1024 * 1024
 _SQLITE: Final = "sqlite+aiosqlite"
 _POSTGRESQL: Final = "postgresql+asyncpg"
 _DRIVERS: Final = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL, "postgres": _POSTGRESQL}
 _SQLITE_FORM: Final = f"{_SQLITE}:////PATH (four slashes before an absolute path)"
 _POSTGRESQL_FORM: Final = f"{_POSTGRESQL}://USER:PASSWORD@HOST/NAME"
-# What SQLAlchemy reads after the scheme, but for an @ in a password, which it would take for the host's.
-_POSTGRESQL_REST: Final = re.compile(
-    r"([^:/@]*(:[^@]*)?@)?"  # who
-    r"(\[[^/?@]+\]|[^/:?@]*)(:[0-9]+)?"  # where
-    r"/[^?@]+(\?.*)?"  # which
-)
-_TOML_SECTION: Final = re.compile(r"\s*\[+\s*[\"']?([\w.-]+)[\"']?\s*\]")
-_TOML_KEY: Final = re.compile(r"\s*[\"']?([\w.-]+)[\"']?\s*=")
-
-_ALLOWED: Final = {
-    "bool_parsing": "true or false",
-    "bool_type": "true or false",
-    "byte_size": "a size such as 512MiB",
-    "byte_size_unit": "a size such as 512MiB",
-    "finite_number": "a finite number",
-    "float_parsing": "a number",
-    "float_type": "a number",
-    "int_from_float": "a whole number",
-    "int_parsing": "a whole number",
-    "int_type": "a whole number",
-    "list_type": "a list of paths",
-    "path_type": "a path",
-    "string_type": "text",
-}
-
-
-def _sqlite_url(file: Path) -> str:
-    path = str(file).replace("%", "%25").replace("?", "%3F")  # SQLAlchemy unquotes it
-    return f"{_SQLITE}:///{path}"
+# As SQLAlchemy reads it, but stricter with an @ in a password: it would take what follows for the host.
+_POSTGRESQL_REST: Final = re.compile(r"([^:/@]*(:[^@]*)?@)?(\[[^/?@]+\]|[^/:?@]*)(:[0-9]+)?/[^?@]+(\?.*)?")
 
 
 def _own_database() -> Path:
@@ -70,14 +40,22 @@ def _own_database() -> Path:
     try:
         return (Path(state) if state else user_data_path("soulspot")) / "soulspot.db"
     except RuntimeError as error:
-        msg = f"there is no home folder to keep the catalogue in: set HOME or {_variable('database.url')}"
+        msg = f"there is no home folder to keep the catalogue in: set HOME or {variable('database.url')}"
         raise ConfigError(msg) from error
 
 
+def _sqlite_url(file: Path) -> str:
+    path = str(file).replace("%", "%25").replace("?", "%3F")  # SQLAlchemy unquotes it
+    return f"{_SQLITE}:///{path}"
+
+
+# The validators' messages end the sentence "... is X: it has to be".
+
+
 def _checked_url(url: str) -> str:
-    scheme, _, rest = url.partition("://")
+    scheme, found, rest = url.partition("://")
     driver = _DRIVERS.get(scheme.partition("+")[0])
-    if driver is None or "://" not in url:
+    if not found or driver is None:
         msg = f"{_SQLITE_FORM} or {_POSTGRESQL_FORM}"
         raise ValueError(msg)
     if scheme != driver:
@@ -98,17 +76,313 @@ def _checked_url(url: str) -> str:
 
 def _split(value: object) -> object:
     """Read a list from one text: JSON, or paths with colons between."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
+    if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = json.loads(value) if value.startswith("[") else [part for part in value.split(":") if part]
         except json.JSONDecodeError as error:
             msg = "a JSON list of paths, or paths with colons between"
             raise ValueError(msg) from error
-    elif isinstance(value, str):
-        value = [part for part in value.split(":") if part]
-    # A Path may hold bytes that are no text, a str may not.
-    return [Path(item) if isinstance(item, str) and item else item for item in value] if _is_list(value) else value
+    if isinstance(value, list) and "" in value:
+        msg = "a list of paths with none of them empty"
+        raise ValueError(msg)
+    return value
 
 
-def _is_list(value: object) -> bool:
-    return isinstance(value, list | tuple)
+def _absolute(path: Path) -> Path:
+    if "\0" in str(path):
+        msg = "a path without the character NUL"
+        raise ValueError(msg)
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def _no_truth(value: object) -> object:
+    if isinstance(value, bool):
+        msg = "a number"
+        raise ValueError(msg)  # noqa: TRY004 - pydantic takes this as a wrong value, and a TypeError as our own error
+    return value
+
+
+_Number = Annotated[float, BeforeValidator(_no_truth), Field(allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatabaseSettings(_Section):
+    url: Annotated[str, AfterValidator(_checked_url)] = Field(
+        default_factory=lambda: _sqlite_url(_own_database()),
+        repr=False,  # it may hold a password
+        description=f"Where the catalogue is: `{_SQLITE}:////PATH` or `{_POSTGRESQL_FORM}`.",
+    )
+    upgrade: bool = Field(
+        default=True, description="Bring the schema up to date at start, an SQLite file copied first."
+    )
+    synchronous: Annotated[
+        Literal["NORMAL", "FULL"], BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
+    ] = Field(
+        default="NORMAL",
+        description="How SQLite syncs: `FULL` keeps the last changes through a power cut, `NORMAL` (quicker) makes them"
+        " again at the next start.",
+    )
+
+
+class LibrarySettings(_Section):
+    folders: Annotated[list[Annotated[Path, AfterValidator(_absolute)]], NoDecode, BeforeValidator(_split)] = Field(
+        default_factory=list,
+        description="The music folders: a list, or one text with colons between; `~` is your home folder.",
+    )
+    quiet_period: _Number = Field(
+        default=2.0,
+        ge=0,
+        le=3600,
+        description="Seconds without a change after which a file counts as complete, where no lease can be had.",
+    )
+    missing_after: _Number = Field(
+        default=10.0, ge=0, le=86400, description="Seconds of absence after which a file counts as missing."
+    )
+    reconcile_interval: _Number = Field(
+        default=900.0,
+        ge=1,
+        le=604800,
+        description="Seconds between two comparisons of every folder with the catalogue.",
+    )
+    leases: bool = Field(
+        default=True,
+        description="Ask the kernel (Linux) whether a file is still open for writing, so that a complete one need not"
+        " wait for the quiet period.",
+    )
+    hidden: bool = Field(
+        default=False, description="Catalogue files and folders whose name begins with a dot too, else left alone."
+    )
+
+
+class TagsSettings(_Section):
+    workers: Annotated[int, BeforeValidator(_no_truth)] = Field(
+        default=0, ge=0, le=64, description="Processes that read tags; 0 is one for each core, and at most 4."
+    )
+    memory_limit: ByteSize = Field(
+        default=ByteSize(512 * 1024**2),
+        ge=128 * 1024**2,
+        description="Memory that each of these processes may take, in bytes or as a text such as `512MiB`.",
+    )
+    time_limit: _Number = Field(default=20.0, gt=0, le=3600, description="Seconds that reading one file may take.")
+
+
+class LogSettings(_Section):
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
+    ] = Field(default="info", description="The least that is logged: `debug`, `info`, `warning` or `error`.")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. `get_settings` reads it from every place, and explains what is wrong."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,  # a password would show in a traceback
+    )
+
+    database: DatabaseSettings = Field(default_factory=DatabaseSettings)
+    library: LibrarySettings = Field(default_factory=LibrarySettings)
+    tags: TagsSettings = Field(default_factory=TagsSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
+
+
+def get_settings(*, config_file: Path | None = None, folders: Sequence[Path] = ()) -> Settings:
+    """Return the settings, read anew; `config_file` and `folders` are those of the command line.
+
+    Raises ConfigError, one sentence, for whatever cannot be meant.
+    """
+    names = _fields()
+    files = list(read_files(config_file, names))
+    sources = [*files, Source(EnvSettingsSource(Settings)(), find_variables(names))]
+    if folders:
+        sources.append(Source({"library": {"folders": list(folders)}}, {"library.folders": "the command line"}))
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for source in sources:
+        origins |= source.origins
+        for section, given in source.values.items():
+            values[section] = values.get(section, {}) | given
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, origins)) from error
+    _check_nesting(settings.library.folders, settings.library.folders)
+    return settings
+
+
+def check_library(settings: Settings, known: Collection[Path] = ()) -> None:
+    """Raise ConfigError unless the music folders can be watched; one in `known` may be absent, and is then offline."""
+    folders = settings.library.folders
+    if not folders:
+        msg = f"no music folder was given: name one on the command line or set {variable('library.folders')}"
+        raise ConfigError(msg)
+    for folder in folders:
+        _check_folder(folder, is_known=folder in known)
+    real = [Path(os.path.realpath(folder)) for folder in folders]
+    _check_nesting(folders, real)
+    if (file := database_file(settings.database.url)) is None:
+        return
+    for folder, place in zip(folders, real, strict=True):
+        if Path(os.path.realpath(file)).is_relative_to(place):
+            msg = (
+                f"the database {file} lies in the music folder {folder}, where each of its own writes would wake the"
+                f" watcher: set {variable('database.url')} to a place outside"
+            )
+            raise ConfigError(msg)
+
+
+def database_file(url: str) -> Path | None:
+    """Return the file of an SQLite URL, absolute; None for PostgreSQL and for a database in memory."""
+    scheme, _, rest = url.partition("://")
+    path = unquote(rest.partition("?")[0].removeprefix("/"))
+    return _absolute(Path(path)) if scheme.startswith("sqlite") and path not in {"", ":memory:"} else None
+
+
+def places_to_read() -> list[Path]:
+    """Return where a command that only reads looks for the catalogue when no setting names it."""
+    return list(dict.fromkeys((_own_database(), SYSTEM_DATABASE)))
+
+
+def find_catalogue(settings: Settings) -> str:
+    """Return the URL of the catalogue to read: the one that was set, else the first of `places_to_read` that is there.
+
+    Raises CatalogueError that says which places were tried.
+    """
+    url = settings.database.url
+    if "url" not in settings.database.model_fields_set:
+        faults = {}
+        for place in places_to_read():
+            if (fault := _why_unreadable(place)) is None:
+                return _sqlite_url(place)
+            faults[place] = fault
+        tried = " or ".join(f"{place} ({fault})" for place, fault in faults.items())
+        msg = (
+            f"there is no catalogue to read at {tried}: `soulspot watch FOLDER` or `soulspot scan FOLDER` makes one,"
+            f" {variable('database.url')} names another"
+        )
+        raise CatalogueError(msg)
+    file = database_file(url)
+    if file is None or (fault := _why_unreadable(file)) is None:
+        return url
+    if fault == _ABSENT:
+        msg = f"there is no catalogue at {file} yet: `soulspot watch` or `soulspot scan` makes it"
+    else:
+        msg = f"the catalogue {file} cannot be read ({fault}): give this user the right to, or set another database.url"
+    raise CatalogueError(msg)
+
+
+def settings_table() -> str:
+    """Return every setting as a table in Markdown, as README.md and docs/configuration.md show it."""
+    rows = ["| in TOML | environment variable | default | meaning |", "|---|---|---|---|"]
+    for name, each in _fields().items():
+        url = "`soulspot.db` in `$STATE_DIRECTORY` (systemd), else in the user's data folder"
+        default = url if name == "database.url" else f"`{_shown(each.get_default(call_default_factory=True))}`"
+        rows.append(f"| `{name}` | `{variable(name)}` | {default} | {each.description} |")
+    return "\n".join(rows)
+
+
+_ABSENT: Final = "not there"
+_ALLOWED: Final = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "byte_size": "a size such as 512MiB",
+    "byte_size_unit": "a size such as 512MiB",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "list_type": "a list of paths",
+    "path_type": "a path",
+    "string_type": "a text",
+}
+_BOUNDS: Final = {"ge": "at least", "gt": "more than", "le": "at most"}
+
+
+def _fields() -> dict[str, FieldInfo]:
+    sections = {section: each.annotation for section, each in Settings.model_fields.items()}
+    return {
+        f"{section}.{name}": each
+        for section, model in sections.items()
+        if isinstance(model, type) and issubclass(model, BaseModel)
+        for name, each in model.model_fields.items()
+    }
+
+
+def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
+    """Return what the first wrong value is, where it came from and what is allowed."""
+    first = error.errors(include_url=False)[0]
+    name = ".".join(map(str, first["loc"][:2]))
+    given, context = first["input"], first.get("ctx", {})
+    if isinstance(given, str) and (name == "database.url" or "://" in given):
+        given = masked(given)
+    bound = next((bound for bound in _BOUNDS if bound in context), None)
+    if first["type"] == "value_error":
+        allowed = str(context["error"])
+    elif bound is not None:
+        limit = context[bound]
+        size = _fields()[name].annotation is ByteSize
+        allowed = f"{_BOUNDS[bound]} {_shown(ByteSize(limit)) if size else f'{limit:g}'}"
+    else:
+        allowed = _ALLOWED.get(first["type"], first["msg"].removeprefix("Input should be ").partition(", ")[0])
+    return f"{origins.get(name, name)} is {_shown(given)}: it has to be {allowed}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, ByteSize):
+        return value.human_readable().replace(".0", "")
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _check_folder(folder: Path, *, is_known: bool) -> None:
+    try:
+        with os.scandir(folder):  # the right to list
+            os.stat(os.path.join(folder, "."))  # the right to look at what is inside
+    except OSError as error:
+        if error.errno == errno.ENOTDIR and os.path.exists(folder):
+            msg = f"the music folder {folder} is a file: name the folder that holds it"
+        elif isinstance(error, PermissionError):
+            msg = f"the music folder {folder} cannot be read: give this user the right to read and search it"
+        elif is_known:
+            return
+        elif error.errno in {errno.ENOENT, errno.ENOTDIR}:
+            msg = f"the music folder {folder} was never there: create it or correct the path"
+        else:
+            msg = f"the music folder {folder} cannot be looked at ({why(error)}): mend that or correct the path"
+        raise ConfigError(msg) from error
+
+
+def _check_nesting(folders: Sequence[Path], places: Sequence[Path]) -> None:
+    """Raise ConfigError when a file could be found by two of the folders; `places` is where each of them is."""
+    for (folder, place), (other, elsewhere) in combinations(zip(folders, places, strict=True), 2):
+        if folder == other:
+            msg = f"the music folder {folder} is named twice: name it once"
+        elif place == elsewhere:
+            msg = f"the music folders {folder} and {other} are the same one: name one of them"
+        elif place.is_relative_to(elsewhere):
+            msg = f"the music folder {folder} lies inside {other}, which covers it: name {other} alone"
+        elif elsewhere.is_relative_to(place):
+            msg = f"the music folder {other} lies inside {folder}, which covers it: name {folder} alone"
+        else:
+            continue
+        raise ConfigError(msg)
+
+
+def _why_unreadable(file: Path) -> str | None:
+    # It is not opened: closing it would take away the locks that SQLite may hold on it in this process.
+    try:
+        os.stat(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return _ABSENT
+    except OSError as error:
+        return why(error)
+    effective = os.access in os.supports_effective_ids
+    return None if os.access(file, os.R_OK, effective_ids=effective) else os.strerror(errno.EACCES).lower()

@@ -1,0 +1,121 @@
+"""What a file's tags and stream say, in plain values that cross a pipe. The names are MusicBrainz Picard's."""
+
+from dataclasses import dataclass, field
+
+from soulspot.infrastructure.filesystem import Signature
+
+PARSER_VERSION = 1
+"""Raised when the reader reads more or better: files that an older one has read are then read again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An embedded picture: its type as ID3 numbers it (3 is the front cover), its MIME type and its size in bytes."""
+
+    type: int
+    mime: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackTags:
+    """Everything that is read of one file. Texts are valid: no NUL, no lone surrogate.
+
+    Dates are ISO at the precision that was written: "1999", "1999-12" or "1999-12-31". `duration` in seconds, `bitrate`
+    in bits a second, `sample_rate` in Hz, gains in dB. `other` keeps every tag that has no field, by its own name.
+    """
+
+    title: str | None = None
+    subtitle: str | None = None
+    artist: str | None = None
+    artists: tuple[str, ...] = ()
+    artist_sort: str | None = None
+    album: str | None = None
+    album_artist: str | None = None
+    album_artists: tuple[str, ...] = ()
+    album_artist_sort: str | None = None
+    composers: tuple[str, ...] = ()
+    lyricists: tuple[str, ...] = ()
+    conductors: tuple[str, ...] = ()
+    arrangers: tuple[str, ...] = ()
+    performers: tuple[str, ...] = ()
+    remixers: tuple[str, ...] = ()
+    producers: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    catalog_numbers: tuple[str, ...] = ()
+    barcode: str | None = None
+    isrcs: tuple[str, ...] = ()
+    track_number: int | None = None
+    track_total: int | None = None
+    disc_number: int | None = None
+    disc_total: int | None = None
+    disc_subtitle: str | None = None
+    date: str | None = None
+    original_date: str | None = None
+    genres: tuple[str, ...] = ()
+    bpm: float | None = None
+    key: str | None = None
+    moods: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+    grouping: str | None = None
+    work: str | None = None
+    movement: str | None = None
+    comment: str | None = None
+    lyrics: str | None = None
+    compilation: bool | None = None
+    release_types: tuple[str, ...] = ()
+    release_status: str | None = None
+    release_country: str | None = None
+    media: str | None = None
+    musicbrainz_recording_id: str | None = None
+    musicbrainz_track_id: str | None = None
+    musicbrainz_album_id: str | None = None
+    musicbrainz_release_group_id: str | None = None
+    musicbrainz_work_id: str | None = None
+    musicbrainz_artist_ids: tuple[str, ...] = ()
+    musicbrainz_album_artist_ids: tuple[str, ...] = ()
+    acoustid_id: str | None = None
+    replaygain_track_gain: float | None = None
+    replaygain_track_peak: float | None = None
+    replaygain_album_gain: float | None = None
+    replaygain_album_peak: float | None = None
+    encoder: str | None = None
+    container: str | None = None
+    codec: str | None = None
+    lossless: bool | None = None
+    duration: float | None = None
+    bitrate: int | None = None
+    sample_rate: int | None = None
+    channels: int | None = None
+    bits_per_sample: int | None = None
+    pictures: tuple[Picture, ...] = ()
+    fingerprint: str | None = None
+    other: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def has_cover(self) -> bool:
+        return bool(self.pictures)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a file could not be read: a short code, and a sentence for a person.
+
+    Codes: not-regular, unreadable, vanished, changed, empty, truncated, corrupt, unsupported, too-large, timeout, crashed.
+    """
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What came of reading one file; with neither tags nor failure it is not audio.
+
+    `signature` is that of the open file, the same before and after it was read.
+    """
+
+    signature: Signature | None = None
+    tags: TrackTags | None = None
+    failure: Failure | None = None
