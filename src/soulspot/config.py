@@ -33,12 +33,29 @@ _POSTGRESQL_FORM: Final = f"{_POSTGRESQL}://USER:PASSWORD@HOST/NAME"
 # As SQLAlchemy reads it, but stricter with an @ in a password: it would take what follows for the host.
 _POSTGRESQL_REST: Final = re.compile(r"([^:/@]*(:[^@]*)?@)?(\[[^/?@]+\]|[^/:?@]*)(:[0-9]+)?/[^?@]+(\?.*)?")
 
+_ABSENT: Final = "not there"
+_ALLOWED: Final = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "byte_size": "a size such as 512MiB",
+    "byte_size_unit": "a size such as 512MiB",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "list_type": "a list of paths",
+    "path_type": "a path",
+    "string_type": "a text",
+}
+_BOUNDS: Final = {"ge": "at least", "gt": "more than", "le": "at most"}
+
 
 def _own_database() -> Path:
     # systemd gives the folder of StateDirectory=, or several with colons between.
     state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     try:
-        return (Path(state) if state else user_data_path("soulspot")) / "soulspot.db"
+        return _absolute((Path(state) if state else user_data_path("soulspot")) / "soulspot.db")
     except RuntimeError as error:
         msg = f"there is no home folder to keep the catalogue in: set HOME or {variable('database.url')}"
         raise ConfigError(msg) from error
@@ -159,7 +176,7 @@ class LibrarySettings(_Section):
 
 class TagsSettings(_Section):
     workers: Annotated[int, BeforeValidator(_no_truth)] = Field(
-        default=0, ge=0, le=64, description="Processes that read tags; 0 is one for each core, and at most 4."
+        default=0, ge=0, le=64, description="Processes that read tags; 0 means one for each core, at most 4."
     )
     memory_limit: ByteSize = Field(
         default=ByteSize(512 * 1024**2),
@@ -200,8 +217,9 @@ def get_settings(*, config_file: Path | None = None, folders: Sequence[Path] = (
     Raises ConfigError, one sentence, for whatever cannot be meant.
     """
     names = _fields()
-    files = list(read_files(config_file, names))
-    sources = [*files, Source(EnvSettingsSource(Settings)(), find_variables(names))]
+    sources = list(read_files(config_file, names))
+    variables = find_variables(names)  # first: of a misspelt one the next line would say less
+    sources.append(Source(EnvSettingsSource(Settings)(), variables))
     if folders:
         sources.append(Source({"library": {"folders": list(folders)}}, {"library.folders": "the command line"}))
     values: dict[str, Any] = {}
@@ -289,24 +307,6 @@ def settings_table() -> str:
     return "\n".join(rows)
 
 
-_ABSENT: Final = "not there"
-_ALLOWED: Final = {
-    "bool_parsing": "true or false",
-    "bool_type": "true or false",
-    "byte_size": "a size such as 512MiB",
-    "byte_size_unit": "a size such as 512MiB",
-    "float_parsing": "a number",
-    "float_type": "a number",
-    "int_from_float": "a whole number",
-    "int_parsing": "a whole number",
-    "int_type": "a whole number",
-    "list_type": "a list of paths",
-    "path_type": "a path",
-    "string_type": "a text",
-}
-_BOUNDS: Final = {"ge": "at least", "gt": "more than", "le": "at most"}
-
-
 def _fields() -> dict[str, FieldInfo]:
     sections = {section: each.annotation for section, each in Settings.model_fields.items()}
     return {
@@ -321,9 +321,9 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
     """Return what the first wrong value is, where it came from and what is allowed."""
     first = error.errors(include_url=False)[0]
     name = ".".join(map(str, first["loc"][:2]))
-    given, context = first["input"], first.get("ctx", {})
-    if isinstance(given, str) and (name == "database.url" or "://" in given):
-        given = masked(given)
+    given, context = _shown(first["input"]), first.get("ctx", {})
+    if name == "database.url" or "://" in given:
+        given = _shown(masked(first["input"])) if isinstance(first["input"], str) else masked(given)
     bound = next((bound for bound in _BOUNDS if bound in context), None)
     if first["type"] == "value_error":
         allowed = str(context["error"])
@@ -333,12 +333,12 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
         allowed = f"{_BOUNDS[bound]} {_shown(ByteSize(limit)) if size else f'{limit:g}'}"
     else:
         allowed = _ALLOWED.get(first["type"], first["msg"].removeprefix("Input should be ").partition(", ")[0])
-    return f"{origins.get(name, name)} is {_shown(given)}: it has to be {allowed}"
+    return f"{origins.get(name, name)} is {given}: it has to be {allowed}"
 
 
 def _shown(value: object) -> str:
     if isinstance(value, ByteSize):
-        return value.human_readable().replace(".0", "")
+        value = value.human_readable().replace(".0", "")
     return json.dumps(value, default=str, ensure_ascii=False)
 
 

@@ -21,13 +21,14 @@ from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.lock import writer_lock
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
-from soulspot.infrastructure.persistence.schema import bring_up_to_date
+from soulspot.infrastructure.persistence.schema import bring_up_to_date, require_current
 from soulspot.infrastructure.systemd import notify
 from soulspot.infrastructure.tags import TagReaders
 from soulspot.infrastructure.watcher import Watcher
 from soulspot.ingest.absence import LossGuard
 from soulspot.ingest.pipeline import Pipeline, WatchedFolders
-from soulspot.ingest.scanner import Root
+from soulspot.ingest.planner import compare
+from soulspot.ingest.scanner import Root, walk
 from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import Stability
 
@@ -121,6 +122,33 @@ async def scan(settings: Settings, *, report: Report, confirm_missing: bool = Fa
         if changed:
             for root in ingest.roots:
                 await ingest.service.finish_scan(root, changed)
+    return result
+
+
+async def dry_run(settings: Settings, *, report: Report) -> ScanResult:
+    """Say what a scan would do, by a look at the disk and at the catalogue; read no file and write nothing."""
+    check_library(settings)
+    result = ScanResult()
+    file = database_file(settings.database.url)
+    async with Database(settings.database.url, read_only=True) as database:
+        is_new = file is not None and not file.exists()
+        if not is_new:
+            await require_current(database)
+        folders = {} if is_new else {row.path: row.id for row in await FolderRepository(database.session).all()}
+        files = FileRepository(database.session)
+        for path in map(str, settings.library.folders):
+            root = Root(folders.get(path_to_text(path), ""), path, hidden=settings.library.hidden)
+            after = ""
+            for batch in walk(root):
+                known = await files.known_between(root.id, "", after, batch.upto) if root.id else {}
+                comparison = compare(batch.files, known)
+                after = batch.upto or ""
+                result.counts["unchanged"] += comparison.unchanged
+                plan = [("added" if work.known is None else "updated", work.file.path) for work in comparison.work]
+                plan += [("missing", gone.path) for gone in comparison.gone if not batch.hides(gone.path)]
+                for kind, below in plan:
+                    result.counts[kind] += 1
+                    report(Outcome(kind, f"{path_to_text(path)}/{below}"))
     return result
 
 

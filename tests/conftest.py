@@ -1,0 +1,122 @@
+"""What the tests share: songs, catalogues, and the installed command run as a process."""
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mutagen
+import pytest
+
+AUDIO = Path(__file__).parent / "audio"
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+def write_song(path: Path, template: str = "", **tags: str) -> Path:
+    """Copy a template and tag it, with names that are the same in every format."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    shutil.copyfile(AUDIO / f"tone.{template or path.suffix[1:]}", unfinished)
+    if tags:
+        song = mutagen.File(unfinished, easy=True)
+        if song.tags is None:
+            song.add_tags()
+        for name, value in tags.items():
+            song[name] = value
+        song.save()
+    unfinished.rename(path)
+    return path
+
+
+class Soulspot:
+    """The installed command on a catalogue of its own."""
+
+    def __init__(self, place: Path) -> None:
+        self.music = place / "music"
+        self.music.mkdir()
+        self.database = place / "state" / "soulspot.db"
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("SOULSPOT_")}
+        self.environment["SOULSPOT_DATABASE__URL"] = f"sqlite+aiosqlite:///{self.database}"
+        self.log = place / "log"
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "soulspot", *arguments]
+        environment = self.environment | settings
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+    def scan(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        result = self.run("scan", str(self.music), *arguments)
+        assert result.returncode == 0, result.stderr
+        return result
+
+    def watch(self, **settings: str) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            already = self.log.read_bytes().count(b"watching")
+            command = [sys.executable, "-m", "soulspot", "watch", str(self.music)]
+            process = subprocess.Popen(command, env=self.environment | settings, stderr=log)
+        self.running.append(process)
+        until(lambda: process.poll() is not None or self.log.read_bytes().count(b"watching") > already)
+        assert process.poll() is None, self.log.read_text()
+        return process
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        if not self.database.exists():
+            return []
+        with sqlite3.connect(f"file:{self.database}?mode=ro", uri=True) as connection:
+            found = connection.execute(query).fetchall()
+        connection.close()
+        return found
+
+    def tracks(self) -> set[tuple[str, str]]:
+        """Return path and title of what is catalogued."""
+        query = "SELECT f.path, t.title FROM files f JOIN tracks t ON t.id = f.track_id WHERE f.status = 'catalogued'"
+        return set(self.rows(query))
+
+    def actions(self, action: str) -> int:
+        return int(self.rows(f"SELECT count(*) FROM audit_log WHERE action = '{action}'")[0][0])
+
+    def dump(self) -> list[str]:
+        connection = sqlite3.connect(self.database)
+        lines = list(connection.iterdump())
+        connection.close()
+        return lines
+
+
+def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    """Wait until a condition holds, and fail when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def soulspot(tmp_path: Path) -> Iterator[Soulspot]:
+    command = Soulspot(tmp_path)
+    yield command
+    for process in command.running:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture
+def corpus() -> Path:
+    if not (SHARED / "corpus").is_dir():
+        pytest.skip("the corpus of real files is not beside this checkout")
+    return SHARED / "corpus"
+
+
+@pytest.fixture
+def make_library() -> Path:
+    tool = SHARED / "tools" / "make_library.py"
+    if not tool.exists() or shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg, or the library writer beside this checkout, is not there")
+    return tool

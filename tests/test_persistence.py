@@ -1,0 +1,171 @@
+"""The catalogue's promises to itself: migrations, transactions, one artist for one name."""
+
+import asyncio
+import io
+import zipfile
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from soulspot.errors import CatalogueError
+from soulspot.infrastructure.filesystem import FileSystem, Signature, path_to_text, text_to_path
+from soulspot.infrastructure.persistence import schema
+from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.models import Artist, AuditEntry, File, Track
+from soulspot.infrastructure.persistence.repositories import ArtistRepository, TrackRepository
+from soulspot.infrastructure.tags import TrackTags
+from soulspot.ingest.scanner import FoundFile, Root
+from soulspot.ingest.service import IngestService
+
+HERE = Path(__file__).parents[1]
+
+
+def alembic_config(url: str) -> Config:
+    config = Config(HERE / "alembic.ini")
+    config.attributes["url"] = url
+    config.attributes["embedded"] = True
+    return config
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with Database(f"sqlite+aiosqlite:///{tmp_path}/catalogue.db") as opened:
+        await schema.bring_up_to_date(opened)
+        yield opened
+
+
+@pytest.fixture
+async def ingest(database: Database) -> tuple[IngestService, Root]:
+    service = IngestService(database, run="run", node="node")
+    folder = await service.adopt_folder("/music", FileSystem("ext4", "uuid", "/"))
+    return service, Root(folder.id, "/music")
+
+
+async def counts(database: Database) -> list[int]:
+    async with database.session() as session:
+        return [(await session.scalar(select(func.count()).select_from(table))) or 0 for table in (Track, Artist, File)]
+
+
+def found(root: Root, name: str) -> FoundFile:
+    return FoundFile(root, name, Signature(1, 2, 3, 4))
+
+
+async def test_a_failing_audit_entry_rolls_back_track_and_artist(
+    database: Database, ingest: tuple[IngestService, Root]
+) -> None:
+    service, root = ingest
+    async with database.transaction() as session:
+        connection = await session.connection()
+        await connection.exec_driver_sql(
+            "CREATE TRIGGER refuse BEFORE INSERT ON audit_log WHEN NEW.action = 'track_added'"
+            " BEGIN SELECT RAISE(FAIL, 'refused'); END"
+        )
+
+    with pytest.raises(Exception, match="refused"):
+        await service.ingest(found(root, "a.mp3"), TrackTags(title="T", artist="A", artists=("A",)), None)
+
+    assert await counts(database) == [0, 0, 0]
+
+
+async def test_two_ingests_of_one_new_artist_leave_one_artist(
+    database: Database, ingest: tuple[IngestService, Root]
+) -> None:
+    service, root = ingest
+    spellings = ("Beyonc\u00e9", "Beyonce\u0301", "BEYONC\u00c9  ")
+
+    songs = [(found(root, f"{n}.mp3"), TrackTags(title="T", artist=a, artists=(a,))) for n, a in enumerate(spellings)]
+    await asyncio.gather(*(service.ingest(file, tags, None) for file, tags in songs))
+
+    assert await counts(database) == [3, 1, 3]
+
+
+async def test_a_name_only_artist_is_adopted_when_its_id_arrives(
+    database: Database, ingest: tuple[IngestService, Root]
+) -> None:
+    service, root = ingest
+    first, second = "7cf0ea9d-86b9-4dad-ba9e-2355a64899ea", "664c3e0e-42d8-48c1-b209-1efca19c0325"
+
+    for number, ids in enumerate([(), (first,), (second,)]):
+        tags = TrackTags(title="T", artist="A", artists=("A",), musicbrainz_artist_ids=ids)
+        await service.ingest(found(root, f"{number}.mp3"), tags, None)
+
+    async with database.session() as session:
+        artists = (await session.scalars(select(Artist).order_by(Artist.created_at))).all()
+        adopted = await session.scalar(select(AuditEntry.entity_id).where(AuditEntry.action == "artist_updated"))
+    assert [artist.musicbrainz_id for artist in artists] == [first, second]
+    assert adopted == artists[0].id
+
+
+async def test_a_repository_cannot_write_outside_a_transaction(database: Database) -> None:
+    with pytest.raises(Exception, match="readonly"):
+        await ArtistRepository(database.session).add("A")
+
+
+async def test_a_child_task_cannot_share_a_transaction(database: Database) -> None:
+    tracks = TrackRepository(database.session)
+
+    async with database.transaction():
+        with pytest.raises(RuntimeError, match="two tasks"):
+            await asyncio.create_task(tracks.count())
+
+
+def test_no_repository_commits() -> None:
+    source = (HERE / "src/soulspot/infrastructure/persistence/repositories.py").read_text()
+
+    assert ".commit(" not in source
+    assert ".begin(" not in source
+
+
+def test_migrations_go_up_and_down_and_leave_no_difference(tmp_path: Path) -> None:
+    config = alembic_config(f"sqlite+aiosqlite:///{tmp_path}/x.db")
+
+    command.upgrade(config, "head")
+    command.check(config)
+    command.downgrade(config, "base")
+    command.upgrade(config, "head")
+
+    assert schema.REVISION == ScriptDirectory.from_config(config).get_current_head()
+
+
+@pytest.mark.parametrize("url", ["sqlite+aiosqlite:///x.db", "postgresql+asyncpg://me:p%25w%40rd@nowhere/x"])
+def test_migrations_are_printed_as_sql(url: str) -> None:
+    config = alembic_config(url)
+    config.output_buffer = io.StringIO()
+
+    command.upgrade(config, "head", sql=True)
+
+    assert "CREATE TABLE track_artists" in config.output_buffer.getvalue()
+
+
+async def test_a_newer_schema_is_refused_and_left_alone(database: Database) -> None:
+    async with database.transaction() as session:
+        connection = await session.connection()
+        await connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+
+    with pytest.raises(CatalogueError, match="newer soulspot"):
+        await schema.bring_up_to_date(database)
+
+
+@pytest.mark.parametrize("name", ["plain", "caf\udce9", "back\\slash", "\\xe9", "e\u0301", "new\nline"])
+def test_a_path_survives_becoming_text(name: str) -> None:
+    text = path_to_text(name)
+
+    assert text_to_path(text) == name
+    text.encode()
+
+
+def test_the_wheel_carries_the_migrations(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(HERE)]
+    subprocess.run(build, check=True)
+
+    [wheel] = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "soulspot/infrastructure/persistence/migrations/env.py" in names
+    assert not any(name.endswith("migrations/__init__.py") for name in names)
