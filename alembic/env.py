@@ -8,8 +8,8 @@ from logging.config import fileConfig
 from typing import Any, Literal
 
 import sqlalchemy as sa
-
 from alembic import context
+
 from soulspot.infrastructure.persistence import models
 
 SYNC_DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}

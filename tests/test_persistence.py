@@ -2,18 +2,18 @@
 
 import asyncio
 import io
-import zipfile
 import subprocess
 import sys
+import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
-
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy import func, select
+
 from soulspot.errors import CatalogueError
 from soulspot.infrastructure.filesystem import FileSystem, Signature, path_to_text, text_to_path
 from soulspot.infrastructure.persistence import schema
@@ -131,7 +131,7 @@ def test_migrations_go_up_and_down_and_leave_no_difference(tmp_path: Path) -> No
     command.downgrade(config, "base")
     command.upgrade(config, "head")
 
-    assert schema.REVISION == ScriptDirectory.from_config(config).get_current_head()
+    assert ScriptDirectory.from_config(config).get_current_head() == schema.REVISION
 
 
 @pytest.mark.parametrize("url", ["sqlite+aiosqlite:///x.db", "postgresql+asyncpg://me:p%25w%40rd@nowhere/x"])

@@ -6,9 +6,8 @@ Create Date: 2026-11-24 00:00:04.767858+00:00
 """
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
-
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "c6bee394dd21"
 down_revision = None

@@ -48,7 +48,9 @@ def read_files(config_file: Path | None, names: Collection[str]) -> Iterator[Sou
         return
     places = [SYSTEM_CONFIG]
     with suppress(RuntimeError):  # a user without a home has no place of their own
-        places.append(user_config_path("soulspot") / "config.toml")
+        own = user_config_path("soulspot") / "config.toml"
+        if os.path.exists(own):  # a home that this user may not enter (`sudo -u`, ProtectHome=) is not theirs
+            places.append(own)
     for place in places:
         if (source := _read_file(place, names)) is not None:
             yield source

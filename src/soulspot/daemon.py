@@ -1,7 +1,7 @@
 """The composition root: builds every object once, joins them, and takes them down in reverse.
 
-`watch` keeps folders true until it is told to stop, `scan` brings them up to date once. Both are the same pipeline: only
-the watcher and the timer are missing in the second.
+`watch` keeps folders true until it is told to stop, `scan` brings them up to date once. Both are the same pipeline:
+only the watcher and the timer are missing in the second.
 """
 
 import asyncio

@@ -154,7 +154,7 @@ async def _artists(words: Sequence[str], config: Path | None, *, limit: int | No
 async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, as_json: bool) -> None:
     since = _moment(question.since) if question.since else None
     path = path_to_text(str(Path(question.file).absolute())) if question.file else None
-    asked = {"path": path, "artist": question.artist, "action": question.action}
+    asked: dict[str, Any] = {"path": path, "artist": question.artist, "action": question.action}
     async with _catalogue(config) as (database, _url):
         entries = AuditRepository(database.session)
         last = await entries.last_sequence()

@@ -7,7 +7,7 @@ from datetime import datetime
 
 
 def printable(text: str) -> str:
-    """Return a text in which nothing controls the terminal: a newline is `\\n`, a bidi mark its code."""
+    r"""Return a text in which nothing controls the terminal: a newline is `\n`, a bidi mark its code."""
     if text.isprintable():
         return text
     return "".join(

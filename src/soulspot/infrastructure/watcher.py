@@ -63,7 +63,7 @@ class Watcher:
 
         From /proc/self/fdinfo, where the kernel lists the marks of an inotify instance (proc(5)).
         """
-        watched = set()
+        watched: set[tuple[int, int]] = set()
         for name in os.listdir("/proc/self/fd"):
             try:
                 if os.readlink(f"/proc/self/fd/{name}") != "anon_inode:inotify":
@@ -94,14 +94,14 @@ class Watcher:
     async def _watch(self, folders: Sequence[str]) -> None:
         if not folders:
             await asyncio.Event().wait()
-        options = {"watch_filter": None, "step": STEP_MS, "debounce": DEBOUNCE_MS, "recursive": True}
         # One folder that may not be read must not keep the others from being watched; who walks finds what is not.
-        async for changes in awatch(*folders, ignore_permission_denied=True, **options):
+        hints = awatch(*folders, watch_filter=None, step=STEP_MS, debounce=DEBOUNCE_MS, ignore_permission_denied=True)
+        async for changes in hints:
             self._on_hint([path for _change, path in changes])
 
     async def _prove(self, folders: Sequence[str]) -> None:
         """Wait until the kernel watches every folder, then say that what happened before was not seen."""
-        while not await asyncio.to_thread(self._watches_all, folders):
+        while not await asyncio.to_thread(self._watches_all, folders):  # noqa: ASYNC110 - the kernel sets no Event
             await asyncio.sleep(0.005)
         self.is_live.set()
         self._on_blindness()

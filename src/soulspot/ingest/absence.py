@@ -20,7 +20,7 @@ REMEMBERED_FOR = 900.0
 
 
 class Absences:
-    """The paths that were not found where the catalogue has them, each with the moment from which it counts as missing."""
+    """The paths that were not found where the catalogue has them, each with the moment at which it goes missing."""
 
     def __init__(self, grace: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._grace = grace

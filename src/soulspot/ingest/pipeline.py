@@ -12,7 +12,6 @@ group, and with it the process: the next start finds what is left.
 
 import asyncio
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable
@@ -30,7 +29,7 @@ from soulspot.ingest.absence import Absences, LossGuard, fault_of, seconds_gone
 from soulspot.ingest.hints import Hints
 from soulspot.ingest.planner import Work
 from soulspot.ingest.queues import Pending, Ready, Settling
-from soulspot.ingest.scanner import Batch, FoundFile, FoundFolder, Root, look, walk
+from soulspot.ingest.scanner import FoundFile, FoundFolder, Root, look, walk
 from soulspot.ingest.service import IngestService, Outcome, StaleError
 from soulspot.ingest.stability import FIRST_WAIT, Stability
 
@@ -149,7 +148,7 @@ class Pipeline:
                 continue
 
     async def reconcile(self, root: Root, prefix: str = "") -> Walked:
-        """Compare everything at and below `prefix` ("" or "folder/") with the catalogue, and set to work what differs."""
+        """Compare everything at and below `prefix` ("" or "folder/") with the catalogue; set to work what differs."""
         walked = Walked()
         if not await self._is_well(root):
             walked.fault = self.faults[root]
@@ -308,7 +307,7 @@ class Pipeline:
         self._stale.pop(key, None)
         return outcome
 
-    async def _act(self, pending: Pending) -> Outcome | None:
+    async def _act(self, pending: Pending) -> Outcome | None:  # noqa: PLR0911 - one for each thing that it can be
         """Do what there is to do with one complete file."""
         work, file, known = pending.work, pending.work.file, pending.work.known
         if work.moved_from is not None and await self._has_moved(file, work.moved_from):
@@ -384,8 +383,8 @@ class Pipeline:
     def _hold(self, root: Root, losing: int, present: int) -> None:
         if root not in self.held:
             logger.error(
-                "%d of the %d files in %s are not there: nothing is marked missing; when they are really gone, say so with "
-                "`soulspot scan --confirm-missing`",
+                "%d of the %d files in %s are not there: nothing is marked missing; when they are really gone, say so "
+                "with `soulspot scan --confirm-missing`",
                 losing,
                 present,
                 path_to_text(root.path),

@@ -284,7 +284,13 @@ class IngestService:
             await self._files.set(known.id, **values)
             return known.id
         file_id = new_id()
-        empty = {"error_code": None, "error_text": None, "fingerprint": None, "notes": [], "track_id": None}
+        empty: dict[str, Any] = {
+            "error_code": None,
+            "error_text": None,
+            "fingerprint": None,
+            "notes": [],
+            "track_id": None,
+        }
         place = {"id": file_id, "folder_id": file.root.id, "path": file.path, "created_at": now()}
         await self._files.add(**(empty | place | values))
         return file_id

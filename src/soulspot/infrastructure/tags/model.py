@@ -102,7 +102,8 @@ class TrackTags:
 class Failure:
     """Why a file could not be read: a short code, and a sentence for a person.
 
-    Codes: not-regular, unreadable, vanished, changed, empty, truncated, corrupt, unsupported, too-large, timeout, crashed.
+    The codes: not-regular, unreadable, vanished, changed, empty, truncated, corrupt, unsupported, too-large, timeout,
+    crashed.
     """
 
     code: str

@@ -10,8 +10,32 @@ from collections.abc import Callable
 from typing import Any
 
 import mutagen
-from mutagen import aac, ac3, aiff, apev2, asf, dsdiff, dsf, flac, id3, monkeysaudio, mp3, mp4, musepack
-from mutagen import oggflac, oggopus, oggspeex, oggtheora, oggvorbis, optimfrog, smf, tak, trueaudio, wave, wavpack
+from mutagen import (
+    aac,
+    ac3,
+    aiff,
+    apev2,
+    asf,
+    dsdiff,
+    dsf,
+    flac,
+    id3,
+    monkeysaudio,
+    mp3,
+    mp4,
+    musepack,
+    oggflac,
+    oggopus,
+    oggspeex,
+    oggtheora,
+    oggvorbis,
+    optimfrog,
+    smf,
+    tak,
+    trueaudio,
+    wave,
+    wavpack,
+)
 
 from soulspot.infrastructure.filesystem import NotRegularFileError, Signature, open_regular
 from soulspot.infrastructure.tags.fields import tags_from
@@ -117,11 +141,11 @@ def _by_content(start: bytes) -> Callable[[Any], Any] | None:
     if start.startswith(b"OggS"):
         return next((opener for mark, opener in _OGG if mark in start), None)
     if start.startswith(b"RIFF") and start[8:12] == b"WAVE":
-        return wave.WAVE  # type: ignore[no-any-return]
+        return wave.WAVE
     if start.startswith(b"FORM") and start[8:12] in {b"AIFF", b"AIFC"}:
-        return aiff.AIFF  # type: ignore[no-any-return]
+        return aiff.AIFF
     if start[4:8] == b"ftyp":
-        return mp4.MP4  # type: ignore[no-any-return]
+        return mp4.MP4
     return next((opener for mark, opener in _MAGIC if start.startswith(mark)), None)
 
 
