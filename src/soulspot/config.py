@@ -119,7 +119,7 @@ def _no_truth(value: object) -> object:
     return value
 
 
-_Number = Annotated[float, BeforeValidator(_no_truth), Field(allow_inf_nan=False)]
+_Number = Annotated[float, BeforeValidator(_no_truth)]
 
 
 class _Section(BaseModel):
@@ -331,6 +331,8 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
         limit = context[bound]
         size = _fields()[name].annotation is ByteSize
         allowed = f"{_BOUNDS[bound]} {_shown(ByteSize(limit)) if size else f'{limit:g}'}"
+    elif first["type"] == "literal_error":
+        allowed = context["expected"]
     else:
         allowed = _ALLOWED.get(first["type"], first["msg"].removeprefix("Input should be ").partition(", ")[0])
     return f"{origins.get(name, name)} is {given}: it has to be {allowed}"

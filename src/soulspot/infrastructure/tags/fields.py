@@ -41,10 +41,10 @@ _GAINS = {
 _NUMBERS = {
     "tracknumber": ("track_number", "track_total"), "track": ("track_number", "track_total"),
     "discnumber": ("disc_number", "disc_total"), "disc": ("disc_number", "disc_total"),
-    "discc": ("disc_number", "disc_total"), "disk": ("disc_number", "disc_total"),
+    "disk": ("disc_number", "disc_total"),
 }  # fmt: skip
 _TOTALS = {
-    "tracktotal": "track_total", "totaltracks": "track_total", "trackc": "track_total",
+    "tracktotal": "track_total", "totaltracks": "track_total", "trackc": "track_total", "discc": "disc_total",
     "disctotal": "disc_total", "totaldiscs": "disc_total", "discs": "disc_total",
 }  # fmt: skip
 _DATES = {"date": "date", "year": "date", "originaldate": "original_date", "originalyear": "original_date"}

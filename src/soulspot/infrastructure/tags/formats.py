@@ -43,7 +43,7 @@ def names_of(opened: Any, file: Any) -> Names:  # noqa: ANN401 - mutagen has no 
     """Return every text of a file's tag by its folded name, in the order of the file."""
     tag = getattr(opened, "tags", opened)
     if tag is None:
-        return _beside(file) if type(opened).__name__ == "MP3" else {}
+        return _beside(file)
     if isinstance(tag, ID3):
         return _id3(tag)
     if isinstance(tag, MP4Tags):
@@ -155,9 +155,11 @@ def _ape(tag: Any) -> Names:  # noqa: ANN401
 
 
 def _beside(file: Any) -> Names:  # noqa: ANN401
-    """Read the APEv2 tag that old collections have on MP3, where there is no ID3."""
-    try:
-        file.seek(0)
-        return _ape(APEv2(file))
-    except Exception:  # noqa: BLE001 - there is none, or it is broken: the stream is known all the same
-        return {}
+    """Read the tag that a tool has put around a stream without one: ID3 on AAC, APEv2 on MP3."""
+    for open_tag, names in ((ID3, _id3), (APEv2, _ape)):
+        try:
+            file.seek(0)
+            return names(open_tag(file))
+        except Exception:  # noqa: BLE001, S112 - there is none, or it is broken: the stream is known all the same
+            continue
+    return {}
