@@ -163,7 +163,7 @@ async def _open(
 ) -> AsyncIterator[_Ingest]:
     """Build what a command that writes needs: lock, database, schema, folders, tag readers, pipeline."""
     ignore_lease_signals()
-    check_library(settings, [folder for folder in settings.library.folders if not folder.exists()])
+    check_library(settings, settings.library.folders)  # before anything is made: what is absent is judged below
     file = database_file(settings.database.url)
     with writer_lock(file, command) if file else nullcontext():
         async with Database(settings.database.url, synchronous=settings.database.synchronous) as database:
