@@ -167,6 +167,34 @@ def test_a_slowly_written_file_is_catalogued_once_and_complete(soulspot: Soulspo
     assert soulspot.actions("track_updated") == soulspot.actions("file_failed") == 0
 
 
+def test_a_writer_that_closes_and_opens_again_ends_complete(soulspot: Soulspot) -> None:
+    whole = write_song(soulspot.music.parent / "song.flac", title="Whole").read_bytes()
+    soulspot.watch()
+
+    (soulspot.music / "song.flac").write_bytes(whole[:9000])
+    until(lambda: soulspot.rows("SELECT 1 FROM files"))
+    with (soulspot.music / "song.flac").open("ab") as file:
+        file.write(whole[9000:])
+
+    until(lambda: soulspot.rows(f"SELECT 1 FROM files WHERE status = 'catalogued' AND size = {len(whole)}"))
+    assert soulspot.tracks() == {("song.flac", "Whole")}
+    assert soulspot.actions("track_added") == 1
+
+
+def test_a_known_folder_that_is_gone_is_offline_and_loses_nothing(soulspot: Soulspot) -> None:
+    write_song(soulspot.music / "song.mp3")
+    soulspot.scan()
+    soulspot.music.rename(soulspot.music.parent / "unmounted")
+
+    planned = soulspot.run("scan", str(soulspot.music), "--dry-run")
+    scanned = soulspot.run("scan", str(soulspot.music))
+
+    assert (planned.returncode, scanned.returncode) == (1, 1)
+    assert "offline, left as it was" in planned.stdout
+    assert "offline, left as it was" in scanned.stdout
+    assert len(soulspot.tracks()) == 1
+
+
 def test_an_empty_folder_loses_nothing(soulspot: Soulspot) -> None:
     for number in range(3):
         write_song(soulspot.music / f"{number}.mp3")

@@ -127,7 +127,7 @@ async def scan(settings: Settings, *, report: Report, confirm_missing: bool = Fa
 
 async def dry_run(settings: Settings, *, report: Report) -> ScanResult:
     """Say what a scan would do, by a look at the disk and at the catalogue; read no file and write nothing."""
-    check_library(settings)
+    check_library(settings, settings.library.folders)  # as in `_open`: what is absent is judged below
     result = ScanResult()
     file = database_file(settings.database.url)
     async with Database(settings.database.url, read_only=True) as database:
@@ -135,9 +135,13 @@ async def dry_run(settings: Settings, *, report: Report) -> ScanResult:
         if not is_new:
             await require_current(database)
         folders = {} if is_new else {row.path: row.id for row in await FolderRepository(database.session).all()}
+        check_library(settings, [Path(text_to_path(path)) for path in folders])
         files = FileRepository(database.session)
         for path in map(str, settings.library.folders):
             root = Root(folders.get(path_to_text(path), ""), path, hidden=settings.library.hidden)
+            if not os.path.isdir(path):
+                result.offline[path] = "it is not there: is its disk mounted?"
+                continue
             after = ""
             for batch in walk(root):
                 known = await files.known_between(root.id, "", after, batch.upto) if root.id else {}
