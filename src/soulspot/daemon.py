@@ -94,9 +94,7 @@ async def watch(settings: Settings, *, report: Report) -> None:
             logger.info("stopping")
             for task in others:
                 task.cancel()
-            ingest.pipeline.stop()
-            await asyncio.wait([pipeline], timeout=STOP_LIMIT)
-            pipeline.cancel()
+            await _end(ingest, pipeline)
 
 
 async def scan(settings: Settings, *, report: Report, confirm_missing: bool = False) -> ScanResult:
@@ -115,9 +113,7 @@ async def scan(settings: Settings, *, report: Report, confirm_missing: bool = Fa
             await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
             work.cancel()
             stopping.cancel()
-            ingest.pipeline.stop()
-            await asyncio.wait([pipeline], timeout=STOP_LIMIT)
-            pipeline.cancel()
+            await _end(ingest, pipeline)
         changed = {kind: count for kind, count in result.counts.items() if kind != "unchanged" and count}
         if changed:
             for root in ingest.roots:
@@ -199,6 +195,13 @@ async def _adopt(service: IngestService, pipeline: Pipeline, path: str, settings
     root = Root(folder.id, path, trusts_inodes=not file_system.is_remote, hidden=settings.library.hidden)
     pipeline.add_root(root, folder.file_system_id, folder.status_reason if folder.status == "offline" else None)
     return root
+
+
+async def _end(ingest: _Ingest, running: asyncio.Task[None]) -> None:
+    """Let the files in hand end, for as long as there is time for that."""
+    ingest.pipeline.stop()
+    await asyncio.wait([running], timeout=STOP_LIMIT)
+    running.cancel()
 
 
 async def _scan_all(ingest: _Ingest, result: ScanResult) -> None:

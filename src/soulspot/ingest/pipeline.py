@@ -59,7 +59,6 @@ class Walked:
 
     unchanged: int = 0
     blind: list[FoundFolder] = field(default_factory=list)
-    fault: str | None = None
 
 
 class Pipeline:
@@ -151,7 +150,6 @@ class Pipeline:
         """Compare everything at and below `prefix` ("" or "folder/") with the catalogue; set to work what differs."""
         walked = Walked()
         if not await self._is_well(root):
-            walked.fault = self.faults[root]
             return walked
         watched = None if self._watched is None else await asyncio.to_thread(self._watched)
         batches = walk(root, prefix)
@@ -207,8 +205,9 @@ class Pipeline:
         self._settling.put(pending, FIRST_WAIT)
         return True
 
-    def _hint_folder(self, root: Root, prefix: str, *, unwatched_since: float | None = None) -> None:
-        self._folder_hints.setdefault((root, prefix), self._clock() if unwatched_since is None else unwatched_since)
+    def _hint_folder(self, root: Root, prefix: str, since: float | None = None) -> None:
+        """Have a folder walked; `since` is when that was said first, where it is walked once more."""
+        self._folder_hints.setdefault((root, prefix), self._clock() if since is None else since)
         self._folder_hinted.set()
 
     async def _follow_folder_hints(self) -> None:
@@ -228,22 +227,18 @@ class Pipeline:
         """See to it that a folder is walked once more when its watch, and that of each folder in it, exists."""
         loop, age = asyncio.get_running_loop(), self._clock() - since
         if age < CONFIRM_AFTER and prefix:
-            loop.call_later(CONFIRM_AFTER, self._hint_folder_again, root, prefix, since)
+            loop.call_later(CONFIRM_AFTER, self._hint_folder, root, prefix, since)
         if age < BLIND_AFTER:
             for folder in blind:
-                loop.call_later(max(age, FIRST_WAIT), self._hint_folder_again, root, _prefix(folder.path), since)
+                loop.call_later(max(age, FIRST_WAIT), self._hint_folder, root, _prefix(folder.path), since)
         elif blind:
             paths = [path_to_text(root.full(folder.path)) for folder in blind]
             logger.warning("not watched, so only the reconcile sees what changes there: %s", ", ".join(paths[:5]))
 
-    def _hint_folder_again(self, root: Root, prefix: str, since: float) -> None:
-        self._hint_folder(root, prefix, unwatched_since=since)
-
     async def _offer(self, work: Collection[Work], *, is_fresh: bool) -> None:
         """Take files in, each unless it is on its way already."""
-        moved = {each.file.root.id for each in work} and await self._elsewhere(work)
         admitted = []
-        for each in planner.match_moves(work, moved or []):
+        for each in planner.match_moves(work, await self._elsewhere(work)):
             key = (each.file.root.id, each.file.path)
             if (pending := self._pending.get(key)) is not None:
                 pending.again = True
