@@ -7,9 +7,10 @@ A write is a visible block, and the repositories called inside it join it by the
         await audit.log_action("track_added", "track", track.id)
 
 Outside a transaction a repository gets a session of its own that can only read. On SQLite there is one connection that
-writes (a second would wait for the first anyway) and a few that read; every write transaction begins with BEGIN
-IMMEDIATE, because one that starts by reading and then writes fails at once when another wrote meanwhile, however long
-the busy timeout is.
+writes (a second would wait for the first anyway), in the thread of the event loop (`inline.py` says why), and a few
+that read, each in a thread of its own. Every write transaction begins with BEGIN IMMEDIATE, because one that starts by
+reading and then writes fails at once when another wrote meanwhile, however long the busy timeout is. What a commit has
+left in the write-ahead log is brought into the database, and synced, by a thread.
 """
 
 import asyncio
@@ -17,18 +18,23 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import msgspec
 from sqlalchemy import URL, Connection, event, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from soulspot.infrastructure.persistence import inline
 
 SessionFactory = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 """What a repository is built with: yields the session of the transaction in progress, else one that only reads."""
 
-BUSY_TIMEOUT_MS = 5_000
+BUSY_TIMEOUT_MS: Final = 5_000
+"""How long a reader waits for a lock. The writer does not: it would stop the event loop, and it is tried again."""
+CHECKPOINT_AFTER: Final = 500
+"""Commits after which the write-ahead log is brought into the database: about 10 MB of it."""
 # What a person or time mends, and not the file: SQLite's names, and the classes of PostgreSQL's SQLSTATE.
 _ENVIRONMENT_SQLITE = (
     "SQLITE_FULL",
@@ -58,16 +64,22 @@ class Database:
         self.url: URL = make_url(url)
         options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": msgspec.json.decode}
         if self.is_sqlite:
-            self._writer = create_async_engine(self.url, pool_size=1, max_overflow=0, pool_timeout=None, **options)
+            here = {"check_same_thread": False, "timeout": 0, "cached_statements": 256}
+            self._writer = create_async_engine(self.url.set(drivername=inline.DRIVER), connect_args=here, **options)
             self._reader = create_async_engine(self.url, pool_size=2, max_overflow=4, **options)
-            _set_up_sqlite(self._writer, ["journal_mode=WAL", f"synchronous={synchronous}"], "BEGIN IMMEDIATE")
-            _set_up_sqlite(self._reader, ["query_only=ON"], "BEGIN")
+            pragmas = ["busy_timeout=0", "journal_mode=WAL", f"synchronous={synchronous}", "wal_autocheckpoint=0"]
+            _set_up_sqlite(self._writer, pragmas, "BEGIN IMMEDIATE")
+            _set_up_sqlite(self._reader, [f"busy_timeout={BUSY_TIMEOUT_MS}", "query_only=ON"], "BEGIN")
         else:
             self._writer = create_async_engine(self.url, pool_size=4, max_overflow=4, pool_pre_ping=True, **options)
             self._reader = self._writer.execution_options(postgresql_readonly=True)
         self._read_only = read_only
         self._write_sessions = async_sessionmaker(self._writer, expire_on_commit=False)
         self._read_sessions = async_sessionmaker(self._reader, expire_on_commit=False)
+        self._turn = asyncio.Lock()  # of SQLite's one writer
+        self._held: AsyncConnection | None = None
+        self._commits = 0
+        self._checkpoint: asyncio.Task[None] | None = None
 
     @property
     def is_sqlite(self) -> bool:
@@ -82,12 +94,36 @@ class Database:
         if (current := _in_progress.get()) is not None and current.database is self:
             msg = "a transaction is in progress already; the service that began it owns it"
             raise RuntimeError(msg)
-        async with self._write_sessions.begin() as session:
+        async with self._sqlite_session() if self.is_sqlite else self._write_sessions.begin() as session:
             token = _in_progress.set(_Transaction(self, session, asyncio.current_task()))
             try:
                 yield session
             finally:
                 _in_progress.reset(token)
+
+    @asynccontextmanager
+    async def _sqlite_session(self) -> AsyncIterator[AsyncSession]:
+        """Yield a session on the connection that writes, and commit; it is kept, as opening it costs a transaction."""
+        async with self._turn:
+            if self._held is None or self._held.closed or self._held.invalidated:
+                self._held = await self._writer.connect()
+                self._session = inline.InlineSession(self._held)
+            assert self._held.sync_connection is not None
+            with self._held.sync_connection.begin():
+                try:
+                    yield self._session
+                finally:
+                    self._session.end()
+        self._commits += 1
+        if self._commits % CHECKPOINT_AFTER == 0 and (self._checkpoint is None or self._checkpoint.done()):
+            self._checkpoint = asyncio.create_task(self._bring_in_the_log())
+
+    async def _bring_in_the_log(self) -> None:
+        """Checkpoint: most of the log while transactions go on, the rest in their way, so that it can begin anew."""
+        async with self._reader.connect() as connection:
+            await connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+            async with self._turn:
+                await connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
@@ -103,7 +139,11 @@ class Database:
             yield current.session
 
     async def aclose(self) -> None:
+        if self._checkpoint is not None:
+            await asyncio.wait([self._checkpoint])
         await self._reader.dispose()
+        if self._held is not None:
+            await self._held.close()
         await self._writer.dispose()
 
     async def __aenter__(self) -> Self:
@@ -137,10 +177,12 @@ def _set_up_sqlite(engine: AsyncEngine, pragmas: list[str], begin: str) -> None:
     def connect(connection: Any, _record: ConnectionPoolEntry) -> None:  # noqa: ANN401 - the driver's, untyped
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", "foreign_keys=ON", *pragmas):
+        for pragma in (*pragmas, "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin_transaction(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        cursor = connection.connection.cursor()
+        cursor.execute(begin)
+        cursor.close()

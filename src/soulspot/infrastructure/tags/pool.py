@@ -1,7 +1,7 @@
 """The worker processes: who reads what, for how long, and what becomes of a file that takes its reader down.
 
-A hang, a bomb or a crash costs one file: the process is killed, the file that it was reading is a failure (after a
-second try alone, where the process died by itself), the files behind it are read by another.
+A hang, a bomb or a crash costs one file: the process is killed, and what it had not answered is read once more, each
+file on its own; one that takes a reader down on its own is a failure.
 """
 
 import asyncio
@@ -9,26 +9,59 @@ import contextlib
 import os
 import sys
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
-import msgspec
-
+from soulspot.infrastructure.tags.frames import LENGTH, decode_readings, frame
 from soulspot.infrastructure.tags.model import Failure, Reading
 
-IN_FLIGHT = 8
-"""Files that are handed to one worker at a time, so that it need not wait for the pipe."""
+IN_FLIGHT = 16
+"""Files that one worker has at most, so that it need not wait for the next."""
 RECYCLE_AFTER = 5_000
 """Files after which a worker makes room for a fresh one: a parser may leak."""
-_LENGTH_BYTES = 4
-_decode = msgspec.msgpack.Decoder(Reading).decode
 
 
 @dataclass(slots=True, eq=False)
 class _Request:
     path: str
     answer: "asyncio.Future[Reading]"
-    crashes: int = 0
+    is_suspect: bool = False  # a reader went down that had it, maybe over another file
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    process: asyncio.subprocess.Process
+    sent: deque[_Request] = field(default_factory=deque)
+    files: int = 0
+    alarm: asyncio.TimerHandle | None = None
+    ran_out_of_time: bool = False
+
+    def room(self) -> int:
+        if self.files >= RECYCLE_AFTER or (self.sent and self.sent[0].is_suspect):
+            return 0
+        return IN_FLIGHT - len(self.sent)
+
+    def send(self, requests: list[_Request]) -> None:
+        assert self.process.stdin is not None
+        self.sent.extend(requests)
+        self.files += len(requests)
+        self.process.stdin.write(frame([os.fsencode(request.path) for request in requests]))
+        if self.files >= RECYCLE_AFTER:
+            self.process.stdin.close()
+
+    def set_alarm(self, seconds: float) -> None:
+        """Give the file that is being read so long from now."""
+        if self.alarm is not None:
+            self.alarm.cancel()
+        self.alarm = asyncio.get_running_loop().call_later(seconds, self._give_up) if self.sent else None
+
+    def _give_up(self) -> None:
+        self.ran_out_of_time = True
+        self.kill()
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
 
 
 class TagReaders:
@@ -42,15 +75,17 @@ class TagReaders:
     """
 
     def __init__(self, workers: int, *, memory_limit: int = 512 << 20, time_limit: float = 20.0) -> None:
-        self._workers = workers
+        self._number = workers
         self._memory_limit = memory_limit
         self._time_limit = time_limit
         self._waiting: deque[_Request] = deque()
-        self._any = asyncio.Condition()
+        self._suspects: deque[_Request] = deque()
+        self._workers: list[_Worker] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._is_dealing = False
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._keep_worker()) for _number in range(self._workers)]
+        self._tasks = [asyncio.create_task(self._keep_worker()) for _number in range(self._number)]
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -61,106 +96,84 @@ class TagReaders:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for request in self._waiting:
+        for request in [*self._waiting, *self._suspects]:
             request.answer.cancel()
 
     async def read(self, path: str) -> Reading:
         """Return what is in a file; raises only when the readers themselves cannot run."""
         request = _Request(path, asyncio.get_running_loop().create_future())
-        await self._put(request)
+        self._waiting.append(request)
+        self._deal_soon()
         return await request.answer
 
-    async def _put(self, request: _Request) -> None:
-        async with self._any:
-            self._waiting.append(request)
-            self._any.notify()
+    def _deal_soon(self) -> None:
+        """Hand out what is waiting, all that is asked for by then at once: a write to a pipe costs a wake-up."""
+        if not self._is_dealing:
+            self._is_dealing = True
+            asyncio.get_running_loop().call_soon(self._deal)
 
-    async def _take(self) -> _Request:
-        async with self._any:
-            await self._any.wait_for(lambda: self._waiting)
-            return self._waiting.popleft()
+    def _deal(self) -> None:
+        self._is_dealing = False
+        for worker in sorted(self._workers, key=lambda worker: len(worker.sent)):
+            if self._suspects:
+                requests = [] if worker.sent else [self._suspects.popleft()]
+            else:
+                share = min(worker.room(), -(-len(self._waiting) // self._number))
+                requests = [self._waiting.popleft() for _number in range(share)]
+            if requests:
+                was_idle = not worker.sent
+                worker.send(requests)
+                if was_idle:
+                    worker.set_alarm(self._time_limit)
 
     async def _keep_worker(self) -> None:
         while True:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "soulspot.infrastructure.tags.worker", str(self._memory_limit),
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-                env=_environment(),
+            worker = _Worker(
+                await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "soulspot.infrastructure.tags.worker", str(self._memory_limit),
+                    stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+                    env=_environment(),
+                )
             )  # fmt: skip
+            self._workers.append(worker)
+            self._deal_soon()
             try:
-                await self._serve(process)
+                await self._collect(worker)
             finally:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
+                self._workers.remove(worker)
+                worker.kill()
+                await worker.process.wait()
+                self._take_back(worker)
 
-    async def _serve(self, process: asyncio.subprocess.Process) -> None:
-        """Feed one worker until it ends, is killed, or has read enough."""
-        sent: deque[_Request] = deque()
-        room = asyncio.Semaphore(IN_FLIGHT)
-        feeding = asyncio.create_task(self._feed(process, sent, room))
-        arrived = asyncio.create_task(self._collect(process, sent, room))
-        try:
-            await asyncio.wait([feeding, arrived], return_when=asyncio.FIRST_COMPLETED)
-            if not arrived.done():
-                await arrived  # it has been given enough: what it has is waited for
-            failure = arrived.result()
-        finally:
-            for task in (feeding, arrived):
-                task.cancel()
-            await asyncio.gather(feeding, arrived, return_exceptions=True)
-        if sent and failure is not None:
-            await self._blame(sent.popleft(), failure)
-        for request in sent:
-            if not request.answer.done():
-                await self._put(request)
+    async def _collect(self, worker: _Worker) -> None:
+        """Hand on what a worker answers until it ends."""
+        stdout = worker.process.stdout
+        assert stdout is not None
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionResetError):
+            while True:
+                (length,) = LENGTH.unpack(await stdout.readexactly(LENGTH.size))
+                for reading in decode_readings(await stdout.readexactly(length)):
+                    request = worker.sent.popleft()
+                    if not request.answer.done():
+                        request.answer.set_result(reading)
+                worker.set_alarm(self._time_limit)
+                self._deal_soon()
 
-    async def _blame(self, request: _Request, failure: Failure) -> None:
-        request.crashes += 1
-        if failure.code == "crashed" and request.crashes == 1:
-            await self._put(request)  # it may have been the one before, or the kernel short of memory
-        elif not request.answer.done():
-            request.answer.set_result(Reading(failure=failure))
-
-    async def _feed(self, process: asyncio.subprocess.Process, sent: deque[_Request], room: asyncio.Semaphore) -> None:
-        assert process.stdin is not None
-        for _number in range(RECYCLE_AFTER):
-            await room.acquire()
-            request = await self._take()
-            sent.append(request)
-            path = os.fsencode(request.path)
-            process.stdin.write(len(path).to_bytes(_LENGTH_BYTES, "little") + path)
-        process.stdin.close()
-
-    async def _collect(
-        self, process: asyncio.subprocess.Process, sent: deque[_Request], room: asyncio.Semaphore
-    ) -> Failure | None:
-        """Hand out answers until the worker ends; return what the file that it was reading is to be told."""
-        assert process.stdout is not None
-        while True:
-            try:
-                async with asyncio.timeout(self._time_limit if sent else None) as limit:
-                    head = await self._next_head(process.stdout, sent, limit)
-                    body = await process.stdout.readexactly(int.from_bytes(head, "little"))
-            except TimeoutError:
-                return Failure("timeout", f"reading its tags took longer than {self._time_limit:g} s")
-            except (asyncio.IncompleteReadError, ConnectionResetError):
-                return Failure("crashed", "its tags took the reader down, twice") if sent else None
-            request = sent.popleft()
-            room.release()
-            if not request.answer.done():
-                request.answer.set_result(_decode(body))
-
-    async def _next_head(self, stdout: asyncio.StreamReader, sent: deque[_Request], limit: asyncio.Timeout) -> bytes:
-        """Wait for an answer; the time of a file begins when it is sent to an idle worker."""
-        reading = asyncio.ensure_future(stdout.readexactly(_LENGTH_BYTES))
-        try:
-            while not (await asyncio.wait([reading], timeout=0.5))[0]:
-                if sent and limit.when() is None:
-                    limit.reschedule(asyncio.get_running_loop().time() + self._time_limit)
-            return reading.result()
-        finally:
-            reading.cancel()
+    def _take_back(self, worker: _Worker) -> None:
+        """Have read again what a worker that ended has not answered; tell a file that was alone with it."""
+        failure = Failure("crashed", "its tags took the reader down, twice")
+        if worker.ran_out_of_time:
+            failure = Failure("timeout", f"reading its tags took longer than {self._time_limit:g} s")
+        if worker.alarm is not None:
+            worker.alarm.cancel()
+        for request in worker.sent:
+            if request.answer.done():
+                continue
+            if request.is_suspect or (worker.ran_out_of_time and len(worker.sent) == 1):
+                request.answer.set_result(Reading(failure=failure))
+            else:
+                request.is_suspect = True
+                self._suspects.append(request)
 
 
 def _environment() -> dict[str, str]:

@@ -1,21 +1,23 @@
-"""The process that runs mutagen: reads paths from its input, writes a `Reading` of each to its output, one by one.
+"""The process that runs mutagen: reads lists of paths from its input, writes lists of readings to its output.
 
-It starts light and knows no database. Each message is its length in four bytes and msgpack; never pickle, as what a
-parser of foreign bytes answers must not be able to run anything.
+It starts light and knows no database. Each list of paths is answered in its order, in as many lists of readings as it
+takes: an answer waits for the next one for a few milliseconds at most, since each one that is written on its own wakes
+up the other side on its own.
 """
 
 import os
 import resource
 import signal
-import struct
 import sys
-
-import msgspec
+import time
 
 from soulspot.infrastructure.filesystem import ignore_lease_signals
+from soulspot.infrastructure.tags.frames import LENGTH, decode_paths, frame
+from soulspot.infrastructure.tags.model import Reading
 from soulspot.infrastructure.tags.reader import read_file
 
-LENGTH = struct.Struct("<I")
+HELD_BACK = 0.003
+"""Seconds for which an answer waits for others."""
 
 
 def main() -> None:
@@ -24,12 +26,26 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # whoever started this process ends it, by closing its input
     ignore_lease_signals()
-    source, target, encode = sys.stdin.buffer, sys.stdout.buffer, msgspec.msgpack.encode
+    source = sys.stdin.buffer
     while len(head := source.read(LENGTH.size)) == LENGTH.size:
-        path = os.fsdecode(source.read(LENGTH.unpack(head)[0]))
-        answer = encode(read_file(path))
-        target.write(LENGTH.pack(len(answer)) + answer)
-        target.flush()
+        _answer(decode_paths(source.read(LENGTH.unpack(head)[0])))
+
+
+def _answer(paths: list[bytes]) -> None:
+    answers: list[Reading] = []
+    began = time.monotonic()
+    for path in paths:
+        answers.append(read_file(os.fsdecode(path)))
+        if time.monotonic() - began > HELD_BACK:
+            _write(answers)
+            answers, began = [], time.monotonic()
+    _write(answers)
+
+
+def _write(answers: list[Reading]) -> None:
+    if answers:
+        sys.stdout.buffer.write(frame(answers))
+        sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":
