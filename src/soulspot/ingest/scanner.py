@@ -10,8 +10,9 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from soulspot.infrastructure.filesystem import Signature, path_to_text, text_to_path
 from soulspot.infrastructure.tags import Kind, kind_of_name
@@ -19,12 +20,16 @@ from soulspot.infrastructure.tags import Kind, kind_of_name
 logger = logging.getLogger(__name__)
 
 BATCH = 2_000
+QUESTION = 500
+"""Paths or inodes that one statement asks for."""
 # What browsers, torrent clients, copy tools and editors call a file that is not finished yet.
 _UNFINISHED = re.compile(
     r".*(\.part|\.partial|\.crdownload|\.download|\.opdownload|\.!qb|\.!ut|\.bc!|\.aria2|\.filepart|\.tmp|\.temp|\.swp|~)"
     r"|\.[^/]+\.[A-Za-z0-9]{6}|\.syncthing\..*|~syncthing~.*|\.goutputstream-.*|\.~.*|\.nfs[0-9a-f]{16,}",
     re.IGNORECASE | re.DOTALL,
 )
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,23 @@ def walk(root: Root, prefix: str = "", *, size: int = BATCH) -> Iterator[Batch]:
         else:
             unvisited.extend(reversed(_list(batch, root, path)))
     yield batch
+
+
+def look_at_all(root: Root, paths: Iterable[str]) -> dict[str, FoundFile | FoundFolder | None]:
+    """Look at each path; one where the disk does not answer is left out, as nothing is known of it."""
+    found = {}
+    for path in paths:
+        try:
+            found[path] = look(root, path)
+        except OSError as error:
+            logger.warning("cannot look at %s: %s", path_to_text(root.full(path)), error.strerror)
+    return found
+
+
+def chunks(items: Collection[_T]) -> Iterator[list[_T]]:
+    """Cut what there is to ask into what one statement asks for."""
+    listed = list(items)
+    return (listed[start : start + QUESTION] for start in range(0, len(listed), QUESTION))
 
 
 def nearest_change_ns(root: Root, path: str) -> int | None:
