@@ -41,7 +41,6 @@ WatchedFolders = Callable[[], Collection[tuple[int, int]]]
 class Walked:
     """What a walk came to."""
 
-    unchanged: int = 0
     blind: list[FoundFolder] = field(default_factory=list)
 
 
@@ -141,8 +140,13 @@ class Pipeline:
             except TimeoutError:
                 continue
 
-    async def reconcile(self, root: Root, prefix: str = "") -> Walked:
-        """Compare everything at and below `prefix` ("" or "folder/") with the catalogue; set to work what differs."""
+    async def reconcile(
+        self, root: Root, prefix: str = "", *, unchanged: Callable[[int], None] = lambda _count: None
+    ) -> Walked:
+        """Compare everything at and below `prefix` ("" or "folder/") with the catalogue; set to work what differs.
+
+        `unchanged` is called with numbers of files that are as the catalogue has them.
+        """
         walked = Walked()
         if not await self._losses.is_well(root):
             return walked
@@ -152,7 +156,7 @@ class Pipeline:
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
             known = await patiently(self._files.known_between, root.id, prefix, after, batch.upto)
             comparison = planner.compare(batch.files, known)
-            walked.unchanged += comparison.unchanged
+            unchanged(comparison.unchanged)
             gone += [each for each in comparison.gone if not batch.hides(each.path)]
             if watched is not None:
                 walked.blind += [each for each in batch.folders if (each.device, each.inode) not in watched]
