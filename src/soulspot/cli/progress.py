@@ -38,12 +38,13 @@ def shown_progress() -> Iterator[Progress]:
     if not sys.stderr.isatty():
         yield LoggedProgress()
         return
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     rate, left = TextColumn("{task.fields[rate]:,.0f} files/s"), TimeRemainingColumn()
-    with Bar(*columns, rate, left, transient=True) as bar:
+    with Bar(*columns, rate, left, transient=True, console=Console(stderr=True)) as bar:
         yield _BarProgress(bar)
 
 
