@@ -189,9 +189,11 @@ async def _open(
     )
     with writer_lock(file, command) if file else nullcontext():
         async with (
-            readers,  # first: they start on other cores while the schema is looked at
+            readers,
             Database(settings.database.url, synchronous=settings.database.synchronous) as database,
         ):
+            if watched is not None or (file is not None and not file.exists()):
+                readers.start()  # they will be needed, and start on other cores meanwhile
             await bring_up_to_date(database, allowed=settings.database.upgrade)
             known = await FolderRepository(database.session).all()
             check_library(settings, [Path(text_to_path(folder.path)) for folder in known])
