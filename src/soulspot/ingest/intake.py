@@ -87,6 +87,11 @@ class Intake:
     def __len__(self) -> int:
         return len(self._pending)
 
+    @property
+    def in_hand(self) -> int:
+        """The number of files that are being read or written, or wait for that; not those that others write."""
+        return sum(pending.due is None for pending in self._pending.values())
+
     def has(self, root: Root, path: str) -> bool:
         """Whether a path is on its way."""
         return (root.id, path) in self._pending
@@ -105,8 +110,8 @@ class Intake:
         self._settling.put(pending, FIRST_WAIT)
         return True
 
-    async def offer(self, work: Collection[Work], *, is_fresh: bool) -> None:
-        """Take files in, each unless it is on its way already."""
+    async def offer(self, work: Collection[Work], *, is_fresh: bool) -> int:
+        """Take files in, each unless it is on its way already; return how many were not."""
         admitted = []
         for each in planner.match_moves(work, await self._elsewhere(work)):
             key = (each.file.root.id, each.file.path)
@@ -116,6 +121,7 @@ class Intake:
                 self._pending[key] = pending = Pending(each, is_fresh, self._clock())
                 admitted.append(pending)
         await self._judge(admitted)
+        return len(admitted)
 
     async def _elsewhere(self, work: Iterable[Work]) -> list[Known]:
         known: list[Known] = []
@@ -196,7 +202,7 @@ class Intake:
     async def _has_moved(self, file: FoundFile, origin: Known) -> bool:
         """Whether a known file is not at its own path any more, so that this one is it and no copy or hard link."""
         root = self._losses.root_of(origin)
-        if root is None or root in self._losses.faults or not origin.signature.same_content(file.signature):
+        if root is None or self._losses.is_out_of_sight(root, origin.path):
             return False
         there = await asyncio.to_thread(look_at_all, root, [origin.path])
         what = there.get(origin.path, file)
@@ -205,5 +211,5 @@ class Intake:
 
 def _is_back(file: FoundFile, known: Known) -> bool:
     """Whether a missing file is there again as it was."""
-    same = file.root.trusts_inodes and known.signature.same_content(file.signature)
+    same = file.trusts_inode and known.signature.same_content(file.signature)
     return known.is_missing and same and known.parser_version == PARSER_VERSION
