@@ -2,7 +2,8 @@
 
     python benchmarks/latency.py [--library FOLDER] [--drops 200] [--albums 20] [--songs 20]
 
-`--library` is a folder of songs that is imported first, as hard links where that can be, else as copies. Prints p50, p95, p99 and the longest of single drops, then of whole albums in new folders.
+`--library` is a folder of songs that is imported first, as hard links where that can be, else as copies.
+Prints p50, p95, p99 and the longest of single drops, then of whole albums in new folders.
 """
 
 import argparse

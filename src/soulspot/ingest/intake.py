@@ -197,7 +197,35 @@ class Intake:
         if reading.tags is None:
             self._not_audio[file.root.id, file.path] = file.signature
             return None
+        if (origin := await self._same_sound_gone_elsewhere(file, reading.tags.fingerprint, known)) is not None:
+            return await self._service.move(file, origin, known, reading.tags)
         return await self._service.ingest(file, reading.tags, known)
+
+    async def _same_sound_gone_elsewhere(
+        self, file: FoundFile, fingerprint: str | None, known: Known | None
+    ) -> Known | None:
+        """Return the file that this one was before it was moved and tagged anew; None for a new one and for a copy."""
+        if fingerprint is None:
+            return None
+        candidates = await patiently(self._files.with_fingerprint, fingerprint)
+        if known is not None and any(each.id == known.id for each in candidates):
+            return None  # it sounds as what was here before
+        name = file.path.rpartition("/")[2]
+        for each in sorted(candidates, key=lambda each: (each.is_missing, not each.path.endswith(name), each.path)):
+            root = self._losses.root_of(each)
+            if root is None or self._losses.is_out_of_sight(root, each.path):
+                continue
+            what = (await asyncio.to_thread(look_at_all, root, [each.path])).get(each.path, file)
+            if what is None or (isinstance(what, FoundFile) and await self._sounds_other(what, each, fingerprint)):
+                return each
+        return None
+
+    async def _sounds_other(self, there: FoundFile, known: Known, fingerprint: str) -> bool:
+        """Whether the file at a known path is another by now."""
+        if there.is_as(known.signature):
+            return False
+        reading = await self._readers.read(there.full_path)
+        return reading.tags is not None and reading.tags.fingerprint != fingerprint
 
     async def _has_moved(self, file: FoundFile, origin: Known) -> bool:
         """Whether a known file is not at its own path any more, so that this one is it and no copy or hard link."""

@@ -10,7 +10,7 @@ lose     a file that is not there any more
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy.exc import IntegrityError
@@ -110,8 +110,13 @@ class IngestService:
                 await self._audit.log_action("file_failed", file_id, path=path, changes=changes)
         return Outcome("failed", path, detail=f"{failure.code}: {failure.message}")
 
-    async def move(self, file: FoundFile, origin: Known, occupant: Known | None) -> Outcome:
-        """Write that a known file is at a new path; a file that was known at that path is missing from now on."""
+    async def move(
+        self, file: FoundFile, origin: Known, occupant: Known | None, tags: TrackTags | None = None
+    ) -> Outcome:
+        """Write that a known file is at a new path; a file that was known at that path is missing from now on.
+
+        With `tags`, those of a file that was tagged anew on its way.
+        """
         path, track_id = _whole(file), str(origin.track_id)
         with self._forgetting_on_rollback():
             async with self._database.transaction():
@@ -123,7 +128,7 @@ class IngestService:
                 changes: dict[str, Any] = {"path": [before, path]}
                 if origin.is_missing:
                     changes["status"] = ["missing", "catalogued"]
-                if columns.TITLE_FROM_NAME in row.notes:
+                if tags is None and columns.TITLE_FROM_NAME in row.notes:
                     changes |= await self._retitle(track_id, columns.title_of(file.path))
                 place = {
                     "folder_id": file.root.id,
@@ -133,6 +138,9 @@ class IngestService:
                 }
                 await self._files.set(origin.id, **columns.signature_columns(file), **place)
                 await self._audit.log_action("track_moved", track_id, path=path, changes=changes)
+                if tags is not None:
+                    here = replace(origin, folder_id=file.root.id, path=file.path, status=_read_status(row))
+                    await self._update(file, tags, here, track_id)
         return Outcome("moved", path, track_id, f"from {before}")
 
     async def restore(self, file: FoundFile, known: Known) -> Outcome:

@@ -171,7 +171,7 @@ class FileRepository:
 
     async def get(self, file_id: str) -> File | None:
         async with self._session_factory() as session:
-            return await session.get(File, file_id)
+            return await session.get(File, file_id, populate_existing=True)
 
     async def add(self, **values: object) -> None:
         async with self._session_factory() as session:
