@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from soulspot.infrastructure.filesystem import Signature
 
-PARSER_VERSION = 1
+PARSER_VERSION = 2
 """Raised when the reader reads more or better: files that an older one has read are then read again."""
 
 

@@ -7,6 +7,7 @@ beats ID3v1, and a format's own tag beats one that a tool has put around it.
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import mutagen
@@ -39,9 +40,11 @@ from mutagen import (
 
 from soulspot.infrastructure.filesystem import NotRegularFileError, Signature, open_regular
 from soulspot.infrastructure.tags.fields import tags_from
+from soulspot.infrastructure.tags.fingerprint import fingerprint_of
 from soulspot.infrastructure.tags.formats import names_of, pictures_of
 from soulspot.infrastructure.tags.model import Failure, Reading, TrackTags
 from soulspot.infrastructure.tags.names import Kind, kind_of_name
+from soulspot.infrastructure.tags.source import Source
 from soulspot.infrastructure.tags.stream import stream_of
 
 _HEADER = 256
@@ -96,7 +99,7 @@ def _read(file: Any, path: str, signature: Signature) -> Reading:  # noqa: ANN40
     if tags is None and error is not None:
         tags = _tag_alone(file)
     if tags is not None:
-        return Reading(signature, tags=tags)
+        return Reading(signature, tags=replace(tags, fingerprint=_fingerprint(file, signature.size)))
     if error is None:
         failure = Failure("unsupported", "no known audio format was found in it") if kind is Kind.AUDIO else None
         return Reading(signature, failure=failure)
@@ -122,6 +125,13 @@ def _parse(file: Any, name: str, size: int) -> TrackTags | None:  # noqa: ANN401
             raise first_error
         return None
     return tags_from(names_of(opened, file), stream_of(opened, size) | {"pictures": pictures_of(opened)})
+
+
+def _fingerprint(file: Any, size: int) -> str | None:  # noqa: ANN401
+    try:
+        return fingerprint_of(Source(file.fileno(), size))
+    except Exception:  # noqa: BLE001 - a broken container has tags all the same
+        return None
 
 
 def _guess(file: Any) -> Any:  # noqa: ANN401
