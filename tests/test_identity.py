@@ -172,15 +172,15 @@ def test_an_inode_that_is_used_again_is_no_move(do: Callable[[Change], Parts], m
         inode = (folder / "a.mp3").stat().st_ino
         (folder / "a.mp3").unlink()
         for number in range(50):  # the file system gives a freed inode to the next file, or to one soon after
-            path = write_song(folder / f".{number}.mp3", title="new")
+            path = write_song(folder / f".{number}.flac", title="new")
             if path.stat().st_ino == inode:
-                path.rename(folder / "new.mp3")
+                path.rename(folder / "new.flac")
                 return
         pytest.fail("no file got the inode again")
 
     parts = do(reuse)
 
-    assert titles(parts) == {"b.mp3": "b", "new.mp3": "new"}
+    assert titles(parts) == {"b.mp3": "b", "new.flac": "new"}
     assert parts.paths("missing") == {"a.mp3"}
     assert "track_moved" not in parts.actions()
 
@@ -200,7 +200,7 @@ def test_a_file_that_was_missing_for_long_and_is_back_elsewhere_is_the_same_trac
         assert parts.actions() == ["track_added", "track_added", "track_missing", "track_moved"]
 
 
-@pytest.mark.parametrize("extension", ["mp3", "flac", "ogg", "opus", "m4a", "wav"])
+@pytest.mark.parametrize("extension", ["mp3", "flac", "ogg", "opus", "m4a"])
 def test_a_file_that_is_moved_and_tagged_anew_is_the_same_track(
     do: Callable[[Change], Parts], music: Path, extension: str
 ) -> None:
