@@ -164,6 +164,12 @@ class LibrarySettings(_Section):
         le=604800,
         description="Seconds between two comparisons of every folder with the catalogue.",
     )
+    poll_interval: _Number = Field(
+        default=60.0,
+        ge=1,
+        le=604800,
+        description="The same for what lies on network and FUSE file systems, whose changes the kernel does not tell.",
+    )
     leases: bool = Field(
         default=True,
         description="Ask the kernel (Linux) whether a file is still open for writing, so that a complete one need not"
@@ -171,6 +177,14 @@ class LibrarySettings(_Section):
     )
     hidden: bool = Field(
         default=False, description="Catalogue files and folders whose name begins with a dot too, else left alone."
+    )
+    ignore: Annotated[list[str], NoDecode, BeforeValidator(_split)] = Field(
+        default_factory=list,
+        description="Patterns of what is left alone, as in a `.gitignore`; `.soulspotignore` files in the folders add"
+        " theirs.",
+    )
+    follow_links: bool = Field(
+        default=False, description="Follow symbolic links that lead to a place in the same music folder."
     )
 
 

@@ -27,16 +27,16 @@ from soulspot.infrastructure.systemd import notify
 from soulspot.infrastructure.tags import TagReaders
 from soulspot.infrastructure.watcher import Watcher
 from soulspot.ingest.absence import LossGuard
-from soulspot.ingest.pipeline import Pipeline, WatchedFolders
+from soulspot.ingest.ignoring import Ignoring
+from soulspot.ingest.pipeline import Pipeline
 from soulspot.ingest.planner import compare
+from soulspot.ingest.rounds import Rounds
 from soulspot.ingest.scanner import Root, count_files, walk
 from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import Stability
 
 logger = logging.getLogger(__name__)
 
-ROOT_LOOK = 2.0
-"""Seconds between two looks at whether a watched folder is still the one that is watched."""
 STOP_LIMIT = 8.0
 """Seconds that the files in hand have to end in when the daemon is told to stop."""
 BUSY_LIMIT = 10.0
@@ -81,26 +81,32 @@ class _Ingest:
 async def watch(settings: Settings, *, report: Report) -> None:
     """Keep the folders and the catalogue equal until SIGTERM or SIGINT; a second signal ends at once."""
     stop = _stop_on_signals()
-    watcher: Watcher | None = None
+    async with _open(settings, "watch", report=report) as ingest:
 
-    def hint(paths: Iterable[str]) -> None:
-        for root in ingest.roots:
-            below = [path for path in map(root.relative, paths) if path is not None]
-            if below:
-                ingest.pipeline.hints.add(root, below)
+        def hint(paths: Iterable[str]) -> None:
+            for root in ingest.roots:
+                below = [path for path in map(root.relative, paths) if path is not None]
+                if below:
+                    ingest.pipeline.hints.add(root, below)
 
-    def look_everywhere() -> None:
-        for root in ingest.roots:
-            ingest.pipeline.hints.add(root, [""])
+        def look_everywhere() -> None:
+            for root in ingest.roots:
+                ingest.pipeline.look_again(root, [""])
 
-    async with _open(settings, "watch", report=report, watched=lambda: watcher.watched() if watcher else ()) as ingest:
         watcher = Watcher([root.path for root in ingest.roots], hint, look_everywhere)
+        rounds = Rounds(
+            ingest.pipeline,
+            watcher,
+            ingest.roots,
+            reconcile_interval=settings.library.reconcile_interval,
+            poll_interval=settings.library.poll_interval,
+        )
+        ingest.pipeline.compare_with(watcher.watched, rounds.cover)
         async with asyncio.TaskGroup() as group:
             pipeline = group.create_task(ingest.pipeline.run())
             others = [
                 group.create_task(watcher.run()),
-                group.create_task(_look_at_roots(ingest, watcher)),
-                group.create_task(_reconcile_now_and_then(look_everywhere, settings.library.reconcile_interval)),
+                group.create_task(rounds.run()),
             ]
             await watcher.is_live.wait()
             notify("READY=1", f"STATUS=watching {', '.join(path_to_text(root.path) for root in ingest.roots)}")
@@ -152,7 +158,7 @@ async def dry_run(settings: Settings, *, report: Report) -> ScanResult:
         check_library(settings, [Path(text_to_path(path)) for path in folders])
         files = FileRepository(database.session)
         for path in map(str, settings.library.folders):
-            root = Root(folders.get(path_to_text(path), ""), path, hidden=settings.library.hidden)
+            root = root_of(folders.get(path_to_text(path), ""), path, settings)
             if not os.path.isdir(path):
                 result.offline[path] = "it is not there: is its disk mounted?"
                 continue
@@ -172,12 +178,7 @@ async def dry_run(settings: Settings, *, report: Report) -> ScanResult:
 
 @asynccontextmanager
 async def _open(
-    settings: Settings,
-    command: str,
-    *,
-    report: Report,
-    watched: WatchedFolders | None = None,
-    confirm_missing: bool = False,
+    settings: Settings, command: str, *, report: Report, confirm_missing: bool = False
 ) -> AsyncIterator[_Ingest]:
     """Build what a command that writes needs: lock, database, schema, folders, tag readers, pipeline."""
     ignore_lease_signals()
@@ -192,7 +193,7 @@ async def _open(
             readers,
             Database(settings.database.url, synchronous=settings.database.synchronous) as database,
         ):
-            if watched is not None or (file is not None and not file.exists()):
+            if command == "watch" or (file is not None and not file.exists()):
                 readers.start()  # they will be needed, and start on other cores meanwhile
             await bring_up_to_date(database, allowed=settings.database.upgrade)
             known = await FolderRepository(database.session).all()
@@ -206,7 +207,6 @@ async def _open(
                 report=report,
                 missing_after=settings.library.missing_after,
                 guard=LossGuard(confirmed=confirm_missing),
-                watched=watched,
             )
             roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
             yield _Ingest(pipeline, service, roots)
@@ -215,9 +215,25 @@ async def _open(
 async def _adopt(service: IngestService, pipeline: Pipeline, path: str, settings: Settings) -> Root:
     file_system = await asyncio.to_thread(file_system_of, path)
     folder = await service.adopt_folder(path, file_system)
-    root = Root(folder.id, path, trusts_inodes=not file_system.is_remote, hidden=settings.library.hidden)
-    pipeline.add_root(root, folder.file_system_id, folder.status_reason if folder.status == "offline" else None)
+    root = root_of(folder.id, path, settings, trusts_inodes=not file_system.is_remote)
+    pipeline.add_root(root, folder.file_system_id, folder.status, folder.status_reason)
+    if file_system.is_remote:
+        every, kind = settings.library.poll_interval, file_system.kind
+        logger.info("folder %s lies on %s: it is looked at every %g s", path_to_text(path), kind, every)
     return root
+
+
+def root_of(folder_id: str, path: str, settings: Settings, *, trusts_inodes: bool = True) -> Root:
+    """Return a watched folder as the settings want it looked at."""
+    library = settings.library
+    return Root(
+        folder_id,
+        path,
+        trusts_inodes=trusts_inodes,
+        hidden=library.hidden,
+        follow_links=library.follow_links,
+        ignoring=Ignoring(tuple(library.ignore)),
+    )
 
 
 async def _end(ingest: _Ingest, running: asyncio.Task[None]) -> None:
@@ -242,38 +258,6 @@ async def _scan_all(ingest: _Ingest, result: ScanResult, progress: Progress) -> 
     result.still_written = await ingest.pipeline.done(give_up_after=BUSY_LIMIT)
     result.offline = {root.path: fault for root, fault in ingest.pipeline.faults.items()}
     result.held = {root.path: count for root, count in ingest.pipeline.held.items()}
-
-
-async def _reconcile_now_and_then(look_everywhere: Callable[[], None], interval: float) -> None:
-    while True:
-        await asyncio.sleep(interval)
-        look_everywhere()
-
-
-async def _look_at_roots(ingest: _Ingest, watcher: Watcher) -> None:
-    """Notice a folder that was unmounted, replaced or came back: no event tells of any of these."""
-    before = await asyncio.to_thread(_identities, ingest.roots)
-    while True:
-        await asyncio.sleep(ROOT_LOOK)
-        now = await asyncio.to_thread(_identities, ingest.roots)
-        if now != before:
-            watcher.restart()
-            for root in ingest.roots:
-                if now[root] != before[root]:
-                    ingest.pipeline.hints.add(root, [""])
-        before = now
-
-
-def _identities(roots: Iterable[Root]) -> dict[Root, tuple[int, int] | None]:
-    found: dict[Root, tuple[int, int] | None] = {}
-    for root in roots:
-        try:
-            status = os.stat(root.path)
-        except OSError:
-            found[root] = None
-        else:
-            found[root] = (status.st_dev, status.st_ino)
-    return found
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -87,6 +87,11 @@ class Intake:
     def __len__(self) -> int:
         return len(self._pending)
 
+    @property
+    def in_hand(self) -> int:
+        """The number of files that are being read or written, or wait for that; not those that others write."""
+        return sum(pending.due is None for pending in self._pending.values())
+
     def has(self, root: Root, path: str) -> bool:
         """Whether a path is on its way."""
         return (root.id, path) in self._pending
@@ -105,8 +110,8 @@ class Intake:
         self._settling.put(pending, FIRST_WAIT)
         return True
 
-    async def offer(self, work: Collection[Work], *, is_fresh: bool) -> None:
-        """Take files in, each unless it is on its way already."""
+    async def offer(self, work: Collection[Work], *, is_fresh: bool) -> int:
+        """Take files in, each unless it is on its way already; return how many were not."""
         admitted = []
         for each in planner.match_moves(work, await self._elsewhere(work)):
             key = (each.file.root.id, each.file.path)
@@ -116,6 +121,7 @@ class Intake:
                 self._pending[key] = pending = Pending(each, is_fresh, self._clock())
                 admitted.append(pending)
         await self._judge(admitted)
+        return len(admitted)
 
     async def _elsewhere(self, work: Iterable[Work]) -> list[Known]:
         known: list[Known] = []
@@ -191,12 +197,40 @@ class Intake:
         if reading.tags is None:
             self._not_audio[file.root.id, file.path] = file.signature
             return None
+        if (origin := await self._same_sound_gone_elsewhere(file, reading.tags.fingerprint, known)) is not None:
+            return await self._service.move(file, origin, known, reading.tags)
         return await self._service.ingest(file, reading.tags, known)
+
+    async def _same_sound_gone_elsewhere(
+        self, file: FoundFile, fingerprint: str | None, known: Known | None
+    ) -> Known | None:
+        """Return the file that this one was before it was moved and tagged anew; None for a new one and for a copy."""
+        if fingerprint is None:
+            return None
+        candidates = await patiently(self._files.with_fingerprint, fingerprint)
+        if known is not None and any(each.id == known.id for each in candidates):
+            return None  # it sounds as what was here before
+        name = file.path.rpartition("/")[2]
+        for each in sorted(candidates, key=lambda each: (each.is_missing, not each.path.endswith(name), each.path)):
+            root = self._losses.root_of(each)
+            if root is None or self._losses.is_out_of_sight(root, each.path):
+                continue
+            what = (await asyncio.to_thread(look_at_all, root, [each.path])).get(each.path, file)
+            if what is None or (isinstance(what, FoundFile) and await self._sounds_other(what, each, fingerprint)):
+                return each
+        return None
+
+    async def _sounds_other(self, there: FoundFile, known: Known, fingerprint: str) -> bool:
+        """Whether the file at a known path is another by now."""
+        if there.is_as(known.signature):
+            return False
+        reading = await self._readers.read(there.full_path)
+        return reading.tags is not None and reading.tags.fingerprint != fingerprint
 
     async def _has_moved(self, file: FoundFile, origin: Known) -> bool:
         """Whether a known file is not at its own path any more, so that this one is it and no copy or hard link."""
         root = self._losses.root_of(origin)
-        if root is None or root in self._losses.faults or not origin.signature.same_content(file.signature):
+        if root is None or self._losses.is_out_of_sight(root, origin.path):
             return False
         there = await asyncio.to_thread(look_at_all, root, [origin.path])
         what = there.get(origin.path, file)
@@ -205,5 +239,5 @@ class Intake:
 
 def _is_back(file: FoundFile, known: Known) -> bool:
     """Whether a missing file is there again as it was."""
-    same = file.root.trusts_inodes and known.signature.same_content(file.signature)
+    same = file.trusts_inode and known.signature.same_content(file.signature)
     return known.is_missing and same and known.parser_version == PARSER_VERSION

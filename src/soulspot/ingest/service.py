@@ -10,7 +10,7 @@ lose     a file that is not there any more
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy.exc import IntegrityError
@@ -37,6 +37,8 @@ from soulspot.ingest.scanner import FoundFile, Root
 logger = logging.getLogger(__name__)
 
 _REMEMBERED: Final = 20_000
+MOUNT_STATES: Final = ("mounted", "unmounted")
+"""What the row of a file system below a watched folder says."""
 Credits = list[tuple[str, str, str]]
 """Role, artist id and credited name of each, in order."""
 
@@ -108,8 +110,13 @@ class IngestService:
                 await self._audit.log_action("file_failed", file_id, path=path, changes=changes)
         return Outcome("failed", path, detail=f"{failure.code}: {failure.message}")
 
-    async def move(self, file: FoundFile, origin: Known, occupant: Known | None) -> Outcome:
-        """Write that a known file is at a new path; a file that was known at that path is missing from now on."""
+    async def move(
+        self, file: FoundFile, origin: Known, occupant: Known | None, tags: TrackTags | None = None
+    ) -> Outcome:
+        """Write that a known file is at a new path; a file that was known at that path is missing from now on.
+
+        With `tags`, those of a file that was tagged anew on its way.
+        """
         path, track_id = _whole(file), str(origin.track_id)
         with self._forgetting_on_rollback():
             async with self._database.transaction():
@@ -121,7 +128,7 @@ class IngestService:
                 changes: dict[str, Any] = {"path": [before, path]}
                 if origin.is_missing:
                     changes["status"] = ["missing", "catalogued"]
-                if columns.TITLE_FROM_NAME in row.notes:
+                if tags is None and columns.TITLE_FROM_NAME in row.notes:
                     changes |= await self._retitle(track_id, columns.title_of(file.path))
                 place = {
                     "folder_id": file.root.id,
@@ -131,6 +138,9 @@ class IngestService:
                 }
                 await self._files.set(origin.id, **columns.signature_columns(file), **place)
                 await self._audit.log_action("track_moved", track_id, path=path, changes=changes)
+                if tags is not None:
+                    here = replace(origin, folder_id=file.root.id, path=file.path, status=_read_status(row))
+                    await self._update(file, tags, here, track_id)
         return Outcome("moved", path, track_id, f"from {before}")
 
     async def restore(self, file: FoundFile, known: Known) -> Outcome:
@@ -144,16 +154,16 @@ class IngestService:
                 await self._log_presence("restored", known, path, None)
         return Outcome("restored", path, known.track_id)
 
-    async def lose(self, known: Known) -> Outcome:
-        """Write that a file is not there any more; its track and its id stay."""
+    async def lose(self, known: Known, reason: str | None = None) -> Outcome:
+        """Write that a file is not there any more, or is none of ours any more; its track and its id stay."""
         async with self._database.transaction():
             await self._unchanged_row(known)
             path = await self._whole_path_of(known)
-            await self._mark_missing(known, path, None)
-        return Outcome("missing", path, known.track_id)
+            await self._mark_missing(known, path, {"reason": reason} if reason else None)
+        return Outcome("missing", path, known.track_id, reason or "")
 
-    async def adopt_folder(self, path: str, file_system: FileSystem) -> Folder:
-        """Return the row of a watched folder, made where there is none yet."""
+    async def adopt_folder(self, path: str, file_system: FileSystem, status: str = "online") -> Folder:
+        """Return the row of a folder, made where there is none yet: a watched one, or a file system mounted below."""
         text = path_to_text(path)
         if (folder := await self._folders.get(self._node, text)) is not None:
             return folder
@@ -164,7 +174,7 @@ class IngestService:
                 path=text,
                 file_system=file_system.kind,
                 file_system_id=file_system.identity,
-                status="online",
+                status=status,
                 created_at=now(),
             )
             await self._folders.add(folder)
@@ -172,12 +182,26 @@ class IngestService:
             await self._audit.log_action("folder_added", folder.id, path=text, changes=changes)
         return folder
 
-    async def set_folder_status(self, root: Root, status: str, reason: str | None) -> None:
+    async def mounts_below(self, root: Root) -> list[Folder]:
+        """Return the file systems that were seen mounted below a watched folder."""
+        prefix = path_to_text(root.path).rstrip("/") + "/"
+        rows = await self._folders.all()
+        below = (row for row in rows if row.node == self._node and row.path.startswith(prefix))
+        return [row for row in below if row.status in MOUNT_STATES]
+
+    async def set_file_system(self, folder_id: str, file_system: FileSystem) -> None:
+        """Write that a folder lies on another file system now."""
+        async with self._database.transaction():
+            values = {"file_system": file_system.kind, "file_system_id": file_system.identity}
+            await self._folders.set(folder_id, **values)
+            await self._audit.log_action("folder_updated", folder_id, changes=values)
+
+    async def set_folder_status(self, folder_id: str, path: str, status: str, reason: str | None) -> None:
         """Write that a folder went offline, and why, or that it is back."""
         async with self._database.transaction():
-            await self._folders.set(root.id, status=status, status_reason=reason)
+            await self._folders.set(folder_id, status=status, status_reason=reason)
             changes = {"reason": reason} if reason else None
-            await self._audit.log_action(f"folder_{status}", root.id, path=path_to_text(root.path), changes=changes)
+            await self._audit.log_action(f"folder_{status}", folder_id, path=path, changes=changes)
 
     async def finish_scan(self, root: Root, counts: Mapping[str, int]) -> None:
         """Write what a scan did that changed something."""

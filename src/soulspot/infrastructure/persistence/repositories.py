@@ -7,6 +7,7 @@ The hot path (a first import) uses plain Core statements on the tables: SQLAlche
 work of the ORM would cost half of the speed.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,6 +47,7 @@ class Known:
     parser_version: int
     attempts: int
     track_id: str | None
+    error_code: str | None = None
 
     @property
     def is_missing(self) -> bool:
@@ -61,6 +63,7 @@ class Credit:
     musicbrainz_id: str | None = None
 
 
+_LIKE_SIGNS = re.compile(r"[%_^]")
 _KNOWN = (
     File.id,
     File.folder_id,
@@ -73,6 +76,7 @@ _KNOWN = (
     File.parser_version,
     File.attempts,
     File.track_id,
+    File.error_code,
 )
 _ARTISTS, _ALBUMS, _TRACKS, _CREDITS, _FOLDERS, _FILES, _ENTRIES = (
     cast("Table", model.__table__) for model in (Artist, Album, Track, TrackArtist, Folder, File, AuditEntry)
@@ -133,6 +137,20 @@ class FileRepository:
         """Return what is known of these paths, by path."""
         return await self._known_where(File.folder_id == folder_id, File.path.in_(paths)) if paths else {}
 
+    async def known_in(self, folder_id: str, prefix: str) -> dict[str, Known]:
+        """Return what is known of the files that lie in a folder itself ("" or "folder/"), by path."""
+        deeper = _LIKE_SIGNS.sub(r"^\g<0>", prefix) + "%/%"
+        scope = [File.folder_id == folder_id, File.path > prefix, File.path.not_like(deeper, escape="^")]
+        if prefix:
+            scope.append(File.path < prefix[:-1] + "0")  # "0" follows "/"
+        return await self._known_where(*scope)
+
+    async def with_fingerprint(self, fingerprint: str) -> list[Known]:
+        """Return the files of any folder whose sound is the same, missing ones included."""
+        async with self._session_factory() as session:
+            query = select(*_KNOWN).where(File.fingerprint == fingerprint, File.track_id.is_not(None))
+            return [_known(row) for row in await session.execute(query)]
+
     async def present_below(self, folder_id: str, path: str) -> list[Known]:
         """Return the files that were there last at a path and, were it a folder, below it."""
         below = (File.path > f"{path}/") & (File.path < f"{path}0")  # "0" follows "/"
@@ -153,7 +171,7 @@ class FileRepository:
 
     async def get(self, file_id: str) -> File | None:
         async with self._session_factory() as session:
-            return await session.get(File, file_id)
+            return await session.get(File, file_id, populate_existing=True)
 
     async def add(self, **values: object) -> None:
         async with self._session_factory() as session:
@@ -168,11 +186,13 @@ class FileRepository:
             counted = select(func.count()).where(File.folder_id == folder_id, File.missing_since.is_(None))
             return (await session.scalar(counted)) or 0
 
-    async def some_present(self, folder_id: str, limit: int = 20) -> list[str]:
-        """Return the paths of a few files that were there last."""
+    async def some_present(self, folder_id: str, prefix: str = "", limit: int = 20) -> list[str]:
+        """Return the paths of a few files that were there last, at and below `prefix` ("" or "folder/")."""
+        query = select(File.path).where(File.folder_id == folder_id, File.missing_since.is_(None), File.path > prefix)
+        if prefix:
+            query = query.where(File.path < prefix[:-1] + "0")
         async with self._session_factory() as session:
-            query = select(File.path).where(File.folder_id == folder_id, File.missing_since.is_(None)).limit(limit)
-            return list(await session.scalars(query))
+            return list(await session.scalars(query.limit(limit)))
 
     async def counts(self) -> dict[tuple[str, str, str | None], int]:
         """Return the number of files by folder id, status and error code."""
