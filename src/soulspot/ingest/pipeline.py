@@ -21,6 +21,7 @@ from soulspot.ingest.hints import FolderHints, Hints
 from soulspot.ingest.ignoring import IGNORE_FILE
 from soulspot.ingest.intake import Intake
 from soulspot.ingest.losses import Losses
+from soulspot.ingest.origins import Origins
 from soulspot.ingest.patience import patiently
 from soulspot.ingest.scanner import BATCH, Batch, FoundFile, FoundFolder, Root, chunks, list_folder, look_at_all, walk
 from soulspot.ingest.service import IngestService, Outcome
@@ -92,12 +93,12 @@ class Pipeline:
             busy=self._count_busy,
             clock=clock,
         )
+        self._origins = Origins(files, self._losses, readers)
         self._intake = Intake(
             service=service,
-            files=files,
             readers=readers,
             stability=stability,
-            losses=self._losses,
+            origins=self._origins,
             report=report,
             look_again=self.look_again,
             progressed=self._progressed.set,
@@ -237,6 +238,7 @@ class Pipeline:
         hidden = (batch.hides, lambda path: self._losses.is_out_of_sight(root, path))
         gone = [each.path for each in comparison.gone if not any(hides(each.path) for hides in hidden)]
         walked.unchanged += comparison.unchanged
+        await self._origins.displaced(root, gone)
         walked.new += await self._intake.offer(work, is_fresh=is_fresh)
         return gone
 
@@ -270,12 +272,14 @@ class Pipeline:
         nothing = [path for path, what in found.items() if what is None]
         known = await patiently(self._files.known_at, root.id, [*files, *nothing])
         there = {path: each for path, each in known.items() if path in files}
-        await self._intake.offer(planner.compare(files, there).work, is_fresh=True)
         gone = [path for path in nothing if path in known and not known[path].is_missing]
         for path in nothing:
             if path not in known:  # it may have been a folder
                 gone += [each.path for each in await patiently(self._files.present_below, root.id, path)]
-        await self._losses.note(root, [path for path in gone if not self._losses.is_out_of_sight(root, path)])
+        gone = [path for path in gone if not self._losses.is_out_of_sight(root, path)]
+        await self._origins.displaced(root, gone)
+        await self._losses.note(root, gone)
+        await self._intake.offer(planner.compare(files, there).work, is_fresh=True)
 
     def _hint_folder(self, root: Root, prefix: str, since: float | None = None) -> None:
         """Have a folder walked; `since` is when that was said first, where it is walked once more."""

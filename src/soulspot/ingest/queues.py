@@ -20,6 +20,7 @@ class Pending:
         again: whether something was said about the path since it was last looked at.
         due: when it is looked at again, while it is not complete.
         since: when it began to wait.
+        sound: the fingerprint that the catalogue has of it.
 
     """
 
@@ -28,6 +29,7 @@ class Pending:
     since: float
     again: bool = False
     due: float | None = None
+    sound: str | None = None
 
 
 class Settling:

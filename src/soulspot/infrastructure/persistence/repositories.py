@@ -145,11 +145,29 @@ class FileRepository:
             scope.append(File.path < prefix[:-1] + "0")  # "0" follows "/"
         return await self._known_where(*scope)
 
-    async def with_fingerprint(self, fingerprint: str) -> list[Known]:
-        """Return the files of any folder whose sound is the same, missing ones included."""
+    async def with_sound(self, fingerprint: str, limit: int) -> list[Known]:
+        """Return files of any folder that have this fingerprint, missing ones last."""
         async with self._session_factory() as session:
             query = select(*_KNOWN).where(File.fingerprint == fingerprint, File.track_id.is_not(None))
-            return [_known(row) for row in await session.execute(query)]
+            rows = await session.execute(query.order_by(File.missing_since.is_not(None)).limit(limit))
+            return [_known(row) for row in rows]
+
+    async def sounds(self) -> list[str]:
+        """Return every fingerprint that there is."""
+        async with self._session_factory() as session:
+            return list(await session.scalars(select(File.fingerprint).where(File.fingerprint.is_not(None))))
+
+    async def sounds_at(self, folder_id: str, paths: Collection[str]) -> list[str]:
+        """Return the fingerprints of the files at these paths."""
+        async with self._session_factory() as session:
+            query = select(File.fingerprint).where(File.folder_id == folder_id, File.path.in_(paths))
+            return list(await session.scalars(query.where(File.fingerprint.is_not(None))))
+
+    async def sounds_of(self, file_ids: Collection[str]) -> dict[str, str]:
+        """Return the fingerprints of these files, by file id."""
+        async with self._session_factory() as session:
+            query = select(File.id, File.fingerprint).where(File.id.in_(file_ids), File.fingerprint.is_not(None))
+            return {file_id: str(fingerprint) for file_id, fingerprint in await session.execute(query)}
 
     async def present_below(self, folder_id: str, path: str) -> list[Known]:
         """Return the files that were there last at a path and, were it a folder, below it."""
