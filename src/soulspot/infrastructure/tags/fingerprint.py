@@ -8,8 +8,8 @@ the container, and so are the few places below.
 import struct
 from hashlib import blake2b
 
-from soulspot.infrastructure.tags.ogg import OggEnd, OggStream
-from soulspot.infrastructure.tags.source import Source, chunks, end_of_audio
+from soulspot.infrastructure.tags.ogg import OggEnd, OggStream, audio_stream
+from soulspot.infrastructure.tags.source import Source, chunks
 
 SAMPLE = 8192
 """Bytes hashed at the start, in the middle and at the end of the payload."""
@@ -50,7 +50,7 @@ def _payload(source: Source, start: bytes) -> Spans:
         return _mdat(source)
     if start.startswith(b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"):
         return _asf_data(source)
-    return [(place, end_of_audio(source) - place)]
+    return [(place, source.end - place)]
 
 
 def _of_spans(source: Source, spans: Spans) -> str | None:
@@ -133,13 +133,14 @@ def _behind_flac_metadata(source: Source) -> Spans:
         offset += 4 + int.from_bytes(head[1:], "big")
         if head[0] & 0x80:
             break
-    return [(offset, end_of_audio(source) - offset)]
+    return [(offset, source.end - offset)]
 
 
 def _of_ogg(source: Source) -> str | None:
     """Hash what starts the audio, what ends it and how long it is: none depends on how packets lie in pages."""
-    stream = OggStream(source, source.start)
-    first = stream.packet(1 << 16)
+    place, first = audio_stream(source)
+    stream = OggStream(source, place)
+    stream.skip()
     if first.startswith(b"\x7fFLAC") and (found := _flac_md5(first[17:51])):
         return found
     for _packet in range(next((number for mark, number in _HEADER_PACKETS if first.startswith(mark)), 2) - 1):
