@@ -42,7 +42,7 @@ MANY: Final = {
     "arranger": "arrangers", "remixer": "remixers", "mixartist": "remixers", "producer": "producers",
     "engineer": "engineers", "mixer": "mixers", "djmixer": "dj_mixers", "director": "directors", "label": "labels",
     "publisher": "labels", "organization": "labels", "catalognumber": "catalog_numbers", "isrc": "isrcs",
-    "mood": "moods", "language": "languages", "releasetype": "release_types", "musicbrainzalbumtype": "release_types",
+    "mood": "moods", "language": "languages",
 }  # fmt: skip
 MANY_IDS: Final = {
     "musicbrainzartistid": "musicbrainz_artist_ids", "musicbrainzalbumartistid": "musicbrainz_album_artist_ids",
@@ -52,6 +52,7 @@ GAINS: Final = {
     "replaygaintrackgain": "replaygain_track_gain", "replaygaintrackpeak": "replaygain_track_peak",
     "replaygainalbumgain": "replaygain_album_gain", "replaygainalbumpeak": "replaygain_album_peak",
 }  # fmt: skip
+RELEASE_TYPES: Final = {"releasetype": "release_types", "musicbrainzalbumtype": "release_types"}
 R128_GAINS: Final = {"r128trackgain": "replaygain_track_gain", "r128albumgain": "replaygain_album_gain"}
 NUMBERS: Final = {
     "tracknumber": ("track_number", "track_total"), "track": ("track_number", "track_total"),
@@ -256,6 +257,11 @@ def _ids(values: Iterable[str]) -> list[str]:
     return [each.lower() for value in values for each in _UUID.findall(value)]
 
 
+def _words(values: Iterable[str]) -> list[str]:
+    """Split what version 2.3 of ID3 has to join; in a list of fixed words no separator is part of one."""
+    return [word for value in values for word in re.split(r"\s*[/;,]\s*", value) if word]
+
+
 def _set(found: dict[str, Any], field: str, value: float | None) -> None:
     if value is not None:
         found.setdefault(field, value)
@@ -276,6 +282,7 @@ _TAKERS: Final[dict[str, Taker]] = (
     | {name: _one_id(field) for name, field in ONE_ID.items()}
     | {name: _many(field, list) for name, field in MANY.items()}
     | {name: _many(field, _ids) for name, field in MANY_IDS.items()}
+    | {name: _many(field, _words) for name, field in RELEASE_TYPES.items()}
     | {name: _gain(field) for name, field in GAINS.items()}
     | {name: _number(*pair) for name, pair in NUMBERS.items()}
     | {name: _total(field) for name, field in TOTALS.items()}

@@ -81,7 +81,7 @@ def _trailing_tags(source: Source) -> list[tuple[str, int, int]]:
 
 def _last_tag(source: Source, end: int) -> tuple[str, int]:
     tail = source.at(max(0, end - _ID3V1), min(_ID3V1, end))
-    if len(tail) == _ID3V1 and tail.startswith(b"TAG"):
+    if len(tail) == _ID3V1 and tail.startswith(b"TAG") and source.at(end - _ID3V1 - 3, 8) != b"APETAGEX":
         extended = source.at(end - _ID3V1 - 227, 4) == b"TAG+"
         return "id3v1", _ID3V1 + (227 if extended else 0)
     if tail[-_APE_FOOTER:].startswith(b"APETAGEX"):
