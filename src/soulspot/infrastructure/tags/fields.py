@@ -78,6 +78,7 @@ _PUNCTUATION = re.compile(r"[\W_]+")
 _WITH_INSTRUMENT = re.compile(r"(.*\S)\s*\(([^()]+)\)", re.DOTALL)
 _LRC_LINE = re.compile(r"\[\d+:\d\d(?:[.:]\d+)?\]")
 _LOUDEST_GAIN = 200.0
+_FASTEST = 10_000
 _R128_TO_REPLAYGAIN = 5.0  # dB: R128 wants -23 LUFS, ReplayGain 2 -18
 
 
@@ -209,9 +210,9 @@ def _take_compilation(found: dict[str, Any], values: list[str]) -> bool:
 
 def _take_bpm(found: dict[str, Any], values: list[str]) -> bool:
     bpm = _float(values[0])
-    if bpm is not None and bpm > 0:
+    if bpm is not None and 0 < bpm < _FASTEST:
         found.setdefault("bpm", bpm)
-    return bpm is not None
+    return bpm == 0 or "bpm" in found
 
 
 def _take_lyrics(found: dict[str, Any], values: list[str]) -> bool:
