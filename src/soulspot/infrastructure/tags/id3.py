@@ -344,7 +344,7 @@ def _take_frame(frame: Any, parsed: Parsed) -> None:  # noqa: ANN401, PLR0912 - 
         if folded(frame.desc) in {"track", "album"}:
             parsed.add(f"replaygain{folded(frame.desc)}gain", [f"{frame.gain:.2f} dB"])
     elif kind[0] == "W":
-        parsed.add(folded(frame.desc) if kind == "WXXX" else NAMES.get(kind) or kind.lower(), [frame.url])
+        parsed.add(folded(frame.desc) or "wxxx" if kind == "WXXX" else NAMES.get(kind) or kind.lower(), [frame.url])
     elif kind[0] == "T" or kind in _TEXT_BESIDE_T:
         _add(parsed, kind, _marked(frame.text, mark))
 

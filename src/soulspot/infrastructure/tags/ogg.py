@@ -180,11 +180,12 @@ def read_ogg(source: Source) -> Parsed:
     if first.startswith(b"\x7fFLAC"):
         comment.skip(4)  # the head of the metadata block
     read_comment(comment.read, comment.skip, parsed)
+    comment.skip(source.size)
     granule = int.from_bytes(OggEnd(source, stream.serial).granule, "little", signed=True)
     parsed.stream |= read_stream(first, max(0, granule))
     duration = parsed.stream["duration"]
     if not parsed.stream.get("bitrate") and duration:
-        parsed.stream["bitrate"] = round(source.size * 8 / duration)
+        parsed.stream["bitrate"] = round((source.size - stream.next_page) * 8 / duration)
     return parsed
 
 

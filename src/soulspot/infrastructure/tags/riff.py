@@ -75,14 +75,15 @@ def _wav_stream(source: Source, form: bytes, data: tuple[int, int]) -> dict[str,
     kind, channels, rate, bytes_a_second, _block, bits = struct.unpack_from("<HHIIHH", form)
     if kind == _EXTENSIBLE and len(form) >= 26:  # noqa: PLR2004
         (kind,) = struct.unpack_from("<H", form, 24)
-    codec = _FORMATS.get(kind, f"wav-{kind:#06x}")
+    codec = _FORMATS.get(kind)
     is_pcm = codec == "pcm"
     if is_pcm and not bytes_a_second:
         bytes_a_second = channels * rate * bits // 8
     if is_pcm and source.at(data[0], 4) in _DTS:
         codec = "dts"
     return {
-        "container": "wav", "codec": codec, "profile": _PROFILES.get(kind), "lossless": codec in {"pcm", "flac"},
+        "container": "wav", "codec": codec, "profile": _PROFILES.get(kind),
+        "lossless": codec in {"pcm", "flac"} if codec else None,
         "channels": channels, "sample_rate": rate, "bits_per_sample": bits, "bitrate": bytes_a_second * 8,
         "bitrate_mode": "cbr" if is_pcm else None,
         "duration": data[1] / bytes_a_second if bytes_a_second else None,

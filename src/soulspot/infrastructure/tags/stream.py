@@ -19,6 +19,7 @@ _MP4_CODECS = {"mp4a": "aac", "ac-3": "ac3", "ec-3": "eac3", "fLaC": "flac", "Op
 _LONGEST = 30 * 24 * 3600
 _SLOWEST = 4
 """Bits a second: a stream that would have fewer is not as long as it says."""
+_FASTEST = 1 << 29
 _OPUS_RATE = 48_000  # by definition, RFC 7845
 
 
@@ -42,7 +43,9 @@ def stream_of(opened: Any, size: int) -> dict[str, Any]:  # noqa: ANN401 - mutag
             "duration": getattr(info, "length", None), "bitrate": getattr(info, "bitrate", None),
             "bitrate_mode": _mode(info), "encoder": getattr(info, "encoder_info", None) or None,
             "sample_rate": getattr(info, "sample_rate", None) or (_OPUS_RATE if kind == "OggOpus" else None),
-            "channels": getattr(info, "channels", None), "bits_per_sample": getattr(info, "bits_per_sample", None),
+            "channels": getattr(info, "channels", None),
+            # Of a lossy stream, MP4 says 16 without meaning it.
+            "bits_per_sample": getattr(info, "bits_per_sample", None) if lossless or kind != "MP4" else None,
         },
         size,
     )  # fmt: skip
@@ -66,7 +69,7 @@ def sane(stream: dict[str, Any], size: int) -> dict[str, Any]:
     channels = stream.get("channels")
     return stream | {
         "duration": duration,
-        "bitrate": bitrate or None,
+        "bitrate": bitrate if bitrate and bitrate < _FASTEST else None,
         "sample_rate": _whole(stream.get("sample_rate")) or None,
         "channels": None if isinstance(channels, bool) else _whole(channels) or None,
         "bits_per_sample": _whole(stream.get("bits_per_sample")) or None,

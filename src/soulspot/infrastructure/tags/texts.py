@@ -90,7 +90,7 @@ def encoding_of(raw: bytes) -> str:
 
 
 def cleaned(values: Iterable[str], notes: list[str]) -> list[str]:
-    """Return values that every database takes: no NUL, no lone surrogate, none that is empty or a megabyte."""
+    """Return values that every database takes: no NUL, no lone surrogate, none empty, too long or twice."""
     kept = []
     for value in values:
         text = value.strip("\0 \t\r\n\ufeff")
@@ -105,7 +105,7 @@ def cleaned(values: Iterable[str], notes: list[str]) -> list[str]:
             notes.append("value-capped")
         if text:
             kept.append(text)
-    return kept
+    return kept if len(kept) == 1 else list(dict.fromkeys(kept))
 
 
 def _is_western(raw: bytes) -> bool:

@@ -53,7 +53,9 @@ def flac_picture(raw: bytes, size: int) -> Picture | None:
     if at + 4 > len(raw):
         return None
     (description,) = struct.unpack_from(">I", raw, at)
-    return Picture(kind, text.lower(), max(0, size - at - 4 - description - 20)) if kind < 1 << 16 else None
+    at += 4 + description + 16
+    told = int.from_bytes(raw[at : at + 4], "big") if at + 4 <= len(raw) else size
+    return Picture(kind, text.lower(), max(0, min(told, size - at - 4))) if kind < 1 << 16 else None
 
 
 def _picture(name: str, value: bytes, length: int) -> Picture | None:
