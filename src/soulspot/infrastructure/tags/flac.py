@@ -8,6 +8,7 @@ from soulspot.infrastructure.tags.vorbis import flac_picture, read_comment
 _STREAMINFO, _COMMENT, _PICTURE = 0, 4, 6
 _MOST_BLOCKS = 4096
 _PICTURE_START = 256
+_NO_MD5 = bytes(16)
 
 
 def read_flac(source: Source) -> Parsed:
@@ -47,6 +48,12 @@ def stream_info(raw: bytes) -> dict[str, object]:
         "container": "flac", "codec": "flac", "lossless": True, "sample_rate": rate, "channels": (bits >> 41 & 7) + 1,
         "bits_per_sample": (bits >> 36 & 31) + 1, "duration": samples / rate if samples and rate else None,
     }  # fmt: skip
+
+
+def flac_md5(streaminfo: bytes) -> str | None:
+    """Return the MD5 of the sound as a fingerprint, None where the encoder has left it out."""
+    md5 = streaminfo[18:34]
+    return f"flac:{md5.hex()}" if len(md5) == len(_NO_MD5) and md5 != _NO_MD5 else None
 
 
 def _comment(source: Source, at: int, length: int, parsed: Parsed) -> None:

@@ -2,15 +2,19 @@
 
 import struct
 from collections.abc import Iterator
+from hashlib import blake2b
 from typing import Any
 
-from soulspot.infrastructure.tags.flac import stream_info
+from soulspot.infrastructure.tags.flac import flac_md5, stream_info
 from soulspot.infrastructure.tags.parsed import DoubtError, Parsed
 from soulspot.infrastructure.tags.source import Source
 from soulspot.infrastructure.tags.vorbis import read_comment
 
 LONGEST_PAGE = 27 + 255 + 255 * 255
 _HEADER = 27
+_SHORT_TAIL = 8192
+_START, _END = 16384, 2048
+"""Bytes that are hashed at both ends of the audio; its middle cannot be found again in new pages."""
 _MOST_PAGES = 100_000
 _MOST_STREAMS = 16
 _OPUS_RATE = 48_000  # by definition, RFC 7845
@@ -82,17 +86,38 @@ class OggStream:
 
 
 class OggEnd:
-    """The last pages of a stream, found from the file's end."""
+    """The last pages of a stream, found from the file's end; a few of them first, more where these are not enough."""
 
     def __init__(self, source: Source, serial: bytes) -> None:
-        self._start = max(0, source.size - 2 * LONGEST_PAGE)
-        self._tail = source.at(self._start, 2 * LONGEST_PAGE)
+        self._source = source
         self._serial = serial
-        granules = (self._tail[page + 6 : page + 14] for page in self._pages())
-        self.granule = next((each for each in granules if each != _NO_PACKET_ENDS), b"")
+        self._tail = source.at(max(0, source.size - _SHORT_TAIL), _SHORT_TAIL)
+
+    @property
+    def granule(self) -> bytes:
+        """The position of the last packet that ends, as it is written."""
+        found = self._granule()
+        if not found:
+            self._read_more()
+            found = self._granule()
+        return found
 
     def body(self, length: int) -> bytes:
-        """Return the last bytes of the stream's packets; nothing where they reach further back than was read."""
+        """Return the last bytes of the stream's packets; nothing where they reach further back than is looked."""
+        found = self._body(length)
+        if not found:
+            self._read_more()
+            found = self._body(length)
+        return found
+
+    def _read_more(self) -> None:
+        self._tail = self._source.at(max(0, self._source.size - 2 * LONGEST_PAGE), 2 * LONGEST_PAGE)
+
+    def _granule(self) -> bytes:
+        granules = (self._tail[page + 6 : page + 14] for page in self._pages())
+        return next((each for each in granules if each != _NO_PACKET_ENDS), b"")
+
+    def _body(self, length: int) -> bytes:
         found = b""
         for page in self._pages():
             lacing = self._tail[page + _HEADER : page + _HEADER + self._tail[page + 26]]
@@ -181,12 +206,31 @@ def read_ogg(source: Source) -> Parsed:
         comment.skip(4)  # the head of the metadata block
     read_comment(comment.read, comment.skip, parsed)
     comment.skip(source.size)
-    granule = int.from_bytes(OggEnd(source, stream.serial).granule, "little", signed=True)
+    audio = stream.next_page
+    end = OggEnd(source, stream.serial)
+    parsed.fingerprint = ogg_fingerprint(stream, first, end)
+    granule = int.from_bytes(end.granule, "little", signed=True)
     parsed.stream |= read_stream(first, max(0, granule))
     duration = parsed.stream["duration"]
     if not parsed.stream.get("bitrate") and duration:
-        parsed.stream["bitrate"] = round((source.size - stream.next_page) * 8 / duration)
+        parsed.stream["bitrate"] = round((source.size - audio) * 8 / duration)
     return parsed
+
+
+def ogg_fingerprint(stream: OggStream, first: bytes, end: OggEnd) -> str | None:
+    """Hash what starts the audio, what ends it and how long it is: none depends on how packets lie in pages.
+
+    `stream` stands behind the comment, which is the second packet; `first` is the first one.
+    """
+    if first.startswith(b"\x7fFLAC") and (found := flac_md5(first[17:51])):
+        return found
+    if first.startswith((b"\x01vorbis", b"\x80theora")):
+        stream.skip()
+    start = stream.body(_START)
+    # Of a stream that is shorter than its sample, the end would reach back into the comment.
+    last = end.body(_END) if len(start) == _START else b""
+    digest = blake2b(first + end.granule + start + last, digest_size=16)
+    return f"b2ogg:{digest.hexdigest()}" if start else None
 
 
 def _vorbis(packet: bytes, granule: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ class Parsed:
     pictures: list[Picture] = field(default_factory=list)
     stream: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    fingerprint: str | None = None  # of the audio, where the way to the tags leads by it
 
     def add(self, name: str, values: list[str]) -> None:
         known = self.names.get(name)

@@ -84,7 +84,7 @@ def _parse(source: Source, file: BinaryIO, name: str) -> TrackTags | None:
     parsed.fill_from(around)
     stream = sane(parsed.stream, source.size) if parsed.stream else {}
     stream["pictures"] = tuple(parsed.pictures)
-    return tags_from(parsed.names, stream, parsed.notes, _fingerprint(source))
+    return tags_from(parsed.names, stream, parsed.notes, parsed.fingerprint or _fingerprint(source))
 
 
 def _inside(container: str | None, source: Source, file: BinaryIO) -> tuple[Parsed | None, Exception | None]:
