@@ -171,6 +171,8 @@ def _without_column(tags: TrackTags, name: Named) -> dict[str, Any]:
             kept[field] = value
     if "pictures" in kept:
         kept["pictures"] = [asdict(picture) for picture in tags.pictures]
+    if "other" in kept:  # as JSON gives it back, or each reading would differ from what is stored
+        kept["other"] = {each: list(values) for each, values in tags.other.items()}
     texts = {"title": name.title, "artist": name.artist, "album": tags.album or ""}
     kept |= {field: text for field, text in texts.items() if len(text) > NAME_LENGTH}
     return {field: list(value) if isinstance(value, tuple) else value for field, value in kept.items()}
