@@ -27,6 +27,7 @@ from soulspot.infrastructure.systemd import notify
 from soulspot.infrastructure.tags import TagReaders
 from soulspot.infrastructure.watcher import Watcher
 from soulspot.ingest.absence import LossGuard
+from soulspot.ingest.credits import CreditRules
 from soulspot.ingest.ignoring import Ignoring
 from soulspot.ingest.pipeline import Pipeline
 from soulspot.ingest.planner import compare
@@ -198,7 +199,9 @@ async def _open(
             await bring_up_to_date(database, allowed=settings.database.upgrade)
             known = await FolderRepository(database.session).all()
             check_library(settings, [Path(text_to_path(folder.path)) for folder in known])
-            service = IngestService(database, run=new_id(), node=socket.gethostname())
+            artists = settings.artists
+            rules = CreditRules(artists.separators, artists.keep_whole, artists.featured)
+            service = IngestService(database, run=new_id(), node=socket.gethostname(), credit_rules=rules)
             pipeline = Pipeline(
                 service=service,
                 files=FileRepository(database.session),

@@ -11,9 +11,9 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-from sqlalchemy import ColumnElement, Row, Table, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, Row, Table, delete, func, insert, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, joinedload, selectinload
 
 from soulspot.infrastructure.filesystem import Signature
@@ -56,11 +56,22 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """One name in the tags, with the MusicBrainz id that they give for it."""
+    """One name in the tags, with what they say of it: MusicBrainz id, name to sort by, instrument."""
 
     role: str
     name: str
     musicbrainz_id: str | None = None
+    sort_name: str | None = None
+    instrument: str | None = None
+
+
+class Credited(NamedTuple):
+    """One credit on a track: an artist in a role, under the name that the tags give."""
+
+    role: str
+    artist_id: str
+    name: str
+    instrument: str | None
 
 
 _LIKE_SIGNS = re.compile(r"[%_^]")
@@ -181,6 +192,10 @@ class FileRepository:
         async with self._session_factory() as session:
             await session.execute(update(_FILES).where(_FILES.c.id == file_id).values(**values))
 
+    async def remove(self, file_id: str) -> None:
+        async with self._session_factory() as session:
+            await session.execute(delete(_FILES).where(_FILES.c.id == file_id))
+
     async def count_present(self, folder_id: str) -> int:
         async with self._session_factory() as session:
             counted = select(func.count()).where(File.folder_id == folder_id, File.missing_since.is_(None))
@@ -257,12 +272,29 @@ class ArtistRepository:
             rows = await session.execute(select(Artist.id, Artist.musicbrainz_id).where(Artist.name_key == key))
             return [(artist_id, musicbrainz_id) for artist_id, musicbrainz_id in rows]
 
-    async def identify(self, artist_id: str, musicbrainz_id: str) -> None:
-        """Give a name-only artist its MusicBrainz id."""
+    async def on_album(self, identity_key: str, artist_ids: Collection[str]) -> list[str]:
+        """Return those of these artists that tracks of an album credit."""
         async with self._session_factory() as session:
-            await session.execute(
-                update(_ARTISTS).where(_ARTISTS.c.id == artist_id).values(musicbrainz_id=musicbrainz_id)
-            )
+            query = select(TrackArtist.artist_id.distinct()).join(TrackArtist.track).join(Track.album)
+            query = query.where(Album.identity_key == identity_key, TrackArtist.artist_id.in_(artist_ids))
+            return list(await session.scalars(query))
+
+    async def set(self, artist_id: str, **values: object) -> None:
+        async with self._session_factory() as session:
+            await session.execute(update(_ARTISTS).where(_ARTISTS.c.id == artist_id).values(**values))
+
+    async def respelt(self, artist_ids: Collection[str]) -> list[tuple[Artist, str]]:
+        """Return those of these artists whose name no credit gives any more, with the name that most credits give."""
+        ours = select(TrackArtist.track_id).where(TrackArtist.artist_id == Artist.id)
+        query = select(Artist).where(Artist.id.in_(artist_ids), ours.exists())
+        query = query.where(~ours.where(TrackArtist.credited_as == Artist.name).exists())
+        respelt = []
+        async with self._session_factory() as session:
+            for artist in (await session.scalars(query)).all():
+                names = select(TrackArtist.credited_as).where(TrackArtist.artist_id == artist.id)
+                names = names.group_by(TrackArtist.credited_as).order_by(func.count().desc(), TrackArtist.credited_as)
+                respelt.append((artist, (await session.scalars(names.limit(1))).one()))
+        return respelt
 
     async def uncredited(self, artist_ids: Collection[str]) -> Sequence[Artist]:
         """Return those of these artists that no track and no album names any more."""
@@ -300,23 +332,45 @@ class AlbumRepository:
         async with self._session_factory() as session:
             return await session.scalar(select(Album.id).where(Album.identity_key == identity_key))
 
-    async def fits(self, album_id: str, values: Mapping[str, object]) -> bool:
-        """Whether an album is what these columns say, wherever its files lie by now."""
-        names = ("title", "artist_credit", "date", "musicbrainz_id")
+    async def values(self, album_id: str) -> dict[str, Any]:
+        """Return the row of an album by column name."""
         async with self._session_factory() as session:
-            query = select(*(_ALBUMS.c[name] for name in names)).where(_ALBUMS.c.id == album_id)
-            return tuple((await session.execute(query)).one()) == tuple(values[name] for name in names)
+            row = (await session.execute(select(_ALBUMS).where(_ALBUMS.c.id == album_id))).one()
+            return dict(zip(_ALBUMS.c.keys(), row, strict=True))
 
     async def add(self, **values: object) -> str:
         """Add an album and return its id."""
         album_id = new_id()
         async with self._session_factory() as session:
-            await session.execute(_ADD_ALBUM, {"id": album_id, "created_at": now(), **values})
+            await session.execute(_ADD_ALBUM, {"id": album_id, "created_at": now(), "split_from": None, **values})
         return album_id
 
-    async def is_empty(self, album_id: str) -> bool:
+    async def set(self, album_id: str, **values: object) -> None:
         async with self._session_factory() as session:
-            return await session.scalar(select(Track.id).where(Track.album_id == album_id).limit(1)) is None
+            await session.execute(update(_ALBUMS).where(_ALBUMS.c.id == album_id).values(**values))
+
+    async def has_tracks_but(self, album_id: str, track_id: str | None) -> bool:
+        """Whether an album has another track than this one."""
+        query = select(Track.id).where(Track.album_id == album_id).limit(1)
+        if track_id is not None:
+            query = query.where(Track.id != track_id)
+        async with self._session_factory() as session:
+            return await session.scalar(query) is not None
+
+    async def present_paths(self, album_id: str, folder_id: str) -> list[str]:
+        """Return the paths of an album's files that are there, in one watched folder."""
+        query = select(File.path).join(File.track)
+        query = query.where(Track.album_id == album_id, File.folder_id == folder_id, File.missing_since.is_(None))
+        async with self._session_factory() as session:
+            return list(await session.scalars(query))
+
+    async def take_tracks(self, album_id: str, other: str) -> int:
+        """Put every track of another album on this one, and return how many there were."""
+        async with self._session_factory() as session:
+            result = await session.execute(
+                update(_TRACKS).where(_TRACKS.c.album_id == other).values(album_id=album_id, updated_at=now())
+            )
+            return cast("CursorResult[Any]", result).rowcount
 
     async def remove(self, album_id: str) -> None:
         async with self._session_factory() as session:
@@ -350,20 +404,22 @@ class TrackRepository:
         async with self._session_factory() as session:
             await session.execute(update(_TRACKS).where(_TRACKS.c.id == track_id).values(updated_at=now(), **values))
 
-    async def credits(self, track_id: str) -> list[tuple[str, str, str]]:
-        """Return role, artist id and credited name of each credit, in order."""
+    async def credits(self, track_id: str) -> list[Credited]:
+        """Return the credits of a track, by role, each role in its order."""
         async with self._session_factory() as session:
-            query = select(TrackArtist.role, TrackArtist.artist_id, TrackArtist.credited_as)
+            columns = (TrackArtist.role, TrackArtist.artist_id, TrackArtist.credited_as, TrackArtist.instrument)
             rows = await session.execute(
-                query.where(TrackArtist.track_id == track_id).order_by(TrackArtist.role, TrackArtist.position)
+                select(*columns)
+                .where(TrackArtist.track_id == track_id)
+                .order_by(TrackArtist.role, TrackArtist.position)
             )
-            return [(role, artist_id, credited_as) for role, artist_id, credited_as in rows]
+            return [Credited(*row) for row in rows]
 
-    async def credit(self, track_id: str, credited: Iterable[tuple[str, str, str]]) -> None:
-        """Write a track's credits, given as role, artist id and credited name, in order."""
+    async def credit(self, track_id: str, credited: Iterable[Credited]) -> None:
+        """Write a track's credits, each role in its order."""
         positions: dict[str, int] = {}
         rows = []
-        for role, artist_id, credited_as in credited:
+        for role, artist_id, name, instrument in credited:
             position = positions[role] = positions.get(role, -1) + 1
             rows.append(
                 {
@@ -371,7 +427,8 @@ class TrackRepository:
                     "role": role,
                     "position": position,
                     "artist_id": artist_id,
-                    "credited_as": credited_as[:NAME_LENGTH],
+                    "credited_as": name,
+                    "instrument": instrument,
                 }
             )
         async with self._session_factory() as session:
@@ -380,6 +437,12 @@ class TrackRepository:
     async def clear_credits(self, track_id: str) -> None:
         async with self._session_factory() as session:
             await session.execute(delete(_CREDITS).where(_CREDITS.c.track_id == track_id))
+
+    async def remove(self, track_id: str) -> None:
+        """Remove a track and its credits."""
+        async with self._session_factory() as session:
+            await session.execute(delete(_CREDITS).where(_CREDITS.c.track_id == track_id))
+            await session.execute(delete(_TRACKS).where(_TRACKS.c.id == track_id))
 
     async def count(self) -> int:
         async with self._session_factory() as session:
