@@ -132,3 +132,18 @@ def audit(
 
     question = look.AuditQuestion(file=file, artist=artist, action=action, since=since, limit=limit)
     look.audit(question, config, follow=follow, as_json=as_json)
+
+
+@app.command()
+def albums(
+    words: Words = None,
+    config: ConfigOption = None,
+    limit: Limit = None,
+    *,
+    incomplete: Annotated[bool, typer.Option("--incomplete", help="Only those of which something is missing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the albums whose title or artist hold every word, with the tracks of each that are not there."""
+    from soulspot.cli import albums as command
+
+    command.albums(words or [], config, incomplete=incomplete, limit=limit, as_json=as_json)

@@ -62,7 +62,7 @@ def audit(question: AuditQuestion, config: Path | None, *, follow: bool, as_json
 
 
 async def _status(config: Path | None, *, as_json: bool) -> None:
-    async with _catalogue(config) as (database, url):
+    async with catalogue(config) as (database, url):
         folders = await FolderRepository(database.session).all()
         files = FileRepository(database.session)
         counts, failures = await files.counts(), await files.failures(10)
@@ -102,7 +102,7 @@ async def _status(config: Path | None, *, as_json: bool) -> None:
 
 
 async def _tracks(words: Sequence[str], config: Path | None, *, limit: int | None, as_json: bool) -> None:
-    async with _catalogue(config) as (database, _url):
+    async with catalogue(config) as (database, _url):
         found = await TrackRepository(database.session).search(words, limit)
     if as_json:
         for file in found:
@@ -139,7 +139,7 @@ def _track_row(file: File) -> Sequence[object]:
 
 
 async def _artists(words: Sequence[str], config: Path | None, *, limit: int | None, as_json: bool) -> None:
-    async with _catalogue(config) as (database, _url):
+    async with catalogue(config) as (database, _url):
         found = await ArtistRepository(database.session).search(words, limit)
     if as_json:
         for artist, count in found:
@@ -155,7 +155,7 @@ async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, 
     since = _moment(question.since) if question.since else None
     path = path_to_text(str(Path(question.file).absolute())) if question.file else None
     asked: dict[str, Any] = {"path": path, "artist": question.artist, "action": question.action}
-    async with _catalogue(config) as (database, _url):
+    async with catalogue(config) as (database, _url):
         entries = AuditRepository(database.session)
         last = await entries.last_sequence()
         for entry in await entries.entries(**asked, since=since, limit=question.limit):
@@ -205,7 +205,7 @@ def _whole(file: File) -> str:
 
 
 @asynccontextmanager
-async def _catalogue(config: Path | None) -> AsyncIterator[tuple[Database, str]]:
+async def catalogue(config: Path | None) -> AsyncIterator[tuple[Database, str]]:
     """Open the catalogue that there is, for reading."""
     settings = get_settings(config_file=config)
     logs.set_up(settings.log.level)

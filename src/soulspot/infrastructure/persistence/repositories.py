@@ -74,6 +74,18 @@ class Credited(NamedTuple):
     instrument: str | None
 
 
+class OnAlbum(NamedTuple):
+    """What a track says of its album."""
+
+    disc_number: int | None
+    track_number: int | None
+    track_total: int | None
+    disc_total: int | None
+    compilation: bool | None
+    artist: str
+    is_present: bool
+
+
 _LIKE_SIGNS = re.compile(r"[%_^]")
 _KNOWN = (
     File.id,
@@ -275,7 +287,7 @@ class ArtistRepository:
     async def on_album(self, identity_key: str, artist_ids: Collection[str]) -> list[str]:
         """Return those of these artists that tracks of an album credit."""
         async with self._session_factory() as session:
-            query = select(TrackArtist.artist_id.distinct()).join(TrackArtist.track).join(Track.album)
+            query = select(TrackArtist.artist_id).distinct().join(TrackArtist.track).join(Track.album)
             query = query.where(Album.identity_key == identity_key, TrackArtist.artist_id.in_(artist_ids))
             return list(await session.scalars(query))
 
@@ -375,6 +387,24 @@ class AlbumRepository:
     async def remove(self, album_id: str) -> None:
         async with self._session_factory() as session:
             await session.execute(delete(_ALBUMS).where(_ALBUMS.c.id == album_id))
+
+    async def search(self, words: Iterable[str]) -> list[tuple[Album, list[OnAlbum]]]:
+        """Return the albums whose title or artists hold every word, with their tracks, by title and date."""
+        scope = [_album_names(word) for word in words]
+        query = select(Album).where(*scope).order_by(Album.title_key, Album.date, Album.id)
+        on_album = (
+            select(Track.album_id, Track.disc_number, Track.track_number, Track.track_total, Track.disc_total)
+            .add_columns(Track.compilation, Artist.name, File.missing_since.is_(None))
+            .join(Track.artist)
+            .join(Track.files)
+            .where(Track.album_id.in_(select(Album.id).where(*scope)) if scope else Track.album_id.is_not(None))
+        )
+        tracks: dict[str, list[OnAlbum]] = {}
+        async with self._session_factory() as session:
+            albums = (await session.scalars(query)).all()
+            for album_id, *values in await session.execute(on_album):
+                tracks.setdefault(album_id, []).append(OnAlbum(*values))
+        return [(album, tracks.get(album.id, [])) for album in albums]
 
 
 class TrackRepository:
@@ -527,3 +557,13 @@ class AuditRepository:
 
 def _holds(column: InstrumentedAttribute[str], words: Iterable[str]) -> list[ColumnElement[bool]]:
     return [column.contains(fold(word), autoescape=True) for word in words]
+
+
+def _album_names(word: str) -> ColumnElement[bool]:
+    """Whether an album's title, its artist, or a main artist of its tracks holds a word."""
+    named = Artist.name_key.contains(fold(word), autoescape=True)
+    return or_(
+        Album.title_key.contains(fold(word), autoescape=True),
+        select(Artist.id).where(Artist.id == Album.artist_id, named).exists(),
+        select(Track.id).join(Track.artist).where(Track.album_id == Album.id, named).exists(),
+    )
