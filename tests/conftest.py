@@ -26,7 +26,7 @@ AUDIO = Path(__file__).parent / "audio"
 SHARED = Path(__file__).parents[2] / "shared"
 
 
-def write_song(path: Path, template: str = "", **tags: str) -> Path:
+def write_song(path: Path, template: str = "", **tags: str | list[str]) -> Path:
     """Copy a template and tag it, with names that are the same in every format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")

@@ -51,11 +51,13 @@ class Contents:
         return True if self.discs and all(disc.total for disc in self.discs) else None
 
 
-def albums(words: Sequence[str], config: Path | None, *, incomplete: bool, limit: int | None, as_json: bool) -> None:
-    asyncio.run(_albums(words, config, incomplete=incomplete, limit=limit, as_json=as_json))
+def print_albums(
+    words: Sequence[str], config: Path | None, *, incomplete: bool, limit: int | None, as_json: bool
+) -> None:
+    asyncio.run(_print_albums(words, config, incomplete=incomplete, limit=limit, as_json=as_json))
 
 
-async def _albums(
+async def _print_albums(
     words: Sequence[str], config: Path | None, *, incomplete: bool, limit: int | None, as_json: bool
 ) -> None:
     async with catalogue(config) as (database, _url):

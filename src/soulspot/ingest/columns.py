@@ -43,7 +43,7 @@ _ELSEWHERE: Final = frozenset(
     + ("musicbrainz_artist_ids", "musicbrainz_album_id", "musicbrainz_release_group_id")
 )
 _DEFAULTS: Final = {
-    field.name: () if field.default is MISSING and field.default_factory is not MISSING else field.default
+    field.name: field.default if field.default_factory is MISSING else field.default_factory()
     for field in fields(TrackTags)
     if field.name not in _ELSEWHERE and field.name not in _SAME_NAME
 }

@@ -18,7 +18,7 @@ MAIN: Final = "main"
 FEATURED: Final = "featured"
 ALBUM_ARTIST: Final = "album artist"
 
-_ROLES: Final[Mapping[str, str]] = {
+_ROLES: Final[Mapping[str, str]] = {  # the field of `TrackTags` that names them
     "composer": "composers",
     "lyricist": "lyricists",
     "conductor": "conductors",
@@ -27,6 +27,8 @@ _ROLES: Final[Mapping[str, str]] = {
     "remixer": "remixers",
     "producer": "producers",
 }
+ORDER: Final = (MAIN, FEATURED, ALBUM_ARTIST, *_ROLES)
+"""The roles, in the order in which a person wants to read them."""
 _FEATURED: Final = re.compile(
     r"\s*[(\[]?(?<!\w)(?:feat\.?|ft\.?|featuring)\s+(?P<who>[^\s&,()\[\]][^()\[\]]*)[)\]]?", re.IGNORECASE
 )

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import ColumnElement, CursorResult, Row, Table, delete, func, insert, or_, select, update
-from sqlalchemy.orm import InstrumentedAttribute, joinedload, selectinload
+from sqlalchemy import ColumnElement, CursorResult, Row, Table, delete, false, func, insert, or_, select, update
+from sqlalchemy.orm import InstrumentedAttribute, contains_eager, joinedload, selectinload
 
 from soulspot.infrastructure.filesystem import Signature
 from soulspot.infrastructure.persistence.database import SessionFactory
@@ -72,6 +72,25 @@ class Credited(NamedTuple):
     artist_id: str
     name: str
     instrument: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailureQuestion:
+    """Which failures are meant.
+
+    Attributes:
+        path: a file or folder, whole and escaped.
+        before: those that were last tried before this moment.
+        since: those that were last tried at or after this moment.
+        ignored: those that a person ignores, instead of the others.
+
+    """
+
+    code: str | None = None
+    path: str | None = None
+    before: datetime | None = None
+    since: datetime | None = None
+    ignored: bool = False
 
 
 class OnAlbum(NamedTuple):
@@ -230,6 +249,38 @@ class FileRepository:
                 )
             )
             return {(folder_id, status, code): count for folder_id, status, code, count in rows}
+
+    async def failed(self, question: FailureQuestion, limit: int | None = None) -> Sequence[File]:
+        """Return the files that a question about failures is of, with their folders, in the order of their paths."""
+        query = select(File).join(File.folder).where(File.status == ("ignored" if question.ignored else "failed"))
+        if question.code is not None:
+            query = query.where(File.error_code == question.code)
+        if question.before is not None:
+            query = query.where(File.failed_at < question.before)
+        if question.since is not None:
+            query = query.where(File.failed_at >= question.since)
+        async with self._session_factory() as session:
+            if question.path is not None:
+                folders = (await session.scalars(select(Folder))).all()
+                query = query.where(or_(false(), *(_at_or_below(question.path, folder) for folder in folders)))
+            query = query.order_by(Folder.path, File.path).limit(limit).options(contains_eager(File.folder))
+            return (await session.scalars(query)).all()
+
+    async def at(self, path: str) -> Sequence[File]:
+        """Return the files at a whole path, with their folders, one that is there before those that went missing."""
+        async with self._session_factory() as session:
+            folders = (await session.scalars(select(Folder))).all()
+            here = [_at(path, folder) for folder in folders]
+            query = select(File).where(or_(false(), *here)).options(joinedload(File.folder))
+            return (
+                await session.scalars(query.order_by(File.missing_since.is_not(None), File.missing_since.desc()))
+            ).all()
+
+    async def with_id(self, identity: str) -> File | None:
+        """Return the file with this id, or of the track with this id, with its folder."""
+        async with self._session_factory() as session:
+            query = select(File).where((File.id == identity) | (File.track_id == identity))
+            return await session.scalar(query.options(joinedload(File.folder)))
 
     async def failures(self, limit: int) -> Sequence[File]:
         """Return files that could not be read, with their folders, in the order of their paths."""
@@ -414,7 +465,8 @@ class TrackRepository:
     async def get_by_id(self, track_id: str) -> Track | None:
         """Return a track with its artist, album and credits."""
         async with self._session_factory() as session:
-            wanted = [joinedload(Track.artist), joinedload(Track.album), selectinload(Track.credits)]
+            credits = selectinload(Track.credits).joinedload(TrackArtist.artist)
+            wanted = [joinedload(Track.artist), joinedload(Track.album), credits]
             return await session.get(Track, track_id, options=wanted)
 
     async def add(self, **values: object) -> str:
@@ -522,6 +574,7 @@ class AuditRepository:
         self,
         *,
         path: str | None = None,
+        entities: Collection[str] | None = None,
         artist: str | None = None,
         action: str | None = None,
         since: datetime | None = None,
@@ -530,12 +583,14 @@ class AuditRepository:
     ) -> Sequence[AuditEntry]:
         """Return the newest `limit` entries that match, oldest first.
 
-        `path` is a file or folder, whole and escaped; `artist` a name: entries of the artist and of its tracks; `after`
-        a sequence number.
+        `path` is a file or folder, whole and escaped; `entities` are ids; `artist` a name: entries of the artist and of
+        its tracks; `after` a sequence number.
         """
         query = select(AuditEntry)
         if path is not None:
             query = query.where((AuditEntry.path == path) | AuditEntry.path.startswith(f"{path}/", autoescape=True))
+        if entities is not None:
+            query = query.where(AuditEntry.entity_id.in_(entities))
         if artist is not None:
             ids = select(Artist.id).where(Artist.name_key == fold(artist))
             tracks = select(TrackArtist.track_id).where(TrackArtist.artist_id.in_(ids))
@@ -557,6 +612,21 @@ class AuditRepository:
 
 def _holds(column: InstrumentedAttribute[str], words: Iterable[str]) -> list[ColumnElement[bool]]:
     return [column.contains(fold(word), autoescape=True) for word in words]
+
+
+def _at(path: str, folder: Folder) -> ColumnElement[bool]:
+    """Whether a file of this folder is at a whole path."""
+    top = folder.path.rstrip("/") + "/"
+    return (File.folder_id == folder.id) & (File.path == path[len(top) :]) if path.startswith(top) else false()
+
+
+def _at_or_below(path: str, folder: Folder) -> ColumnElement[bool]:
+    """Whether a file of this folder is at a whole path or, were it a folder, below it."""
+    if f"{folder.path}/".startswith(path.rstrip("/") + "/"):
+        return File.folder_id == folder.id
+    below = path.removeprefix(folder.path.rstrip("/") + "/")
+    inside = (File.path > f"{below}/") & (File.path < f"{below}0")  # "0" follows "/"
+    return _at(path, folder) | ((File.folder_id == folder.id) & inside) if below != path else false()
 
 
 def _album_names(word: str) -> ColumnElement[bool]:

@@ -103,7 +103,7 @@ class Failure:
     """Why a file could not be read: a short code, and a sentence for a person.
 
     The codes: not-regular, unreadable, vanished, changed, empty, truncated, corrupt, unsupported, too-large, timeout,
-    crashed.
+    crashed-parser.
     """
 
     code: str

@@ -166,7 +166,7 @@ class TagReaders:
 
     def _take_back(self, worker: _Worker) -> None:
         """Have read again what a worker that ended has not answered; tell a file that was alone with it."""
-        failure = Failure("crashed", "its tags took the reader down, twice")
+        failure = Failure("crashed-parser", "its tags took the reader down, twice")
         if worker.ran_out_of_time:
             failure = Failure("timeout", f"reading its tags took longer than {self._time_limit:g} s")
         if worker.alarm is not None:
