@@ -187,7 +187,10 @@ async def _open(
     file = database_file(settings.database.url)
     tags = settings.tags
     readers = TagReaders(
-        tags.workers or min(os.cpu_count() or 1, 4), memory_limit=tags.memory_limit, time_limit=tags.time_limit
+        tags.workers or min(os.cpu_count() or 1, 4),
+        memory_limit=tags.memory_limit,
+        time_limit=tags.time_limit,
+        journal=f"{file}.reading" if file else None,
     )
     with writer_lock(file, command) if file else nullcontext():
         async with (
