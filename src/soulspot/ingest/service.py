@@ -97,7 +97,7 @@ class IngestService:
         """
         path = _whole(file)
         attempts = 1 if known is None or known.is_missing else known.attempts + 1
-        ignored = known is not None and known.status == "ignored" and file.root.same(file.signature, known.signature)
+        ignored = known is not None and known.status == "ignored" and file.is_as(known.signature)
         values = columns.signature_columns(file) | {
             "status": "ignored" if ignored else "failed",
             "missing_since": None,
