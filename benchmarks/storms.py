@@ -112,7 +112,7 @@ STORMS: dict[str, Callable[[Path, Path, int], int]] = {
 
 
 def run_storm(name: str, source: Path, files: int, patience: float) -> int:
-    with running(**SETTINGS) as daemon:
+    with running(None, **SETTINGS) as daemon:
         began = time.monotonic()
         expected = STORMS[name](daemon.music, source, files)
         made = time.monotonic() - began

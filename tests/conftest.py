@@ -56,12 +56,17 @@ class Soulspot:
         assert result.returncode == 0, result.stderr
         return result
 
-    def watch(self, **settings: str) -> subprocess.Popen[bytes]:
+    def watch_unseen(self, **settings: str) -> subprocess.Popen[bytes]:
+        """Start the daemon, and wait for nothing."""
+        command = [sys.executable, "-m", "soulspot", "watch", str(self.music)]
         with self.log.open("ab") as log:
-            already = self.log.read_bytes().count(b"watching")
-            command = [sys.executable, "-m", "soulspot", "watch", str(self.music)]
             process = subprocess.Popen(command, env=self.environment | settings, stderr=log)
         self.running.append(process)
+        return process
+
+    def watch(self, **settings: str) -> subprocess.Popen[bytes]:
+        already = self.log.read_bytes().count(b"watching") if self.log.exists() else 0
+        process = self.watch_unseen(**settings)
         until(lambda: process.poll() is not None or self.log.read_bytes().count(b"watching") > already)
         assert process.poll() is None, self.log.read_text()
         return process

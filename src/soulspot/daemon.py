@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from soulspot.config import Settings, check_library, database_file
 from soulspot.infrastructure.filesystem import file_system_of, ignore_lease_signals, path_to_text, text_to_path
@@ -30,7 +31,7 @@ from soulspot.ingest.ignoring import Ignoring
 from soulspot.ingest.pipeline import Pipeline
 from soulspot.ingest.planner import compare
 from soulspot.ingest.rounds import Rounds
-from soulspot.ingest.scanner import Root, walk
+from soulspot.ingest.scanner import Root, count_files, walk
 from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import Stability
 
@@ -41,7 +42,23 @@ STOP_LIMIT = 8.0
 BUSY_LIMIT = 10.0
 """Seconds after which a scan leaves a file to whoever is still writing it."""
 
+COUNT_AFTER = 0.5
+"""Seconds after which a scan is worth a walk that only counts, to say how long it will take."""
+
 Report = Callable[[Outcome], None]
+
+
+class Progress(Protocol):
+    """Who is told how far a scan is."""
+
+    def report(self, outcome: Outcome) -> None:
+        """Hear what became of one file."""
+
+    def pass_over(self, count: int) -> None:
+        """Hear that so many files are as the catalogue has them."""
+
+    def expect(self, total: int) -> None:
+        """Hear how many files there are in all."""
 
 
 @dataclass(slots=True)
@@ -103,22 +120,23 @@ async def watch(settings: Settings, *, report: Report) -> None:
             await _end(ingest, pipeline)
 
 
-async def scan(settings: Settings, *, report: Report, confirm_missing: bool = False) -> ScanResult:
+async def scan(settings: Settings, *, progress: Progress, confirm_missing: bool = False) -> ScanResult:
     """Bring the catalogue up to date with the folders, once. Stopped by a signal, it ends after the files in hand."""
     result, stop = ScanResult(), _stop_on_signals()
 
     def count(outcome: Outcome) -> None:
         result.counts[outcome.kind] += 1
-        report(outcome)
+        progress.report(outcome)
 
     async with _open(settings, "scan", report=count, confirm_missing=confirm_missing) as ingest:
         async with asyncio.TaskGroup() as group:
             pipeline = group.create_task(ingest.pipeline.run())
-            work = group.create_task(_scan_all(ingest, result))
+            work = group.create_task(_scan_all(ingest, result, progress))
             stopping = group.create_task(stop.wait())
+            counting = group.create_task(_count_ahead(ingest.roots, progress))
             await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
-            work.cancel()
-            stopping.cancel()
+            for task in (work, stopping, counting):
+                task.cancel()
             await _end(ingest, pipeline)
         changed = {kind: count for kind, count in result.counts.items() if kind != "unchanged" and count}
         if changed:
@@ -166,27 +184,32 @@ async def _open(
     ignore_lease_signals()
     check_library(settings, settings.library.folders)  # before anything is made: what is absent is judged below
     file = database_file(settings.database.url)
+    tags = settings.tags
+    readers = TagReaders(
+        tags.workers or min(os.cpu_count() or 1, 4), memory_limit=tags.memory_limit, time_limit=tags.time_limit
+    )
     with writer_lock(file, command) if file else nullcontext():
-        async with Database(settings.database.url, synchronous=settings.database.synchronous) as database:
+        async with (
+            readers,
+            Database(settings.database.url, synchronous=settings.database.synchronous) as database,
+        ):
+            if command == "watch" or (file is not None and not file.exists()):
+                readers.start()  # they will be needed, and start on other cores meanwhile
             await bring_up_to_date(database, allowed=settings.database.upgrade)
             known = await FolderRepository(database.session).all()
             check_library(settings, [Path(text_to_path(folder.path)) for folder in known])
             service = IngestService(database, run=new_id(), node=socket.gethostname())
-            tags = settings.tags
-            async with TagReaders(
-                tags.workers or min(os.cpu_count() or 1, 4), memory_limit=tags.memory_limit, time_limit=tags.time_limit
-            ) as readers:
-                pipeline = Pipeline(
-                    service=service,
-                    files=FileRepository(database.session),
-                    readers=readers,
-                    stability=Stability(settings.library.quiet_period, leases=settings.library.leases),
-                    report=report,
-                    missing_after=settings.library.missing_after,
-                    guard=LossGuard(confirmed=confirm_missing),
-                )
-                roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
-                yield _Ingest(pipeline, service, roots)
+            pipeline = Pipeline(
+                service=service,
+                files=FileRepository(database.session),
+                readers=readers,
+                stability=Stability(settings.library.quiet_period, leases=settings.library.leases),
+                report=report,
+                missing_after=settings.library.missing_after,
+                guard=LossGuard(confirmed=confirm_missing),
+            )
+            roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
+            yield _Ingest(pipeline, service, roots)
 
 
 async def _adopt(service: IngestService, pipeline: Pipeline, path: str, settings: Settings) -> Root:
@@ -220,10 +243,18 @@ async def _end(ingest: _Ingest, running: asyncio.Task[None]) -> None:
     running.cancel()
 
 
-async def _scan_all(ingest: _Ingest, result: ScanResult) -> None:
+async def _count_ahead(roots: Iterable[Root], progress: Progress) -> None:
+    await asyncio.sleep(COUNT_AFTER)
+    progress.expect(sum([await asyncio.to_thread(count_files, root) for root in roots]))
+
+
+async def _scan_all(ingest: _Ingest, result: ScanResult, progress: Progress) -> None:
+    def unchanged(count: int) -> None:
+        result.counts["unchanged"] += count
+        progress.pass_over(count)
+
     for root in ingest.roots:
-        walked = await ingest.pipeline.reconcile(root)
-        result.counts["unchanged"] += walked.unchanged
+        await ingest.pipeline.reconcile(root, unchanged=unchanged)
     result.still_written = await ingest.pipeline.done(give_up_after=BUSY_LIMIT)
     result.offline = {root.path: fault for root, fault in ingest.pipeline.faults.items()}
     result.held = {root.path: count for root, count in ingest.pipeline.held.items()}

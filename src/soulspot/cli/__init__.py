@@ -39,9 +39,6 @@ def run() -> None:
     except SoulspotError as error:
         print(f"soulspot: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has seen enough
-        sys.exit(0)
 
 
 def _print_version(wanted: bool) -> None:

@@ -77,7 +77,8 @@ def credits_of(tags: TrackTags, artist: str) -> list[Credit]:
     album_artists = tags.album_artists or ((tags.album_artist,) if tags.album_artist else ())
     credits += _paired("album artist", album_artists, tags.musicbrainz_album_artist_ids)
     for role, name in _ROLES.items():
-        credits += _paired(role, getattr(tags, name), ())
+        if names := getattr(tags, name):
+            credits += _paired(role, names, ())
     return credits
 
 

@@ -36,6 +36,8 @@ BULK_ROOM = 256
 """Files that walks may have waiting for a lane."""
 STALE_LIMIT = 20
 """Times in a row that a file's transaction may find the catalogue changed; more is a fault of ours."""
+SAME_SOUND = 20
+"""Files of one sound (silence, a jingle) from which on the sound does not say which file is which."""
 UNFINISHED = frozenset(("empty", "truncated", "corrupt"))
 """Failures that a file may have that is still to grow."""
 RETRY_AFTER = (10.0, 60.0, 600.0)
@@ -232,11 +234,7 @@ class Intake:
         if may_be_unfinished and (wait := self._stability.rest_of_quiet(file.signature)) > 0:
             self._settling.put(pending, wait)
             return None
-        if (
-            known is not None
-            and (known.status, known.error_code) == ("failed", failure.code)
-            and _is_current(file, known)
-        ):
+        if known is not None and _has_failed_so(file, known, failure):
             return None  # it was tried again, and nothing is new
         if may_be_unfinished or failure.code == "unreadable":
             self._retries.put(_Retry(file, 0), RETRY_AFTER[0])
@@ -261,9 +259,11 @@ class Intake:
         self, file: FoundFile, fingerprint: str | None, known: Known | None
     ) -> Known | None:
         """Return the file that this one was before it was moved and tagged anew; None for a new one and for a copy."""
-        if fingerprint is None:
+        if fingerprint is None or not self._losses.any_gone:
             return None
-        candidates = await patiently(self._files.with_fingerprint, fingerprint)
+        candidates = await patiently(self._files.with_fingerprint, fingerprint, SAME_SOUND)
+        if len(candidates) == SAME_SOUND:
+            return None  # so many share it that it says nothing
         if known is not None and any(each.id == known.id for each in candidates):
             return None  # it sounds as what was here before
         name = file.path.rpartition("/")[2]

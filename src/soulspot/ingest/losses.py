@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from soulspot.infrastructure.filesystem import FileSystem, file_systems_below, path_to_text
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
@@ -22,6 +23,11 @@ logger = logging.getLogger(__name__)
 
 BUSY_WAIT = 0.25
 """Seconds until it is asked again whether files still come in."""
+HEIR_WITHIN = timedelta(hours=24)
+"""A copy of the same name that was made so long before its original went is the original, moved: to another disk, `mv`
+copies, and removes when all is copied."""
+HEIR_YOUNGER_BY = timedelta(seconds=60)
+"""Two that were found at one time were two all the time, and none is the copy of the other."""
 BUSY_LIMIT = 600.0
 """Seconds for which files that come in, and may be those that are gone, put a loss off."""
 
@@ -78,6 +84,8 @@ class Losses:
         self._identities: dict[Root, str] = {}
         self._mounts: dict[Root, dict[str, _Mount]] = {}
         self._examining = asyncio.Lock()
+        self._any_missing = False
+        self._in_question = 0
         self.faults: dict[Root, str] = {}
         self.held: dict[Root, int] = {}
 
@@ -115,6 +123,15 @@ class Losses:
             path = path_to_text(root.path)
             await patiently(self._service.set_folder_status, root.id, path, "online", None)
 
+    @property
+    def any_gone(self) -> bool:
+        """Whether any known file is not where it was: only then can a new file be one of these."""
+        return self._any_missing or self._in_question > 0 or len(self._absences) > 0
+
+    async def knows_any(self, root: Root) -> bool:
+        """Whether the catalogue knows of anything in a folder."""
+        return bool(await patiently(self._files.some_present, root.id, "", 1))
+
     async def run(self) -> None:
         while True:
             self._noted.clear()
@@ -124,8 +141,11 @@ class Losses:
             except TimeoutError:
                 await self._until_nothing_comes_in()
                 self._busy(1)
-                for root, paths in self._absences.take_due().items():
+                due = self._absences.take_due()
+                self._in_question = sum(map(len, due.values()))
+                for root, paths in due.items():
                     await self._lose(root, paths)
+                self._in_question = 0
                 self._busy(-1)
 
     async def _until_nothing_comes_in(self) -> None:
@@ -147,14 +167,28 @@ class Losses:
         lost = 0
         for each in gone:
             try:
-                reason = await asyncio.to_thread(why_left_alone, root, each.path)
-                self._report(await patiently(self._service.lose, each, reason))
+                self._report(await self._take_leave_of(root, each))
                 lost += 1
             except StaleError:
                 self._look_again(root, [each.path])
         self._guard.lost(root, lost)
+        self._any_missing = self._any_missing or lost > 0
         if lost:
             await self.found_all(root)
+
+    async def _take_leave_of(self, root: Root, known: Known) -> Outcome:
+        """Write that a file is missing, or where it went: one copied elsewhere and then removed has moved."""
+        if known.track_id is not None:
+            heirs = await patiently(self._heirs_of, known)
+            if len(heirs) == 1:
+                return await patiently(self._service.inherit, known, heirs[0])
+        reason = await asyncio.to_thread(why_left_alone, root, known.path)
+        return await patiently(self._service.lose, known, reason)
+
+    async def _heirs_of(self, known: Known) -> list[Known]:
+        since = datetime.now(UTC) - HEIR_WITHIN
+        heirs = await self._files.heirs_of(known.id, younger_by=HEIR_YOUNGER_BY, since=since)
+        return [each for each in heirs if each.path.rpartition("/")[2] == known.path.rpartition("/")[2]]
 
     async def _really_gone(self, root: Root, paths: Collection[str]) -> list[Known]:
         """Return the files that are not where the catalogue has them now; what is there again is looked at."""
@@ -185,6 +219,7 @@ class Losses:
     async def is_well(self, root: Root) -> bool:
         """Examine a folder and what is mounted below; write it down where something went away or came back."""
         async with self._examining:
+            self._any_missing = self._any_missing or await patiently(self._files.any_missing)
             some_known = await patiently(self._files.some_present, root.id)
             fault = await asyncio.to_thread(fault_of, root, self._identities[root], some_known)
             if fault is not None:

@@ -224,6 +224,18 @@ def chunks(items: Collection[_T]) -> Iterator[list[_T]]:
     return (listed[start : start + QUESTION] for start in range(0, len(listed), QUESTION))
 
 
+def count_files(root: Root) -> int:
+    """Return how many files a walk of a folder would come to; by their names, so that it is quick."""
+    counted, unvisited, chains = 0, [""], dict[str, Chain]()
+    while unvisited:
+        for path in _list(Batch(), root, unvisited.pop(), chains):
+            if path.endswith("/"):
+                unvisited.append(path)
+            else:
+                counted += 1
+    return counted
+
+
 def nearest_change_ns(root: Root, path: str) -> int | None:
     """Return the mtime of the closest folder above a path that exists: nothing vanished from there later than that."""
     folder = os.path.dirname(root.full(path))

@@ -5,18 +5,19 @@ import os
 import re
 import time
 import unicodedata
-from uuid import UUID
+from functools import lru_cache
 
 _DISC_FOLDER = re.compile(r"(cd|dis[ck]|disque|side)[ _.-]*([0-9]{1,2}|[a-d])\b.*", re.IGNORECASE)
 
 
 def new_id() -> str:
     """Return a UUID of version 7 (RFC 9562): rows made one after the other lie side by side in an index."""
-    value = int.from_bytes(os.urandom(10)) | (time.time_ns() // 1_000_000) << 80
-    value = value & ~(0xF << 76) | 0x7 << 76
-    return str(UUID(int=value & ~(0x3 << 62) | 0x2 << 62))
+    moment, chance = time.time_ns() // 1_000_000, int.from_bytes(os.urandom(10))
+    text = f"{moment << 80 | chance & ~(0xF << 76) & ~(0x3 << 62) | 0x7 << 76 | 0x2 << 62:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+@lru_cache(maxsize=4096)
 def fold(text: str) -> str:
     """Return what two spellings of one name share: NFKC, without case, with single spaces.
 

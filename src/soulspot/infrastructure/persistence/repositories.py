@@ -10,7 +10,7 @@ work of the ORM would cost half of the speed.
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Row, Table, delete, func, insert, or_, select, update
@@ -145,11 +145,36 @@ class FileRepository:
             scope.append(File.path < prefix[:-1] + "0")  # "0" follows "/"
         return await self._known_where(*scope)
 
-    async def with_fingerprint(self, fingerprint: str) -> list[Known]:
-        """Return the files of any folder whose sound is the same, missing ones included."""
+    async def with_fingerprint(self, fingerprint: str, limit: int) -> list[Known]:
+        """Return files of any folder that sound the same, missing ones included."""
         async with self._session_factory() as session:
-            query = select(*_KNOWN).where(File.fingerprint == fingerprint, File.track_id.is_not(None))
+            query = select(*_KNOWN).where(File.fingerprint == fingerprint, File.track_id.is_not(None)).limit(limit)
             return [_known(row) for row in await session.execute(query)]
+
+    async def heirs_of(self, file_id: str, *, younger_by: timedelta, since: datetime) -> list[Known]:
+        """Return files that are there, sound as this one did, and were added so much later than it, and since then."""
+        async with self._session_factory() as session:
+            file = await session.get(File, file_id)
+            if file is None or file.fingerprint is None:
+                return []
+            query = select(*_KNOWN).where(File.fingerprint == file.fingerprint, File.id != file_id)
+            query = query.where(File.created_at >= max(since, file.created_at + younger_by))
+            query = query.where(File.missing_since.is_(None), File.track_id.is_not(None)).limit(10)
+            return [_known(row) for row in await session.execute(query)]
+
+    async def missing_since(self, before: datetime) -> Sequence[File]:
+        """Return the files that went missing before a moment, with their folders, in the order of their paths."""
+        query = select(File).where(File.missing_since < before).order_by(File.folder_id, File.path)
+        async with self._session_factory() as session:
+            return (await session.scalars(query.options(joinedload(File.folder)))).all()
+
+    async def any_missing(self) -> bool:
+        async with self._session_factory() as session:
+            return await session.scalar(select(File.id).where(File.missing_since.is_not(None)).limit(1)) is not None
+
+    async def remove(self, file_id: str) -> None:
+        async with self._session_factory() as session:
+            await session.execute(delete(_FILES).where(_FILES.c.id == file_id))
 
     async def present_below(self, folder_id: str, path: str) -> list[Known]:
         """Return the files that were there last at a path and, were it a folder, below it."""
@@ -376,6 +401,12 @@ class TrackRepository:
             )
         async with self._session_factory() as session:
             await session.execute(_ADD_CREDITS, rows)
+
+    async def remove(self, track_id: str) -> None:
+        """Remove a track and its credits."""
+        await self.clear_credits(track_id)
+        async with self._session_factory() as session:
+            await session.execute(delete(_TRACKS).where(_TRACKS.c.id == track_id))
 
     async def clear_credits(self, track_id: str) -> None:
         async with self._session_factory() as session:

@@ -16,7 +16,7 @@ from soulspot.infrastructure.tags.frames import LENGTH, decode_readings, frame
 from soulspot.infrastructure.tags.model import Failure, Reading
 
 IN_FLIGHT = 16
-"""Files that one worker has at most, so that it need not wait for the next."""
+"""Files that one worker has at most, so that it need not wait for the next. It gets more when it has half of that."""
 RECYCLE_AFTER = 5_000
 """Files after which a worker makes room for a fresh one: a parser may leak."""
 
@@ -39,7 +39,7 @@ class _Worker:
     def room(self) -> int:
         if self.files >= RECYCLE_AFTER or (self.sent and self.sent[0].is_suspect):
             return 0
-        return IN_FLIGHT - len(self.sent)
+        return IN_FLIGHT - len(self.sent) if len(self.sent) <= IN_FLIGHT // 2 else 0
 
     def send(self, requests: list[_Request]) -> None:
         assert self.process.stdin is not None
@@ -85,8 +85,12 @@ class TagReaders:
         self._is_dealing = False
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._keep_worker()) for _number in range(self._number)]
         return self
+
+    def start(self) -> None:
+        """Start the processes, where they do not run; else the first file that is read does."""
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(self._keep_worker()) for _number in range(self._number)]
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
@@ -101,6 +105,7 @@ class TagReaders:
 
     async def read(self, path: str) -> Reading:
         """Return what is in a file; raises only when the readers themselves cannot run."""
+        self.start()
         request = _Request(path, asyncio.get_running_loop().create_future())
         self._waiting.append(request)
         self._deal_soon()
