@@ -228,11 +228,10 @@ def count_files(root: Root) -> int:
     """Return how many files a walk of a folder would come to; by their names, so that it is quick."""
     counted, unvisited, chains = 0, [""], dict[str, Chain]()
     while unvisited:
-        for path in _list(Batch(), root, unvisited.pop(), chains):
-            if path.endswith("/"):
-                unvisited.append(path)
-            else:
-                counted += 1
+        below = _list(Batch(), root, unvisited.pop(), chains)
+        folders = [path for path in below if path.endswith("/")]
+        counted += len(below) - len(folders)
+        unvisited += folders
     return counted
 
 
