@@ -87,6 +87,13 @@ class Soulspot:
         connection.close()
         return found
 
+    def change(self, statement: str) -> None:
+        """Change the catalogue behind soulspot's back."""
+        connection = sqlite3.connect(self.database)
+        with connection:
+            connection.execute(statement)
+        connection.close()
+
     def tracks(self) -> set[tuple[str, str]]:
         """Return path and title of what is catalogued."""
         query = "SELECT f.path, t.title FROM files f JOIN tracks t ON t.id = f.track_id WHERE f.status = 'catalogued'"

@@ -1,11 +1,12 @@
 """Who a file's tags name, and which artist that is."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from tests.catalogue import FIRST, SECOND, Catalogue
 
-from soulspot.infrastructure.persistence.repositories import Credit
+from soulspot.infrastructure.persistence.repositories import Credit, FileRepository
 from soulspot.infrastructure.tags import TrackTags
 from soulspot.ingest.credits import CreditRules, credits_of
 
@@ -253,7 +254,9 @@ async def test_a_purged_file_takes_its_album_and_its_artists_along_and_nobody_el
     known = await catalogue.known("1")
     assert known is not None
 
-    await catalogue.service.purge(known)
+    await catalogue.service.lose(known)
+    [gone] = await FileRepository(catalogue.database.session).missing_since(datetime.now(UTC))
+    await catalogue.service.purge(gone)
 
     assert await catalogue.artists() == [("A", None)]
     assert await catalogue.rows("SELECT title FROM albums") == [("Y",)]

@@ -2,13 +2,17 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import mutagen
 import pytest
 from tests.conftest import write_song
 from tests.parts import Parts
+
+from soulspot.ingest import losses
 
 Change = Callable[[Path], object]
 
@@ -232,6 +236,36 @@ def test_a_copy_that_is_tagged_anew_is_another_track(do: Callable[[Change], Part
 
     assert titles(parts) == {"a.mp3": "a", "copy.mp3": "copy"}
     assert parts.actions() == ["track_added", "track_added"]
+
+
+def test_a_folder_that_is_moved_to_another_disk_keeps_its_tracks(
+    do: Callable[[Change], Parts], music: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `mv` does it: everything is copied, then everything is removed."""
+    monkeypatch.setattr(losses, "HEIR_YOUNGER_BY", timedelta(0))
+    for number, name in enumerate(("flac", "ogg", "opus")):
+        write_song(music / "album" / f"{number}.{name}", title=name)
+    write_song(music / "stays.mp3")
+
+    def move(folder: Path) -> None:
+        shutil.copytree(folder / "album", other / "album")
+        time.sleep(0.5)
+        shutil.rmtree(folder / "album")
+
+    parts = do(move)
+    parts.until(lambda: len(titles(parts)) == 4 and not parts.paths("missing"))
+
+    assert set(parts.paths()) == {"album/0.flac", "album/1.ogg", "album/2.opus", "stays.mp3"}
+    assert tracks(parts) == {title: added_first(parts)[title] for title in tracks(parts)}
+    assert parts.rows("SELECT count(*) FROM track_artists")[0] == (4,)
+
+
+def added_first(parts: Parts) -> dict[str, str]:
+    entries = parts.rows(
+        "SELECT json_extract(changes, '$.title'), entity_id FROM audit_log"
+        " WHERE action = 'track_added' ORDER BY sequence DESC"
+    )
+    return dict(entries)
 
 
 def tag(path: Path, **tags: str) -> None:

@@ -243,3 +243,45 @@ def failures_ignore(
 
     asked = Asked(path, code, older_than, newer_than)
     decide("ignore", asked, config, of_all=of_all, as_json=as_json)
+
+
+# What is on disk and what the catalogue holds.
+
+
+@app.command()
+def explain(
+    path: Annotated[Path, typer.Argument(help="A file, there or not.")],
+    config: ConfigOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what soulspot makes of a file: catalogued, failed, ignored, still being written, and why."""
+    from soulspot.cli import compare
+
+    compare.explain(path, config, as_json=as_json)
+
+
+@app.command()
+def verify(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+    """Hold the catalogue against the folders; list where they differ, and exit 1. Changes nothing."""
+    from soulspot.cli import compare
+
+    compare.verify(config, as_json=as_json)
+
+
+@app.command()
+def purge(
+    config: ConfigOption = None,
+    *,
+    older_than: Annotated[
+        str, typer.Option("--older-than", metavar="SPAN", help="How long a file has to be missing: 24h, 30d, 8w.")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be removed.")] = False,
+    yes: Annotated[
+        int | None, typer.Option("--yes", metavar="N", min=0, help="Remove, if it is exactly so many.")
+    ] = None,
+) -> None:
+    """Remove files that have been missing for long from the catalogue, with their tracks. Nothing else removes any."""
+    from soulspot.cli import forget, look
+
+    forget.purge(config, older_than=look.span(older_than, "--older-than"), dry_run=dry_run, confirmed=yes)

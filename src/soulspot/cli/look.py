@@ -201,6 +201,14 @@ def moment(text: str, option: str) -> datetime:
         raise ConfigError(msg) from error
 
 
+def span(text: str, option: str) -> timedelta:
+    """Return the span that a person means by 90m, 24h or 7d."""
+    if (found := _SPAN.fullmatch(text.strip())) is None:
+        msg = f"{option} {text!r} is no span of time: write 90m, 24h or 30d"
+        raise ConfigError(msg)
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
 def whole_path(file: File) -> str:
     return f"{file.folder.path.rstrip('/')}/{file.path}"
 

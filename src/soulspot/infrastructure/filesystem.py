@@ -58,7 +58,8 @@ class FileSystem:
 
     Attributes:
         kind: the kernel's name of its type, such as "ext4", "nfs4" or "fuse.sshfs".
-        identity: its UUID, else the source it was mounted from. Device numbers change from boot to boot, this does not.
+        identity: its UUID or what it makes of it, else the source that it was mounted from. Device numbers change from
+            boot to boot, this does not.
         mount_point: the path that it is mounted at.
 
     """
@@ -154,7 +155,18 @@ def _mounts() -> Iterator[FileSystem]:
 
 
 def _identified(mount: FileSystem) -> FileSystem:
-    return FileSystem(mount.kind, _uuid_of(mount.identity) or mount.identity, mount.mount_point)
+    identity = _uuid_of(mount.identity) or _number_of(mount) or mount.identity
+    return FileSystem(mount.kind, identity, mount.mount_point)
+
+
+def _number_of(mount: FileSystem) -> str | None:
+    """Return the number that a file system gives itself, where that is made of its UUID and not of its device."""
+    if mount.kind not in {"ext2", "ext3", "ext4", "btrfs"}:
+        return None
+    try:
+        return f"{mount.kind}:{os.statvfs(mount.mount_point).f_fsid:x}"
+    except OSError:
+        return None
 
 
 def _uuid_of(source: str) -> str | None:

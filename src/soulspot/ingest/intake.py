@@ -10,20 +10,25 @@ kept waiting.
 """
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from soulspot.infrastructure.persistence.repositories import Known
-from soulspot.infrastructure.tags import PARSER_VERSION, TagReaders
+from soulspot.infrastructure.filesystem import path_to_text
+from soulspot.infrastructure.persistence.repositories import FileRepository, Known
+from soulspot.infrastructure.tags import PARSER_VERSION, Failure, TagReaders
+from soulspot.ingest.losses import Losses
 from soulspot.ingest.origins import Origins
 from soulspot.ingest.patience import patiently
 from soulspot.ingest.planner import Work
-from soulspot.ingest.queues import Pending, Ready, Settling
+from soulspot.ingest.queues import Later, Pending, Ready, Settling
 from soulspot.ingest.scanner import FoundFile, Root
 from soulspot.ingest.service import IngestService, Outcome, StaleError
-from soulspot.ingest.stability import FIRST_WAIT, Stability
+from soulspot.ingest.stability import Stability
+
+logger = logging.getLogger(__name__)
 
 LANES = 32
 """Files that are read or written at once."""
@@ -31,6 +36,16 @@ BULK_ROOM = 256
 """Files that walks may have waiting for a lane."""
 STALE_LIMIT = 20
 """Times in a row that a file's transaction may find the catalogue changed; more is a fault of ours."""
+UNFINISHED = frozenset(("empty", "truncated", "corrupt"))
+"""Failures that a file may have that is still to grow."""
+RETRY_AFTER = (10.0, 60.0, 600.0)
+"""Seconds after which such a file is read once more although nobody has touched it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Retry:
+    file: FoundFile
+    number: int
 
 
 class Intake:
@@ -49,6 +64,8 @@ class Intake:
         service: IngestService,
         readers: TagReaders,
         stability: Stability,
+        files: FileRepository,
+        losses: Losses,
         origins: Origins,
         report: Callable[[Outcome], None],
         look_again: Callable[[Root, list[str]], None],
@@ -58,6 +75,8 @@ class Intake:
         self._service = service
         self._readers = readers
         self._stability = stability
+        self._files = files
+        self._losses = losses
         self._origins = origins
         self._report = report
         self._look_again = look_again
@@ -66,16 +85,18 @@ class Intake:
         self._pending: dict[tuple[str, str], Pending] = {}
         self._settling = Settling(clock)
         self._ready = Ready(BULK_ROOM)
+        self._retries: Later[_Retry] = Later(clock)
         self._not_audio: dict[tuple[str, str], object] = {}  # with the signature that was looked into
         self._stale: Counter[tuple[str, str]] = Counter()
 
     async def run(self) -> None:
         """Work until `stop`."""
         async with asyncio.TaskGroup() as group:
-            settling = group.create_task(self._settle())
+            others = [group.create_task(self._settle()), group.create_task(self._try_again())]
             lanes = [group.create_task(self._lane()) for _number in range(LANES)]
             await asyncio.wait(lanes)
-            settling.cancel()
+            for other in others:
+                other.cancel()
 
     def stop(self) -> None:
         """Let each lane end the file that it has, and take no other."""
@@ -103,8 +124,7 @@ class Intake:
         pending = self._pending.get((root.id, path))
         if pending is None or pending.due is None:
             return False
-        self._stability.hurry(pending.work.file.full_path)
-        self._settling.put(pending, FIRST_WAIT)
+        self._settling.put(pending, self._stability.hurry(pending.work.file.full_path))
         return True
 
     async def offer(self, work: Collection[Work], *, is_fresh: bool) -> int:
@@ -139,17 +159,26 @@ class Intake:
             elif not verdict.is_complete:
                 pending.is_fresh = True  # it has waited enough by the time it is complete
                 self._settling.put(pending, verdict.wait)
+                self._report_busy(pending)
             else:
                 file = replace(pending.work.file, signature=verdict.signature)
                 pending.work = replace(pending.work, file=file)
                 await self._ready.put(pending)
+
+    def _report_busy(self, pending: Pending) -> None:
+        seconds = self._clock() - pending.since
+        if seconds > self._stability.cap and not pending.is_reported:
+            pending.is_reported = True
+            path = path_to_text(pending.work.file.full_path)
+            logger.warning("still being written after %.0f s, and read when it is complete: %s", seconds, path)
 
     async def _lane(self) -> None:
         while (pending := await self._ready.take()) is not None:
             outcome = await self._take_in(pending)
             if outcome is not None:
                 self._report(outcome)
-            self._finish(pending)
+            if pending.due is None:
+                self._finish(pending)
 
     def _finish(self, pending: Pending) -> None:
         file = pending.work.file
@@ -186,7 +215,7 @@ class Intake:
             pending.again = True  # it is another file by now, and may not be complete
             return None
         if reading.failure is not None:
-            return await self._service.reject(file, reading.failure, known)
+            return await self._reject(pending, reading.failure)
         if reading.tags is None:
             self._not_audio[file.root.id, file.path] = file.signature
             return None
@@ -196,6 +225,39 @@ class Intake:
             if origin is not None:
                 return await self._service.move(file, origin, known, reading.tags)
         return await self._service.ingest(file, reading.tags, known)
+
+    async def _reject(self, pending: Pending, failure: Failure) -> Outcome | None:
+        """Write that a file could not be read, unless it may be one that is not whole yet; try it again anyway."""
+        file, known = pending.work.file, pending.work.known
+        may_be_unfinished = failure.code in UNFINISHED
+        if may_be_unfinished and (wait := self._stability.rest_of_quiet(file.signature)) > 0:
+            self._settling.put(pending, wait)
+            return None
+        if known is not None and _has_failed_so(file, known, failure):
+            return None  # it was tried again, and nothing is new
+        if may_be_unfinished or failure.code == "unreadable":
+            self._retries.put(_Retry(file, 0), RETRY_AFTER[0])
+        return await self._service.reject(file, failure, known)
+
+    async def _try_again(self) -> None:
+        """Read what failed a few times more, though nobody has touched it since: a copy may have gone on unseen."""
+        while True:
+            retry = await self._retries.take()
+            file = retry.file
+            known = (await patiently(self._files.known_at, file.root.id, [file.path])).get(file.path)
+            if (
+                known is not None
+                and known.status == "failed"
+                and not self._losses.is_out_of_sight(file.root, file.path)
+            ):
+                await self.offer([Work(file, known)], is_fresh=False)
+            if retry.number + 1 < len(RETRY_AFTER):
+                self._retries.put(_Retry(file, retry.number + 1), RETRY_AFTER[retry.number + 1])
+
+
+def _has_failed_so(file: FoundFile, known: Known, failure: Failure) -> bool:
+    is_current = file.is_as(known.signature) and known.parser_version == PARSER_VERSION
+    return is_current and (known.status, known.error_code) == ("failed", failure.code)
 
 
 def _is_back(file: FoundFile, known: Known) -> bool:

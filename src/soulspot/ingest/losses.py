@@ -8,8 +8,9 @@ another, takes nothing along. What may have moved is matched before it counts as
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from soulspot.infrastructure.filesystem import FileSystem, file_systems_below, path_to_text
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
@@ -22,6 +23,11 @@ logger = logging.getLogger(__name__)
 
 BUSY_WAIT = 0.25
 """Seconds until it is asked again whether files still come in."""
+HEIR_WITHIN = timedelta(hours=24)
+"""A copy of the same name that was made so long before its original went is the original, moved: to another disk, `mv`
+copies, and removes when all is copied."""
+HEIR_YOUNGER_BY = timedelta(seconds=60)
+"""Two that were found at one time were two all the time, and none is the copy of the other."""
 BUSY_LIMIT = 600.0
 """Seconds for which files that come in, and may be those that are gone, put a loss off."""
 
@@ -45,6 +51,7 @@ class Losses:
         look_again: called with a path that has to be looked at once more, with a slash behind for all below.
         is_on_its_way: whether a path is being taken in, and so is anything but gone.
         is_quiet: whether nothing comes in.
+        gone: called with files that were not found, before they are remembered as such.
         busy: called with 1 when work begins here and with -1 when it ends.
 
     """
@@ -60,6 +67,7 @@ class Losses:
         look_again: Callable[[Root, list[str]], None],
         is_on_its_way: Callable[[Root, str], bool],
         is_quiet: Callable[[], bool],
+        gone: Callable[[Root, Collection[str]], Awaitable[None]],
         busy: Callable[[int], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -70,6 +78,7 @@ class Losses:
         self._look_again = look_again
         self._is_on_its_way = is_on_its_way
         self._is_quiet = is_quiet
+        self._gone = gone
         self._busy = busy
         self._clock = clock
         self._absences = Absences(missing_after, clock=clock)
@@ -105,6 +114,7 @@ class Losses:
     async def note(self, root: Root, paths: Collection[str]) -> None:
         """Remember files that were not found."""
         if paths:
+            await self._gone(root, paths)
             ages = await asyncio.to_thread(lambda: {path: seconds_gone(root, path) for path in paths})
             self._absences.note(root, paths, ages=ages.__getitem__)
             self._noted.set()
@@ -114,6 +124,10 @@ class Losses:
         if self.held.pop(root, None) is not None:
             path = path_to_text(root.path)
             await patiently(self._service.set_folder_status, root.id, path, "online", None)
+
+    async def knows_any(self, root: Root) -> bool:
+        """Whether the catalogue knows of anything in a folder."""
+        return bool(await patiently(self._files.some_present, root.id, "", 1))
 
     async def run(self) -> None:
         while True:
@@ -147,14 +161,27 @@ class Losses:
         lost = 0
         for each in gone:
             try:
-                reason = await asyncio.to_thread(why_left_alone, root, each.path)
-                self._report(await patiently(self._service.lose, each, reason))
+                self._report(await self._take_leave_of(root, each))
                 lost += 1
             except StaleError:
                 self._look_again(root, [each.path])
         self._guard.lost(root, lost)
         if lost:
             await self.found_all(root)
+
+    async def _take_leave_of(self, root: Root, known: Known) -> Outcome:
+        """Write that a file is missing, or where it went: one copied elsewhere and then removed has moved."""
+        if known.track_id is not None:
+            heirs = await patiently(self._heirs_of, known)
+            if len(heirs) == 1:
+                return await patiently(self._service.inherit, known, heirs[0])
+        reason = await asyncio.to_thread(why_left_alone, root, known.path)
+        return await patiently(self._service.lose, known, reason)
+
+    async def _heirs_of(self, known: Known) -> list[Known]:
+        since = datetime.now(UTC) - HEIR_WITHIN
+        heirs = await self._files.heirs_of(known.id, younger_by=HEIR_YOUNGER_BY, since=since)
+        return [each for each in heirs if each.path.rpartition("/")[2] == known.path.rpartition("/")[2]]
 
     async def _really_gone(self, root: Root, paths: Collection[str]) -> list[Known]:
         """Return the files that are not where the catalogue has them now; what is there again is looked at."""

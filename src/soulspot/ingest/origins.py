@@ -1,14 +1,11 @@
 """Finds the file that one was before it moved: by its inode, and where it was tagged anew as well, by its sound.
 
 A sound is a file's fingerprint: of the audio, not the tags. To ask the catalogue for each new file would cost more than
-reading it, and in a collection where many files sound the same, without end. So the sounds that may have moved are held
-here, in 8 bytes each: those that the catalogue had when this process first came to a new file, and those of files that
-were seen gone or changed since.
+to read it. So the sounds that may have moved are held here: those of the files that are missing, and of those that were
+seen gone, or changed, since this process began.
 """
 
 import asyncio
-from array import array
-from bisect import bisect_left
 from collections.abc import Collection, Iterable
 
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
@@ -19,8 +16,8 @@ from soulspot.ingest.patience import patiently
 from soulspot.ingest.planner import Work
 from soulspot.ingest.scanner import FoundFile, Root, chunks, look_at_all
 
-CANDIDATES = 50
-"""Files of one sound that are looked at: of more, nobody could say which one moved."""
+SAME_SOUND = 20
+"""Files of one sound (silence, a jingle) from which on the sound does not say which file is which."""
 
 
 class Origins:
@@ -28,9 +25,8 @@ class Origins:
         self._files = files
         self._losses = losses
         self._readers = readers
-        self._before: array[int] | None = None
-        self._loading = asyncio.Lock()
-        self._displaced: set[int] = set()
+        self._displaced: set[str] = set()
+        self._is_loaded = False
 
     async def match(self, work: Iterable[Work]) -> list[Work]:
         """Give each file that may have come from another path the one that had its inode, size and mtime."""
@@ -52,7 +48,7 @@ class Origins:
         """Hear that the files of these paths are gone: each may turn up elsewhere."""
         for some in chunks(paths):
             sounds = await patiently(self._files.sounds_at, root.id, some)
-            self._displaced.update(map(hash, sounds))
+            self._displaced.update(sounds)
 
     async def sounds_before(self, work: Collection[Work]) -> dict[str, str]:
         """Return the sounds that changed files had, by file id; each may turn up elsewhere."""
@@ -60,14 +56,16 @@ class Origins:
         sounds: dict[str, str] = {}
         for some in chunks(ids):
             sounds |= await patiently(self._files.sounds_of, some)
-        self._displaced.update(map(hash, sounds.values()))
+        self._displaced.update(sounds.values())
         return sounds
 
     async def with_sound(self, file: FoundFile, sound: str) -> Known | None:
         """Return the file that this one was before it was moved and tagged anew; None for a new one and for a copy."""
         if not await self._may_have_moved(sound):
             return None
-        candidates = await patiently(self._files.with_sound, sound, CANDIDATES)
+        candidates = await patiently(self._files.with_sound, sound, SAME_SOUND)
+        if len(candidates) == SAME_SOUND:
+            return None
         name = file.path.rpartition("/")[2]
         for each in sorted(candidates, key=lambda each: (each.is_missing, not each.path.endswith(name), each.path)):
             root = self._losses.root_of(each)
@@ -79,12 +77,10 @@ class Origins:
         return None
 
     async def _may_have_moved(self, sound: str) -> bool:
-        async with self._loading:
-            if self._before is None:
-                self._before = array("q", sorted(map(hash, await patiently(self._files.sounds))))
-        wanted = hash(sound)
-        place = bisect_left(self._before, wanted)
-        return wanted in self._displaced or (place < len(self._before) and self._before[place] == wanted)
+        if not self._is_loaded:
+            self._displaced.update(await patiently(self._files.sounds_missing))
+            self._is_loaded = True
+        return sound in self._displaced
 
     async def _sounds_other(self, there: FoundFile, known: Known, sound: str) -> bool:
         """Whether the file at a known path is another by now."""

@@ -23,7 +23,8 @@ from soulspot.ingest.intake import Intake
 from soulspot.ingest.losses import Losses
 from soulspot.ingest.origins import Origins
 from soulspot.ingest.patience import patiently
-from soulspot.ingest.scanner import BATCH, Batch, FoundFile, FoundFolder, Root, chunks, list_folder, look_at_all, walk
+from soulspot.ingest.planner import Work
+from soulspot.ingest.scanner import Batch, FoundFile, FoundFolder, Root, chunks, list_folder, look_at_all, walk
 from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import FIRST_WAIT, Stability
 
@@ -33,6 +34,8 @@ BLIND_AFTER = 2.0
 """Seconds after which a folder that the watcher does not watch is taken for one that it never will."""
 MANY_BLIND = 64
 """Unwatched folders from which on they are not looked at one by one."""
+ARRIVALS = 20_000
+"""New files that a walk keeps until it knows what is gone: one may be the other, moved."""
 NEAR = 500
 """Files up to which a folder that a hint named goes before what a walk of everything found."""
 
@@ -42,11 +45,20 @@ WatchedFolders = Callable[[], Collection[tuple[int, int]]]
 
 @dataclass(slots=True)
 class Walked:
-    """What a walk came to."""
+    """What a walk came to: the folders, those that were not watched before it, and the files that are not there."""
 
-    unchanged: int = 0
-    new: int = 0
+    folders: list[FoundFolder] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
     blind: list[FoundFolder] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Compared:
+    """What is to be done for a part of a folder."""
+
+    work: list[Work]
+    gone: list[str]
+    unchanged: int
 
 
 class Pipeline:
@@ -90,14 +102,17 @@ class Pipeline:
             look_again=self.look_again,
             is_on_its_way=lambda root, path: self._intake.has(root, path),  # noqa: PLW0108 - it is made below
             is_quiet=lambda: self.is_quiet,
+            gone=lambda root, paths: self._origins.displaced(root, paths),  # noqa: PLW0108 - it is made below
             busy=self._count_busy,
             clock=clock,
         )
         self._origins = Origins(files, self._losses, readers)
         self._intake = Intake(
             service=service,
+            files=files,
             readers=readers,
             stability=stability,
+            losses=self._losses,
             origins=self._origins,
             report=report,
             look_again=self.look_again,
@@ -176,71 +191,78 @@ class Pipeline:
 
         `unchanged` is called with numbers of files that are as the catalogue has them.
         """
-        return await self._reconcile(root, prefix, await self._watched_now(), unchanged=unchanged)
-
-    async def _reconcile(
-        self,
-        root: Root,
-        prefix: str,
-        watched: Collection[tuple[int, int]] | None,
-        *,
-        is_near: bool = False,
-        unchanged: Callable[[int], None] = lambda _count: None,
-    ) -> Walked:
-        """Walk; of a near folder only the first batch, and the rest is left to the far walk."""
         walked = Walked()
         if not await self._losses.is_well(root):
             return walked
-        batches = walk(root, prefix, size=NEAR if is_near else BATCH)
-        after, gone, folders = "", list[str](), list[FoundFolder]()
+        watched = await self._watched_now()
+        arrived, may_have_moved = list[Work](), await self._losses.knows_any(root)
+        batches = walk(root, prefix)
+        after = ""
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
-            if is_near and batch.upto is not None:
-                self._far.add(root, prefix, self._clock())
-                return walked
             known = await patiently(self._files.known_between, root.id, prefix, after, batch.upto)
-            before = walked.unchanged
-            gone += await self._compare(root, batch, known, walked, is_fresh=is_near)
-            unchanged(walked.unchanged - before)
-            folders += batch.folders
+            compared = self._compare(root, batch, known)
+            unchanged(compared.unchanged)
+            walked.gone += compared.gone
+            walked.folders += batch.folders
             after = batch.upto or ""
+            if may_have_moved and len(arrived) < ARRIVALS:
+                arrived += [each for each in compared.work if each.known is None]
+                compared.work = [each for each in compared.work if each.known is not None]
+            await self._intake.offer(compared.work, is_fresh=False)
+        await self._end_walk(root, prefix, walked, watched)
+        await self._intake.offer(arrived, is_fresh=False)  # now that it is known what is gone, and may be one of these
+        return walked
+
+    async def _walk_near_folder(
+        self, root: Root, prefix: str, watched: Collection[tuple[int, int]] | None
+    ) -> Walked | None:
+        """Do the same for a folder while it is small, before all that walks found; None for one that is large."""
+        if not await self._losses.is_well(root):
+            return Walked()
+        batch = await asyncio.to_thread(next, walk(root, prefix, size=NEAR))
+        if batch.upto is not None:
+            return None
+        compared = self._compare(root, batch, await patiently(self._files.known_between, root.id, prefix, "", None))
+        walked = Walked(batch.folders, compared.gone)
+        await self._end_walk(root, prefix, walked, watched)
+        await self._intake.offer(compared.work, is_fresh=True)
+        return walked
+
+    async def _end_walk(
+        self, root: Root, prefix: str, walked: Walked, watched: Collection[tuple[int, int]] | None
+    ) -> None:
+        """Remember the folders, find those that are not watched, and have what is gone confirmed."""
         if watched is not None:
             polled = self.unwatched.get(root, ())
-            blind = [each for each in folders if (each.device, each.inode) not in watched]
+            blind = [each for each in walked.folders if (each.device, each.inode) not in watched]
             walked.blind = [each for each in blind if each.path not in polled]
-        self.folders.note(root, prefix, folders)
-        await self._losses.note(root, gone)
-        if not gone and not prefix:
+        self.folders.note(root, prefix, walked.folders)
+        await self._losses.note(root, walked.gone)
+        if not walked.gone and not prefix:
             await self._losses.found_all(root)
-        return walked
 
     async def _watched_now(self) -> Collection[tuple[int, int]] | None:
         return None if self._watched is None else await asyncio.to_thread(self._watched)
 
     async def look_into(self, root: Root, folder: str) -> int:
         """Compare the files that lie in a folder itself with the catalogue; return how many nobody had seen."""
-        walked, prefix = Walked(), _prefix(folder)
+        prefix = _prefix(folder)
         batch, below = await asyncio.to_thread(list_folder, root, prefix)
-        known = await patiently(self._files.known_in, root.id, prefix)
-        gone = await self._compare(root, batch, known, walked, is_fresh=True)
-        await self._losses.note(root, gone)
+        compared = self._compare(root, batch, await patiently(self._files.known_in, root.id, prefix))
+        await self._losses.note(root, compared.gone)
         for found in batch.folders:
             self.folders.update(found)
         new = [path for path in below if not self.folders.knows(root, path.rstrip("/"))]
         self.look_again(root, new)
-        return walked.new + len(new)
+        return len(new) + await self._intake.offer(compared.work, is_fresh=True)
 
-    async def _compare(
-        self, root: Root, batch: Batch, known: Mapping[str, Known], walked: Walked, *, is_fresh: bool
-    ) -> list[str]:
-        """Set to work what differs from what is known; return the paths of what is not there."""
+    def _compare(self, root: Root, batch: Batch, known: Mapping[str, Known]) -> Compared:
+        """Compare what lies in sight."""
         comparison = planner.compare(batch.files, known)
         work = [each for each in comparison.work if not self._losses.is_out_of_sight(root, each.file.path)]
-        hidden = (batch.hides, lambda path: self._losses.is_out_of_sight(root, path))
-        gone = [each.path for each in comparison.gone if not any(hides(each.path) for hides in hidden)]
-        walked.unchanged += comparison.unchanged
-        await self._origins.displaced(root, gone)
-        walked.new += await self._intake.offer(work, is_fresh=is_fresh)
-        return gone
+        gone = [each.path for each in comparison.gone if not batch.hides(each.path)]
+        in_sight = [path for path in gone if not self._losses.is_out_of_sight(root, path)]
+        return Compared(work, in_sight, comparison.unchanged)
 
     async def _follow_hints(self) -> None:
         while True:
@@ -271,14 +293,12 @@ class Pipeline:
         }
         nothing = [path for path, what in found.items() if what is None]
         known = await patiently(self._files.known_at, root.id, [*files, *nothing])
-        there = {path: each for path, each in known.items() if path in files}
         gone = [path for path in nothing if path in known and not known[path].is_missing]
         for path in nothing:
             if path not in known:  # it may have been a folder
                 gone += [each.path for each in await patiently(self._files.present_below, root.id, path)]
-        gone = [path for path in gone if not self._losses.is_out_of_sight(root, path)]
-        await self._origins.displaced(root, gone)
-        await self._losses.note(root, gone)
+        await self._losses.note(root, [path for path in gone if not self._losses.is_out_of_sight(root, path)])
+        there = {path: each for path, each in known.items() if path in files}
         await self._intake.offer(planner.compare(files, there).work, is_fresh=True)
 
     def _hint_folder(self, root: Root, prefix: str, since: float | None = None) -> None:
@@ -295,8 +315,11 @@ class Pipeline:
             self._count_busy(1)
             watched = await self._watched_now()
             for root, prefix, since in hints:
-                walked = await self._reconcile(root, prefix, watched, is_near=True)
-                self._walk_again(root, prefix, walked.blind, since)
+                walked = await self._walk_near_folder(root, prefix, watched)
+                if walked is None:
+                    self._far.add(root, prefix, since)
+                else:
+                    self._walk_again(root, prefix, walked.blind, since)
             self._count_busy(-1)
 
     async def _walk_far(self) -> None:

@@ -151,6 +151,50 @@ class IngestService:
                     await self._update(file, tags, here, track_id)
         return Outcome("moved", path, track_id, f"from {before}")
 
+    async def inherit(self, gone: Known, heir: Known) -> Outcome:
+        """Write that a file that is gone is the one that was added under another path: its track goes on there."""
+        track_id, added = str(gone.track_id), str(heir.track_id)
+        with self._forgetting_on_rollback():
+            async with self._database.transaction():
+                await self._unchanged_row(gone)
+                await self._unchanged_row(heir)
+                before, path = await self._whole_path_of(gone), await self._whole_path_of(heir)
+                old, new = await self._tracks.values(track_id), await self._tracks.values(added)
+                values = {name: value for name, value in new.items() if name not in {"id", "created_at", "updated_at"}}
+                credited, credits = await self._tracks.credits(track_id), await self._tracks.credits(added)
+                changes = {"path": [before, path], "merged": added} | columns.differences(old, old | values)
+                if _by_role(credited) != _by_role(credits):
+                    changes["credits"] = [_by_role(credited), _by_role(credits)]
+                await self._files.remove(gone.id)
+                await self._files.set(heir.id, track_id=track_id)
+                await self._tracks.remove(added)
+                await self._tracks.clear_credits(track_id)
+                await self._tracks.credit(track_id, credits)
+                await self._tracks.set(track_id, **values)
+                await self._audit.log_action("track_moved", track_id, path=path, changes=changes)
+                await self._remove_orphans(old["album_id"], new["album_id"], credited, credits)
+        return Outcome("moved", path, track_id, f"from {before}")
+
+    async def purge(self, file: File) -> Outcome:
+        """Remove what the catalogue remembers of a missing file: its track, and what only that one was credited on."""
+        path = f"{file.folder.path.rstrip('/')}/{file.path}"
+        with self._forgetting_on_rollback():
+            async with self._database.transaction():
+                row = await self._files.get(file.id)
+                if row is None or row.missing_since is None:
+                    msg = f"{path} is not missing any more"
+                    raise StaleError(msg)
+                await self._files.remove(file.id)
+                if row.track_id is None:
+                    await self._audit.log_action("file_purged", file.id, path=path)
+                    return Outcome("purged", path)
+                before, credited = await self._tracks.values(row.track_id), await self._tracks.credits(row.track_id)
+                await self._tracks.remove(row.track_id)
+                changes = {"title": before["title"], "artist": before["artist_credit"]}
+                await self._audit.log_action("track_purged", row.track_id, path=path, changes=changes)
+                await self._remove_orphans(before["album_id"], None, credited, ())
+        return Outcome("purged", path, row.track_id)
+
     async def restore(self, file: FoundFile, known: Known) -> Outcome:
         """Write that a missing file is back as it was."""
         path = _whole(file)
@@ -169,26 +213,6 @@ class IngestService:
             path = await self._whole_path_of(known)
             await self._mark_missing(known, path, {"reason": reason} if reason else None)
         return Outcome("missing", path, known.track_id, reason or "")
-
-    async def purge(self, known: Known) -> Outcome:
-        """Forget a file, and with it its track, and the album and the artists that nothing else is credited to."""
-        with self._forgetting_on_rollback():
-            async with self._database.transaction():
-                await self._unchanged_row(known)
-                path = await self._whole_path_of(known)
-                await self._files.remove(known.id)
-                if known.track_id is None:
-                    await self._audit.log_action("file_purged", known.id, path=path)
-                    return Outcome("purged", path)
-                before, credited = (
-                    await self._tracks.values(known.track_id),
-                    await self._tracks.credits(known.track_id),
-                )
-                await self._tracks.remove(known.track_id)
-                changes = {"title": before["title"], "artist": before["artist_credit"]}
-                await self._audit.log_action("track_purged", known.track_id, path=path, changes=changes)
-                await self._remove_orphans(before["album_id"], None, credited, ())
-        return Outcome("purged", path, known.track_id)
 
     async def adopt_folder(self, path: str, file_system: FileSystem, status: str = "online") -> Folder:
         """Return the row of a folder, made where there is none yet: a watched one, or a file system mounted below."""

@@ -10,7 +10,7 @@ work of the ORM would cost half of the speed.
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, cast
 
 from sqlalchemy import ColumnElement, CursorResult, Row, Table, delete, false, func, insert, or_, select, update
@@ -194,10 +194,11 @@ class FileRepository:
             rows = await session.execute(query.order_by(File.missing_since.is_not(None)).limit(limit))
             return [_known(row) for row in rows]
 
-    async def sounds(self) -> list[str]:
-        """Return every fingerprint that there is."""
+    async def sounds_missing(self) -> list[str]:
+        """Return the fingerprints of the files that are missing."""
         async with self._session_factory() as session:
-            return list(await session.scalars(select(File.fingerprint).where(File.fingerprint.is_not(None))))
+            query = select(File.fingerprint).where(File.missing_since.is_not(None), File.fingerprint.is_not(None))
+            return list(await session.scalars(query))
 
     async def sounds_at(self, folder_id: str, paths: Collection[str]) -> list[str]:
         """Return the fingerprints of the files at these paths."""
@@ -210,6 +211,23 @@ class FileRepository:
         async with self._session_factory() as session:
             query = select(File.id, File.fingerprint).where(File.id.in_(file_ids), File.fingerprint.is_not(None))
             return {file_id: str(fingerprint) for file_id, fingerprint in await session.execute(query)}
+
+    async def heirs_of(self, file_id: str, *, younger_by: timedelta, since: datetime) -> list[Known]:
+        """Return files that are there, sound as this one did, and were added so much later than it, and since then."""
+        async with self._session_factory() as session:
+            file = await session.get(File, file_id)
+            if file is None or file.fingerprint is None:
+                return []
+            query = select(*_KNOWN).where(File.fingerprint == file.fingerprint, File.id != file_id)
+            query = query.where(File.created_at >= max(since, file.created_at + younger_by))
+            query = query.where(File.missing_since.is_(None), File.track_id.is_not(None)).limit(10)
+            return [_known(row) for row in await session.execute(query)]
+
+    async def missing_since(self, before: datetime) -> Sequence[File]:
+        """Return the files that went missing before a moment, with their folders, in the order of their paths."""
+        query = select(File).where(File.missing_since < before).order_by(File.folder_id, File.path)
+        async with self._session_factory() as session:
+            return (await session.scalars(query.options(joinedload(File.folder)))).all()
 
     async def present_below(self, folder_id: str, path: str) -> list[Known]:
         """Return the files that were there last at a path and, were it a folder, below it."""
@@ -534,15 +552,15 @@ class TrackRepository:
         async with self._session_factory() as session:
             await session.execute(_ADD_CREDITS, rows)
 
+    async def remove(self, track_id: str) -> None:
+        """Remove a track and its credits."""
+        await self.clear_credits(track_id)
+        async with self._session_factory() as session:
+            await session.execute(delete(_TRACKS).where(_TRACKS.c.id == track_id))
+
     async def clear_credits(self, track_id: str) -> None:
         async with self._session_factory() as session:
             await session.execute(delete(_CREDITS).where(_CREDITS.c.track_id == track_id))
-
-    async def remove(self, track_id: str) -> None:
-        """Remove a track and its credits."""
-        async with self._session_factory() as session:
-            await session.execute(delete(_CREDITS).where(_CREDITS.c.track_id == track_id))
-            await session.execute(delete(_TRACKS).where(_TRACKS.c.id == track_id))
 
     async def count(self) -> int:
         async with self._session_factory() as session:
