@@ -114,7 +114,8 @@ def test_every_role_is_a_credit_and_an_instrument_stands_beside_its_performer() 
         lyricists=("L",),
         conductors=("K",),
         arrangers=("R",),
-        performers=("P (violin)", "Q (2)"),
+        performers=("P", "Q (2)"),
+        performer_instruments=("violin", ""),
         remixers=("X",),
         producers=("D",),
     )

@@ -35,6 +35,7 @@ _ELSEWHERE: Final = frozenset(
         "album",
         "album_artist",
         "album_artists",
+        "performer_instruments",
         "genres",
         "duration",
         "fingerprint",

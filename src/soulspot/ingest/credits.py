@@ -17,13 +17,14 @@ from soulspot.infrastructure.tags import TrackTags
 MAIN: Final = "main"
 FEATURED: Final = "featured"
 ALBUM_ARTIST: Final = "album artist"
+PERFORMER: Final = "performer"
 
 _ROLES: Final[Mapping[str, str]] = {  # the field of `TrackTags` that names them
     "composer": "composers",
     "lyricist": "lyricists",
     "conductor": "conductors",
     "arranger": "arrangers",
-    "performer": "performers",
+    PERFORMER: "performers",
     "remixer": "remixers",
     "producer": "producers",
 }
@@ -32,8 +33,6 @@ ORDER: Final = (MAIN, FEATURED, ALBUM_ARTIST, *_ROLES)
 _FEATURED: Final = re.compile(
     r"\s*[(\[]?(?<!\w)(?:feat\.?|ft\.?|featuring)\s+(?P<who>[^\s&,()\[\]][^()\[\]]*)[)\]]?", re.IGNORECASE
 )
-# "Yehudi Menuhin (violin)", as Picard writes a performer. A number in brackets tells namesakes apart: it is the name's.
-_INSTRUMENT: Final = re.compile(r"(.+?)\s*\((?!\d+\))([^()]+)\)")
 
 
 @dataclass(frozen=True)
@@ -91,8 +90,10 @@ def credits_of(tags: TrackTags, artist: str, rules: CreditRules = AS_WRITTEN) ->
     names = tags.album_artists or ((tags.album_artist,) if tags.album_artist else ())
     credits += _paired(ALBUM_ARTIST, names, tags.musicbrainz_album_artist_ids, tags.album_artist_sort, rules)
     for role, attribute in _ROLES.items():
-        if values := getattr(tags, attribute):
-            credits += [_performer(credit) for credit in _paired(role, values, (), None, rules)]
+        if role == PERFORMER:
+            credits += _performers(tags, rules)
+        elif values := getattr(tags, attribute):
+            credits += _paired(role, values, (), None, rules)
     return _completed(credits) if any(credit.musicbrainz_id for credit in credits) else credits
 
 
@@ -127,10 +128,13 @@ def _paired(role: str, names: Sequence[str], ids: Sequence[str], sort: str | Non
     return [Credit(role, name, identity) for name, identity in zip(names, ids, strict=True)]
 
 
-def _performer(credit: Credit) -> Credit:
-    if credit.role != "performer" or (match := _INSTRUMENT.fullmatch(credit.name)) is None:
-        return credit
-    return replace(credit, name=match[1], instrument=match[2])
+def _performers(tags: TrackTags, rules: CreditRules) -> list[Credit]:
+    instruments = tags.performer_instruments or ("",) * len(tags.performers)
+    return [
+        replace(credit, instrument=instrument or None)
+        for name, instrument in zip(tags.performers, instruments, strict=True)
+        for credit in _paired(PERFORMER, (name,), (), None, rules)
+    ]
 
 
 def _completed(credits: list[Credit]) -> list[Credit]:

@@ -75,7 +75,8 @@ _YEAR_LAST = re.compile(r"\s*\d{1,2}[-./]\d{1,2}[-./](\d{4})\s*")
 _NUMBER = re.compile(r"\s*([+-]?\d+(?:[.,]\d+)?)")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _PUNCTUATION = re.compile(r"[\W_]+")
-_WITH_INSTRUMENT = re.compile(r"(.*\S)\s*\(([^()]+)\)", re.DOTALL)
+# As Picard writes a performer. A number in brackets tells namesakes apart: it belongs to the name.
+_WITH_INSTRUMENT = re.compile(r"(.*\S)\s*\((?!\d+\))([^()]+)\)", re.DOTALL)
 _LRC_LINE = re.compile(r"\[\d+:\d\d(?:[.:]\d+)?\]")
 _LOUDEST_GAIN = 200.0
 _FASTEST = 10_000

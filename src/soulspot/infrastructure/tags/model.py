@@ -128,13 +128,15 @@ class TrackTags:
         return bool(self.pictures)
 
 
+FAILURE_CODES = frozenset(
+    ("not-regular", "unreadable", "vanished", "changed", "empty", "truncated", "corrupt", "unsupported")
+    + ("too-large", "timeout", "crashed-parser")
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a file could not be read: a short code, and a sentence for a person.
-
-    The codes: not-regular, unreadable, vanished, changed, empty, truncated, corrupt, unsupported, too-large, timeout,
-    crashed-parser.
-    """
+    """Why a file could not be read: one of `FAILURE_CODES`, and a sentence for a person."""
 
     code: str
     message: str
