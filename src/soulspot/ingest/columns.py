@@ -6,6 +6,7 @@ nothing that a person wrote is lost. A text longer than its column is cut there 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
+from operator import attrgetter
 from typing import Any, Final
 
 from soulspot.infrastructure.persistence.identity import album_key, album_name, fold, is_various
@@ -48,6 +49,9 @@ _DEFAULTS: Final = {
     for field in fields(TrackTags)
     if field.name not in _ELSEWHERE and field.name not in _SAME_NAME
 }
+# All of them in one call: these run for every file.
+_same_values: Final = attrgetter(*_SAME_NAME)
+_kept_values: Final = attrgetter(*_DEFAULTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +83,7 @@ def title_of(path: str) -> str:
 
 def track_columns(tags: TrackTags, name: Named, credited: Sequence[Credited]) -> dict[str, Any]:
     """Return the columns of `tracks` that come from the tags, but for its album."""
-    values = {column: getattr(tags, column) for column in _SAME_NAME}
-    return values | {
+    return dict(zip(_SAME_NAME, _same_values(tags), strict=True)) | {
         "title": name.title[:NAME_LENGTH],
         "artist_credit": name.artist[:NAME_LENGTH],
         "artist_id": credited[0].artist_id,
@@ -161,11 +164,11 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str
 
 
 def _without_column(tags: TrackTags, name: Named, credited: Sequence[Credited]) -> dict[str, Any]:
-    kept: dict[str, Any] = {}
-    for field, default in _DEFAULTS.items():
-        value = getattr(tags, field)
-        if value != default:
-            kept[field] = value
+    kept = {
+        field: value
+        for (field, default), value in zip(_DEFAULTS.items(), _kept_values(tags), strict=True)
+        if value is not default and value != default
+    }
     if "pictures" in kept:
         kept["pictures"] = [asdict(picture) for picture in tags.pictures]
     if "other" in kept:  # as JSON gives it back, or each reading would differ from what is stored
