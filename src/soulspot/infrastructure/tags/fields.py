@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from soulspot.infrastructure.tags.genres import genres_of
 from soulspot.infrastructure.tags.model import TrackTags
-from soulspot.infrastructure.tags.texts import cleaned, settled
+from soulspot.infrastructure.tags.texts import cleaned, printable, settled
 
 Names = dict[str, list[str]]
 
@@ -99,7 +99,7 @@ def tags_from(
     other: dict[str, tuple[str, ...]] = {}
     for name, values in clean.items():
         if values and not _take(found, name, values):
-            other[name] = tuple(values)
+            other[printable(name) or "unnamed"] = tuple(values)
     if "author" in other and "artist" not in clean and "artists" not in clean:  # as Speex's own tools write it
         clean["artist"] = list(other.pop("author"))
     _take_artists(found, clean)

@@ -73,8 +73,8 @@ def settled(names: dict[str, list[str]], notes: list[str]) -> None:
     encoding = encoding_of("\n".join(dict.fromkeys(undeclared)).encode("latin-1", "ignore"))
     if encoding != "latin-1":
         notes.append(f"encoding-guessed-{encoding.replace('_', '-')}")
-        for name, values in names.items():
-            names[name] = [_decoded(each, encoding) if isinstance(each, Undeclared) else each for each in values]
+    for name, values in names.items():
+        names[name] = [_decoded(each, encoding) if isinstance(each, Undeclared) else each for each in values]
 
 
 def encoding_of(raw: bytes) -> str:
@@ -106,6 +106,11 @@ def cleaned(values: Iterable[str], notes: list[str]) -> list[str]:
         if text:
             kept.append(text)
     return kept if len(kept) == 1 else list(dict.fromkeys(kept))
+
+
+def printable(text: str, length: int = 100) -> str:
+    """Return a short text without what cannot be shown."""
+    return text if text.isprintable() and len(text) <= length else "".join(filter(str.isprintable, text))[:length]
 
 
 def _is_western(raw: bytes) -> bool:
