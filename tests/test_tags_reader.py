@@ -279,7 +279,11 @@ def test_a_folder_is_no_regular_file(tmp_path: Path) -> None:
         ("text.mp3", b"this is a text " * 100, "corrupt"),
         ("text.flac", b"this is a text " * 100, "corrupt"),
         ("old.shn", b"ajkg" + bytes(100), "unsupported"),
-        ("cut.m4a", b"\0\0\0\x20ftypM4A ", "corrupt"),
+        ("cut.m4a", b"\0\0\0\x20ftypM4A ", "truncated"),
+        ("cut-later.m4a", audio("m4a")[:1000], "truncated"),
+        ("cut.wav", audio("wav")[:30], "truncated"),
+        ("cut.aiff", audio("aiff")[:30], "truncated"),
+        ("cut.flac", audio("flac")[:30], "truncated"),
         ("claims.mp3", b"ID3\4\0\0\0\0\x40\0" + bytes(30), "truncated"),
     ],
 )

@@ -77,6 +77,8 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
 _PUNCTUATION = re.compile(r"[\W_]+")
 _WITH_INSTRUMENT = re.compile(r"(.*\S)\s*\(([^()]+)\)", re.DOTALL)
 _LRC_LINE = re.compile(r"\[\d+:\d\d(?:[.:]\d+)?\]")
+_ROOM_FOR_OTHERS, _COST_OF_OTHER = 1 << 20, 100
+"""Characters of all tags without a field that are kept of one file, and what each costs beside its own."""
 _LOUDEST_GAIN = 200.0
 _FASTEST = 10_000
 _R128_TO_REPLAYGAIN = 5.0  # dB: R128 wants -23 LUFS, ReplayGain 2 -18
@@ -97,9 +99,14 @@ def tags_from(
     clean = {name: cleaned(values, noted) for name, values in names.items()}
     found: dict[str, Any] = {}
     other: dict[str, tuple[str, ...]] = {}
+    room = _ROOM_FOR_OTHERS
     for name, values in clean.items():
         if values and not _take(found, name, values):
-            other[printable(name) or "unnamed"] = tuple(values)
+            room -= sum(map(len, values)) + len(name) + _COST_OF_OTHER
+            if room > 0:
+                other[printable(name) or "unnamed"] = tuple(values)
+            else:
+                noted.append("value-capped")
     if "author" in other and "artist" not in clean and "artists" not in clean:  # as Speex's own tools write it
         clean["artist"] = list(other.pop("author"))
     _take_artists(found, clean)

@@ -13,6 +13,9 @@ from typing import SupportsIndex
 LONGEST_VALUE = 1 << 16
 """Characters; what is longer is cut, with a note. The longest lyrics are a tenth of it."""
 
+MOST_VALUES = 500
+"""Values of one name that are kept; the longest list of artists known has some 300."""
+
 _HIGH_RUN = re.compile(r"[\x80-\xff]+")
 _C1 = re.compile(r"[\x80-\x9f]")
 # Quotation marks and dashes of Windows, where they stand alone.
@@ -105,7 +108,11 @@ def cleaned(values: Iterable[str], notes: list[str]) -> list[str]:
             notes.append("value-capped")
         if text:
             kept.append(text)
-    return kept if len(kept) == 1 else list(dict.fromkeys(kept))
+    if len(kept) > 1:
+        kept = list(dict.fromkeys(kept))
+    if len(kept) > MOST_VALUES:
+        notes.append("value-capped")
+    return kept[:MOST_VALUES]
 
 
 def printable(text: str, length: int = 100) -> str:
