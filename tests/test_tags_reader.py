@@ -1,18 +1,20 @@
 """What a reader is judged by: broken, mislabelled, oddly tagged and old files."""
 
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
 from mutagen.apev2 import APEv2
 from mutagen.id3 import ID3, TIT2
 
-from soulspot.infrastructure.tags import TagReaders, TrackTags
+from soulspot.infrastructure.tags import Picture, TagReaders, TrackTags
 from soulspot.infrastructure.tags.reader import read_file
 from soulspot.infrastructure.tags.texts import encoding_of
 
 from .fuzz_tags import id3, text_frame
 from .tag_table import write_by_name, write_id3v1
+from .test_tags_fingerprint import COVER, TEMPLATES, retag
 
 AUDIO = Path(__file__).parent / "audio"
 
@@ -301,3 +303,24 @@ def test_what_is_no_audio_by_name_or_content_is_no_failure(tmp_path: Path) -> No
     reading = read_file(str(path))
 
     assert (reading.tags, reading.failure) == (None, None)
+
+
+@pytest.mark.parametrize("template", [each for each in TEMPLATES if not each.endswith((".aac", ".ac3"))])
+def test_a_cover_is_told_without_its_bytes(template: str, tmp_path: Path) -> None:
+    path = Path(shutil.copy(AUDIO / template, tmp_path / template))
+    retag(path, "text", COVER)
+
+    (picture,) = read(path).pictures
+
+    assert (picture.type, picture.size) == (3, len(COVER))
+
+
+def test_a_cover_between_the_texts_is_passed_over(song: Path) -> None:
+    cover = b"APIC" + struct.pack(">IH", 1 << 20, 0) + (b"\0image/jpeg\0\3\0").ljust(1 << 20, b"\xff")
+    frames = text_frame(b"TIT2", b"\3Title") + cover + text_frame(b"TALB", b"\3Album")
+    song.write_bytes(id3(frames, 3) + audio("mp3"))
+
+    tags = read(song)
+
+    assert (tags.title, tags.album) == ("Title", "Album")
+    assert tags.pictures == (Picture(3, "image/jpeg", (1 << 20) - 14),)
