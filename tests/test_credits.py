@@ -118,6 +118,8 @@ def test_every_role_is_a_credit_and_an_instrument_stands_beside_its_performer() 
         performer_instruments=("violin", ""),
         remixers=("X",),
         producers=("D",),
+        mixers=("I",),
+        engineers=("E",),
     )
 
     assert [(each.role, each.name, each.instrument) for each in credits_of(tags, "M")] == [
@@ -131,6 +133,8 @@ def test_every_role_is_a_credit_and_an_instrument_stands_beside_its_performer() 
         ("performer", "Q (2)", None),
         ("remixer", "X", None),
         ("producer", "D", None),
+        ("mixer", "I", None),
+        ("engineer", "E", None),
     ]
 
 
