@@ -12,7 +12,7 @@ from typing import Any, Final
 from soulspot.infrastructure.persistence.identity import album_key, album_name, fold, is_various
 from soulspot.infrastructure.persistence.models import NAME_LENGTH
 from soulspot.infrastructure.persistence.repositories import Credited
-from soulspot.infrastructure.tags import PARSER_VERSION, TrackTags
+from soulspot.infrastructure.tags import TrackTags
 from soulspot.ingest.credits import ALBUM_ARTIST, MAIN
 from soulspot.ingest.scanner import FoundFile
 
@@ -143,7 +143,7 @@ def file_columns(file: FoundFile, tags: TrackTags, notes: list[str]) -> dict[str
         "error_text": None,
         "failed_at": None,
         "attempts": 0,
-        "parser_version": PARSER_VERSION,
+        "parser_version": file.root.reading,
         "fingerprint": tags.fingerprint,
         "notes": notes,
     }

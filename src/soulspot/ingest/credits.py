@@ -9,10 +9,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
+from zlib import crc32
 
 from soulspot.infrastructure.persistence.identity import fold
 from soulspot.infrastructure.persistence.repositories import Credit
-from soulspot.infrastructure.tags import TrackTags
+from soulspot.infrastructure.tags import PARSER_VERSION, TrackTags
 
 MAIN: Final = "main"
 FEATURED: Final = "featured"
@@ -49,6 +50,13 @@ class CreditRules:
     separators: Sequence[str] = ()
     keep_whole: Collection[str] = ()
     featured: bool = False
+
+    def reading(self) -> int:
+        """Return a number for what is read by these rules; it is another one when the rules or the parser change."""
+        if not (self.separators or self.featured):
+            return PARSER_VERSION
+        rules = repr((sorted(self.separators), sorted(self.keep_whole), self.featured))
+        return PARSER_VERSION + crc32(rules.encode()) % 2_000_000 * 1_000
 
     def split(self, text: str) -> list[str]:
         """Return the names in a text."""

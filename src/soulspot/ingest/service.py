@@ -31,7 +31,7 @@ from soulspot.infrastructure.persistence.repositories import (
     TrackRepository,
     now,
 )
-from soulspot.infrastructure.tags import PARSER_VERSION, Failure, TrackTags
+from soulspot.infrastructure.tags import Failure, TrackTags
 from soulspot.ingest import columns
 from soulspot.ingest.albums import Albums
 from soulspot.ingest.artists import Artists, Where
@@ -105,7 +105,7 @@ class IngestService:
             "error_text": failure.message,
             "failed_at": now(),
             "attempts": attempts,
-            "parser_version": PARSER_VERSION,
+            "parser_version": file.root.reading,
         }
         with self._forgetting_on_rollback():
             async with self._database.transaction():
