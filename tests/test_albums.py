@@ -113,7 +113,9 @@ async def test_an_album_whose_folder_is_renamed_keeps_its_id_and_new_files_find_
     await catalogue.put("b/3", "A", album="X")
     await catalogue.put("a/0", "A", album="X")
 
-    assert await catalogue.rows("SELECT count(*) FROM albums") == [(2,)]
+    query = "SELECT f.path FROM files f JOIN tracks t ON t.id = f.track_id JOIN albums l ON l.id = t.album_id"
+    together = await catalogue.rows(f"{query} ORDER BY l.created_at, f.path")
+    assert together == [("b/0",), ("b/1",), ("b/2",), ("b/3",), ("a/0",)]
     assert await catalogue.rows("SELECT count(*) FROM tracks GROUP BY album_id ORDER BY 1") == [(1,), (4,)]
     assert (await catalogue.actions()).count("album_added") == 2
 

@@ -184,4 +184,5 @@ def test_a_change_of_the_settings_splits_the_names_of_files_that_have_not_change
         ("featured", "D"),
     ]
     assert (after["id"], after["artist"]) == (before["id"], "A; B/C; AC/DC")
+    assert after["tags"]["artists"] == ["A; B/C; AC/DC"]
     assert (changed["updated"], changed["unchanged"], again["unchanged"]) == (1, 1, 2)

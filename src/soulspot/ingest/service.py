@@ -136,8 +136,6 @@ class IngestService:
                     changes["status"] = ["missing", "catalogued"]
                 if tags is None and columns.TITLE_FROM_NAME in row.notes:
                     changes |= await self._retitle(track_id, columns.title_of(file.path))
-                if (album_folder(origin.path), origin.folder_id) != (album_folder(file.path), file.root.id):
-                    changes |= await self._follow_album(track_id, origin, file)
                 place = {
                     "folder_id": file.root.id,
                     "path": file.path,
@@ -145,6 +143,8 @@ class IngestService:
                     "status": _read_status(row),
                 }
                 await self._files.set(origin.id, **columns.signature_columns(file), **place)
+                if (album_folder(origin.path), origin.folder_id) != (album_folder(file.path), file.root.id):
+                    changes |= await self._follow_album(track_id, origin, file)
                 await self._audit.log_action("track_moved", track_id, path=path, changes=changes)
                 if tags is not None:
                     here = replace(origin, folder_id=file.root.id, path=file.path, status=_read_status(row))
