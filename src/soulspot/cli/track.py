@@ -18,6 +18,7 @@ _NOTES: Final = {
     "artist-from-album-artist": "it has no artist: that is its album's",
     "artist-unknown": "it has no artist",
     "invalid-text": "some of its text is in no known encoding",
+    "credits-capped": "it names an absurd number of people: some are only in its tags",
     "value-capped": "a text of absurd length was cut",
 }
 _COLUMNS: Final = (

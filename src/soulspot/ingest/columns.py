@@ -20,6 +20,7 @@ UNKNOWN_ARTIST: Final = "[unknown]"  # MusicBrainz's name for an artist that nob
 TITLE_FROM_NAME: Final = "title-from-name"
 ARTIST_FROM_ALBUM: Final = "artist-from-album-artist"
 ARTIST_UNKNOWN: Final = "artist-unknown"
+CREDITS_CAPPED: Final = "credits-capped"
 
 _SAME_NAME: Final = (
     ("track_number", "track_total", "disc_number", "disc_total", "date", "original_date", "compilation", "bitrate")

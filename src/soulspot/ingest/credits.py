@@ -38,6 +38,8 @@ FIELDS: Final[Mapping[str, str]] = {
 """The field of `TrackTags` that names those in a role."""
 ORDER: Final = (MAIN, FEATURED, ALBUM_ARTIST, *FIELDS)
 """The roles, in the order in which a person wants to read them."""
+MOST_CREDITS: Final = 500
+"""Names that one file credits at most: each may be an artist of its own, in one transaction."""
 _FEATURED: Final = re.compile(
     r"\s*[(\[]?(?<!\w)(?:feat\.?|ft\.?|featuring)\s+(?P<who>[^\s&,()\[\]][^()\[\]]*)[)\]]?", re.IGNORECASE
 )
