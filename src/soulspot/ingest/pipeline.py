@@ -265,9 +265,9 @@ class Pipeline:
             taken = await self.hints.take()
             self._count_busy(1)
             for root, paths in taken.items():
-                if "" in paths:
+                if "" in paths or root in self.faults:
                     self._hint_folder(root, "")
-                elif root not in self.faults:
+                else:
                     for some in chunks(paths):
                         await self._look_at(root, some)
             self._count_busy(-1)
