@@ -102,7 +102,7 @@ def test_a_folder_that_became_blind_is_watched_again(
         monkeypatch.setattr(parts.watcher, "watched", lambda: real() - {key} if parts.watcher.restarts == 0 else real())
         parts.pipeline.compare_with(parts.watcher.watched, parts.rounds.cover)
 
-        shared().loop.call_soon_threadsafe(parts._look_everywhere)
+        parts.look_everywhere()
 
         parts.until(lambda: parts.watcher.restarts == 1)
         assert str(blind) in parts.watcher._covered
