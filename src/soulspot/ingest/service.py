@@ -139,7 +139,13 @@ class IngestService:
                 await self._files.set(origin.id, **columns.signature_columns(file), **place)
                 await self._audit.log_action("track_moved", track_id, path=path, changes=changes)
                 if tags is not None:
-                    here = replace(origin, folder_id=file.root.id, path=file.path, status=_read_status(row))
+                    here = replace(
+                        origin,
+                        folder_id=file.root.id,
+                        path=file.path,
+                        status=_read_status(row),
+                        signature=file.signature,
+                    )
                     await self._update(file, tags, here, track_id)
         return Outcome("moved", path, track_id, f"from {before}")
 
@@ -365,7 +371,7 @@ class IngestService:
 
     async def _unchanged_row(self, known: Known) -> File:
         row = await self._files.get(known.id)
-        if row is None or (row.folder_id, row.path, row.status) != (known.folder_id, known.path, known.status):
+        if row is None or _identity_of(row) != _identity_of(known):
             msg = f"{known.path} is not in the catalogue as it was"
             raise StaleError(msg)
         return row
@@ -422,6 +428,12 @@ class IngestService:
 
 def _whole(file: FoundFile) -> str:
     return f"{path_to_text(file.root.path).rstrip('/')}/{file.path}"
+
+
+def _identity_of(row: File | Known) -> tuple[object, ...]:
+    """Return what a decision about a file was made on."""
+    content = row if isinstance(row, File) else row.signature
+    return row.folder_id, row.path, row.status, content.inode, content.size, content.mtime_ns
 
 
 def _read_status(row: File) -> str:
