@@ -105,6 +105,20 @@ def _split(value: object) -> object:
     return value
 
 
+def _texts(value: object) -> object:
+    """Read a list of texts: JSON, or one text that is its only item. None may be blank."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.startswith("[") else [value]
+        except json.JSONDecodeError as error:
+            msg = "a JSON list of texts, or one text"
+            raise ValueError(msg) from error
+    if not isinstance(value, list) or not all(isinstance(each, str) and each.strip() for each in value):
+        msg = "a list of texts with none of them blank"
+        raise ValueError(msg)
+    return value
+
+
 def _absolute(path: Path) -> Path:
     if "\0" in str(path):
         msg = "a path without the character NUL"
@@ -120,6 +134,7 @@ def _no_truth(value: object) -> object:
 
 
 _Number = Annotated[float, BeforeValidator(_no_truth)]
+_Texts = Annotated[list[str], NoDecode, BeforeValidator(_texts)]
 
 
 class _Section(BaseModel):
@@ -200,6 +215,22 @@ class TagsSettings(_Section):
     time_limit: _Number = Field(default=20.0, gt=0, le=3600, description="Seconds that reading one file may take.")
 
 
+class ArtistsSettings(_Section):
+    separators: _Texts = Field(
+        default_factory=list,
+        description='What stands between two names in one tag, such as `["; ", " / "]`; by default a name is never'
+        " split.",
+    )
+    keep_whole: _Texts = Field(
+        default_factory=list,
+        description='Names that hold a separator and are never split there, such as `["AC/DC"]`.',
+    )
+    featured: bool = Field(
+        default=False,
+        description="Take who is named behind `feat.`, `ft.` or `featuring` in artist or title for a featured artist.",
+    )
+
+
 class LogSettings(_Section):
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
@@ -222,6 +253,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     library: LibrarySettings = Field(default_factory=LibrarySettings)
     tags: TagsSettings = Field(default_factory=TagsSettings)
+    artists: ArtistsSettings = Field(default_factory=ArtistsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
 

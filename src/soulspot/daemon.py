@@ -27,6 +27,7 @@ from soulspot.infrastructure.systemd import notify
 from soulspot.infrastructure.tags import TagReaders
 from soulspot.infrastructure.watcher import Watcher
 from soulspot.ingest.absence import LossGuard
+from soulspot.ingest.credits import CreditRules
 from soulspot.ingest.ignoring import Ignoring
 from soulspot.ingest.pipeline import Pipeline
 from soulspot.ingest.planner import compare
@@ -186,7 +187,10 @@ async def _open(
     file = database_file(settings.database.url)
     tags = settings.tags
     readers = TagReaders(
-        tags.workers or min(os.cpu_count() or 1, 4), memory_limit=tags.memory_limit, time_limit=tags.time_limit
+        tags.workers or min(os.cpu_count() or 1, 4),
+        memory_limit=tags.memory_limit,
+        time_limit=tags.time_limit,
+        journal=f"{file}.reading" if file else None,
     )
     with writer_lock(file, command) if file else nullcontext():
         async with (
@@ -198,7 +202,9 @@ async def _open(
             await bring_up_to_date(database, allowed=settings.database.upgrade)
             known = await FolderRepository(database.session).all()
             check_library(settings, [Path(text_to_path(folder.path)) for folder in known])
-            service = IngestService(database, run=new_id(), node=socket.gethostname())
+            artists = settings.artists
+            rules = CreditRules(artists.separators, artists.keep_whole, artists.featured)
+            service = IngestService(database, run=new_id(), node=socket.gethostname(), credit_rules=rules)
             pipeline = Pipeline(
                 service=service,
                 files=FileRepository(database.session),

@@ -13,18 +13,18 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
 from soulspot.infrastructure.tags import PARSER_VERSION, Failure, TagReaders
-from soulspot.ingest import planner
 from soulspot.ingest.losses import Losses
+from soulspot.ingest.origins import Origins
 from soulspot.ingest.patience import patiently
 from soulspot.ingest.planner import Work
 from soulspot.ingest.queues import Later, Pending, Ready, Settling
-from soulspot.ingest.scanner import FoundFile, Root, chunks, look_at_all
+from soulspot.ingest.scanner import FoundFile, Root
 from soulspot.ingest.service import IngestService, Outcome, StaleError
 from soulspot.ingest.stability import Stability
 
@@ -36,8 +36,6 @@ BULK_ROOM = 256
 """Files that walks may have waiting for a lane."""
 STALE_LIMIT = 20
 """Times in a row that a file's transaction may find the catalogue changed; more is a fault of ours."""
-SAME_SOUND = 20
-"""Files of one sound (silence, a jingle) from which on the sound does not say which file is which."""
 UNFINISHED = frozenset(("empty", "truncated", "corrupt"))
 """Failures that a file may have that is still to grow."""
 RETRY_AFTER = (10.0, 60.0, 600.0)
@@ -64,20 +62,22 @@ class Intake:
         self,
         *,
         service: IngestService,
-        files: FileRepository,
         readers: TagReaders,
         stability: Stability,
+        files: FileRepository,
         losses: Losses,
+        origins: Origins,
         report: Callable[[Outcome], None],
         look_again: Callable[[Root, list[str]], None],
         progressed: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._service = service
-        self._files = files
         self._readers = readers
         self._stability = stability
+        self._files = files
         self._losses = losses
+        self._origins = origins
         self._report = report
         self._look_again = look_again
         self._progressed = progressed
@@ -130,21 +130,17 @@ class Intake:
     async def offer(self, work: Collection[Work], *, is_fresh: bool) -> int:
         """Take files in, each unless it is on its way already; return how many were not."""
         admitted = []
-        for each in planner.match_moves(work, await self._elsewhere(work)):
+        sounds = await self._origins.sounds_before(work)
+        for each in await self._origins.match(work):
             key = (each.file.root.id, each.file.path)
             if (pending := self._pending.get(key)) is not None:
                 pending.again = True
             elif self._not_audio.get(key) != each.file.signature:
                 self._pending[key] = pending = Pending(each, is_fresh, self._clock())
+                pending.sound = sounds.get(each.known.id) if each.known is not None else None
                 admitted.append(pending)
         await self._judge(admitted)
         return len(admitted)
-
-    async def _elsewhere(self, work: Iterable[Work]) -> list[Known]:
-        known: list[Known] = []
-        for inodes in chunks(planner.inodes_to_ask(work)):
-            known += await patiently(self._files.with_inodes, inodes)
-        return [each for each in known if self._losses.root_of(each) is not None]
 
     async def _settle(self) -> None:
         while True:
@@ -207,7 +203,7 @@ class Intake:
     async def _act(self, pending: Pending) -> Outcome | None:  # noqa: PLR0911 - one for each thing that it can be
         """Do what there is to do with one complete file."""
         work, file, known = pending.work, pending.work.file, pending.work.known
-        if work.moved_from is not None and await self._has_moved(file, work.moved_from):
+        if work.moved_from is not None and await self._origins.has_moved(file, work.moved_from):
             return await self._service.move(file, work.moved_from, known)
         if known is not None and _is_back(file, known):
             return await self._service.restore(file, known)
@@ -223,8 +219,11 @@ class Intake:
         if reading.tags is None:
             self._not_audio[file.root.id, file.path] = file.signature
             return None
-        if (origin := await self._same_sound_gone_elsewhere(file, reading.tags.fingerprint, known)) is not None:
-            return await self._service.move(file, origin, known, reading.tags)
+        sound = reading.tags.fingerprint
+        if sound is not None and sound != pending.sound:
+            origin = await self._origins.with_sound(file, sound)
+            if origin is not None:
+                return await self._service.move(file, origin, known, reading.tags)
         return await self._service.ingest(file, reading.tags, known)
 
     async def _reject(self, pending: Pending, failure: Failure) -> Outcome | None:
@@ -254,43 +253,6 @@ class Intake:
                 await self.offer([Work(file, known)], is_fresh=False)
             if retry.number + 1 < len(RETRY_AFTER):
                 self._retries.put(_Retry(file, retry.number + 1), RETRY_AFTER[retry.number + 1])
-
-    async def _same_sound_gone_elsewhere(
-        self, file: FoundFile, fingerprint: str | None, known: Known | None
-    ) -> Known | None:
-        """Return the file that this one was before it was moved and tagged anew; None for a new one and for a copy."""
-        if fingerprint is None or not self._losses.any_gone:
-            return None
-        candidates = await patiently(self._files.with_fingerprint, fingerprint, SAME_SOUND)
-        if len(candidates) == SAME_SOUND:
-            return None  # so many share it that it says nothing
-        if known is not None and any(each.id == known.id for each in candidates):
-            return None  # it sounds as what was here before
-        name = file.path.rpartition("/")[2]
-        for each in sorted(candidates, key=lambda each: (each.is_missing, not each.path.endswith(name), each.path)):
-            root = self._losses.root_of(each)
-            if root is None or self._losses.is_out_of_sight(root, each.path):
-                continue
-            what = (await asyncio.to_thread(look_at_all, root, [each.path])).get(each.path, file)
-            if what is None or (isinstance(what, FoundFile) and await self._sounds_other(what, each, fingerprint)):
-                return each
-        return None
-
-    async def _sounds_other(self, there: FoundFile, known: Known, fingerprint: str) -> bool:
-        """Whether the file at a known path is another by now."""
-        if there.is_as(known.signature):
-            return False
-        reading = await self._readers.read(there.full_path)
-        return reading.tags is not None and reading.tags.fingerprint != fingerprint
-
-    async def _has_moved(self, file: FoundFile, origin: Known) -> bool:
-        """Whether a known file is not at its own path any more, so that this one is it and no copy or hard link."""
-        root = self._losses.root_of(origin)
-        if root is None or self._losses.is_out_of_sight(root, origin.path):
-            return False
-        there = await asyncio.to_thread(look_at_all, root, [origin.path])
-        what = there.get(origin.path, file)
-        return what is None or (isinstance(what, FoundFile) and what.signature.inode != origin.signature.inode)
 
 
 def _has_failed_so(file: FoundFile, known: Known, failure: Failure) -> bool:

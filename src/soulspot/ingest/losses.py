@@ -8,7 +8,7 @@ another, takes nothing along. What may have moved is matched before it counts as
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -51,6 +51,7 @@ class Losses:
         look_again: called with a path that has to be looked at once more, with a slash behind for all below.
         is_on_its_way: whether a path is being taken in, and so is anything but gone.
         is_quiet: whether nothing comes in.
+        gone: called with files that were not found, before they are remembered as such.
         busy: called with 1 when work begins here and with -1 when it ends.
 
     """
@@ -66,6 +67,7 @@ class Losses:
         look_again: Callable[[Root, list[str]], None],
         is_on_its_way: Callable[[Root, str], bool],
         is_quiet: Callable[[], bool],
+        gone: Callable[[Root, Collection[str]], Awaitable[None]],
         busy: Callable[[int], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -76,6 +78,7 @@ class Losses:
         self._look_again = look_again
         self._is_on_its_way = is_on_its_way
         self._is_quiet = is_quiet
+        self._gone = gone
         self._busy = busy
         self._clock = clock
         self._absences = Absences(missing_after, clock=clock)
@@ -84,8 +87,6 @@ class Losses:
         self._identities: dict[Root, str] = {}
         self._mounts: dict[Root, dict[str, _Mount]] = {}
         self._examining = asyncio.Lock()
-        self._any_missing = False
-        self._in_question = 0
         self.faults: dict[Root, str] = {}
         self.held: dict[Root, int] = {}
 
@@ -113,6 +114,7 @@ class Losses:
     async def note(self, root: Root, paths: Collection[str]) -> None:
         """Remember files that were not found."""
         if paths:
+            await self._gone(root, paths)
             ages = await asyncio.to_thread(lambda: {path: seconds_gone(root, path) for path in paths})
             self._absences.note(root, paths, ages=ages.__getitem__)
             self._noted.set()
@@ -122,11 +124,6 @@ class Losses:
         if self.held.pop(root, None) is not None:
             path = path_to_text(root.path)
             await patiently(self._service.set_folder_status, root.id, path, "online", None)
-
-    @property
-    def any_gone(self) -> bool:
-        """Whether any known file is not where it was: only then can a new file be one of these."""
-        return self._any_missing or self._in_question > 0 or len(self._absences) > 0
 
     async def knows_any(self, root: Root) -> bool:
         """Whether the catalogue knows of anything in a folder."""
@@ -141,11 +138,8 @@ class Losses:
             except TimeoutError:
                 await self._until_nothing_comes_in()
                 self._busy(1)
-                due = self._absences.take_due()
-                self._in_question = sum(map(len, due.values()))
-                for root, paths in due.items():
+                for root, paths in self._absences.take_due().items():
                     await self._lose(root, paths)
-                self._in_question = 0
                 self._busy(-1)
 
     async def _until_nothing_comes_in(self) -> None:
@@ -172,7 +166,6 @@ class Losses:
             except StaleError:
                 self._look_again(root, [each.path])
         self._guard.lost(root, lost)
-        self._any_missing = self._any_missing or lost > 0
         if lost:
             await self.found_all(root)
 
@@ -219,7 +212,6 @@ class Losses:
     async def is_well(self, root: Root) -> bool:
         """Examine a folder and what is mounted below; write it down where something went away or came back."""
         async with self._examining:
-            self._any_missing = self._any_missing or await patiently(self._files.any_missing)
             some_known = await patiently(self._files.some_present, root.id)
             fault = await asyncio.to_thread(fault_of, root, self._identities[root], some_known)
             if fault is not None:

@@ -21,6 +21,7 @@ from soulspot.ingest.hints import FolderHints, Hints
 from soulspot.ingest.ignoring import IGNORE_FILE
 from soulspot.ingest.intake import Intake
 from soulspot.ingest.losses import Losses
+from soulspot.ingest.origins import Origins
 from soulspot.ingest.patience import patiently
 from soulspot.ingest.planner import Work
 from soulspot.ingest.scanner import Batch, FoundFile, FoundFolder, Root, chunks, list_folder, look_at_all, walk
@@ -101,15 +102,18 @@ class Pipeline:
             look_again=self.look_again,
             is_on_its_way=lambda root, path: self._intake.has(root, path),  # noqa: PLW0108 - it is made below
             is_quiet=lambda: self.is_quiet,
+            gone=lambda root, paths: self._origins.displaced(root, paths),  # noqa: PLW0108 - it is made below
             busy=self._count_busy,
             clock=clock,
         )
+        self._origins = Origins(files, self._losses, readers)
         self._intake = Intake(
             service=service,
             files=files,
             readers=readers,
             stability=stability,
             losses=self._losses,
+            origins=self._origins,
             report=report,
             look_again=self.look_again,
             progressed=self._progressed.set,

@@ -23,6 +23,7 @@ class Pending:
         again: whether something was said about the path since it was last looked at.
         due: when it is looked at again, while it is not complete.
         since: when it began to wait.
+        sound: the fingerprint that the catalogue has of it.
         is_reported: whether it was said that it is still being written.
 
     """
@@ -32,6 +33,7 @@ class Pending:
     since: float
     again: bool = False
     due: float | None = None
+    sound: str | None = None
     is_reported: bool = False
 
 
