@@ -36,7 +36,7 @@ SERVICE = "It is the service's: see the tests of the environment, of the databas
 TESTS = {
     "F1": "test_faults.test_200_kills_at_random_moments_lose_and_double_nothing",
     "F2": "test_faults.test_600_random_cuts_of_the_log_leave_a_consistent_catalogue",
-    "F3": "test_faults.test_a_file_whose_reader_is_killed_is_read_by_the_next",
+    "F3": "test_journal.test_a_file_that_takes_everything_down_is_set_aside_after_the_third_time",
     "F4": SERVICE,
     "F5": SERVICE,
     "F6": SERVICE,

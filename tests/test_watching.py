@@ -55,7 +55,7 @@ def test_what_an_overflow_swallowed_is_found(parts: Parts, music: Path, monkeypa
     parts.settled()
     hint = parts._hint
     monkeypatch.setattr(parts.watcher, "_on_hint", lambda _paths: None)  # what the kernel dropped, nobody tells
-    monkeypatch.setattr(parts.watcher, "_burst", 100)
+    monkeypatch.setattr(parts.watcher, "_burst", 3)
 
     for number in range(400):
         (music / f"{number}.mp3").write_bytes(SONG)
