@@ -97,7 +97,8 @@ class Losses:
         if status == "offline":
             self.faults[root] = reason or ""
         elif status == "held":
-            self.held[root] = 0
+            number = (reason or "").partition(" ")[0]
+            self.held[root] = int(number) if number.isdecimal() else 0
 
     def root_of(self, known: Known) -> Root | None:
         """Return the folder that a file of the catalogue is in, None where that one is not watched."""

@@ -12,14 +12,14 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
 from soulspot.infrastructure.filesystem import FileSystem, path_to_text
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import album_folder, fold, new_id
-from soulspot.infrastructure.persistence.models import File, Folder
+from soulspot.infrastructure.persistence.models import MOUNT_STATES, File, Folder
 from soulspot.infrastructure.persistence.repositories import (
     AlbumRepository,
     ArtistRepository,
@@ -39,9 +39,6 @@ from soulspot.ingest.credits import AS_WRITTEN, CreditRules, credits_of
 from soulspot.ingest.scanner import FoundFile, Root
 
 logger = logging.getLogger(__name__)
-
-MOUNT_STATES: Final = ("mounted", "unmounted")
-"""What the row of a file system below a watched folder says."""
 
 
 class StaleError(Exception):
