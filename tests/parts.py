@@ -84,6 +84,7 @@ class Parts:
         self.outcomes: list[Outcome] = []
         self._watching, self._with_rounds, self._missing_after = watching, rounds, missing_after
         self._clock, self._confirmed = clock, confirmed
+        self.tamper: Callable[[list[str]], list[str]] = list
         values = {"quiet_period": 0.1, "poll_interval": 3600.0, "reconcile_interval": 3600.0} | library
         self._settings = Settings.model_validate({"library": {"folders": [str(each) for each in folders], **values}})
         self._tasks: list[asyncio.Task[None]] = []
@@ -212,7 +213,12 @@ class Parts:
             await bring_up_to_date(database)
         shared().empty = shutil.copyfile(self.database_file, self.database_file.with_suffix(".empty"))
 
-    def _hint(self, paths: Iterable[str]) -> None:
+    def look_everywhere(self) -> None:
+        """Do what the timer does."""
+        shared().loop.call_soon_threadsafe(self._look_everywhere)
+
+    def _hint(self, all_paths: Iterable[str]) -> None:
+        paths = self.tamper(list(all_paths))
         for root in self.roots:
             below = [path for path in map(root.relative, paths) if path is not None]
             if below:

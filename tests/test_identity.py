@@ -12,7 +12,14 @@ import pytest
 from tests.conftest import write_song
 from tests.parts import Parts
 
+from soulspot.infrastructure.filesystem import FileSystem, Signature
+from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.repositories import FileRepository
+from soulspot.infrastructure.persistence.schema import bring_up_to_date
+from soulspot.infrastructure.tags import TrackTags
 from soulspot.ingest import losses
+from soulspot.ingest.scanner import FoundFile, Root
+from soulspot.ingest.service import IngestService, StaleError
 
 Change = Callable[[Path], object]
 
@@ -266,6 +273,22 @@ def added_first(parts: Parts) -> dict[str, str]:
         " WHERE action = 'track_added' ORDER BY sequence DESC"
     )
     return dict(entries)
+
+
+async def test_a_move_is_not_written_when_the_track_has_become_another_file(tmp_path: Path) -> None:
+    """Found by the model: two files swapped, one of which was seen as a replacement first."""
+    async with Database(f"sqlite+aiosqlite:///{tmp_path}/catalogue.db") as database:
+        await bring_up_to_date(database)
+        service = IngestService(database, run="run", node="node")
+        root = Root((await service.adopt_folder("/music", FileSystem("ext4", "disk", "/"))).id, "/music")
+        files = FileRepository(database.session)
+        first, second = (FoundFile(root, "a.mp3", Signature(1, 2, 3, inode)) for inode in (10, 20))
+        await service.ingest(first, TrackTags(title="first", artist="A"), None)
+        before = (await files.known_at(root.id, ["a.mp3"]))["a.mp3"]
+        await service.ingest(second, TrackTags(title="second", artist="A"), before)
+
+        with pytest.raises(StaleError):
+            await service.move(FoundFile(root, "b.mp3", first.signature), before, None)
 
 
 def tag(path: Path, **tags: str) -> None:

@@ -188,6 +188,29 @@ def test_a_file_system_mounted_below_a_folder_takes_nothing_along_when_it_goes(
 
 
 @pytest.mark.root
+def test_a_file_system_mounted_over_known_files_only_hides_them(
+    tmp_path: Path, music: Path, make_disk: Callable[[str, Path], Disk]
+) -> None:
+    write_song(music / "album" / "song.mp3")
+    write_song(music / "local.flac")
+    parts = Parts(tmp_path / "state", music, watching=False)
+    with parts:
+        parts.scan()
+        before = rows(parts)
+        over = make_disk("over", music / "album")
+        look(parts)
+        assert rows(parts) == before
+
+    with parts:  # after a restart too
+        look(parts)
+        assert rows(parts) == before
+        over.unmount()
+        look(parts)
+        assert rows(parts) == before
+        assert parts.rows("SELECT status FROM folders WHERE path LIKE '%/album'") == [("mounted",)]
+
+
+@pytest.mark.root
 def test_a_person_can_say_that_a_file_system_below_is_gone_for_good(
     tmp_path: Path, music: Path, make_disk: Callable[[str, Path], Disk]
 ) -> None:

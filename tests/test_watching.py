@@ -55,7 +55,7 @@ def test_what_an_overflow_swallowed_is_found(parts: Parts, music: Path, monkeypa
     parts.settled()
     hint = parts._hint
     monkeypatch.setattr(parts.watcher, "_on_hint", lambda _paths: None)  # what the kernel dropped, nobody tells
-    monkeypatch.setattr(parts.watcher, "_burst", 100)
+    monkeypatch.setattr(parts.watcher, "_burst", 3)
 
     for number in range(400):
         (music / f"{number}.mp3").write_bytes(SONG)
@@ -102,7 +102,7 @@ def test_a_folder_that_became_blind_is_watched_again(
         monkeypatch.setattr(parts.watcher, "watched", lambda: real() - {key} if parts.watcher.restarts == 0 else real())
         parts.pipeline.compare_with(parts.watcher.watched, parts.rounds.cover)
 
-        shared().loop.call_soon_threadsafe(parts._look_everywhere)
+        parts.look_everywhere()
 
         parts.until(lambda: parts.watcher.restarts == 1)
         assert str(blind) in parts.watcher._covered

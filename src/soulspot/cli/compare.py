@@ -25,14 +25,13 @@ from soulspot.infrastructure.filesystem import (
     text_to_path,
 )
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.models import File, Folder
+from soulspot.infrastructure.persistence.models import MOUNT_STATES, File, Folder
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository, TrackRepository
 from soulspot.infrastructure.persistence.schema import require_current
 from soulspot.infrastructure.tags import Kind, TagReaders, kind_of_name
 from soulspot.ingest.absence import fault_of
 from soulspot.ingest.planner import compare
 from soulspot.ingest.scanner import FoundFile, FoundFolder, Root, look, walk, why_left_alone
-from soulspot.ingest.service import MOUNT_STATES
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from soulspot.errors import ConfigError, NotFoundError
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.lock import holder_of
-from soulspot.infrastructure.persistence.models import AuditEntry, File
+from soulspot.infrastructure.persistence.models import MOUNT_STATES, AuditEntry, File
 from soulspot.infrastructure.persistence.repositories import (
     ArtistRepository,
     AuditRepository,
@@ -94,6 +94,8 @@ async def _status(config: Path | None, *, as_json: bool) -> None:
     for each in report["folders"]:
         reason = f" ({each['reason']})" if each["reason"] else ""
         print(f"folder    {printable(each['path'])}: {each['status']}{reason}")
+        if each["status"] in MOUNT_STATES:
+            continue  # a file system below a folder: its files are counted there
         ignored = f", {each['ignored']} ignored" if each["ignored"] else ""
         print(f"          {each['catalogued']} catalogued, {each['failed']} failed, {each['missing']} missing{ignored}")
     for code, count in report["failures"].most_common():

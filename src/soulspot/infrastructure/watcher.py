@@ -141,8 +141,10 @@ class Watcher:
                 self.is_live.set()
                 self._on_blindness()
                 restarting = asyncio.create_task(self._restart.wait())
-                await asyncio.wait([watch.task, restarting], return_when=asyncio.FIRST_COMPLETED)
-                restarting.cancel()
+                try:
+                    await asyncio.wait([watch.task, restarting], return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    restarting.cancel()
             if watch.task.done():
                 await self._end(self._watches)
                 self._watches = []

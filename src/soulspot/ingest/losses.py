@@ -7,9 +7,10 @@ another, takes nothing along. What may have moved is matched before it counts as
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from soulspot.infrastructure.filesystem import FileSystem, file_systems_below, path_to_text
@@ -97,7 +98,8 @@ class Losses:
         if status == "offline":
             self.faults[root] = reason or ""
         elif status == "held":
-            self.held[root] = 0
+            number = (reason or "").partition(" ")[0]
+            self.held[root] = int(number) if number.isdecimal() else 0
 
     def root_of(self, known: Known) -> Root | None:
         """Return the folder that a file of the catalogue is in, None where that one is not watched."""
@@ -247,11 +249,18 @@ class Losses:
             mounts = self._mounts[root] = await self._known_mounts(root)
         for prefix, file_system in mounted.items():
             if prefix not in mounts:
-                path = root.full(prefix.rstrip("/"))
-                row = await patiently(self._service.adopt_folder, path, file_system, "mounted")
-                mounts[prefix] = _Mount(row.id, row.path, row.file_system_id)
+                mounts[prefix] = await self._new_mount(root, prefix, file_system)
         for prefix, mount in list(mounts.items()):
             await self._examine_mount(root, prefix, mount, mounted.get(prefix))
+
+    async def _new_mount(self, root: Root, prefix: str, file_system: FileSystem) -> _Mount:
+        """Remember a file system; where it hides known files, remember the one that these were on."""
+        hidden = [root.full(path) for path in await patiently(self._files.some_present, root.id, prefix)]
+        if hidden and not any(map(os.path.lexists, hidden)):
+            file_system = replace(file_system, identity=self._identities[root])
+        path = root.full(prefix.rstrip("/"))
+        row = await patiently(self._service.adopt_folder, path, file_system, "mounted")
+        return _Mount(row.id, row.path, row.file_system_id)
 
     async def _known_mounts(self, root: Root) -> dict[str, _Mount]:
         rows = await patiently(self._service.mounts_below, root)

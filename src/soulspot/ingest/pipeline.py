@@ -269,9 +269,9 @@ class Pipeline:
             taken = await self.hints.take()
             self._count_busy(1)
             for root, paths in taken.items():
-                if "" in paths:
+                if "" in paths or root in self.faults:
                     self._hint_folder(root, "")
-                elif root not in self.faults:
+                else:
                     for some in chunks(paths):
                         await self._look_at(root, some)
             self._count_busy(-1)
@@ -319,7 +319,7 @@ class Pipeline:
                 if walked is None:
                     self._far.add(root, prefix, since)
                 else:
-                    self._walk_again(root, prefix, walked.blind, since)
+                    await self._walk_again(root, prefix, walked.blind, since)
             self._count_busy(-1)
 
     async def _walk_far(self) -> None:
@@ -329,10 +329,10 @@ class Pipeline:
             self._count_busy(1)
             for root, prefix, since in hints:
                 walked = await self.reconcile(root, prefix)
-                self._walk_again(root, prefix, walked.blind, since)
+                await self._walk_again(root, prefix, walked.blind, since)
             self._count_busy(-1)
 
-    def _walk_again(self, root: Root, prefix: str, blind: list[FoundFolder], since: float) -> None:
+    async def _walk_again(self, root: Root, prefix: str, blind: list[FoundFolder], since: float) -> None:
         """See to it that a folder is walked once more when its watch, and that of each folder in it, exists."""
         if self._watched is None:
             return
@@ -344,7 +344,11 @@ class Pipeline:
             for each in again:
                 loop.call_later(max(age, FIRST_WAIT), self._hint_folder, root, each, since)
         elif blind:
-            self._on_blind(root, [folder.path for folder in blind])
+            watched = await self._watched_now() or ()
+            for folder in blind:
+                if (folder.device, folder.inode) in watched:  # since the walk began, which took its time
+                    self._hint_folder(root, _prefix(folder.path))
+            self._on_blind(root, [each.path for each in blind if (each.device, each.inode) not in watched])
 
     def _count_busy(self, change: int) -> None:
         self._busy_stages += change

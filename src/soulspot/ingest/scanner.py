@@ -292,9 +292,12 @@ def _path_in(root: Root, prefix: str, entry: os.DirEntry[str], chain: Chain) -> 
         return None
     if entry.is_symlink() and not is_followed(root, entry.path):
         return None
-    is_folder = entry.is_dir()
-    if not is_folder and (not entry.is_file() or kind_of_name(name) is Kind.OTHER):
-        return None
+    try:
+        is_folder = entry.is_dir()
+        if not is_folder and (not entry.is_file() or kind_of_name(name) is Kind.OTHER):
+            return None
+    except OSError:
+        return None  # a link that leads round in a circle
     if chain and rule_against(chain, text_to_path(prefix) + name, is_folder=is_folder) is not None:
         return None
     return prefix + path_to_text(name) + ("/" if is_folder else "")

@@ -12,14 +12,14 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
 from soulspot.infrastructure.filesystem import FileSystem, path_to_text
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import album_folder, fold, new_id
-from soulspot.infrastructure.persistence.models import File, Folder
+from soulspot.infrastructure.persistence.models import MOUNT_STATES, File, Folder
 from soulspot.infrastructure.persistence.repositories import (
     AlbumRepository,
     ArtistRepository,
@@ -40,9 +40,6 @@ from soulspot.ingest.credits import AS_WRITTEN, MOST_CREDITS, CreditRules, credi
 from soulspot.ingest.scanner import FoundFile, Root
 
 logger = logging.getLogger(__name__)
-
-MOUNT_STATES: Final = ("mounted", "unmounted")
-"""What the row of a file system below a watched folder says."""
 
 
 class StaleError(Exception):
@@ -148,7 +145,13 @@ class IngestService:
                     changes |= await self._follow_album(track_id, origin, file)
                 await self._audit.log_action("track_moved", track_id, path=path, changes=changes)
                 if tags is not None:
-                    here = replace(origin, folder_id=file.root.id, path=file.path, status=_read_status(row))
+                    here = replace(
+                        origin,
+                        folder_id=file.root.id,
+                        path=file.path,
+                        status=_read_status(row),
+                        signature=file.signature,
+                    )
                     await self._update(file, tags, here, track_id)
         return Outcome("moved", path, track_id, f"from {before}")
 
@@ -345,7 +348,7 @@ class IngestService:
 
     async def _unchanged_row(self, known: Known) -> File:
         row = await self._files.get(known.id)
-        if row is None or (row.folder_id, row.path, row.status) != (known.folder_id, known.path, known.status):
+        if row is None or _identity_of(row) != _identity_of(known):
             msg = f"{known.path} is not in the catalogue as it was"
             raise StaleError(msg)
         return row
@@ -394,6 +397,12 @@ class IngestService:
 
 def _whole(file: FoundFile) -> str:
     return f"{path_to_text(file.root.path).rstrip('/')}/{file.path}"
+
+
+def _identity_of(row: File | Known) -> tuple[object, ...]:
+    """Return what a decision about a file was made on."""
+    content = row if isinstance(row, File) else row.signature
+    return row.folder_id, row.path, row.status, content.inode, content.size, content.mtime_ns
 
 
 def _read_status(row: File) -> str:

@@ -36,6 +36,8 @@ NAMING_CONVENTION = {
 }
 NAME_LENGTH = 500
 """Characters of a title or name that a column keeps; the whole of a longer one is in the track's `tags`."""
+MOUNT_STATES = ("mounted", "unmounted")
+"""What the row of a file system below a watched folder says."""
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -179,7 +181,10 @@ class TrackArtist(Base):
 
 
 class Folder(Base):
-    """A folder that somebody asked to watch, on the machine (`node`) that sees it."""
+    """A folder that somebody asked to watch, on the machine (`node`) that sees it.
+
+    The file systems that are mounted below one have rows too: what they held is not gone when they are.
+    """
 
     __tablename__ = "folders"
     __table_args__ = (UniqueConstraint("node", "path"),)
@@ -189,7 +194,7 @@ class Folder(Base):
     path: Mapped[str] = mapped_column(PathText)
     file_system: Mapped[str] = mapped_column(String(64))  # the kernel's name of its type
     file_system_id: Mapped[str] = mapped_column(String(255))  # its UUID, else what it was mounted from
-    status: Mapped[str] = mapped_column(String(16))  # online, offline
+    status: Mapped[str] = mapped_column(String(16))  # online, offline, held, or one of MOUNT_STATES
     status_reason: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
 
