@@ -62,7 +62,13 @@ class Box(Soulspot):
 
     @contextmanager
     def booted(self, installed: Path) -> Iterator[None]:
-        binds = {installed: "/opt/soulspot", self.music: "/srv/music", self.state: "/var/lib/soulspot"}
+        units = HERE / "systemd"
+        binds = {
+            installed: "/opt/soulspot",
+            units: "/opt/units",
+            self.music: "/srv/music",
+            self.state: "/var/lib/soulspot",
+        }
         bound = " ".join(f"{here}:{there}" for here, there in binds.items())
         subprocess.run([TOOL, "up", self._place], env=os.environ | {"SDBOX_BIND": bound}, check=True, timeout=90)
         try:

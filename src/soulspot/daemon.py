@@ -15,17 +15,21 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from soulspot import health
 from soulspot.config import Settings, check_library, database_file
+from soulspot.errors import CatalogueError
 from soulspot.infrastructure.filesystem import file_system_of, ignore_lease_signals, path_to_text, text_to_path
+from soulspot.infrastructure.persistence import backup
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.lock import writer_lock
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
 from soulspot.infrastructure.persistence.schema import bring_up_to_date, require_current
-from soulspot.infrastructure.systemd import notify
+from soulspot.infrastructure.systemd import notify, watchdog_interval
 from soulspot.infrastructure.tags import TagReaders
 from soulspot.infrastructure.watcher import Watcher
 from soulspot.ingest.absence import LossGuard
+from soulspot.ingest.patience import Patience
 from soulspot.ingest.pipeline import Pipeline, WatchedFolders
 from soulspot.ingest.planner import compare
 from soulspot.ingest.scanner import Root, walk
@@ -36,6 +40,10 @@ logger = logging.getLogger(__name__)
 
 ROOT_LOOK = 2.0
 """Seconds between two looks at whether a watched folder is still the one that is watched."""
+DATABASE_LOOK = 2.0
+"""Seconds between two looks at whether the database is still the file at its path."""
+STATUS_EVERY = 1.0
+"""Seconds between two lines of status, where it has changed."""
 STOP_LIMIT = 8.0
 """Seconds that the files in hand have to end in when the daemon is told to stop."""
 BUSY_LIMIT = 10.0
@@ -58,6 +66,7 @@ class ScanResult:
 class _Ingest:
     pipeline: Pipeline
     service: IngestService
+    database: Database
     roots: list[Root]
 
 
@@ -84,13 +93,15 @@ async def watch(settings: Settings, *, report: Report) -> None:
                 group.create_task(watcher.run()),
                 group.create_task(_look_at_roots(ingest, watcher)),
                 group.create_task(_reconcile_now_and_then(look_everywhere, settings.library.reconcile_interval)),
+                group.create_task(_look_at_the_database(ingest.database)),
             ]
             await watcher.is_live.wait()
+            others.append(group.create_task(_tell_systemd(ingest, settings.tags.time_limit)))
             notify("READY=1", f"STATUS=watching {', '.join(path_to_text(root.path) for root in ingest.roots)}")
             for root in ingest.roots:
                 logger.info("watching %s", path_to_text(root.path))
             await stop.wait()
-            notify("STOPPING=1")
+            notify("STOPPING=1", "STATUS=stopping: the files in hand are ended")
             logger.info("stopping")
             for task in others:
                 task.cancel()
@@ -186,12 +197,12 @@ async def _open(
                     watched=watched,
                 )
                 roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
-                yield _Ingest(pipeline, service, roots)
+                yield _Ingest(pipeline, service, database, roots)
 
 
 async def _adopt(service: IngestService, pipeline: Pipeline, path: str, settings: Settings) -> Root:
     file_system = await asyncio.to_thread(file_system_of, path)
-    folder = await service.adopt_folder(path, file_system)
+    folder = await Patience()(service.adopt_folder, path, file_system)
     root = Root(folder.id, path, trusts_inodes=not file_system.is_remote, hidden=settings.library.hidden)
     pipeline.add_root(root, folder.file_system_id, folder.status_reason if folder.status == "offline" else None)
     return root
@@ -217,6 +228,52 @@ async def _reconcile_now_and_then(look_everywhere: Callable[[], None], interval:
     while True:
         await asyncio.sleep(interval)
         look_everywhere()
+
+
+async def _tell_systemd(ingest: _Ingest, time_limit: float) -> None:
+    """Keep the line of status true, and the watchdog quiet for as long as this loop turns and files get done."""
+    watchdog, interval = health.Watchdog(time_limit), watchdog_interval()
+    every = STATUS_EVERY if interval is None else min(STATUS_EVERY, interval / 3)
+    told = ""
+    while True:
+        await asyncio.sleep(every)
+        progress = ingest.pipeline.progress()
+        is_stuck = watchdog.is_stuck(progress)
+        found = health.judge(progress, ingest.pipeline.faults, ingest.pipeline.held, is_stuck=is_stuck)
+        line = health.in_a_line(found, progress, ingest.roots)
+        if line != told:
+            notify(f"STATUS={line}")
+            told = line
+        if interval is not None and not is_stuck:
+            notify("WATCHDOG=1")
+
+
+async def _look_at_the_database(database: Database) -> None:
+    """End the process when the file that is written is not at its path any more: what is written would be lost."""
+    file = database_file(str(database.url))
+    if file is None:
+        return
+    opened = os.stat(file)
+    while (now := _status(file)) is not None and os.path.samestat(now, opened):  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(DATABASE_LOOK)
+    happened = "was deleted or moved away" if now is None else "was replaced by another file"
+    try:
+        rescued = await backup.copy(database, backup.rescue_place(file))
+        then = f"what it held is in {rescued}: `soulspot db restore {rescued}` puts it back"
+    except CatalogueError as error:
+        then = f"{error}; `soulspot db restore` puts a backup in its place"
+    logger.critical("the catalogue %s %s while it was open; %s", file, happened, then)
+    notify("STOPPING=1", f"STATUS=failed: the catalogue {file} {happened}")
+    # Not an orderly end: to close the database would delete the write-ahead log of the file that is there now.
+    os._exit(CatalogueError.exit_code)
+
+
+def _status(file: Path) -> os.stat_result | None:
+    """Return the status of a file, None where there is none."""
+    try:
+        return os.stat(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 async def _look_at_roots(ingest: _Ingest, watcher: Watcher) -> None:

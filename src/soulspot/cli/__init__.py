@@ -6,7 +6,7 @@ completion answer at once.
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -37,11 +37,28 @@ def run() -> None:
     try:
         app()
     except SoulspotError as error:
-        print(f"soulspot: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _refuse(error)
+    except BaseExceptionGroup as group:
+        if (mendable := _mendable(group)) is None:
+            raise
+        _refuse(mendable)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has seen enough
         sys.exit(0)
+
+
+def _refuse(error: SoulspotError) -> NoReturn:
+    print(f"soulspot: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def _mendable(group: BaseExceptionGroup) -> SoulspotError | None:
+    """Return what ended the tasks of a group, where a person can mend it."""
+    for error in group.exceptions:
+        found = _mendable(error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(found, SoulspotError):
+            return found
+    return None
 
 
 def _print_version(wanted: bool) -> None:

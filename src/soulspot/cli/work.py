@@ -1,6 +1,7 @@
 """The commands that write: watch and scan."""
 
 import asyncio
+import faulthandler
 import logging
 import sys
 import time
@@ -26,6 +27,7 @@ KINDS: Final = ("added", "updated", "moved", "missing", "restored", "failed", "u
 def watch(folders: Sequence[Path], config: Path | None) -> None:
     settings = get_settings(config_file=config, folders=folders)
     logs.set_up(settings.log.level)
+    faulthandler.enable()  # the watchdog ends a process that is stuck by SIGABRT: the journal then has the place
     asyncio.run(daemon.watch(settings, report=_log))
 
 

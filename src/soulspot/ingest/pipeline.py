@@ -14,19 +14,17 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from sqlalchemy.exc import DBAPIError
-
 from soulspot.infrastructure.filesystem import Signature, path_to_text
-from soulspot.infrastructure.persistence.database import is_environment_fault
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
 from soulspot.infrastructure.tags import PARSER_VERSION, TagReaders
 from soulspot.ingest import planner
 from soulspot.ingest.absence import Absences, LossGuard, fault_of, seconds_gone
 from soulspot.ingest.hints import Hints
+from soulspot.ingest.patience import Patience
 from soulspot.ingest.planner import Work
 from soulspot.ingest.queues import Pending, Ready, Settling
 from soulspot.ingest.scanner import FoundFile, FoundFolder, Root, look, walk
@@ -59,6 +57,26 @@ class Walked:
 
     unchanged: int = 0
     blind: list[FoundFolder] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the pipeline is.
+
+    Attributes:
+        finished: files that it has been done with since the start; of two looks, the later one has more.
+        in_hand: files that are complete and not done with.
+        settling: files that are waited for to be complete.
+        oldest: seconds for which one of them has been in here.
+        paused: why the database refuses, None while it answers.
+
+    """
+
+    finished: int
+    in_hand: int
+    settling: int
+    oldest: float
+    paused: str | None
 
 
 class Pipeline:
@@ -103,6 +121,8 @@ class Pipeline:
         self._absence_noted = asyncio.Event()
         self._not_audio: dict[tuple[str, str], Signature] = {}
         self._stale: Counter[tuple[str, str]] = Counter()
+        self._patiently = Patience(clock=clock)
+        self._finished = 0
         self._busy_stages = 0
         self._progressed = asyncio.Event()
         self._roots: dict[str, Root] = {}
@@ -130,6 +150,13 @@ class Pipeline:
     def stop(self) -> None:
         """Let each lane end the file that it has, and take no other."""
         self._ready.close()
+
+    def progress(self) -> Progress:
+        settling = sum(1 for each in self._pending.values() if each.due is not None)
+        now = self._clock()
+        oldest = max((now - each.since for each in self._pending.values()), default=0.0)
+        in_hand = len(self._pending) - settling
+        return Progress(self._finished, in_hand, settling, oldest, self._patiently.reason)
 
     async def done(self, *, give_up_after: float) -> list[str]:
         """Wait until nothing is left to do; return the paths of files that others have written for that long."""
@@ -285,6 +312,7 @@ class Pipeline:
     def _finish(self, pending: Pending) -> None:
         file = pending.work.file
         del self._pending[file.root.id, file.path]
+        self._finished += 1
         if pending.again:
             self.hints.add(file.root, [file.path])
         self._progressed.set()
@@ -406,19 +434,6 @@ class Pipeline:
             await self._patiently(self._service.set_folder_status, root, "online", None)
             self._hint_folder(root, "")
         return fault is None
-
-    async def _patiently(self, act: Callable[..., Awaitable[_T]], *arguments: object) -> _T:
-        """Call until the database answers: a full disk or a foreign lock costs time, and no file."""
-        wait = 0.1
-        while True:
-            try:
-                return await act(*arguments)
-            except DBAPIError as error:
-                if not is_environment_fault(error):
-                    raise
-                logger.warning("the database refuses (%s): trying again in %.1f s", error.orig, wait)
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, 10.0)
 
 
 def _look_at_all(root: Root, paths: Iterable[str]) -> dict[str, FoundFile | FoundFolder | None]:
