@@ -274,3 +274,36 @@ def test_a_tag_reader_keeps_its_limit_on_memory_in_the_sandbox(box: Box) -> None
     limits = [box.shell(f"grep 'Max address space' /proc/{reader}/limits").split()[3] for reader in readers]
     assert limits
     assert set(limits) == {str(512 << 20)}
+
+
+@in_a_box
+def test_a_reload_waits_for_the_new_settings_and_a_wrong_one_leaves_the_old_in_force(box: Box) -> None:
+    box.shell("mkdir -p /srv/more && systemctl start soulspot.service")
+    before = box.unit()["MainPID"]
+
+    box.write("/etc/soulspot/config.toml", '[library]\nfolders = ["/srv/music", "/srv/nowhere"]\n')
+    refused = box.shell("systemctl reload soulspot.service", fails=True)
+    write_song(box.music / "one.mp3")
+    until(lambda: len(box.tracks()) == 1, 10)
+    box.write("/etc/soulspot/config.toml", '[library]\nfolders = ["/srv/music", "/srv/more"]\n')
+    box.shell("systemctl reload soulspot.service && cp /srv/music/one.mp3 /srv/more/two.mp3")
+
+    until(lambda: len(box.tracks()) == 2, 10)
+    assert "failed" in refused
+    assert "the music folder /srv/nowhere was never there" in box.journal()
+    unit = box.unit()
+    assert (unit["ActiveState"], unit["MainPID"], unit["NRestarts"]) == ("active", before, "0")
+    assert unit["StatusText"].startswith("watching /srv/music, /srv/more")
+    assert "health    ok" in box.shell("STATE_DIRECTORY=/var/lib/soulspot soulspot status")
+
+
+@in_a_box
+def test_the_backup_of_the_timer_is_made_while_the_service_runs(box: Box) -> None:
+    write_song(box.music / "song.mp3")
+    box.shell("systemctl start soulspot.service")
+    until(box.tracks, 10)
+
+    box.shell("systemctl start soulspot-backup.service")
+
+    made = box.shell("stat -c '%a %U %n' /var/backups/soulspot/*").split()
+    assert made[:2] == ["600", "soulspot"]

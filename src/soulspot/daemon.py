@@ -9,23 +9,24 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from soulspot import health
 from soulspot.config import Settings, check_library, database_file
-from soulspot.errors import CatalogueError
+from soulspot.errors import SoulspotError
 from soulspot.infrastructure.filesystem import file_system_of, ignore_lease_signals, path_to_text, text_to_path
-from soulspot.infrastructure.persistence import backup
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.lock import writer_lock
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
 from soulspot.infrastructure.persistence.schema import bring_up_to_date, require_current
-from soulspot.infrastructure.systemd import notify, watchdog_interval
+from soulspot.infrastructure.systemd import notify
 from soulspot.infrastructure.tags import TagReaders
 from soulspot.infrastructure.watcher import Watcher
 from soulspot.ingest.absence import LossGuard
@@ -35,15 +36,12 @@ from soulspot.ingest.planner import compare
 from soulspot.ingest.scanner import Root, walk
 from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import Stability
+from soulspot.oversight import Change, State, controlled, look_at_the_database, tell_systemd
 
 logger = logging.getLogger(__name__)
 
 ROOT_LOOK = 2.0
 """Seconds between two looks at whether a watched folder is still the one that is watched."""
-DATABASE_LOOK = 2.0
-"""Seconds between two looks at whether the database is still the file at its path."""
-STATUS_EVERY = 1.0
-"""Seconds between two lines of status, where it has changed."""
 STOP_LIMIT = 8.0
 """Seconds that the files in hand have to end in when the daemon is told to stop."""
 BUSY_LIMIT = 10.0
@@ -70,22 +68,54 @@ class _Ingest:
     roots: list[Root]
 
 
-async def watch(settings: Settings, *, report: Report) -> None:
-    """Keep the folders and the catalogue equal until SIGTERM or SIGINT; a second signal ends at once."""
-    stop = _stop_on_signals()
+async def watch(read: Callable[[], Settings], *, report: Report) -> None:
+    """Keep the folders and the catalogue equal until SIGTERM or SIGINT; a second signal ends at once.
+
+    `read` returns the settings, at the start and whenever the control socket is told to reload. What is wrong then, or
+    turns out to be when the new settings are used, leaves the old ones in force.
+    """
+    settings, stop, changes = read(), _stop_on_signals(), asyncio.Queue[Change]()
+    state = State(settings)
+    check_library(settings, settings.library.folders)  # before anything is made: what is absent is judged later
+    with _alone(settings, "watch") as file:
+        async with controlled(file, state, read, changes):
+            change: Change | None = None
+            while True:
+                try:
+                    following = await _watch_with(state, stop, changes, change, report)
+                except SoulspotError as error:
+                    if change is None or change.done.done():
+                        raise
+                    logger.error("the settings from before stay in force: %s", error)  # noqa: TRY400 - one sentence
+                    change.done.set_result({"error": str(error)})
+                    state.settings, change = change.before, None
+                    continue
+                if following is None:
+                    return
+                state.settings, change = following.settings, following
+
+
+async def _watch_with(
+    state: State, stop: asyncio.Event, changes: asyncio.Queue[Change], change: Change | None, report: Report
+) -> Change | None:
+    """Watch until told to stop, or to go on with other settings: these are returned."""
+    settings = state.settings
     watcher: Watcher | None = None
 
     def hint(paths: Iterable[str]) -> None:
         for root in ingest.roots:
             below = [path for path in map(root.relative, paths) if path is not None]
             if below:
+                state.last_event[root] = datetime.now(UTC)
                 ingest.pipeline.hints.add(root, below)
 
     def look_everywhere() -> None:
         for root in ingest.roots:
             ingest.pipeline.hints.add(root, [""])
 
-    async with _open(settings, "watch", report=report, watched=lambda: watcher.watched() if watcher else ()) as ingest:
+    async with _open(settings, report=report, watched=lambda: watcher.watched() if watcher else ()) as ingest:
+        state.pipeline, state.roots = ingest.pipeline, ingest.roots
+        state.watchdog = health.Watchdog(settings.tags.time_limit)
         watcher = Watcher([root.path for root in ingest.roots], hint, look_everywhere)
         async with asyncio.TaskGroup() as group:
             pipeline = group.create_task(ingest.pipeline.run())
@@ -93,19 +123,35 @@ async def watch(settings: Settings, *, report: Report) -> None:
                 group.create_task(watcher.run()),
                 group.create_task(_look_at_roots(ingest, watcher)),
                 group.create_task(_reconcile_now_and_then(look_everywhere, settings.library.reconcile_interval)),
-                group.create_task(_look_at_the_database(ingest.database)),
+                group.create_task(look_at_the_database(ingest.database)),
             ]
             await watcher.is_live.wait()
-            others.append(group.create_task(_tell_systemd(ingest, settings.tags.time_limit)))
+            others.append(group.create_task(tell_systemd(state, ingest.pipeline)))
             notify("READY=1", f"STATUS=watching {', '.join(path_to_text(root.path) for root in ingest.roots)}")
             for root in ingest.roots:
                 logger.info("watching %s", path_to_text(root.path))
-            await stop.wait()
-            notify("STOPPING=1", "STATUS=stopping: the files in hand are ended")
-            logger.info("stopping")
+            if change is not None:
+                change.done.set_result({"changed": True})
+            following = await _stop_or_change(stop, changes)
+            if following is None:
+                notify("STOPPING=1", "STATUS=stopping: the files in hand are ended")
+                logger.info("stopping")
+            else:
+                notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", "STATUS=taking new settings")
+                logger.info("taking new settings")
             for task in others:
                 task.cancel()
             await _end(ingest, pipeline)
+    state.pipeline = None
+    return following
+
+
+async def _stop_or_change(stop: asyncio.Event, changes: asyncio.Queue[Change]) -> Change | None:
+    stopped, changed = asyncio.create_task(stop.wait()), asyncio.create_task(changes.get())
+    await asyncio.wait([stopped, changed], return_when=asyncio.FIRST_COMPLETED)
+    for task in (stopped, changed):
+        task.cancel()
+    return None if stop.is_set() else changed.result()
 
 
 async def scan(settings: Settings, *, report: Report, confirm_missing: bool = False) -> ScanResult:
@@ -116,20 +162,26 @@ async def scan(settings: Settings, *, report: Report, confirm_missing: bool = Fa
         result.counts[outcome.kind] += 1
         report(outcome)
 
-    async with _open(settings, "scan", report=count, confirm_missing=confirm_missing) as ingest:
-        async with asyncio.TaskGroup() as group:
-            pipeline = group.create_task(ingest.pipeline.run())
-            work = group.create_task(_scan_all(ingest, result))
-            stopping = group.create_task(stop.wait())
-            await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
-            work.cancel()
-            stopping.cancel()
-            await _end(ingest, pipeline)
-        changed = {kind: count for kind, count in result.counts.items() if kind != "unchanged" and count}
-        if changed:
-            for root in ingest.roots:
-                await ingest.service.finish_scan(root, changed)
+    check_library(settings, settings.library.folders)  # before anything is made: what is absent is judged later
+    with _alone(settings, "scan"):
+        async with _open(settings, report=count, confirm_missing=confirm_missing) as ingest:
+            await _scan_and_end(ingest, result, stop)
     return result
+
+
+async def _scan_and_end(ingest: "_Ingest", result: ScanResult, stop: asyncio.Event) -> None:
+    async with asyncio.TaskGroup() as group:
+        pipeline = group.create_task(ingest.pipeline.run())
+        work = group.create_task(_scan_all(ingest, result))
+        stopping = group.create_task(stop.wait())
+        await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
+        work.cancel()
+        stopping.cancel()
+        await _end(ingest, pipeline)
+    changed = {kind: count for kind, count in result.counts.items() if kind != "unchanged" and count}
+    if changed:
+        for root in ingest.roots:
+            await Patience()(ingest.service.finish_scan, root, changed)
 
 
 async def dry_run(settings: Settings, *, report: Report) -> ScanResult:
@@ -166,38 +218,42 @@ async def dry_run(settings: Settings, *, report: Report) -> ScanResult:
 @asynccontextmanager
 async def _open(
     settings: Settings,
-    command: str,
     *,
     report: Report,
     watched: WatchedFolders | None = None,
     confirm_missing: bool = False,
 ) -> AsyncIterator[_Ingest]:
-    """Build what a command that writes needs: lock, database, schema, folders, tag readers, pipeline."""
+    """Build what a command that writes needs, and holds the lock for: database, folders, tag readers, pipeline."""
     ignore_lease_signals()
-    check_library(settings, settings.library.folders)  # before anything is made: what is absent is judged below
+    async with Database(settings.database.url, synchronous=settings.database.synchronous) as database:
+        await bring_up_to_date(database, allowed=settings.database.upgrade)
+        known = await FolderRepository(database.session).all()
+        check_library(settings, [Path(text_to_path(folder.path)) for folder in known])
+        service = IngestService(database, run=new_id(), node=socket.gethostname())
+        tags = settings.tags
+        async with TagReaders(
+            tags.workers or min(os.cpu_count() or 1, 4), memory_limit=tags.memory_limit, time_limit=tags.time_limit
+        ) as readers:
+            pipeline = Pipeline(
+                service=service,
+                files=FileRepository(database.session),
+                readers=readers,
+                stability=Stability(settings.library.quiet_period, leases=settings.library.leases),
+                report=report,
+                missing_after=settings.library.missing_after,
+                guard=LossGuard(confirmed=confirm_missing),
+                watched=watched,
+            )
+            roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
+            yield _Ingest(pipeline, service, database, roots)
+
+
+@contextmanager
+def _alone(settings: Settings, command: str) -> Iterator[Path | None]:
+    """Be the only one that writes; yield the file of an SQLite database."""
     file = database_file(settings.database.url)
     with writer_lock(file, command) if file else nullcontext():
-        async with Database(settings.database.url, synchronous=settings.database.synchronous) as database:
-            await bring_up_to_date(database, allowed=settings.database.upgrade)
-            known = await FolderRepository(database.session).all()
-            check_library(settings, [Path(text_to_path(folder.path)) for folder in known])
-            service = IngestService(database, run=new_id(), node=socket.gethostname())
-            tags = settings.tags
-            async with TagReaders(
-                tags.workers or min(os.cpu_count() or 1, 4), memory_limit=tags.memory_limit, time_limit=tags.time_limit
-            ) as readers:
-                pipeline = Pipeline(
-                    service=service,
-                    files=FileRepository(database.session),
-                    readers=readers,
-                    stability=Stability(settings.library.quiet_period, leases=settings.library.leases),
-                    report=report,
-                    missing_after=settings.library.missing_after,
-                    guard=LossGuard(confirmed=confirm_missing),
-                    watched=watched,
-                )
-                roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
-                yield _Ingest(pipeline, service, database, roots)
+        yield file
 
 
 async def _adopt(service: IngestService, pipeline: Pipeline, path: str, settings: Settings) -> Root:
@@ -211,7 +267,8 @@ async def _adopt(service: IngestService, pipeline: Pipeline, path: str, settings
 async def _end(ingest: _Ingest, running: asyncio.Task[None]) -> None:
     """Let the files in hand end, for as long as there is time for that."""
     ingest.pipeline.stop()
-    await asyncio.wait([running], timeout=STOP_LIMIT)
+    is_paused = ingest.pipeline.progress().paused is not None  # what cannot be written waits for the next start
+    await asyncio.wait([running], timeout=STOP_LIMIT / 8 if is_paused else STOP_LIMIT)
     running.cancel()
 
 
@@ -228,52 +285,6 @@ async def _reconcile_now_and_then(look_everywhere: Callable[[], None], interval:
     while True:
         await asyncio.sleep(interval)
         look_everywhere()
-
-
-async def _tell_systemd(ingest: _Ingest, time_limit: float) -> None:
-    """Keep the line of status true, and the watchdog quiet for as long as this loop turns and files get done."""
-    watchdog, interval = health.Watchdog(time_limit), watchdog_interval()
-    every = STATUS_EVERY if interval is None else min(STATUS_EVERY, interval / 3)
-    told = ""
-    while True:
-        await asyncio.sleep(every)
-        progress = ingest.pipeline.progress()
-        is_stuck = watchdog.is_stuck(progress)
-        found = health.judge(progress, ingest.pipeline.faults, ingest.pipeline.held, is_stuck=is_stuck)
-        line = health.in_a_line(found, progress, ingest.roots)
-        if line != told:
-            notify(f"STATUS={line}")
-            told = line
-        if interval is not None and not is_stuck:
-            notify("WATCHDOG=1")
-
-
-async def _look_at_the_database(database: Database) -> None:
-    """End the process when the file that is written is not at its path any more: what is written would be lost."""
-    file = database_file(str(database.url))
-    if file is None:
-        return
-    opened = os.stat(file)
-    while (now := _status(file)) is not None and os.path.samestat(now, opened):  # noqa: ASYNC110 - nobody tells
-        await asyncio.sleep(DATABASE_LOOK)
-    happened = "was deleted or moved away" if now is None else "was replaced by another file"
-    try:
-        rescued = await backup.copy(database, backup.rescue_place(file))
-        then = f"what it held is in {rescued}: `soulspot db restore {rescued}` puts it back"
-    except CatalogueError as error:
-        then = f"{error}; `soulspot db restore` puts a backup in its place"
-    logger.critical("the catalogue %s %s while it was open; %s", file, happened, then)
-    notify("STOPPING=1", f"STATUS=failed: the catalogue {file} {happened}")
-    # Not an orderly end: to close the database would delete the write-ahead log of the file that is there now.
-    os._exit(CatalogueError.exit_code)
-
-
-def _status(file: Path) -> os.stat_result | None:
-    """Return the status of a file, None where there is none."""
-    try:
-        return os.stat(file)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
 
 
 async def _look_at_roots(ingest: _Ingest, watcher: Watcher) -> None:

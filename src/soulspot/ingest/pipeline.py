@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from soulspot.infrastructure.filesystem import Signature, path_to_text
@@ -129,6 +130,7 @@ class Pipeline:
         self._identities: dict[Root, str] = {}
         self.faults: dict[Root, str] = {}
         self.held: dict[Root, int] = {}
+        self.reconciled: dict[Root, datetime] = {}
 
     def add_root(self, root: Root, file_system_id: str, fault: str | None) -> None:
         """Make a folder one of those that are kept true; `fault` is why it was offline when it was last looked at."""
@@ -191,6 +193,8 @@ class Pipeline:
             await self._offer(comparison.work, is_fresh=False)
             after = batch.upto or ""
         await self._note_absent(root, [known.path for known in gone])
+        if not prefix:
+            self.reconciled[root] = datetime.now(UTC)
         return walked
 
     async def _follow_hints(self) -> None:

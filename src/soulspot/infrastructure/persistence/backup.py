@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from soulspot.errors import CatalogueError
+from soulspot.infrastructure.persistence.lock import hand_over
 
 if TYPE_CHECKING:
     from soulspot.infrastructure.persistence.database import Database
@@ -83,12 +84,9 @@ def keep_newest(found: Sequence[Path], keep: int) -> list[Path]:
 def put_in_place(copied: Path, file: Path) -> Restored:
     """Give a copy the catalogue's name; what had that name is kept beside it, with its write-ahead log; blocks."""
     kept = file.with_name(f"{file.name}.before-restore-{_moment()}")
-    owner = file.stat() if file.exists() else None
-    was_there = owner is not None
-    if os.geteuid() == 0:  # the service has to be able to write what root restores
-        like = owner or file.parent.stat()
-        os.chown(copied, like.st_uid, like.st_gid)
-    os.chmod(copied, owner.st_mode & 0o777 if owner else 0o640)
+    was_there = file.exists()
+    hand_over(copied)
+    os.chmod(copied, file.stat().st_mode & 0o777 if was_there else 0o640)
     for ending in _COMPANIONS:
         # Left where it is, a log of the old catalogue would be played into the new one.
         with contextlib.suppress(FileNotFoundError):

@@ -212,5 +212,11 @@ def _set_up_sqlite(engine: AsyncEngine, pragmas: list[str], begin: str) -> None:
     @event.listens_for(engine.sync_engine, "begin")
     def begin_transaction(connection: Connection) -> None:
         cursor = connection.connection.cursor()
-        cursor.execute(begin)
-        cursor.close()
+        try:
+            cursor.execute(begin)
+        except (
+            sqlite3.OperationalError
+        ) as error:  # a lock, a full disk: SQLAlchemy does not look at what a listener does
+            raise OperationalError(begin, (), error) from error
+        finally:
+            cursor.close()

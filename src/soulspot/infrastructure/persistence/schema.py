@@ -36,12 +36,8 @@ async def bring_up_to_date(database: "Database", *, allowed: bool = True) -> Non
     if revision == REVISION:
         return
     config = _alembic_config(database)
-    if revision is not None and revision not in _known_revisions(config):
-        msg = (
-            f"{_name(database)} was made by a newer soulspot (schema {revision}, this one knows up to {REVISION}): "
-            f"install that version, or restore a copy from before its upgrade"
-        )
-        raise CatalogueError(msg)
+    if revision is not None:
+        require_known(database, revision)
     if not allowed:
         msg = (
             f"{_name(database)} has schema {revision or 'none'} and this soulspot needs {REVISION}: "
@@ -69,6 +65,16 @@ async def downgrade(database: "Database", revision: str) -> None:
         msg = f"{_name(database)} has schema {before or 'none'}, which cannot be taken back to {revision}: {error}"
         raise CatalogueError(msg) from error
     logger.warning("the schema is taken back from %s to %s%s", before, await current_revision(database), copied)
+
+
+def require_known(database: "Database", revision: str) -> None:
+    """Raise CatalogueError when a schema is newer than this program."""
+    if revision != REVISION and revision not in _known_revisions(_alembic_config(database)):
+        msg = (
+            f"{_name(database)} was made by a newer soulspot (schema {revision}, this one knows up to {REVISION}): "
+            f"install that version, or restore a copy from before its upgrade"
+        )
+        raise CatalogueError(msg)
 
 
 async def require_current(database: "Database") -> None:
