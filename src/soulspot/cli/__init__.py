@@ -184,6 +184,40 @@ def doctor(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     examine.doctor(config, as_json=as_json)
 
 
+settings = typer.Typer(help="The settings: what they are, and whether they can be meant.", no_args_is_help=True)
+app.add_typer(settings, name="config")
+
+
+@settings.command("show")
+def config_show(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+    """List every setting, its value and where that comes from; passwords are not shown."""
+    from soulspot.cli import configuration
+
+    configuration.show(config, as_json=as_json)
+
+
+@settings.command("check")
+def config_check(config: ConfigOption = None) -> None:
+    """Say whether the settings can be meant; exit 78 with the place and what is allowed where they cannot."""
+    from soulspot.cli import configuration
+
+    configuration.check(config)
+
+
+@settings.command("init")
+def config_init(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Else /etc/soulspot/config.toml for root, or your own.")
+    ] = None,
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+) -> None:
+    """Write a file with every setting, commented, to start from."""
+    from soulspot.cli import configuration
+
+    configuration.init(file, overwrite=force)
+
+
 db = typer.Typer(help="The catalogue's database: schema, copies, soundness.", no_args_is_help=True)
 app.add_typer(db, name="db")
 
