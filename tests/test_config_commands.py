@@ -39,6 +39,16 @@ def test_a_password_is_not_shown(soulspot: Soulspot) -> None:
     assert "secret" not in result.stdout
 
 
+def test_a_secret_comes_by_a_credential(soulspot: Soulspot, tmp_path: Path) -> None:
+    del soulspot.environment["SOULSPOT_DATABASE__URL"]
+    (tmp_path / "database.url").write_text("postgresql+asyncpg://me:secret@host/music\n")
+
+    found = shown(soulspot, CREDENTIALS_DIRECTORY=str(tmp_path))
+
+    place = f"the credential {tmp_path}/database.url"
+    assert found["database.url"] == ('"postgresql+asyncpg://me:***@host/music"', place)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

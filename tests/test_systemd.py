@@ -34,12 +34,17 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     installed = install_wheel(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
     box = Box(tmp_path_factory.mktemp("machine"))
     with box.booted(installed):
-        box.shell(
-            "cp /opt/units/*.service /opt/units/*.timer /etc/systemd/system &&"
-            "cp -r /opt/units/sysusers.d /opt/units/tmpfiles.d /etc && cp /opt/units/user/* /etc/systemd/user &&"
-            "systemd-sysusers && systemd-tmpfiles --create soulspot.conf && systemctl daemon-reload"
-        )
+        put_units(box)
         yield box
+
+
+def put_units(box: Box) -> None:
+    """Install the units by hand, as a packager would."""
+    box.shell(
+        "cp /opt/units/*.service /opt/units/*.timer /etc/systemd/system &&"
+        "cp -r /opt/units/sysusers.d /opt/units/tmpfiles.d /etc && cp /opt/units/user/* /etc/systemd/user &&"
+        "systemd-sysusers && systemd-tmpfiles --create soulspot.conf && systemctl daemon-reload"
+    )
 
 
 @pytest.fixture
@@ -307,3 +312,37 @@ def test_the_backup_of_the_timer_is_made_while_the_service_runs(box: Box) -> Non
 
     made = box.shell("stat -c '%a %U %n' /var/backups/soulspot/*").split()
     assert made[:2] == ["600", "soulspot"]
+
+
+@in_a_box
+def test_the_service_is_installed_by_one_command_and_taken_away_by_another(box: Box) -> None:
+    box.shell(
+        "rm /etc/systemd/system/soulspot* /etc/soulspot/config.toml /etc/sysusers.d/soulspot.conf;"
+        "systemctl daemon-reload"
+    )
+    soulspot = "/opt/soulspot/bin/soulspot"
+
+    shown = box.shell(f"echo n | {soulspot} service install", fails=True)
+    assert "write   /etc/systemd/system/soulspot.service" in shown
+    box.shell("! test -e /etc/systemd/system/soulspot.service")
+    box.shell(f"{soulspot} service install --yes")
+    assert box.unit("soulspot-backup.timer")["UnitFileState"] == "enabled"
+    box.shell("sed -i 's|#folders = .*|folders = [\"/srv/music\"]|' /etc/soulspot/config.toml")
+    box.shell("systemctl start soulspot")
+    write_song(box.music / "song.mp3")
+    until(lambda: len(box.tracks()) == 1, 10)
+    assert soulspot in box.unit()["ExecStart"]
+    box.shell(f"{soulspot} service uninstall --yes")
+
+    assert box.unit()["LoadState"] == "not-found"
+    assert len(box.tracks()) == 1
+    put_units(box)
+
+
+@in_a_box
+def test_a_command_that_the_service_cannot_see_is_not_installed(box: Box) -> None:
+    box.shell("cp -r /opt/soulspot /root/soulspot")
+
+    refused = box.shell("/root/soulspot/bin/python -m soulspot service install --yes", fails=True)
+
+    assert "lies below /root, which the service does not see" in refused

@@ -1,8 +1,9 @@
 """The settings: what there is to set, and where it is read from.
 
-Later beats earlier: the defaults, /etc/soulspot/config.toml, the user's own config.toml, the environment (SOULSPOT_
-before the name, `__` between its parts), the folders of the command line. `--config FILE` or $SOULSPOT_CONFIG takes the
-place of the two files. Nothing is created here, and nothing is passed over: a name that is none of ours is an error.
+Later beats earlier: the defaults, /etc/soulspot/config.toml, the user's own config.toml, systemd's credentials, the
+environment (SOULSPOT_ before the name, `__` between its parts), the folders of the command line. `--config FILE` or
+$SOULSPOT_CONFIG takes the place of the two files. Nothing is created here, and nothing is passed over: a name that is
+none of ours is an error.
 """
 
 import errno
@@ -21,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Confi
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
-from soulspot.config_sources import PREFIX, Source, find_variables, masked, read_files, variable, why
+from soulspot.config_sources import PREFIX, Source, find_variables, masked, read_credentials, read_files, variable, why
 from soulspot.errors import CatalogueError, ConfigError
 
 SYSTEM_DATABASE: Final = Path("/var/lib/soulspot/soulspot.db")
@@ -316,7 +317,7 @@ def find_catalogue(settings: Settings) -> str:
 def _read(config_file: Path | None, folders: Sequence[Path]) -> tuple[dict[str, Any], dict[str, str]]:
     """Return what every place sets, the later one's value where two set the same, and where each value was found."""
     names = _fields()
-    sources = list(read_files(config_file, names))
+    sources = [*read_files(config_file, names), read_credentials(names)]
     variables = find_variables(names)  # first: of a misspelt one the next line would say less
     sources.append(Source(EnvSettingsSource(Settings)(), variables))
     if folders:

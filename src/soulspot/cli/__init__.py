@@ -218,6 +218,28 @@ def config_init(
     configuration.init(file, overwrite=force)
 
 
+service = typer.Typer(help="soulspot as a service of systemd.", no_args_is_help=True)
+app.add_typer(service, name="service")
+UserOption = Annotated[bool, typer.Option("--user", help="For this user alone, and not for the system.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+
+
+@service.command("install")
+def service_install(*, user: UserOption = False, yes: YesOption = False) -> None:
+    """Write the units and enable them, after showing what will be done."""
+    from soulspot.cli import units
+
+    units.install(for_user=user, without_asking=yes)
+
+
+@service.command("uninstall")
+def service_uninstall(*, user: UserOption = False, yes: YesOption = False) -> None:
+    """Stop the service and take its units away; the catalogue and the settings stay."""
+    from soulspot.cli import units
+
+    units.uninstall(for_user=user, without_asking=yes)
+
+
 db = typer.Typer(help="The catalogue's database: schema, copies, soundness.", no_args_is_help=True)
 app.add_typer(db, name="db")
 
