@@ -67,12 +67,15 @@ class Box(Soulspot):
         units = HERE / "systemd"
         binds = {
             installed: "/opt/soulspot",
+            installed.with_name("wheels"): "/opt/built",
             units: "/opt/units",
             self.music: "/srv/music",
             self.state: "/var/lib/soulspot",
         }
         bound = " ".join(f"{here}:{there}" for here, there in binds.items())
-        subprocess.run([TOOL, "up", self._place], env=os.environ | {"SDBOX_BIND": bound}, check=True, timeout=90)
+        subprocess.run(
+            [TOOL, "up", self._place], env=os.environ | {"SDBOX_BIND": bound, "SDBOX_NET": "1"}, check=True, timeout=90
+        )
         try:
             self.shell("ln -s /opt/soulspot/bin/soulspot /usr/local/bin/soulspot")
             yield

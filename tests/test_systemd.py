@@ -13,12 +13,14 @@ from typing import ParamSpec
 import pytest
 from tests.box import HERE, Box, install_wheel, skip_without_a_box
 from tests.conftest import Soulspot, until, write_song
+from tests.test_documents import marked
 
 pytestmark = pytest.mark.timeout(240)
 
 
 P = ParamSpec("P")
 CLASSICAL = "sqlite+aiosqlite:////var/lib/soulspot/classical/soulspot.db"
+CONSTRAINTS = "/tmp/constraints.txt"
 MINE = "sqlite+aiosqlite:////home/me/.config/soulspot/soulspot.db"
 """Where systemd 252 keeps the state of a user's unit; a later one, in .local/state."""
 
@@ -336,6 +338,23 @@ def test_the_service_is_installed_by_one_command_and_taken_away_by_another(box: 
 
     assert box.unit()["LoadState"] == "not-found"
     assert len(box.tracks()) == 1
+    put_units(box)
+
+
+@in_a_box
+def test_the_lines_of_the_documents_lead_from_nothing_to_a_catalogued_file(box: Box) -> None:
+    lines = marked("docs/install.md", "install") + marked("docs/install.md", "start")
+    lines = re.sub(r"```\w*\n", "", lines).replace("/opt/soulspot", "/opt/fresh")
+    lines = lines.replace("--quiet soulspot", f"--quiet --constraint {CONSTRAINTS} /opt/built/*.whl")
+    lines = lines.replace("soulspot doctor", "soulspot doctor || test $? = 1")  # of Debian's SQLite it warns
+    box.write("/tmp/constraints.txt", (HERE / "constraints.txt").read_text())
+    box.shell("rm /etc/systemd/system/soulspot* /etc/sysusers.d/soulspot.conf /usr/local/bin/soulspot")
+    write_song(box.music / "song.mp3")
+
+    box.shell(f"set -e\n{lines}")
+
+    until(lambda: len(box.tracks()) == 1, 10)
+    box.shell("rm -r /opt/fresh; ln -sf /opt/soulspot/bin/soulspot /usr/local/bin/soulspot")
     put_units(box)
 
 
