@@ -1,16 +1,21 @@
 """The catalogue in an admin's hands: copies, upgrades, and what happens when its file is harmed."""
 
+import asyncio
 import json
 import shutil
 import signal
 import sqlite3
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 from tests.conftest import Soulspot, until, write_song
 
 from soulspot.infrastructure.persistence import schema
+from soulspot.infrastructure.persistence.database import Database
 
 
 @pytest.fixture
@@ -233,6 +238,21 @@ def test_a_catalogue_that_is_taken_away_from_a_running_daemon_is_saved_and_never
     assert filled.run("db", "restore", str(rescued)).returncode == 0
     filled.scan()
     assert {title for _path, title in filled.tracks()} == {*THREE, "New", "Late"}
+
+
+async def test_a_connection_never_makes_a_file(tmp_path: Path) -> None:
+    async with Database(f"sqlite+aiosqlite:///{tmp_path}/catalogue.db") as database:
+        with pytest.raises(OperationalError, match="unable to open"):
+            async with database.session() as session:
+                await session.execute(text("SELECT 1"))
+        with pytest.raises(OperationalError, match="unable to open"):
+            async with database.transaction():
+                pass
+        for thread in threading.enumerate():  # the driver's, which has something to tell this loop yet
+            if "connection_worker" in thread.name:
+                await asyncio.to_thread(thread.join, 5)
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_command_that_only_reads_makes_no_database(soulspot: Soulspot) -> None:
