@@ -1,5 +1,6 @@
 """What the tests share: songs, catalogues, and the installed command run as a process."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -7,18 +8,25 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import mutagen
 import pytest
+from tests.catalogue import Catalogue
+
+from soulspot.infrastructure.filesystem import FileSystem
+from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.schema import bring_up_to_date
+from soulspot.ingest.scanner import Root
+from soulspot.ingest.service import IngestService
 
 AUDIO = Path(__file__).parent / "audio"
 SHARED = Path(__file__).parents[2] / "shared"
 
 
-def write_song(path: Path, template: str = "", **tags: str) -> Path:
+def write_song(path: Path, template: str = "", **tags: str | list[str]) -> Path:
     """Copy a template and tag it, with names that are the same in every format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
@@ -80,6 +88,13 @@ class Soulspot:
         connection.close()
         return found
 
+    def change(self, statement: str) -> None:
+        """Change the catalogue behind soulspot's back."""
+        connection = sqlite3.connect(self.database)
+        with connection:
+            connection.execute(statement)
+        connection.close()
+
     def tracks(self) -> set[tuple[str, str]]:
         """Return path and title of what is catalogued."""
         query = "SELECT f.path, t.title FROM files f JOIN tracks t ON t.id = f.track_id WHERE f.status = 'catalogued'"
@@ -126,3 +141,25 @@ def make_library() -> Path:
     if not tool.exists() or shutil.which("ffmpeg") is None:
         pytest.skip("ffmpeg, or the library writer beside this checkout, is not there")
     return tool
+
+
+@pytest.fixture(scope="session")
+def empty_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a database that is as a first start leaves it."""
+    file = tmp_path_factory.mktemp("empty") / "catalogue.db"
+
+    async def make() -> None:
+        async with Database(f"sqlite+aiosqlite:///{file}") as database:
+            await bring_up_to_date(database)
+
+    asyncio.run(make())
+    return file
+
+
+@pytest.fixture
+async def catalogue(tmp_path: Path, empty_catalogue: Path) -> AsyncIterator[Catalogue]:
+    shutil.copyfile(empty_catalogue, tmp_path / "catalogue.db")
+    async with Database(f"sqlite+aiosqlite:///{tmp_path}/catalogue.db") as database:
+        service = IngestService(database, run="run", node="node")
+        folder = await service.adopt_folder("/music", FileSystem("ext4", "uuid", "/"))
+        yield Catalogue(database, service, Root(folder.id, "/music"))

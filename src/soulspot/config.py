@@ -107,6 +107,20 @@ def _split(value: object) -> object:
     return value
 
 
+def _texts(value: object) -> object:
+    """Read a list of texts: JSON, or one text that is its only item. None may be blank."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.startswith("[") else [value]
+        except json.JSONDecodeError as error:
+            msg = "a JSON list of texts, or one text"
+            raise ValueError(msg) from error
+    if not isinstance(value, list) or not all(isinstance(each, str) and each.strip() for each in value):
+        msg = "a list of texts with none of them blank"
+        raise ValueError(msg)
+    return value
+
+
 def _absolute(path: Path) -> Path:
     if "\0" in str(path):
         msg = "a path without the character NUL"
@@ -122,6 +136,7 @@ def _no_truth(value: object) -> object:
 
 
 _Number = Annotated[float, BeforeValidator(_no_truth)]
+_Texts = Annotated[list[str], NoDecode, BeforeValidator(_texts)]
 
 
 class _Section(BaseModel):
@@ -166,6 +181,12 @@ class LibrarySettings(_Section):
         le=604800,
         description="Seconds between two comparisons of every folder with the catalogue.",
     )
+    poll_interval: _Number = Field(
+        default=60.0,
+        ge=1,
+        le=604800,
+        description="The same for what lies on network and FUSE file systems, whose changes the kernel does not tell.",
+    )
     leases: bool = Field(
         default=True,
         description="Ask the kernel (Linux) whether a file is still open for writing, so that a complete one need not"
@@ -173,6 +194,14 @@ class LibrarySettings(_Section):
     )
     hidden: bool = Field(
         default=False, description="Catalogue files and folders whose name begins with a dot too, else left alone."
+    )
+    ignore: Annotated[list[str], NoDecode, BeforeValidator(_split)] = Field(
+        default_factory=list,
+        description="Patterns of what is left alone, as in a `.gitignore`; `.soulspotignore` files in the folders add"
+        " theirs.",
+    )
+    follow_links: bool = Field(
+        default=False, description="Follow symbolic links that lead to a place in the same music folder."
     )
 
 
@@ -186,6 +215,22 @@ class TagsSettings(_Section):
         description="Memory that each of these processes may take, in bytes or as a text such as `512MiB`.",
     )
     time_limit: _Number = Field(default=20.0, gt=0, le=3600, description="Seconds that reading one file may take.")
+
+
+class ArtistsSettings(_Section):
+    separators: _Texts = Field(
+        default_factory=list,
+        description='What stands between two names in one tag, such as `["; ", " / "]`; by default a name is never'
+        " split.",
+    )
+    keep_whole: _Texts = Field(
+        default_factory=list,
+        description='Names that hold a separator and are never split there, such as `["AC/DC"]`.',
+    )
+    featured: bool = Field(
+        default=False,
+        description="Take who is named behind `feat.`, `ft.` or `featuring` in artist or title for a featured artist.",
+    )
 
 
 class LogSettings(_Section):
@@ -210,6 +255,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     library: LibrarySettings = Field(default_factory=LibrarySettings)
     tags: TagsSettings = Field(default_factory=TagsSettings)
+    artists: ArtistsSettings = Field(default_factory=ArtistsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
 

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from soulspot import health
 from soulspot.config import Settings, check_library, database_file
@@ -30,24 +31,41 @@ from soulspot.infrastructure.systemd import notify
 from soulspot.infrastructure.tags import TagReaders
 from soulspot.infrastructure.watcher import Watcher
 from soulspot.ingest.absence import LossGuard
-from soulspot.ingest.patience import Patience
-from soulspot.ingest.pipeline import Pipeline, WatchedFolders
+from soulspot.ingest.credits import CreditRules
+from soulspot.ingest.ignoring import Ignoring
+from soulspot.ingest.patience import patiently
+from soulspot.ingest.pipeline import Pipeline
 from soulspot.ingest.planner import compare
-from soulspot.ingest.scanner import Root, walk
+from soulspot.ingest.rounds import Rounds
+from soulspot.ingest.scanner import Root, count_files, walk
 from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import Stability
 from soulspot.oversight import Change, State, controlled, look_at_the_database, tell_systemd
 
 logger = logging.getLogger(__name__)
 
-ROOT_LOOK = 2.0
-"""Seconds between two looks at whether a watched folder is still the one that is watched."""
 STOP_LIMIT = 8.0
 """Seconds that the files in hand have to end in when the daemon is told to stop."""
 BUSY_LIMIT = 10.0
 """Seconds after which a scan leaves a file to whoever is still writing it."""
 
+COUNT_AFTER = 0.5
+"""Seconds after which a scan is worth a walk that only counts, to say how long it will take."""
+
 Report = Callable[[Outcome], None]
+
+
+class Progress(Protocol):
+    """Who is told how far a scan is."""
+
+    def report(self, outcome: Outcome) -> None:
+        """Hear what became of one file."""
+
+    def pass_over(self, count: int) -> None:
+        """Hear that so many files are as the catalogue has them."""
+
+    def expect(self, total: int) -> None:
+        """Hear how many files there are in all."""
 
 
 @dataclass(slots=True)
@@ -100,29 +118,36 @@ async def _watch_with(
 ) -> Change | None:
     """Watch until told to stop, or to go on with other settings: these are returned."""
     settings = state.settings
-    watcher: Watcher | None = None
 
-    def hint(paths: Iterable[str]) -> None:
-        for root in ingest.roots:
-            below = [path for path in map(root.relative, paths) if path is not None]
-            if below:
-                state.last_event[root] = datetime.now(UTC)
-                ingest.pipeline.hints.add(root, below)
+    async with _open(settings, report=report, warm=True) as ingest:
 
-    def look_everywhere() -> None:
-        for root in ingest.roots:
-            ingest.pipeline.hints.add(root, [""])
+        def hint(paths: Iterable[str]) -> None:
+            for root in ingest.roots:
+                below = [path for path in map(root.relative, paths) if path is not None]
+                if below:
+                    state.last_event[root] = datetime.now(UTC)
+                    ingest.pipeline.hints.add(root, below)
 
-    async with _open(settings, report=report, watched=lambda: watcher.watched() if watcher else ()) as ingest:
+        def look_everywhere() -> None:
+            for root in ingest.roots:
+                ingest.pipeline.look_again(root, [""])
+
         state.pipeline, state.roots = ingest.pipeline, ingest.roots
         state.watchdog = health.Watchdog(settings.tags.time_limit)
         watcher = Watcher([root.path for root in ingest.roots], hint, look_everywhere)
+        rounds = Rounds(
+            ingest.pipeline,
+            watcher,
+            ingest.roots,
+            reconcile_interval=settings.library.reconcile_interval,
+            poll_interval=settings.library.poll_interval,
+        )
+        ingest.pipeline.compare_with(watcher.watched, rounds.cover)
         async with asyncio.TaskGroup() as group:
             pipeline = group.create_task(ingest.pipeline.run())
             others = [
                 group.create_task(watcher.run()),
-                group.create_task(_look_at_roots(ingest, watcher)),
-                group.create_task(_reconcile_now_and_then(look_everywhere, settings.library.reconcile_interval)),
+                group.create_task(rounds.run()),
                 group.create_task(look_at_the_database(ingest.database)),
             ]
             await watcher.is_live.wait()
@@ -154,34 +179,36 @@ async def _stop_or_change(stop: asyncio.Event, changes: asyncio.Queue[Change]) -
     return None if stop.is_set() else changed.result()
 
 
-async def scan(settings: Settings, *, report: Report, confirm_missing: bool = False) -> ScanResult:
+async def scan(settings: Settings, *, progress: Progress, confirm_missing: bool = False) -> ScanResult:
     """Bring the catalogue up to date with the folders, once. Stopped by a signal, it ends after the files in hand."""
     result, stop = ScanResult(), _stop_on_signals()
 
     def count(outcome: Outcome) -> None:
         result.counts[outcome.kind] += 1
-        report(outcome)
+        progress.report(outcome)
 
     check_library(settings, settings.library.folders)  # before anything is made: what is absent is judged later
-    with _alone(settings, "scan"):
-        async with _open(settings, report=count, confirm_missing=confirm_missing) as ingest:
-            await _scan_and_end(ingest, result, stop)
+    with _alone(settings, "scan") as file:
+        warm = file is not None and not file.exists()
+        async with _open(settings, report=count, confirm_missing=confirm_missing, warm=warm) as ingest:
+            await _scan_and_end(ingest, result, stop, progress)
     return result
 
 
-async def _scan_and_end(ingest: "_Ingest", result: ScanResult, stop: asyncio.Event) -> None:
+async def _scan_and_end(ingest: _Ingest, result: ScanResult, stop: asyncio.Event, progress: Progress) -> None:
     async with asyncio.TaskGroup() as group:
         pipeline = group.create_task(ingest.pipeline.run())
-        work = group.create_task(_scan_all(ingest, result))
+        work = group.create_task(_scan_all(ingest, result, progress))
         stopping = group.create_task(stop.wait())
+        counting = group.create_task(_count_ahead(ingest.roots, progress))
         await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
-        work.cancel()
-        stopping.cancel()
+        for task in (work, stopping, counting):
+            task.cancel()
         await _end(ingest, pipeline)
     changed = {kind: count for kind, count in result.counts.items() if kind != "unchanged" and count}
     if changed:
         for root in ingest.roots:
-            await Patience()(ingest.service.finish_scan, root, changed)
+            await patiently(ingest.service.finish_scan, root, changed)
 
 
 async def dry_run(settings: Settings, *, report: Report) -> ScanResult:
@@ -197,7 +224,7 @@ async def dry_run(settings: Settings, *, report: Report) -> ScanResult:
         check_library(settings, [Path(text_to_path(path)) for path in folders])
         files = FileRepository(database.session)
         for path in map(str, settings.library.folders):
-            root = Root(folders.get(path_to_text(path), ""), path, hidden=settings.library.hidden)
+            root = root_of(folders.get(path_to_text(path), ""), path, settings)
             if not os.path.isdir(path):
                 result.offline[path] = "it is not there: is its disk mounted?"
                 continue
@@ -215,39 +242,6 @@ async def dry_run(settings: Settings, *, report: Report) -> ScanResult:
     return result
 
 
-@asynccontextmanager
-async def _open(
-    settings: Settings,
-    *,
-    report: Report,
-    watched: WatchedFolders | None = None,
-    confirm_missing: bool = False,
-) -> AsyncIterator[_Ingest]:
-    """Build what a command that writes needs, and holds the lock for: database, folders, tag readers, pipeline."""
-    ignore_lease_signals()
-    async with Database(settings.database.url, synchronous=settings.database.synchronous) as database:
-        await bring_up_to_date(database, allowed=settings.database.upgrade)
-        known = await FolderRepository(database.session).all()
-        check_library(settings, [Path(text_to_path(folder.path)) for folder in known])
-        service = IngestService(database, run=new_id(), node=socket.gethostname())
-        tags = settings.tags
-        async with TagReaders(
-            tags.workers or min(os.cpu_count() or 1, 4), memory_limit=tags.memory_limit, time_limit=tags.time_limit
-        ) as readers:
-            pipeline = Pipeline(
-                service=service,
-                files=FileRepository(database.session),
-                readers=readers,
-                stability=Stability(settings.library.quiet_period, leases=settings.library.leases),
-                report=report,
-                missing_after=settings.library.missing_after,
-                guard=LossGuard(confirmed=confirm_missing),
-                watched=watched,
-            )
-            roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
-            yield _Ingest(pipeline, service, database, roots)
-
-
 @contextmanager
 def _alone(settings: Settings, command: str) -> Iterator[Path | None]:
     """Be the only one that writes; yield the file of an SQLite database."""
@@ -256,61 +250,92 @@ def _alone(settings: Settings, command: str) -> Iterator[Path | None]:
         yield file
 
 
+@asynccontextmanager
+async def _open(
+    settings: Settings, *, report: Report, confirm_missing: bool = False, warm: bool = False
+) -> AsyncIterator[_Ingest]:
+    """Build what a command that writes needs, and holds the lock for: database, folders, tag readers, pipeline.
+
+    `warm`: the tag readers will be needed, and start on other cores meanwhile.
+    """
+    ignore_lease_signals()
+    file = database_file(settings.database.url)
+    tags = settings.tags
+    readers = TagReaders(
+        tags.workers or min(os.cpu_count() or 1, 4),
+        memory_limit=tags.memory_limit,
+        time_limit=tags.time_limit,
+        journal=f"{file}.reading" if file else None,
+    )
+    async with readers, Database(settings.database.url, synchronous=settings.database.synchronous) as database:
+        if warm:
+            readers.start()
+        await bring_up_to_date(database, allowed=settings.database.upgrade)
+        known = await FolderRepository(database.session).all()
+        check_library(settings, [Path(text_to_path(folder.path)) for folder in known])
+        artists = settings.artists
+        rules = CreditRules(artists.separators, artists.keep_whole, artists.featured)
+        service = IngestService(database, run=new_id(), node=socket.gethostname(), credit_rules=rules)
+        pipeline = Pipeline(
+            service=service,
+            files=FileRepository(database.session),
+            readers=readers,
+            stability=Stability(settings.library.quiet_period, leases=settings.library.leases),
+            report=report,
+            missing_after=settings.library.missing_after,
+            guard=LossGuard(confirmed=confirm_missing),
+        )
+        roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
+        yield _Ingest(pipeline, service, database, roots)
+
+
 async def _adopt(service: IngestService, pipeline: Pipeline, path: str, settings: Settings) -> Root:
     file_system = await asyncio.to_thread(file_system_of, path)
-    folder = await Patience()(service.adopt_folder, path, file_system)
-    root = Root(folder.id, path, trusts_inodes=not file_system.is_remote, hidden=settings.library.hidden)
-    pipeline.add_root(root, folder.file_system_id, folder.status_reason if folder.status == "offline" else None)
+    folder = await patiently(service.adopt_folder, path, file_system)
+    root = root_of(folder.id, path, settings, trusts_inodes=not file_system.is_remote)
+    pipeline.add_root(root, folder.file_system_id, folder.status, folder.status_reason)
+    if file_system.is_remote:
+        every, kind = settings.library.poll_interval, file_system.kind
+        logger.info("folder %s lies on %s: it is looked at every %g s", path_to_text(path), kind, every)
     return root
+
+
+def root_of(folder_id: str, path: str, settings: Settings, *, trusts_inodes: bool = True) -> Root:
+    """Return a watched folder as the settings want it looked at."""
+    library = settings.library
+    return Root(
+        folder_id,
+        path,
+        trusts_inodes=trusts_inodes,
+        hidden=library.hidden,
+        follow_links=library.follow_links,
+        ignoring=Ignoring(tuple(library.ignore)),
+    )
 
 
 async def _end(ingest: _Ingest, running: asyncio.Task[None]) -> None:
     """Let the files in hand end, for as long as there is time for that."""
     ingest.pipeline.stop()
-    is_paused = ingest.pipeline.progress().paused is not None  # what cannot be written waits for the next start
+    is_paused = patiently.reason is not None  # what cannot be written waits for the next start
     await asyncio.wait([running], timeout=STOP_LIMIT / 8 if is_paused else STOP_LIMIT)
     running.cancel()
 
 
-async def _scan_all(ingest: _Ingest, result: ScanResult) -> None:
+async def _count_ahead(roots: Iterable[Root], progress: Progress) -> None:
+    await asyncio.sleep(COUNT_AFTER)
+    progress.expect(sum([await asyncio.to_thread(count_files, root) for root in roots]))
+
+
+async def _scan_all(ingest: _Ingest, result: ScanResult, progress: Progress) -> None:
+    def unchanged(count: int) -> None:
+        result.counts["unchanged"] += count
+        progress.pass_over(count)
+
     for root in ingest.roots:
-        walked = await ingest.pipeline.reconcile(root)
-        result.counts["unchanged"] += walked.unchanged
+        await ingest.pipeline.reconcile(root, unchanged=unchanged)
     result.still_written = await ingest.pipeline.done(give_up_after=BUSY_LIMIT)
     result.offline = {root.path: fault for root, fault in ingest.pipeline.faults.items()}
     result.held = {root.path: count for root, count in ingest.pipeline.held.items()}
-
-
-async def _reconcile_now_and_then(look_everywhere: Callable[[], None], interval: float) -> None:
-    while True:
-        await asyncio.sleep(interval)
-        look_everywhere()
-
-
-async def _look_at_roots(ingest: _Ingest, watcher: Watcher) -> None:
-    """Notice a folder that was unmounted, replaced or came back: no event tells of any of these."""
-    before = await asyncio.to_thread(_identities, ingest.roots)
-    while True:
-        await asyncio.sleep(ROOT_LOOK)
-        now = await asyncio.to_thread(_identities, ingest.roots)
-        if now != before:
-            watcher.restart()
-            for root in ingest.roots:
-                if now[root] != before[root]:
-                    ingest.pipeline.hints.add(root, [""])
-        before = now
-
-
-def _identities(roots: Iterable[Root]) -> dict[Root, tuple[int, int] | None]:
-    found: dict[Root, tuple[int, int] | None] = {}
-    for root in roots:
-        try:
-            status = os.stat(root.path)
-        except OSError:
-            found[root] = None
-        else:
-            found[root] = (status.st_dev, status.st_ino)
-    return found
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from soulspot.infrastructure.filesystem import path_to_text
-from soulspot.ingest.pipeline import Progress
+from soulspot.ingest.pipeline import Vitals
 from soulspot.ingest.scanner import Root
 
 STUCK_AFTER: Final = 60.0
@@ -21,7 +21,7 @@ class Health:
     reasons: tuple[str, ...] = ()
 
 
-def judge(progress: Progress, faults: Mapping[Root, str], held: Mapping[Root, int], *, is_stuck: bool) -> Health:
+def judge(vitals: Vitals, faults: Mapping[Root, str], held: Mapping[Root, int], *, is_stuck: bool) -> Health:
     """Return the worst that there is to say, with every reason."""
     reasons = [f"folder {path_to_text(root.path)} is offline: {fault}" for root, fault in faults.items()]
     reasons += [
@@ -29,20 +29,20 @@ def judge(progress: Progress, faults: Mapping[Root, str], held: Mapping[Root, in
         "`soulspot scan --confirm-missing`"
         for root, count in held.items()
     ]
-    if progress.paused is not None:
-        return Health("paused", (f"the database refuses ({progress.paused})", *reasons))
+    if vitals.paused is not None:
+        return Health("paused", (f"the database refuses ({vitals.paused})", *reasons))
     if is_stuck:
-        return Health("failed", (f"{progress.in_hand} files in hand, and none of them gets done", *reasons))
+        return Health("failed", (f"{vitals.in_hand} files in hand, and none of them gets done", *reasons))
     return Health("degraded" if reasons else "ok", tuple(reasons))
 
 
-def in_a_line(health: Health, progress: Progress, roots: Sequence[Root]) -> str:
+def in_a_line(health: Health, vitals: Vitals, roots: Sequence[Root]) -> str:
     """Return what `systemctl status` shows."""
     if health.state in {"paused", "failed"}:
         return f"{health.state}: {health.reasons[0]}"
     doing = f"watching {', '.join(path_to_text(root.path) for root in roots)}"
-    if progress.in_hand:
-        doing += f"; {progress.in_hand} files in hand, {progress.finished} done"
+    if vitals.in_hand:
+        doing += f"; {vitals.in_hand} files in hand, {vitals.finished} done"
     return "; ".join((doing, *health.reasons))
 
 
@@ -60,8 +60,8 @@ class Watchdog:
         self._finished = -1
         self._moved = clock()
 
-    def is_stuck(self, progress: Progress) -> bool:
+    def is_stuck(self, vitals: Vitals) -> bool:
         """Whether nothing has moved for too long. A database that refuses is no fault that a restart would mend."""
-        if progress.finished != self._finished or not progress.in_hand or progress.paused is not None:
-            self._finished, self._moved = progress.finished, self._clock()
+        if vitals.finished != self._finished or not vitals.in_hand or vitals.paused is not None:
+            self._finished, self._moved = vitals.finished, self._clock()
         return self._clock() - self._moved > self._limit

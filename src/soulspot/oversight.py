@@ -20,7 +20,7 @@ from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence import backup
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.systemd import notify, watchdog_interval
-from soulspot.ingest.pipeline import Pipeline, Progress
+from soulspot.ingest.pipeline import Pipeline, Vitals
 from soulspot.ingest.scanner import Root
 
 logger = logging.getLogger(__name__)
@@ -88,8 +88,8 @@ def _report(state: State) -> dict[str, Any]:
     told: dict[str, Any] = {"pid": os.getpid(), "since": state.since.isoformat()}
     if (pipeline := state.pipeline) is None:
         return told | {"health": "degraded", "reasons": ["it is starting"], "folders": {}}
-    progress = pipeline.progress()
-    found = _judge(state, pipeline, progress)
+    vitals = pipeline.vitals()
+    found = _judge(state, pipeline, vitals)
     folders = {
         path_to_text(root.path): {
             "watched": "inotify" if root.trusts_inodes else "inotify and reconcile",
@@ -101,15 +101,15 @@ def _report(state: State) -> dict[str, Any]:
     return told | {
         "health": found.state,
         "reasons": found.reasons,
-        "queue": {"in_hand": progress.in_hand, "settling": progress.settling, "oldest_seconds": round(progress.oldest)},
-        "finished": progress.finished,
+        "queue": {"in_hand": vitals.in_hand, "settling": vitals.settling, "oldest_seconds": round(vitals.oldest)},
+        "finished": vitals.finished,
         "folders": folders,
     }
 
 
-def _judge(state: State, pipeline: Pipeline, progress: Progress) -> health.Health:
-    is_stuck = state.watchdog.is_stuck(progress)
-    return health.judge(progress, pipeline.faults, pipeline.held, is_stuck=is_stuck)
+def _judge(state: State, pipeline: Pipeline, vitals: Vitals) -> health.Health:
+    is_stuck = state.watchdog.is_stuck(vitals)
+    return health.judge(vitals, pipeline.faults, pipeline.held, is_stuck=is_stuck)
 
 
 def _moment(moment: datetime | None) -> str | None:
@@ -123,9 +123,9 @@ async def tell_systemd(state: State, pipeline: Pipeline) -> None:
     told = ""
     while True:
         await asyncio.sleep(every)
-        progress = pipeline.progress()
-        found = _judge(state, pipeline, progress)
-        line = health.in_a_line(found, progress, state.roots)
+        vitals = pipeline.vitals()
+        found = _judge(state, pipeline, vitals)
+        line = health.in_a_line(found, vitals, state.roots)
         if line != told:
             notify(f"STATUS={line}")
             told = line

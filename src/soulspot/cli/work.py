@@ -2,12 +2,9 @@
 
 import asyncio
 import faulthandler
-import logging
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +12,7 @@ import typer
 
 from soulspot import daemon
 from soulspot.cli import logs
+from soulspot.cli.progress import KINDS, listed, log_outcome, shown_progress
 from soulspot.cli.text import print_json, printable
 from soulspot.config import Settings, database_file, find_catalogue, get_settings
 from soulspot.errors import CatalogueError, ConfigError
@@ -24,10 +22,6 @@ from soulspot.ingest.service import Outcome
 RELOAD_LIMIT: Final = 60.0
 """Seconds that new settings may take: the files in hand are ended first."""
 
-logger = logging.getLogger("soulspot")
-
-KINDS: Final = ("added", "updated", "moved", "missing", "restored", "failed", "unchanged")
-
 
 def watch(folders: Sequence[Path], config: Path | None) -> None:
     def read() -> Settings:
@@ -36,7 +30,7 @@ def watch(folders: Sequence[Path], config: Path | None) -> None:
         return settings
 
     faulthandler.enable()  # the watchdog ends a process that is stuck by SIGABRT: the journal then has the place
-    asyncio.run(daemon.watch(read, report=_log))
+    asyncio.run(daemon.watch(read, report=log_outcome))
 
 
 def reload(config: Path | None) -> None:
@@ -58,17 +52,11 @@ def scan(folders: Sequence[Path], config: Path | None, *, dry_run: bool, confirm
     if dry_run:
         result = asyncio.run(daemon.dry_run(settings, report=_print_plan if not as_json else _say_nothing))
     else:
-        with _progress(shown=sys.stderr.isatty()) as report:
-            result = asyncio.run(daemon.scan(settings, report=report, confirm_missing=confirm_missing))
+        with shown_progress() as progress:
+            result = asyncio.run(daemon.scan(settings, progress=progress, confirm_missing=confirm_missing))
     _print_summary(result, time.monotonic() - began, dry_run=dry_run, as_json=as_json)
     if result.offline or result.held:
         raise typer.Exit(1)
-
-
-def _log(outcome: Outcome) -> None:
-    level = {"failed": logging.WARNING, "missing": logging.WARNING, "unchanged": logging.DEBUG}
-    path = outcome.path if not outcome.detail else f"{outcome.path} ({outcome.detail})"
-    logger.log(level.get(outcome.kind, logging.INFO), "%s %s", outcome.kind, path)
 
 
 def _print_plan(outcome: Outcome) -> None:
@@ -79,42 +67,6 @@ def _say_nothing(_outcome: Outcome) -> None:
     """For a dry run whose only output is its summary."""
 
 
-@contextmanager
-def _progress(*, shown: bool) -> Iterator[daemon.Report]:
-    """Show files, rate and time left on a terminal; elsewhere log failures, and how far it is every ten seconds."""
-    counts: Counter[str] = Counter()
-    if not shown:
-        last = time.monotonic()
-
-        def log(outcome: Outcome) -> None:
-            nonlocal last
-            counts[outcome.kind] += 1
-            if outcome.kind == "failed":
-                _log(outcome)
-            if time.monotonic() - last > 10:  # noqa: PLR2004
-                last = time.monotonic()
-                logger.info("%d files so far: %s", counts.total(), _listed(counts))
-
-        yield log
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    rate, left = TextColumn("{task.fields[rate]:.0f} files/s"), TimeRemainingColumn()
-    with Progress(*columns, rate, left, transient=True) as progress:
-        task = progress.add_task("scanning", total=None, rate=0.0)
-        began = time.monotonic()
-
-        def show(outcome: Outcome) -> None:
-            counts[outcome.kind] += 1
-            if outcome.kind == "failed":
-                progress.console.print(f"failed {printable(outcome.path)}: {printable(outcome.detail)}", markup=False)
-            rate = counts.total() / max(time.monotonic() - began, 0.001)
-            progress.update(task, completed=counts.total(), rate=rate)
-
-        yield show
-
-
 def _print_summary(result: daemon.ScanResult, seconds: float, *, dry_run: bool, as_json: bool) -> None:
     counts = {kind: result.counts[kind] for kind in KINDS}
     if as_json:
@@ -122,14 +74,10 @@ def _print_summary(result: daemon.ScanResult, seconds: float, *, dry_run: bool, 
         print_json({"dry_run": dry_run, **counts, **left, "seconds": round(seconds, 3)})
         return
     verb = "would do" if dry_run else "done"
-    print(f"{verb}: {_listed(Counter(counts))} in {seconds:.1f} s")
+    print(f"{verb}: {listed(Counter(counts))} in {seconds:.1f} s")
     for path in result.still_written:
         print(f"still being written, left for later: {printable(path)}")
     for path, reason in result.offline.items():
         print(f"offline, left as it was: {printable(path)}: {reason}")
     for path, count in result.held.items():
         print(f"held: {count} files of {printable(path)} are not there; if they are gone for good: --confirm-missing")
-
-
-def _listed(counts: Counter[str]) -> str:
-    return ", ".join(f"{counts[kind]} {kind}" for kind in KINDS)

@@ -34,7 +34,7 @@ class Patience:
         self._since = 0.0
         self._reason = ""
         self._was_said = False
-        self._answered = asyncio.Event()
+        self._answered: asyncio.Event | None = None
 
     @property
     def reason(self) -> str | None:
@@ -48,21 +48,23 @@ class Patience:
         except DBAPIError as error:
             self._judge(error)
         if not self._refused:
-            self._since, self._was_said = self._clock(), False
+            self._since, self._was_said, self._answered = self._clock(), False, asyncio.Event()
         self._refused += 1
         try:
             return await self._again(act, *arguments)
         finally:
             self._refused -= 1
-            self._answered.set()
+            if self._answered is not None:
+                self._answered.set()
 
     async def _again(self, act: Callable[..., Awaitable[_T]], *arguments: object) -> _T:
-        wait = FIRST_WAIT
+        wait, answered = FIRST_WAIT, self._answered
+        assert answered is not None
         while True:
-            self._answered.clear()
+            answered.clear()
             try:
                 async with asyncio.timeout(wait * random.uniform(0.7, 1.3)):  # noqa: S311 - so that they do not all come at once
-                    await self._answered.wait()
+                    await answered.wait()
             except TimeoutError:
                 wait = min(wait * 2, LONGEST_WAIT)
             try:
@@ -91,3 +93,7 @@ class Patience:
         if not self._was_said and self._clock() - self._since > SAY_AFTER:
             self._was_said = True
             logger.error("paused: the database refuses (%s); nothing is lost, it goes on by itself", self._reason)
+
+
+patiently = Patience()
+"""The patience of this process with its one database."""

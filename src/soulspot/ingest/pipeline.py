@@ -1,67 +1,69 @@
 """Joins the stages: every file goes this way, whoever said to look at it.
 
-    hint ──> look ─┐
-    walk ──────────┴─> compare with the catalogue ─> complete? ─> read its tags ─> one transaction
-                                └─> gone: wait, look again ──────────────────────────────┘
+    hint ──> look ─┐                                    (here, with the walks)
+    walk ──────────┴─> compare with the catalogue ─> complete? ─> read its tags ─> one transaction      (intake.py)
+                                └─> gone: wait, look again, doubt ─> missing                            (losses.py)
 
-A path is in here at most once (`_pending`): what is said about it meanwhile is looked at when it comes out, so that the
-changes of one file are applied in their order. What a hint named is read before what a walk found, and a walk waits for
-room, so that a file dropped during a long import is not kept waiting. Whatever a stage does not expect ends the task
-group, and with it the process: the next start finds what is left.
+Whatever a stage does not expect ends the task group, and with it the process: the next start finds what is left.
 """
 
 import asyncio
-import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TypeVar
 
-from soulspot.infrastructure.filesystem import Signature, path_to_text
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
-from soulspot.infrastructure.tags import PARSER_VERSION, TagReaders
+from soulspot.infrastructure.tags import TagReaders
 from soulspot.ingest import planner
-from soulspot.ingest.absence import Absences, LossGuard, fault_of, seconds_gone
-from soulspot.ingest.hints import Hints
-from soulspot.ingest.patience import Patience
+from soulspot.ingest.absence import LossGuard
+from soulspot.ingest.folders import Folders
+from soulspot.ingest.hints import FolderHints, Hints
+from soulspot.ingest.ignoring import IGNORE_FILE
+from soulspot.ingest.intake import Intake
+from soulspot.ingest.losses import Losses
+from soulspot.ingest.origins import Origins
+from soulspot.ingest.patience import patiently
 from soulspot.ingest.planner import Work
-from soulspot.ingest.queues import Pending, Ready, Settling
-from soulspot.ingest.scanner import FoundFile, FoundFolder, Root, look, walk
-from soulspot.ingest.service import IngestService, Outcome, StaleError
+from soulspot.ingest.scanner import Batch, FoundFile, FoundFolder, Root, chunks, list_folder, look_at_all, walk
+from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import FIRST_WAIT, Stability
 
-logger = logging.getLogger(__name__)
-
-LANES = 32
-"""Files that are read or written at once."""
-BULK_ROOM = 256
-"""Files that walks may have waiting for a lane."""
-QUESTION = 500
-"""Paths or inodes that one statement asks for."""
-STALE_LIMIT = 20
-"""Times in a row that a file's transaction may find the catalogue changed; more is a fault of ours."""
 CONFIRM_AFTER = 0.5
 """Seconds after which a new folder is walked again: one that was renamed at once has had its watch moved by then."""
 BLIND_AFTER = 2.0
 """Seconds after which a folder that the watcher does not watch is taken for one that it never will."""
+MANY_BLIND = 64
+"""Unwatched folders from which on they are not looked at one by one."""
+ARRIVALS = 20_000
+"""New files that a walk keeps until it knows what is gone: one may be the other, moved."""
+NEAR = 500
+"""Files up to which a folder that a hint named goes before what a walk of everything found."""
 
-_T = TypeVar("_T")
 WatchedFolders = Callable[[], Collection[tuple[int, int]]]
 """Returns device and inode of every folder that the watcher watches; blocks."""
 
 
 @dataclass(slots=True)
 class Walked:
-    """What a walk came to."""
+    """What a walk came to: the folders, those that were not watched before it, and the files that are not there."""
 
-    unchanged: int = 0
+    folders: list[FoundFolder] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
     blind: list[FoundFolder] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class Compared:
+    """What is to be done for a part of a folder."""
+
+    work: list[Work]
+    gone: list[str]
+    unchanged: int
+
+
 @dataclass(frozen=True, slots=True)
-class Progress:
+class Vitals:
     """How far the pipeline is.
 
     Attributes:
@@ -86,8 +88,6 @@ class Pipeline:
     Args:
         report: called with each outcome, after its commit.
         missing_after: seconds of absence after which a file is missing.
-        watched: where there is a watcher, tells which folders it watches; a folder is only done with when it was
-            watched before it was walked.
 
     """
 
@@ -101,73 +101,109 @@ class Pipeline:
         report: Callable[[Outcome], None],
         missing_after: float,
         guard: LossGuard,
-        watched: WatchedFolders | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._service = service
         self._files = files
-        self._readers = readers
-        self._stability = stability
-        self._report = report
-        self._guard = guard
-        self._watched = watched
+        self._watched: WatchedFolders | None = None
+        self._on_blind: Callable[[Root, list[str]], None] = lambda _root, _folders: None
         self._clock = clock
+        self.folders = Folders()
+        self.unwatched: dict[Root, set[str]] = {}
+        self.reconciled: dict[Root, datetime] = {}
         self.hints = Hints()
-        self._folder_hints: dict[tuple[Root, str], float] = {}
-        self._folder_hinted = asyncio.Event()
-        self._pending: dict[tuple[str, str], Pending] = {}
-        self._settling = Settling(clock)
-        self._ready = Ready(BULK_ROOM)
-        self._absences = Absences(missing_after, clock=clock)
-        self._absence_noted = asyncio.Event()
-        self._not_audio: dict[tuple[str, str], Signature] = {}
-        self._stale: Counter[tuple[str, str]] = Counter()
-        self._patiently = Patience(clock=clock)
-        self._finished = 0
+        self._near = FolderHints()
+        self._far = FolderHints()
         self._busy_stages = 0
         self._progressed = asyncio.Event()
-        self._roots: dict[str, Root] = {}
-        self._identities: dict[Root, str] = {}
-        self.faults: dict[Root, str] = {}
-        self.held: dict[Root, int] = {}
-        self.reconciled: dict[Root, datetime] = {}
+        self._losses = Losses(
+            service=service,
+            files=files,
+            report=report,
+            missing_after=missing_after,
+            guard=guard,
+            look_again=self.look_again,
+            is_on_its_way=lambda root, path: self._intake.has(root, path),  # noqa: PLW0108 - it is made below
+            is_quiet=lambda: self.is_quiet,
+            gone=lambda root, paths: self._origins.displaced(root, paths),  # noqa: PLW0108 - it is made below
+            busy=self._count_busy,
+            clock=clock,
+        )
+        self._origins = Origins(files, self._losses, readers)
+        self._intake = Intake(
+            service=service,
+            files=files,
+            readers=readers,
+            stability=stability,
+            losses=self._losses,
+            origins=self._origins,
+            report=report,
+            look_again=self.look_again,
+            progressed=self._progressed.set,
+            clock=clock,
+        )
 
-    def add_root(self, root: Root, file_system_id: str, fault: str | None) -> None:
-        """Make a folder one of those that are kept true; `fault` is why it was offline when it was last looked at."""
-        self._roots[root.id] = root
-        self._identities[root] = file_system_id
-        if fault is not None:
-            self.faults[root] = fault
+    def add_root(self, root: Root, file_system_id: str, status: str, reason: str | None) -> None:
+        """Make a folder one of those that are kept true; `status` is what was written of it last, and why."""
+        self._losses.add_root(root, file_system_id, status, reason)
+
+    def compare_with(self, watched: WatchedFolders, on_blind: Callable[[Root, list[str]], None]) -> None:
+        """Be done with a folder only when it was watched before it was walked.
+
+        `watched` tells which folders are, `on_blind` is called with the folders of a root that stay unwatched.
+        """
+        self._watched, self._on_blind = watched, on_blind
+
+    def look_again(self, root: Root, paths: list[str]) -> None:
+        """Have paths looked at: "" is the whole root, and one with a slash behind stands for all below it."""
+        for path in paths:
+            if path.endswith("/"):
+                self._hint_folder(root, path)
+        self.hints.add(root, [path for path in paths if not path.endswith("/")])
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is being looked at or taken in, but for files that others write."""
+        return not (self._intake.in_hand or self._has_hints or self._busy_stages)
+
+    @property
+    def _has_hints(self) -> bool:
+        return bool(self.hints or self._near or self._far)
+
+    @property
+    def faults(self) -> dict[Root, str]:
+        """Why a folder is offline."""
+        return self._losses.faults
+
+    @property
+    def held(self) -> dict[Root, int]:
+        """How many files of a folder are not there and are not believed to be gone."""
+        return self._losses.held
 
     async def run(self) -> None:
         """Work until `stop`; whatever a stage does not expect is raised out of here."""
         async with asyncio.TaskGroup() as group:
-            stages = [self._follow_hints(), self._follow_folder_hints(), self._settle(), self._confirm_absences()]
+            stages = [self._follow_hints(), self._walk_near(), self._walk_far(), self._losses.run()]
             loops = [group.create_task(stage) for stage in stages]
-            lanes = [group.create_task(self._lane()) for _number in range(LANES)]
-            await asyncio.wait(lanes)
+            await group.create_task(self._intake.run())
             for loop in loops:
                 loop.cancel()
 
     def stop(self) -> None:
-        """Let each lane end the file that it has, and take no other."""
-        self._ready.close()
+        """Let the files in hand end, and take no other."""
+        self._intake.stop()
 
-    def progress(self) -> Progress:
-        settling = sum(1 for each in self._pending.values() if each.due is not None)
-        now = self._clock()
-        oldest = max((now - each.since for each in self._pending.values()), default=0.0)
-        in_hand = len(self._pending) - settling
-        return Progress(self._finished, in_hand, settling, oldest, self._patiently.reason)
+    def vitals(self) -> Vitals:
+        intake = self._intake
+        settling = len(intake) - intake.in_hand
+        return Vitals(intake.finished, intake.in_hand, settling, intake.oldest, patiently.reason)
 
     async def done(self, *, give_up_after: float) -> list[str]:
         """Wait until nothing is left to do; return the paths of files that others have written for that long."""
         while True:
             self._progressed.clear()
-            late = [each for each in self._pending.values() if each.since + give_up_after < self._clock()]
-            still_written = [each.work.file.full_path for each in late if each.due is not None]
-            others = len(self._pending) - len(still_written)
-            if not (others or self.hints or self._folder_hints or self._busy_stages or len(self._absences)):
+            still_written = self._intake.still_written(longer_than=give_up_after)
+            others = len(self._intake) - len(still_written)
+            if not (others or self._has_hints or self._busy_stages or len(self._losses)):
                 return still_written
             try:
                 async with asyncio.timeout(0.2):
@@ -175,301 +211,174 @@ class Pipeline:
             except TimeoutError:
                 continue
 
-    async def reconcile(self, root: Root, prefix: str = "") -> Walked:
-        """Compare everything at and below `prefix` ("" or "folder/") with the catalogue; set to work what differs."""
+    async def reconcile(
+        self, root: Root, prefix: str = "", *, unchanged: Callable[[int], None] = lambda _count: None
+    ) -> Walked:
+        """Compare everything at and below `prefix` ("" or "folder/") with the catalogue; set to work what differs.
+
+        `unchanged` is called with numbers of files that are as the catalogue has them.
+        """
         walked = Walked()
-        if not await self._is_well(root):
+        if not await self._losses.is_well(root):
             return walked
-        watched = None if self._watched is None else await asyncio.to_thread(self._watched)
+        watched = await self._watched_now()
+        arrived, may_have_moved = list[Work](), await self._losses.knows_any(root)
         batches = walk(root, prefix)
-        after, gone = "", list[Known]()
+        after = ""
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
-            known = await self._patiently(self._files.known_between, root.id, prefix, after, batch.upto)
-            comparison = planner.compare(batch.files, known)
-            walked.unchanged += comparison.unchanged
-            gone += [each for each in comparison.gone if not batch.hides(each.path)]
-            if watched is not None:
-                walked.blind += [each for each in batch.folders if (each.device, each.inode) not in watched]
-            await self._offer(comparison.work, is_fresh=False)
+            known = await patiently(self._files.known_between, root.id, prefix, after, batch.upto)
+            compared = self._compare(root, batch, known)
+            unchanged(compared.unchanged)
+            walked.gone += compared.gone
+            walked.folders += batch.folders
             after = batch.upto or ""
-        await self._note_absent(root, [known.path for known in gone])
+            if may_have_moved and len(arrived) < ARRIVALS:
+                arrived += [each for each in compared.work if each.known is None]
+                compared.work = [each for each in compared.work if each.known is not None]
+            await self._intake.offer(compared.work, is_fresh=False)
+        await self._end_walk(root, prefix, walked, watched)
         if not prefix:
             self.reconciled[root] = datetime.now(UTC)
+        await self._intake.offer(arrived, is_fresh=False)  # now that it is known what is gone, and may be one of these
         return walked
+
+    async def _walk_near_folder(
+        self, root: Root, prefix: str, watched: Collection[tuple[int, int]] | None
+    ) -> Walked | None:
+        """Do the same for a folder while it is small, before all that walks found; None for one that is large."""
+        if not await self._losses.is_well(root):
+            return Walked()
+        batch = await asyncio.to_thread(next, walk(root, prefix, size=NEAR))
+        if batch.upto is not None:
+            return None
+        compared = self._compare(root, batch, await patiently(self._files.known_between, root.id, prefix, "", None))
+        walked = Walked(batch.folders, compared.gone)
+        await self._end_walk(root, prefix, walked, watched)
+        await self._intake.offer(compared.work, is_fresh=True)
+        return walked
+
+    async def _end_walk(
+        self, root: Root, prefix: str, walked: Walked, watched: Collection[tuple[int, int]] | None
+    ) -> None:
+        """Remember the folders, find those that are not watched, and have what is gone confirmed."""
+        if watched is not None:
+            polled = self.unwatched.get(root, ())
+            blind = [each for each in walked.folders if (each.device, each.inode) not in watched]
+            walked.blind = [each for each in blind if each.path not in polled]
+        self.folders.note(root, prefix, walked.folders)
+        await self._losses.note(root, walked.gone)
+        if not walked.gone and not prefix:
+            await self._losses.found_all(root)
+
+    async def _watched_now(self) -> Collection[tuple[int, int]] | None:
+        return None if self._watched is None else await asyncio.to_thread(self._watched)
+
+    async def look_into(self, root: Root, folder: str) -> int:
+        """Compare the files that lie in a folder itself with the catalogue; return how many nobody had seen."""
+        prefix = _prefix(folder)
+        batch, below = await asyncio.to_thread(list_folder, root, prefix)
+        compared = self._compare(root, batch, await patiently(self._files.known_in, root.id, prefix))
+        await self._losses.note(root, compared.gone)
+        for found in batch.folders:
+            self.folders.update(found)
+        new = [path for path in below if not self.folders.knows(root, path.rstrip("/"))]
+        self.look_again(root, new)
+        return len(new) + await self._intake.offer(compared.work, is_fresh=True)
+
+    def _compare(self, root: Root, batch: Batch, known: Mapping[str, Known]) -> Compared:
+        """Compare what lies in sight."""
+        comparison = planner.compare(batch.files, known)
+        work = [each for each in comparison.work if not self._losses.is_out_of_sight(root, each.file.path)]
+        gone = [each.path for each in comparison.gone if not batch.hides(each.path)]
+        in_sight = [path for path in gone if not self._losses.is_out_of_sight(root, path)]
+        return Compared(work, in_sight, comparison.unchanged)
 
     async def _follow_hints(self) -> None:
         while True:
             taken = await self.hints.take()
-            self._busy_stages += 1
+            self._count_busy(1)
             for root, paths in taken.items():
                 if "" in paths:
                     self._hint_folder(root, "")
                 elif root not in self.faults:
-                    for some in _chunks(paths):
+                    for some in chunks(paths):
                         await self._look_at(root, some)
-            self._busy_stages -= 1
-            self._progressed.set()
+            self._count_busy(-1)
 
     async def _look_at(self, root: Root, paths: Collection[str]) -> None:
-        unasked = [path for path in paths if not self._is_settling(root, path)]
-        found = await asyncio.to_thread(_look_at_all, root, unasked)
+        for path in paths:
+            folder, slash, name = path.rpartition("/")
+            if name == IGNORE_FILE:
+                self._hint_folder(root, folder + slash)
+        unasked = [path for path in paths if not self._intake.hurry(root, path)]
+        found = await asyncio.to_thread(look_at_all, root, unasked)
         for path, what in found.items():
             if isinstance(what, FoundFolder):
                 self._hint_folder(root, f"{path}/")
-        files = {path: what for path, what in found.items() if isinstance(what, FoundFile)}
+        files = {
+            path: what
+            for path, what in found.items()
+            if isinstance(what, FoundFile) and not self._losses.is_out_of_sight(root, path)
+        }
         nothing = [path for path, what in found.items() if what is None]
-        known = await self._patiently(self._files.known_at, root.id, [*files, *nothing])
-        there = {path: each for path, each in known.items() if path in files}
-        await self._offer(planner.compare(files, there).work, is_fresh=True)
+        known = await patiently(self._files.known_at, root.id, [*files, *nothing])
         gone = [path for path in nothing if path in known and not known[path].is_missing]
         for path in nothing:
             if path not in known:  # it may have been a folder
-                gone += [each.path for each in await self._patiently(self._files.present_below, root.id, path)]
-        await self._note_absent(root, gone)
-
-    def _is_settling(self, root: Root, path: str) -> bool:
-        """Whether a path is waiting to be complete; it is then looked at soon, and needs no other look."""
-        pending = self._pending.get((root.id, path))
-        if pending is None or pending.due is None:
-            return False
-        self._stability.hurry(pending.work.file.full_path)
-        self._settling.put(pending, FIRST_WAIT)
-        return True
+                gone += [each.path for each in await patiently(self._files.present_below, root.id, path)]
+        await self._losses.note(root, [path for path in gone if not self._losses.is_out_of_sight(root, path)])
+        there = {path: each for path, each in known.items() if path in files}
+        await self._intake.offer(planner.compare(files, there).work, is_fresh=True)
 
     def _hint_folder(self, root: Root, prefix: str, since: float | None = None) -> None:
         """Have a folder walked; `since` is when that was said first, where it is walked once more."""
-        self._folder_hints.setdefault((root, prefix), self._clock() if since is None else since)
-        self._folder_hinted.set()
+        self._far_or_near(prefix).add(root, prefix, self._clock() if since is None else since)
 
-    async def _follow_folder_hints(self) -> None:
+    def _far_or_near(self, prefix: str) -> FolderHints:
+        return self._near if prefix else self._far
+
+    async def _walk_near(self) -> None:
+        """Walk the folders that a hint named, each while it is small: an album is not kept waiting by a library."""
         while True:
-            await self._folder_hinted.wait()
-            self._folder_hinted.clear()
-            self._busy_stages += 1
-            taken, self._folder_hints = self._folder_hints, {}
-            for (root, prefix), since in _topmost(taken):
-                walked = await self.reconcile(root, prefix)
-                if self._watched is not None:
+            hints = await self._near.take()
+            self._count_busy(1)
+            watched = await self._watched_now()
+            for root, prefix, since in hints:
+                walked = await self._walk_near_folder(root, prefix, watched)
+                if walked is None:
+                    self._far.add(root, prefix, since)
+                else:
                     self._walk_again(root, prefix, walked.blind, since)
-            self._busy_stages -= 1
-            self._progressed.set()
+            self._count_busy(-1)
+
+    async def _walk_far(self) -> None:
+        """Walk what is large, at the pace at which its files are read and written."""
+        while True:
+            hints = await self._far.take()
+            self._count_busy(1)
+            for root, prefix, since in hints:
+                walked = await self.reconcile(root, prefix)
+                self._walk_again(root, prefix, walked.blind, since)
+            self._count_busy(-1)
 
     def _walk_again(self, root: Root, prefix: str, blind: list[FoundFolder], since: float) -> None:
         """See to it that a folder is walked once more when its watch, and that of each folder in it, exists."""
+        if self._watched is None:
+            return
         loop, age = asyncio.get_running_loop(), self._clock() - since
         if age < CONFIRM_AFTER and prefix:
             loop.call_later(CONFIRM_AFTER, self._hint_folder, root, prefix, since)
-        if age < BLIND_AFTER:
-            for folder in blind:
-                loop.call_later(max(age, FIRST_WAIT), self._hint_folder, root, _prefix(folder.path), since)
+        if blind and age < BLIND_AFTER:
+            again = [_prefix(folder.path) for folder in blind] if len(blind) < MANY_BLIND else [prefix]
+            for each in again:
+                loop.call_later(max(age, FIRST_WAIT), self._hint_folder, root, each, since)
         elif blind:
-            paths = [path_to_text(root.full(folder.path)) for folder in blind]
-            logger.warning("not watched, so only the reconcile sees what changes there: %s", ", ".join(paths[:5]))
+            self._on_blind(root, [folder.path for folder in blind])
 
-    async def _offer(self, work: Collection[Work], *, is_fresh: bool) -> None:
-        """Take files in, each unless it is on its way already."""
-        admitted = []
-        for each in planner.match_moves(work, await self._elsewhere(work)):
-            key = (each.file.root.id, each.file.path)
-            if (pending := self._pending.get(key)) is not None:
-                pending.again = True
-            elif self._not_audio.get(key) != each.file.signature:
-                self._pending[key] = pending = Pending(each, is_fresh, self._clock())
-                admitted.append(pending)
-        await self._judge(admitted)
-
-    async def _elsewhere(self, work: Iterable[Work]) -> list[Known]:
-        known: list[Known] = []
-        for inodes in _chunks(planner.inodes_to_ask(work)):
-            known += await self._patiently(self._files.with_inodes, inodes)
-        return [each for each in known if each.folder_id in self._roots]
-
-    async def _settle(self) -> None:
-        while True:
-            await self._judge(await self._settling.take_due())
-
-    async def _judge(self, admitted: Collection[Pending]) -> None:
-        """Send each file on to the lanes when it is complete, and to wait when it is not."""
-        if not admitted:
-            return
-        paths = [each.work.file.full_path for each in admitted]
-        verdicts = await asyncio.to_thread(lambda: [self._stability.judge(path) for path in paths])
-        for pending, verdict in zip(admitted, verdicts, strict=True):
-            if verdict.signature is None:
-                pending.again = True
-                self._finish(pending)
-            elif not verdict.is_complete:
-                pending.is_fresh = True  # it has waited enough by the time it is complete
-                self._settling.put(pending, verdict.wait)
-            else:
-                file = replace(pending.work.file, signature=verdict.signature)
-                pending.work = replace(pending.work, file=file)
-                await self._ready.put(pending)
-
-    async def _lane(self) -> None:
-        while (pending := await self._ready.take()) is not None:
-            outcome = await self._take_in(pending)
-            if outcome is not None:
-                self._report(outcome)
-            self._finish(pending)
-
-    def _finish(self, pending: Pending) -> None:
-        file = pending.work.file
-        del self._pending[file.root.id, file.path]
-        self._finished += 1
-        if pending.again:
-            self.hints.add(file.root, [file.path])
+    def _count_busy(self, change: int) -> None:
+        self._busy_stages += change
         self._progressed.set()
-
-    async def _take_in(self, pending: Pending) -> Outcome | None:
-        key = (pending.work.file.root.id, pending.work.file.path)
-        try:
-            outcome = await self._patiently(self._act, pending)
-        except StaleError:
-            self._stale[key] += 1
-            if self._stale[key] > STALE_LIMIT:
-                raise
-            pending.again = True
-            return None
-        self._stale.pop(key, None)
-        return outcome
-
-    async def _act(self, pending: Pending) -> Outcome | None:  # noqa: PLR0911 - one for each thing that it can be
-        """Do what there is to do with one complete file."""
-        work, file, known = pending.work, pending.work.file, pending.work.known
-        if work.moved_from is not None and await self._has_moved(file, work.moved_from):
-            return await self._service.move(file, work.moved_from, known)
-        if known is not None and _is_back(file, known):
-            return await self._service.restore(file, known)
-        reading = await self._readers.read(file.full_path)
-        if reading.failure is not None and reading.failure.code in {"vanished", "changed"}:
-            pending.again = True
-            return None
-        if reading.signature is not None and reading.signature != file.signature:
-            pending.again = True  # it is another file by now, and may not be complete
-            return None
-        if reading.failure is not None:
-            return await self._service.reject(file, reading.failure, known)
-        if reading.tags is None:
-            self._not_audio[file.root.id, file.path] = file.signature
-            return None
-        return await self._service.ingest(file, reading.tags, known)
-
-    async def _has_moved(self, file: FoundFile, origin: Known) -> bool:
-        """Whether a known file is not at its own path any more, so that this one is it and no copy or hard link."""
-        root = self._roots[origin.folder_id]
-        if root in self.faults or not origin.signature.same_content(file.signature):
-            return False
-        there = await asyncio.to_thread(_look_at_all, root, [origin.path])
-        what = there.get(origin.path, file)
-        return what is None or (isinstance(what, FoundFile) and what.signature.inode != origin.signature.inode)
-
-    async def _note_absent(self, root: Root, paths: Collection[str]) -> None:
-        if paths:
-            ages = await asyncio.to_thread(lambda: {path: seconds_gone(root, path) for path in paths})
-            self._absences.note(root, paths, ages=ages.__getitem__)
-            self._absence_noted.set()
-
-    async def _confirm_absences(self) -> None:
-        while True:
-            self._absence_noted.clear()
-            try:
-                async with asyncio.timeout(self._absences.next_due()):
-                    await self._absence_noted.wait()
-            except TimeoutError:
-                self._busy_stages += 1
-                for root, paths in self._absences.take_due().items():
-                    await self._lose(root, paths)
-                self._busy_stages -= 1
-                self._progressed.set()
-
-    async def _lose(self, root: Root, paths: Collection[str]) -> None:
-        """Let files go missing that are not there, unless there is a doubt."""
-        if not await self._is_well(root):
-            return
-        present = await self._patiently(self._files.count_present, root.id)
-        if not self._guard.allows(root, len(paths) + self._absences.waiting(root), present):
-            self._hold(root, len(paths) + self._absences.waiting(root), present)
-            return
-        lost = 0
-        for some in _chunks(paths):
-            found = await asyncio.to_thread(_look_at_all, root, some)
-            self.hints.add(root, [path for path, what in found.items() if what is not None])
-            nothing = [path for path, what in found.items() if what is None]
-            known = await self._patiently(self._files.known_at, root.id, nothing)
-            for each in known.values():
-                if each.is_missing or (root.id, each.path) in self._pending:
-                    continue
-                try:
-                    self._report(await self._patiently(self._service.lose, each))
-                    lost += 1
-                except StaleError:
-                    self.hints.add(root, [each.path])
-        self._guard.lost(root, lost)
-
-    def _hold(self, root: Root, losing: int, present: int) -> None:
-        if root not in self.held:
-            logger.error(
-                "%d of the %d files in %s are not there: nothing is marked missing; when they are really gone, say so "
-                "with `soulspot scan --confirm-missing`",
-                losing,
-                present,
-                path_to_text(root.path),
-            )
-        self.held[root] = losing
-        self._absences.forget(root)
-
-    async def _is_well(self, root: Root) -> bool:
-        """Examine a folder; write it down where it went offline or came back."""
-        some_known = await self._patiently(self._files.some_present, root.id)
-        fault = await asyncio.to_thread(fault_of, root, self._identities[root], some_known)
-        before = self.faults.get(root)
-        if fault is None and before is None:
-            return True
-        if fault is not None:
-            self.faults[root] = fault
-            self._absences.forget(root)
-        if fault is not None and before is None:
-            logger.error("folder %s is offline: %s; nothing in it is marked missing", path_to_text(root.path), fault)
-            await self._patiently(self._service.set_folder_status, root, "offline", fault)
-        if fault is None:
-            del self.faults[root]
-            logger.warning("folder %s is online again", path_to_text(root.path))
-            await self._patiently(self._service.set_folder_status, root, "online", None)
-            self._hint_folder(root, "")
-        return fault is None
-
-
-def _look_at_all(root: Root, paths: Iterable[str]) -> dict[str, FoundFile | FoundFolder | None]:
-    """Look at each path; one where the disk does not answer is left out, as nothing is known of it."""
-    found = {}
-    for path in paths:
-        try:
-            found[path] = look(root, path)
-        except OSError as error:
-            logger.warning("cannot look at %s: %s", path_to_text(root.full(path)), error.strerror)
-    return found
-
-
-def _is_back(file: FoundFile, known: Known) -> bool:
-    """Whether a missing file is there again as it was."""
-    same = file.root.trusts_inodes and known.signature.same_content(file.signature)
-    return known.is_missing and same and known.parser_version == PARSER_VERSION
-
-
-def _topmost(hints: dict[tuple[Root, str], float]) -> list[tuple[tuple[Root, str], float]]:
-    """Leave out the folders below others: these are walked anyway."""
-    kept: list[tuple[tuple[Root, str], float]] = []
-    for (root, prefix), since in sorted(hints.items(), key=lambda hint: (hint[0][0].id, hint[0][1])):
-        if not kept or kept[-1][0][0] != root or not prefix.startswith(kept[-1][0][1]):
-            kept.append(((root, prefix), since))
-    return kept
 
 
 def _prefix(path: str) -> str:
     return f"{path}/" if path else ""
-
-
-def _chunks(items: Collection[_T]) -> Iterable[list[_T]]:
-    listed = list(items)
-    return (listed[start : start + QUESTION] for start in range(0, len(listed), QUESTION))

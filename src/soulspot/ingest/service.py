@@ -5,25 +5,26 @@ reject   why a file could not be read
 move     a known file at a new path
 restore  a missing file that is back as it was
 lose     a file that is not there any more
+purge    a file that is to be forgotten, with its track
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy.exc import IntegrityError
 
 from soulspot.infrastructure.filesystem import FileSystem, path_to_text
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.identity import fold, new_id
+from soulspot.infrastructure.persistence.identity import album_folder, fold, new_id
 from soulspot.infrastructure.persistence.models import File, Folder
 from soulspot.infrastructure.persistence.repositories import (
     AlbumRepository,
     ArtistRepository,
     AuditRepository,
-    Credit,
+    Credited,
     FileRepository,
     FolderRepository,
     Known,
@@ -32,13 +33,15 @@ from soulspot.infrastructure.persistence.repositories import (
 )
 from soulspot.infrastructure.tags import PARSER_VERSION, Failure, TrackTags
 from soulspot.ingest import columns
+from soulspot.ingest.albums import Albums
+from soulspot.ingest.artists import Artists, Where
+from soulspot.ingest.credits import AS_WRITTEN, CreditRules, credits_of
 from soulspot.ingest.scanner import FoundFile, Root
 
 logger = logging.getLogger(__name__)
 
-_REMEMBERED: Final = 20_000
-Credits = list[tuple[str, str, str]]
-"""Role, artist id and credited name of each, in order."""
+MOUNT_STATES: Final = ("mounted", "unmounted")
+"""What the row of a file system below a watched folder says."""
 
 
 class StaleError(Exception):
@@ -61,22 +64,20 @@ class IngestService:
     Args:
         run: the id of this start of soulspot, written into each audit entry.
         node: the name of this machine; a folder belongs to the machine that sees it.
+        credit_rules: how names are read out of the tags' texts.
 
     """
 
-    def __init__(self, database: Database, *, run: str, node: str) -> None:
+    def __init__(self, database: Database, *, run: str, node: str, credit_rules: CreditRules = AS_WRITTEN) -> None:
         self._database = database
         self._node = node
-        self._artists = ArtistRepository(database.session)
-        self._albums = AlbumRepository(database.session)
+        self._credit_rules = credit_rules
         self._tracks = TrackRepository(database.session)
         self._files = FileRepository(database.session)
         self._folders = FolderRepository(database.session)
         self._audit = AuditRepository(database.session, run=run)
-        # Ids found or made, so that an album's second track asks for none of them; forgotten when a rollback may have
-        # taken them back.
-        self._artist_ids: dict[str, str] = {}
-        self._album_ids: dict[str, str] = {}
+        self._artists = Artists(ArtistRepository(database.session), self._audit)
+        self._albums = Albums(AlbumRepository(database.session), self._audit)
 
     async def ingest(self, file: FoundFile, tags: TrackTags, known: Known | None) -> Outcome:
         """Write what a file's tags say: a new track, or what has changed of one that is known.
@@ -90,26 +91,38 @@ class IngestService:
                 return await self._update(file, tags, known, known.track_id)
 
     async def reject(self, file: FoundFile, failure: Failure, known: Known | None) -> Outcome:
-        """Write why a file could not be read; a track that it was before stays."""
+        """Write why a file could not be read; a track that it was before stays.
+
+        One that a person ignores stays ignored for as long as it is what it was.
+        """
         path = _whole(file)
         attempts = 1 if known is None or known.is_missing else known.attempts + 1
+        ignored = known is not None and known.status == "ignored" and file.is_as(known.signature)
         values = columns.signature_columns(file) | {
-            "status": "failed",
+            "status": "ignored" if ignored else "failed",
             "missing_since": None,
             "error_code": failure.code,
             "error_text": failure.message,
+            "failed_at": now(),
             "attempts": attempts,
             "parser_version": PARSER_VERSION,
         }
         with self._forgetting_on_rollback():
             async with self._database.transaction():
                 file_id = await self._write_file(file, known, values)
+                if ignored:
+                    return Outcome("unchanged", path)
                 changes = {"code": failure.code, "reason": failure.message, "attempts": attempts}
                 await self._audit.log_action("file_failed", file_id, path=path, changes=changes)
         return Outcome("failed", path, detail=f"{failure.code}: {failure.message}")
 
-    async def move(self, file: FoundFile, origin: Known, occupant: Known | None) -> Outcome:
-        """Write that a known file is at a new path; a file that was known at that path is missing from now on."""
+    async def move(
+        self, file: FoundFile, origin: Known, occupant: Known | None, tags: TrackTags | None = None
+    ) -> Outcome:
+        """Write that a known file is at a new path; a file that was known at that path is missing from now on.
+
+        With `tags`, those of a file that was tagged anew on its way.
+        """
         path, track_id = _whole(file), str(origin.track_id)
         with self._forgetting_on_rollback():
             async with self._database.transaction():
@@ -121,8 +134,10 @@ class IngestService:
                 changes: dict[str, Any] = {"path": [before, path]}
                 if origin.is_missing:
                     changes["status"] = ["missing", "catalogued"]
-                if columns.TITLE_FROM_NAME in row.notes:
+                if tags is None and columns.TITLE_FROM_NAME in row.notes:
                     changes |= await self._retitle(track_id, columns.title_of(file.path))
+                if (album_folder(origin.path), origin.folder_id) != (album_folder(file.path), file.root.id):
+                    changes |= await self._follow_album(track_id, origin, file)
                 place = {
                     "folder_id": file.root.id,
                     "path": file.path,
@@ -131,7 +146,54 @@ class IngestService:
                 }
                 await self._files.set(origin.id, **columns.signature_columns(file), **place)
                 await self._audit.log_action("track_moved", track_id, path=path, changes=changes)
+                if tags is not None:
+                    here = replace(origin, folder_id=file.root.id, path=file.path, status=_read_status(row))
+                    await self._update(file, tags, here, track_id)
         return Outcome("moved", path, track_id, f"from {before}")
+
+    async def inherit(self, gone: Known, heir: Known) -> Outcome:
+        """Write that a file that is gone is the one that was added under another path: its track goes on there."""
+        track_id, added = str(gone.track_id), str(heir.track_id)
+        with self._forgetting_on_rollback():
+            async with self._database.transaction():
+                await self._unchanged_row(gone)
+                await self._unchanged_row(heir)
+                before, path = await self._whole_path_of(gone), await self._whole_path_of(heir)
+                old, new = await self._tracks.values(track_id), await self._tracks.values(added)
+                values = {name: value for name, value in new.items() if name not in {"id", "created_at", "updated_at"}}
+                credited, credits = await self._tracks.credits(track_id), await self._tracks.credits(added)
+                changes = {"path": [before, path], "merged": added} | columns.differences(old, old | values)
+                if _by_role(credited) != _by_role(credits):
+                    changes["credits"] = [_by_role(credited), _by_role(credits)]
+                await self._files.remove(gone.id)
+                await self._files.set(heir.id, track_id=track_id)
+                await self._tracks.remove(added)
+                await self._tracks.clear_credits(track_id)
+                await self._tracks.credit(track_id, credits)
+                await self._tracks.set(track_id, **values)
+                await self._audit.log_action("track_moved", track_id, path=path, changes=changes)
+                await self._remove_orphans(old["album_id"], new["album_id"], credited, credits)
+        return Outcome("moved", path, track_id, f"from {before}")
+
+    async def purge(self, file: File) -> Outcome:
+        """Remove what the catalogue remembers of a missing file: its track, and what only that one was credited on."""
+        path = f"{file.folder.path.rstrip('/')}/{file.path}"
+        with self._forgetting_on_rollback():
+            async with self._database.transaction():
+                row = await self._files.get(file.id)
+                if row is None or row.missing_since is None:
+                    msg = f"{path} is not missing any more"
+                    raise StaleError(msg)
+                await self._files.remove(file.id)
+                if row.track_id is None:
+                    await self._audit.log_action("file_purged", file.id, path=path)
+                    return Outcome("purged", path)
+                before, credited = await self._tracks.values(row.track_id), await self._tracks.credits(row.track_id)
+                await self._tracks.remove(row.track_id)
+                changes = {"title": before["title"], "artist": before["artist_credit"]}
+                await self._audit.log_action("track_purged", row.track_id, path=path, changes=changes)
+                await self._remove_orphans(before["album_id"], None, credited, ())
+        return Outcome("purged", path, row.track_id)
 
     async def restore(self, file: FoundFile, known: Known) -> Outcome:
         """Write that a missing file is back as it was."""
@@ -144,16 +206,16 @@ class IngestService:
                 await self._log_presence("restored", known, path, None)
         return Outcome("restored", path, known.track_id)
 
-    async def lose(self, known: Known) -> Outcome:
-        """Write that a file is not there any more; its track and its id stay."""
+    async def lose(self, known: Known, reason: str | None = None) -> Outcome:
+        """Write that a file is not there any more, or is none of ours any more; its track and its id stay."""
         async with self._database.transaction():
             await self._unchanged_row(known)
             path = await self._whole_path_of(known)
-            await self._mark_missing(known, path, None)
-        return Outcome("missing", path, known.track_id)
+            await self._mark_missing(known, path, {"reason": reason} if reason else None)
+        return Outcome("missing", path, known.track_id, reason or "")
 
-    async def adopt_folder(self, path: str, file_system: FileSystem) -> Folder:
-        """Return the row of a watched folder, made where there is none yet."""
+    async def adopt_folder(self, path: str, file_system: FileSystem, status: str = "online") -> Folder:
+        """Return the row of a folder, made where there is none yet: a watched one, or a file system mounted below."""
         text = path_to_text(path)
         if (folder := await self._folders.get(self._node, text)) is not None:
             return folder
@@ -164,7 +226,7 @@ class IngestService:
                 path=text,
                 file_system=file_system.kind,
                 file_system_id=file_system.identity,
-                status="online",
+                status=status,
                 created_at=now(),
             )
             await self._folders.add(folder)
@@ -172,12 +234,26 @@ class IngestService:
             await self._audit.log_action("folder_added", folder.id, path=text, changes=changes)
         return folder
 
-    async def set_folder_status(self, root: Root, status: str, reason: str | None) -> None:
+    async def mounts_below(self, root: Root) -> list[Folder]:
+        """Return the file systems that were seen mounted below a watched folder."""
+        prefix = path_to_text(root.path).rstrip("/") + "/"
+        rows = await self._folders.all()
+        below = (row for row in rows if row.node == self._node and row.path.startswith(prefix))
+        return [row for row in below if row.status in MOUNT_STATES]
+
+    async def set_file_system(self, folder_id: str, file_system: FileSystem) -> None:
+        """Write that a folder lies on another file system now."""
+        async with self._database.transaction():
+            values = {"file_system": file_system.kind, "file_system_id": file_system.identity}
+            await self._folders.set(folder_id, **values)
+            await self._audit.log_action("folder_updated", folder_id, changes=values)
+
+    async def set_folder_status(self, folder_id: str, path: str, status: str, reason: str | None) -> None:
         """Write that a folder went offline, and why, or that it is back."""
         async with self._database.transaction():
-            await self._folders.set(root.id, status=status, status_reason=reason)
+            await self._folders.set(folder_id, status=status, status_reason=reason)
             changes = {"reason": reason} if reason else None
-            await self._audit.log_action(f"folder_{status}", root.id, path=path_to_text(root.path), changes=changes)
+            await self._audit.log_action(f"folder_{status}", folder_id, path=path, changes=changes)
 
     async def finish_scan(self, root: Root, counts: Mapping[str, int]) -> None:
         """Write what a scan did that changed something."""
@@ -186,11 +262,13 @@ class IngestService:
 
     async def _add(self, file: FoundFile, tags: TrackTags, known: Known | None) -> Outcome:
         path, name = _whole(file), columns.named(file, tags)
-        credits = await self._credits(tags, name.artist, path)
-        values = columns.track_columns(tags, name)
-        track_id = await self._tracks.add(
-            **values, artist_id=credits[0][1], album_id=await self._album(file, tags, credits)
-        )
+        album_key = columns.album_key_of(file, tags)
+        named = credits_of(tags, name.artist, self._credit_rules)
+        credits = await self._artists.credited(named, Where(path, album_key))
+        album = columns.album_columns(tags, album_key, credits)
+        album_id = None if album is None else await self._albums.of_new_track(album, path)
+        values = columns.track_columns(tags, name, credits)
+        track_id = await self._tracks.add(**values, album_id=album_id)
         await self._tracks.credit(track_id, credits)
         await self._write_file(file, known, columns.file_columns(file, tags, name.notes) | {"track_id": track_id})
         changes = {"title": values["title"], "artist": values["artist_credit"], "album": tags.album}
@@ -201,9 +279,12 @@ class IngestService:
         await self._unchanged_row(known)
         path, name = _whole(file), columns.named(file, tags)
         before, credited = await self._tracks.values(track_id), await self._tracks.credits(track_id)
-        credits = await self._credits(tags, name.artist, path)
-        album_id = await self._album(file, tags, credits, current=before["album_id"])
-        values = columns.track_columns(tags, name) | {"artist_id": credits[0][1], "album_id": album_id}
+        album_key = columns.album_key_of(file, tags)
+        named = credits_of(tags, name.artist, self._credit_rules)
+        credits = await self._artists.credited(named, Where(path, album_key, credited))
+        album = columns.album_columns(tags, album_key, credits)
+        album_id = await self._albums.of_changed_track(track_id, before["album_id"], album, path)
+        values = columns.track_columns(tags, name, credits) | {"album_id": album_id}
         changes = columns.differences(before, values)
         if _by_role(credited) != _by_role(credits):
             changes["credits"] = [_by_role(credited), _by_role(credits)]
@@ -217,65 +298,22 @@ class IngestService:
         await self._tracks.set(track_id, **values)
         action = "restored" if known.is_missing else "updated"
         await self._audit.log_action(f"track_{action}", track_id, path=path, changes=changes)
-        await self._remove_uncredited(before["album_id"], album_id, credited, credits)
+        if "credits" in changes:
+            await self._artists.respell(
+                {each.artist_id for each in credited} & {each.artist_id for each in credits}, path
+            )
+        if "tags.artist_sort" in changes and named[0].sort_name is not None:
+            await self._artists.change_sort_name(credits[0].artist_id, named[0].sort_name, path)
+        await self._remove_orphans(before["album_id"], album_id, credited, credits)
         return Outcome(action, path, track_id, ", ".join(sorted(changes)))
 
-    async def _credits(self, tags: TrackTags, artist: str, path: str) -> Credits:
-        """Return everyone that the tags name, with artists made where they are new; the main artist first."""
-        named = columns.credits_of(tags, artist)
-        return [(credit.role, await self._artist(credit, path), credit.name) for credit in named]
-
-    async def _artist(self, credit: Credit, path: str) -> str:
-        """Return the artist's id: by MusicBrainz id first, else by name."""
-        key = credit.musicbrainz_id or fold(credit.name)
-        if (remembered := self._artist_ids.get(key)) is not None:
-            return remembered
-        found = await (self._artist_by_id(credit) if credit.musicbrainz_id else self._artist_by_name(credit.name))
-        if found is None:
-            found = await self._artists.add(credit.name, musicbrainz_id=credit.musicbrainz_id)
-            changes = {"name": credit.name, "musicbrainz_id": credit.musicbrainz_id}
-            await self._audit.log_action("artist_added", found, path=path, changes=changes)
-        _remember(self._artist_ids, key, found)
-        return found
-
-    async def _artist_by_id(self, credit: Credit) -> str | None:
-        assert credit.musicbrainz_id is not None
-        if (found := await self._artists.with_musicbrainz_id(credit.musicbrainz_id)) is not None:
-            return found
-        namesakes = await self._artists.with_name(credit.name)
-        unidentified = next((artist_id for artist_id, musicbrainz_id in namesakes if musicbrainz_id is None), None)
-        if unidentified is not None:
-            await self._artists.identify(unidentified, credit.musicbrainz_id)
-            changes = {"musicbrainz_id": [None, credit.musicbrainz_id]}
-            await self._audit.log_action("artist_updated", unidentified, changes=changes)
-        return unidentified
-
-    async def _artist_by_name(self, name: str) -> str | None:
-        namesakes = await self._artists.with_name(name)
-        unidentified = [artist_id for artist_id, musicbrainz_id in namesakes if musicbrainz_id is None]
-        if unidentified or len(namesakes) == 1:
-            return (unidentified or [namesakes[0][0]])[0]
-        return None  # nobody of this name, or several with ids: then it is one more, until an id says who
-
-    async def _album(
-        self, file: FoundFile, tags: TrackTags, credits: Credits, *, current: str | None = None
-    ) -> str | None:
-        """Return the id of the tags' album, made where it is new; one that a track is on and that fits is kept."""
-        if not tags.album:
-            return None
-        key = columns.album_key_of(file, tags)
-        if current is not None and await self._albums.fits(current, columns.album_columns(tags, key, None)):
-            return current
-        if (remembered := self._album_ids.get(key)) is not None:
-            return remembered
-        found = await self._albums.with_key(key)
-        if found is None:
-            artist_id = next((artist_id for role, artist_id, _name in credits if role == "album artist"), None)
-            found = await self._albums.add(**columns.album_columns(tags, key, artist_id))
-            changes = {"title": tags.album, "artist": tags.album_artist}
-            await self._audit.log_action("album_added", found, path=_whole(file), changes=changes)
-        _remember(self._album_ids, key, found)
-        return found
+    async def _follow_album(self, track_id: str, origin: Known, file: FoundFile) -> dict[str, Any]:
+        current = (await self._tracks.values(track_id))["album_id"]
+        if current is None or (album_id := await self._albums.follow(current, origin, file)) == current:
+            return {}
+        await self._tracks.set(track_id, album_id=album_id)
+        await self._remove_orphans(current, album_id, (), ())
+        return {"album_id": [current, album_id]}
 
     async def _write_file(self, file: FoundFile, known: Known | None, values: dict[str, Any]) -> str:
         """Write the file's row, new or as it was known, and return its id."""
@@ -287,6 +325,7 @@ class IngestService:
         empty: dict[str, Any] = {
             "error_code": None,
             "error_text": None,
+            "failed_at": None,
             "fingerprint": None,
             "notes": [],
             "track_id": None,
@@ -322,31 +361,23 @@ class IngestService:
         folders = {folder.id: folder.path for folder in await self._folders.all()}
         return f"{folders[known.folder_id].rstrip('/')}/{known.path}"
 
-    async def _remove_uncredited(
-        self, old_album: str | None, album: str | None, credited: Credits, credits: Credits
+    async def _remove_orphans(
+        self, old_album: str | None, album: str | None, before: Sequence[Credited], after: Sequence[Credited]
     ) -> None:
         """Remove the album and the artists that have lost their last credit."""
-        left = {artist_id for _role, artist_id, _name in credited} - {artist_id for _role, artist_id, _name in credits}
-        if old_album is not None and old_album != album and await self._albums.is_empty(old_album):
-            row = await self._albums.get_by_id(old_album)
-            assert row is not None
-            left |= {row.artist_id} if row.artist_id else set()
-            await self._albums.remove(old_album)
-            self._album_ids.clear()
-            await self._audit.log_action("album_removed", old_album, changes={"title": row.title})
-        for artist in await self._artists.uncredited(left):
-            await self._artists.remove(artist.id)
-            self._artist_ids.clear()
-            changes = {"name": artist.name, "musicbrainz_id": artist.musicbrainz_id}
-            await self._audit.log_action("artist_removed", artist.id, changes=changes)
+        left = {each.artist_id for each in before} - {each.artist_id for each in after}
+        if old_album is not None and old_album != album:
+            left |= await self._albums.remove_if_empty(old_album)
+        if left:
+            await self._artists.remove_uncredited(left)
 
     @contextmanager
     def _forgetting_on_rollback(self) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
-            self._artist_ids.clear()
-            self._album_ids.clear()
+            self._artists.forget()
+            self._albums.forget()
             if isinstance(error, IntegrityError):
                 raise StaleError(str(error.orig)) from error
             raise
@@ -357,14 +388,8 @@ def _whole(file: FoundFile) -> str:
 
 
 def _read_status(row: File) -> str:
-    return "failed" if row.error_code else "catalogued"
+    return row.status if row.status == "ignored" else "failed" if row.error_code else "catalogued"
 
 
-def _by_role(credits: Credits) -> list[list[str]]:
-    return [list(credit) for credit in sorted(credits, key=lambda credit: credit[0])]
-
-
-def _remember(ids: dict[str, str], key: str, identity: str) -> None:
-    if len(ids) >= _REMEMBERED:
-        ids.clear()
-    ids[key] = identity
+def _by_role(credits: Iterable[Credited]) -> list[list[str]]:
+    return [[text for text in credit if text is not None] for credit in sorted(credits, key=lambda each: each.role)]

@@ -9,14 +9,15 @@ A write is a visible block, and the repositories called inside it join it by the
 Outside a transaction a repository gets a session of its own that can only read. On SQLite there is one connection that
 writes (a second would wait for the first anyway), in the thread of the event loop (`inline.py` says why), and a few
 that read, each in a thread of its own. Every write transaction begins with BEGIN IMMEDIATE, because one that starts by
-reading and then writes fails at once when another wrote meanwhile, however long the busy timeout is. What a commit has
-left in the write-ahead log is brought into the database, and synced, by a thread.
+reading and then writes fails at once when another wrote meanwhile, however long the busy timeout is. What commits have
+left in the write-ahead log is brought into the database, and synced, by a thread that has the writing connection to
+itself meanwhile: SQLite before 3.51.3 can damage a database that one connection checkpoints while another writes.
 """
 
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ SessionFactory = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 BUSY_TIMEOUT_MS: Final = 5_000
 """How long a reader waits for a lock. The writer does not: it would stop the event loop, and it is tried again."""
 CHECKPOINT_AFTER: Final = 500
-"""Commits after which the write-ahead log is brought into the database: about 10 MB of it."""
+"""Commits after which the write-ahead log is brought into the database: some 20 to 50 MB of it."""
 # What a person or time mends, and not the file: SQLite's names, and the classes of PostgreSQL's SQLSTATE.
 _ENVIRONMENT_SQLITE = (
     "SQLITE_FULL",
@@ -52,7 +53,7 @@ _ENVIRONMENT_SQLSTATE = ("08", "40", "53", "55", "57")
 @dataclass(frozen=True, slots=True)
 class _Transaction:
     database: "Database"
-    session: AsyncSession
+    joined: AbstractAsyncContextManager[AsyncSession]
     task: "asyncio.Task[Any] | None"
 
 
@@ -81,7 +82,6 @@ class Database:
         self._turn = asyncio.Lock()  # of SQLite's one writer
         self._held: AsyncConnection | None = None
         self._commits = 0
-        self._checkpoint: asyncio.Task[None] | None = None
 
     @property
     def is_sqlite(self) -> bool:
@@ -97,7 +97,7 @@ class Database:
             msg = "a transaction is in progress already; the service that began it owns it"
             raise RuntimeError(msg)
         async with self._sqlite_session() if self.is_sqlite else self._write_sessions.begin() as session:
-            token = _in_progress.set(_Transaction(self, session, asyncio.current_task()))
+            token = _in_progress.set(_Transaction(self, nullcontext(session), asyncio.current_task()))
             try:
                 yield session
             finally:
@@ -116,29 +116,19 @@ class Database:
                     yield self._session
                 finally:
                     self._session.end()
-        self._commits += 1
-        if self._commits % CHECKPOINT_AFTER == 0 and (self._checkpoint is None or self._checkpoint.done()):
-            self._checkpoint = asyncio.create_task(self._bring_in_the_log())
+            self._commits += 1
+            if self._commits % CHECKPOINT_AFTER == 0:
+                await asyncio.to_thread(self._session.checkpoint)
 
-    async def _bring_in_the_log(self) -> None:
-        """Checkpoint: most of the log while transactions go on, the rest in their way, so that it can begin anew."""
-        async with self._reader.connect() as connection:
-            await connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
-            async with self._turn:
-                await connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
-
-    @asynccontextmanager
-    async def session(self) -> AsyncIterator[AsyncSession]:
-        """Yield the session of this task's transaction, else a fresh one that only reads and closes itself."""
+    def session(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """Return the session of this task's transaction, else a fresh one that only reads and closes itself."""
         current = _in_progress.get()
         if current is None or current.database is not self:
-            async with self._read_sessions() as session:
-                yield session
-        elif current.task is not asyncio.current_task():
+            return self._read_sessions()
+        if current.task is not asyncio.current_task():
             msg = "a task inherited the transaction of another: two tasks cannot share one connection"
             raise RuntimeError(msg)
-        else:
-            yield current.session
+        return current.joined
 
     async def copy_into(self, target: sqlite3.Connection) -> None:
         """Copy an SQLite database as it is now, through a connection that is open: whatever is at its path by now."""
@@ -156,8 +146,6 @@ class Database:
                 raw.driver_connection.execute(statement).fetchall()
 
     async def aclose(self) -> None:
-        if self._checkpoint is not None:
-            await asyncio.wait([self._checkpoint])
         await self._reader.dispose()
         if self._held is not None:
             await self._held.close()

@@ -10,17 +10,25 @@ No private part of a library is used: a dialect of our own, registered under a n
 `AsyncSession.sync_session`.
 """
 
+import logging
+import sqlite3
 from collections.abc import Collection, Mapping
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, Executable, Insert, Result
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.engine import IteratorResult
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.pool import AsyncAdaptedQueuePool, Pool
 from sqlalchemy.sql.expression import UpdateBase
 from sqlalchemy.util.concurrency import await_, in_greenlet
+
+logger = logging.getLogger(__name__)
 
 DRIVER = "sqlite+soulspot_inline"
 
@@ -55,9 +63,10 @@ registry.register("sqlite.soulspot_inline", __name__, "InlineDialect")
 class InlineSession(AsyncSession):
     """The session of the transactions on one connection of the inline dialect; whoever begins one ends it.
 
-    Statements that write go to the connection itself, as Core has them, and an insert of whole rows in the shortest way
-    that SQLAlchemy has: its SQL and the conversion of its values are worked out once. For the rest (entities, unit of
-    work) there is the ORM's session, which joins the transaction when it is used first.
+    Statements that write go to the connection itself, as Core has them, and an insert of whole rows, a plain
+    `insert(table)` with its values beside it, straight to the driver: its SQL and the conversion of its values are
+    worked out once. For the rest (entities, unit of work) there is the ORM's session, which joins the transaction when
+    it is used first.
     """
 
     def __init__(self, connection: AsyncConnection) -> None:
@@ -83,26 +92,48 @@ class InlineSession(AsyncSession):
             self.sync_session.flush()
             self.sync_session.close()
 
+    def checkpoint(self) -> None:
+        """Bring what is committed into the database file, and sync it; blocks, and nothing else may run meanwhile."""
+        try:
+            self._on_connection.connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.Error as error:
+            logger.warning("the write-ahead log stays as it is for now: %s", error)  # nothing is lost: it is the log
+
 
 class _PreparedInsert:
     """An INSERT of rows that all give the same columns."""
 
     def __init__(self, statement: Insert, dialect: Dialect, names: Collection[str]) -> None:
         compiled = statement.compile(dialect=dialect, column_keys=list(names))
+        ordered = compiled.positiontup or []
         self._sql = str(compiled)
-        columns = statement.table.c
-        self._columns = [
-            (name, columns[name].type.dialect_impl(dialect).bind_processor(dialect))
-            for name in compiled.positiontup or ()
+        self._width = len(ordered)
+        self._values = itemgetter(*ordered)
+        self._converters = [
+            (number, convert)
+            for number, name in enumerate(ordered)
+            if (convert := statement.table.c[name].type.dialect_impl(dialect).bind_processor(dialect)) is not None
         ]
 
     def execute(self, connection: Connection, params: Any) -> Result[Any]:  # noqa: ANN401 - one row or several
-        return connection.exec_driver_sql(
-            self._sql, [self._row(values) for values in params] if isinstance(params, list) else self._row(params)
-        )
+        cursor = connection.connection.cursor()
+        try:
+            if isinstance(params, list):
+                cursor.executemany(self._sql, [self._row(values) for values in params])
+            else:
+                cursor.execute(self._sql, self._row(params))
+        except sqlite3.Error as error:
+            raise DBAPIError.instance(self._sql, params, error, sqlite3.Error, dialect=connection.dialect) from error
+        return _NO_ROWS
 
-    def _row(self, values: Mapping[str, Any]) -> tuple[Any, ...]:
-        if len(values) != len(self._columns):
+    def _row(self, values: Mapping[str, Any]) -> list[Any]:
+        if len(values) != self._width:
             msg = f"these rows have other columns than the first one: {sorted(values)}"
             raise ValueError(msg)
-        return tuple([values[name] if convert is None else convert(values[name]) for name, convert in self._columns])
+        row = list(self._values(values))
+        for number, convert in self._converters:
+            row[number] = convert(row[number])
+        return row
+
+
+_NO_ROWS: Result[Any] = IteratorResult(SimpleResultMetaData([]), iter(()))

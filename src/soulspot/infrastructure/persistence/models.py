@@ -90,7 +90,8 @@ class Artist(Base):
 class Album(Base):
     """A release, or what a folder and its tags say is one.
 
-    `identity_key` is "mbid:" and the MusicBrainz release id, else a digest of folder, title, album artist and date.
+    `identity_key` is "mbid:" and the MusicBrainz release id, else a digest of folder, title, album artist and year.
+    Title, dates and the rest are those of the track that it was made or changed for last.
     """
 
     __tablename__ = "albums"
@@ -107,6 +108,7 @@ class Album(Base):
     compilation: Mapped[bool | None] = mapped_column(Boolean)
     musicbrainz_id: Mapped[str | None] = mapped_column(String(36), unique=True)
     musicbrainz_release_group_id: Mapped[str | None] = mapped_column(String(36))
+    split_from: Mapped[str | None] = mapped_column(String(255))  # the album whose tracks are being retagged to this one
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
 
     artist: Mapped[Artist | None] = relationship(lazy="raise")
@@ -170,6 +172,7 @@ class TrackArtist(Base):
     position: Mapped[int] = mapped_column(Integer, primary_key=True)
     artist_id: Mapped[str] = mapped_column(ForeignKey("artists.id"), index=True)
     credited_as: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    instrument: Mapped[str | None] = mapped_column(String(255))  # of a performer, where the tags say it
 
     track: Mapped[Track] = relationship(back_populates="credits", lazy="raise")
     artist: Mapped[Artist] = relationship(lazy="raise")
@@ -214,6 +217,12 @@ class File(Base):
             sqlite_where=text("missing_since IS NOT NULL"),
             postgresql_where=text("missing_since IS NOT NULL"),
         ),
+        Index(
+            "ix_files_failed_at",
+            "failed_at",
+            sqlite_where=text("failed_at IS NOT NULL"),
+            postgresql_where=text("failed_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(String(255), primary_key=True)
@@ -223,10 +232,11 @@ class File(Base):
     mtime_ns: Mapped[int] = mapped_column(BigInteger)
     ctime_ns: Mapped[int] = mapped_column(BigInteger)
     inode: Mapped[int] = mapped_column(BigInteger, index=True)
-    status: Mapped[str] = mapped_column(String(16))  # catalogued, failed, missing
+    status: Mapped[str] = mapped_column(String(16))  # catalogued, failed, ignored, missing
     missing_since: Mapped[datetime | None] = mapped_column(UTCDateTime)
     error_code: Mapped[str | None] = mapped_column(String(32))
     error_text: Mapped[str | None] = mapped_column(Text)
+    failed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # when it was last tried in vain
     attempts: Mapped[int] = mapped_column(Integer)
     parser_version: Mapped[int] = mapped_column(Integer)
     fingerprint: Mapped[str | None] = mapped_column(String(80), index=True)

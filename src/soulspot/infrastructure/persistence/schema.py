@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from soulspot.infrastructure.persistence.database import Database
 
-REVISION = "c6bee394dd21"
+REVISION = "1f24947f7a74"
 """The newest migration; a test holds it equal to alembic's head."""
 
 logger = logging.getLogger(__name__)

@@ -1,11 +1,13 @@
 """The worker processes: who reads what, for how long, and what becomes of a file that takes its reader down.
 
 A hang, a bomb or a crash costs one file: the process is killed, and what it had not answered is read once more, each
-file on its own; one that takes a reader down on its own is a failure.
+file on its own; one that takes a reader down on its own is a failure. One that takes down the daemon as well is found
+noted in a journal, read on its own after the next start, and a failure after the third.
 """
 
 import asyncio
 import contextlib
+import logging
 import os
 import sys
 from collections import deque
@@ -13,10 +15,13 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from soulspot.infrastructure.tags.frames import LENGTH, decode_readings, frame
+from soulspot.infrastructure.tags.journal import DEATHS_LIMIT, Journal
 from soulspot.infrastructure.tags.model import Failure, Reading
 
+logger = logging.getLogger(__name__)
+
 IN_FLIGHT = 16
-"""Files that one worker has at most, so that it need not wait for the next."""
+"""Files that one worker has at most, so that it need not wait for the next. It gets more when it has half of that."""
 RECYCLE_AFTER = 5_000
 """Files after which a worker makes room for a fresh one: a parser may leak."""
 
@@ -39,7 +44,7 @@ class _Worker:
     def room(self) -> int:
         if self.files >= RECYCLE_AFTER or (self.sent and self.sent[0].is_suspect):
             return 0
-        return IN_FLIGHT - len(self.sent)
+        return IN_FLIGHT - len(self.sent) if len(self.sent) <= IN_FLIGHT // 2 else 0
 
     def send(self, requests: list[_Request]) -> None:
         assert self.process.stdin is not None
@@ -71,11 +76,16 @@ class TagReaders:
         workers: the number of processes.
         memory_limit: bytes of address space that each may use.
         time_limit: seconds that one file may take.
+        journal: the file that keeps what is in work, in a folder that can be written; None to remember nothing.
 
     """
 
-    def __init__(self, workers: int, *, memory_limit: int = 512 << 20, time_limit: float = 20.0) -> None:
+    def __init__(
+        self, workers: int, *, memory_limit: int = 512 << 20, time_limit: float = 20.0, journal: str | None = None
+    ) -> None:
         self._number = workers
+        self._journal_file = journal
+        self._journal: Journal | None = None
         self._memory_limit = memory_limit
         self._time_limit = time_limit
         self._waiting: deque[_Request] = deque()
@@ -85,8 +95,13 @@ class TagReaders:
         self._is_dealing = False
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._keep_worker()) for _number in range(self._number)]
         return self
+
+    def start(self) -> None:
+        """Start the processes, where they do not run; else the first file that is read does."""
+        if not self._tasks:
+            self._open_journal()
+            self._tasks = [asyncio.create_task(self._keep_worker(place)) for place in range(self._number)]
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
@@ -98,13 +113,38 @@ class TagReaders:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for request in [*self._waiting, *self._suspects]:
             request.answer.cancel()
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
 
     async def read(self, path: str) -> Reading:
         """Return what is in a file; raises only when the readers themselves cannot run."""
+        self.start()
         request = _Request(path, asyncio.get_running_loop().create_future())
+        if self._journal is not None and path in self._journal.deaths:
+            return await self._read_suspect(request, self._journal)
         self._waiting.append(request)
         self._deal_soon()
         return await request.answer
+
+    async def _read_suspect(self, request: _Request, journal: Journal) -> Reading:
+        deaths = journal.deaths[request.path]
+        if deaths >= DEATHS_LIMIT:
+            reading = Reading(failure=Failure("crashed-parser", f"soulspot went down {deaths} times while reading it"))
+        else:
+            request.is_suspect = True
+            self._suspects.append(request)
+            self._deal_soon()
+            reading = await request.answer
+        journal.forgive(request.path)
+        return reading
+
+    def _open_journal(self) -> None:
+        if self._journal_file is not None:
+            try:
+                self._journal = Journal(self._journal_file)
+            except OSError as error:
+                logger.warning("no journal of what is being read: %s", error)
 
     def _deal_soon(self) -> None:
         """Hand out what is waiting, all that is asked for by then at once: a write to a pipe costs a wake-up."""
@@ -126,11 +166,12 @@ class TagReaders:
                 if was_idle:
                     worker.set_alarm(self._time_limit)
 
-    async def _keep_worker(self) -> None:
+    async def _keep_worker(self, place: int) -> None:
+        noted = [self._journal.file, str(place)] if self._journal is not None else []
         while True:
             worker = _Worker(
                 await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "soulspot.infrastructure.tags.worker", str(self._memory_limit),
+                    sys.executable, "-m", "soulspot.infrastructure.tags.worker", str(self._memory_limit), *noted,
                     stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
                     env=_environment(),
                 )
@@ -143,6 +184,8 @@ class TagReaders:
                 self._workers.remove(worker)
                 worker.kill()
                 await worker.process.wait()
+                if self._journal is not None:
+                    self._journal.clear(place)
                 self._take_back(worker)
 
     async def _collect(self, worker: _Worker) -> None:
@@ -161,7 +204,7 @@ class TagReaders:
 
     def _take_back(self, worker: _Worker) -> None:
         """Have read again what a worker that ended has not answered; tell a file that was alone with it."""
-        failure = Failure("crashed", "its tags took the reader down, twice")
+        failure = Failure("crashed-parser", "its tags took the reader down, twice")
         if worker.ran_out_of_time:
             failure = Failure("timeout", f"reading its tags took longer than {self._time_limit:g} s")
         if worker.alarm is not None:

@@ -1,0 +1,104 @@
+"""How far a scan is: a bar on a terminal, elsewhere a log line now and then."""
+
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from soulspot.cli.text import printable
+from soulspot.daemon import Progress
+from soulspot.ingest.service import Outcome
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+logger = logging.getLogger("soulspot")
+
+KINDS: Final = ("added", "updated", "moved", "missing", "restored", "failed", "unchanged")
+_LOG_EVERY = 10.0
+_LEVELS = {"failed": logging.WARNING, "missing": logging.WARNING, "unchanged": logging.DEBUG}
+
+
+def log_outcome(outcome: Outcome) -> None:
+    """Log what became of one file, a line each."""
+    path = outcome.path if not outcome.detail else f"{outcome.path} ({outcome.detail})"
+    logger.log(_LEVELS.get(outcome.kind, logging.INFO), "%s %s", outcome.kind, path)
+
+
+def listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{counts[kind]} {kind}" for kind in KINDS)
+
+
+@contextmanager
+def shown_progress() -> Iterator[Progress]:
+    """Show how far a scan is, on standard error; failures are told one by one."""
+    if not sys.stderr.isatty():
+        yield LoggedProgress()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    rate, left = TextColumn("{task.fields[rate]:,.0f} files/s"), TimeRemainingColumn()
+    with Bar(*columns, rate, left, transient=True, console=Console(stderr=True)) as bar:
+        yield _BarProgress(bar)
+
+
+class LoggedProgress:
+    """Logs failures at once, and how far it is every ten seconds."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = self._last = clock()
+        self._counts: Counter[str] = Counter()
+        self._total: int | None = None
+
+    def report(self, outcome: Outcome) -> None:
+        self._counts[outcome.kind] += 1
+        if outcome.kind == "failed":
+            log_outcome(outcome)
+        self._log_now_and_then()
+
+    def pass_over(self, count: int) -> None:
+        self._counts["unchanged"] += count
+        self._log_now_and_then()
+
+    def expect(self, total: int) -> None:
+        self._total = total
+
+    def _log_now_and_then(self) -> None:
+        now = self._clock()
+        if now - self._last < _LOG_EVERY:
+            return
+        self._last = now
+        done = self._counts.total()
+        rate = done / (now - self._began)
+        of_all = f" of {self._total:,}" if self._total else ""
+        left = f", {max(self._total - done, 0) / rate:.0f} s left" if self._total and rate else ""
+        logger.info("%s%s files, %s a second%s: %s", f"{done:,}", of_all, f"{rate:,.0f}", left, listed(self._counts))
+
+
+class _BarProgress:
+    def __init__(self, bar: "Bar") -> None:
+        self._bar = bar
+        self._task = bar.add_task("scanning", total=None, rate=0.0)
+        self._began = time.monotonic()
+        self._done = 0
+
+    def report(self, outcome: Outcome) -> None:
+        if outcome.kind == "failed":
+            line = f"failed {printable(outcome.path)}: {printable(outcome.detail)}"
+            self._bar.console.print(line, markup=False, highlight=False)
+        self.pass_over(1)
+
+    def pass_over(self, count: int) -> None:
+        self._done += count
+        rate = self._done / max(time.monotonic() - self._began, 0.001)
+        self._bar.update(self._task, completed=self._done, rate=rate)
+
+    def expect(self, total: int) -> None:
+        self._bar.update(self._task, total=total)

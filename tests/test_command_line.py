@@ -1,0 +1,197 @@
+"""What a person or a program sees of the commands: output, logs, completion, progress."""
+
+import contextlib
+import json
+import logging
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.conftest import Soulspot, until, write_song
+
+from soulspot.cli import logs
+from soulspot.cli.progress import LoggedProgress
+from soulspot.ingest.service import Outcome
+
+
+def installed_command() -> str:
+    return str(Path(sys.executable).with_name("soulspot"))
+
+
+def test_follow_prints_what_happens_from_now_as_it_happens(soulspot: Soulspot) -> None:
+    write_song(soulspot.music / "before.mp3")
+    soulspot.scan()
+    seen = soulspot.music.parent / "seen"
+    with seen.open("wb") as output:
+        command = [sys.executable, "-m", "soulspot", "audit", "--follow", "--json", "--action", "track_added"]
+        follower = subprocess.Popen(command, env=soulspot.environment, stdout=output, bufsize=0)
+    soulspot.running.append(follower)
+    until(lambda: b"before.mp3" in seen.read_bytes())
+
+    write_song(soulspot.music / "after.mp3")
+    soulspot.scan()
+
+    until(lambda: b"after.mp3" in seen.read_bytes())
+    entries = [json.loads(line) for line in seen.read_text().splitlines()]
+    assert [Path(entry["path"]).name for entry in entries] == ["before.mp3", "after.mp3"]
+    follower.send_signal(signal.SIGINT)
+    assert follower.wait(timeout=10) == 0
+
+
+def test_audit_is_asked_by_file_artist_action_and_time(soulspot: Soulspot) -> None:
+    write_song(soulspot.music / "a" / "one.flac", title="One", artist="Björk")
+    write_song(soulspot.music / "b" / "two.flac", title="Two", artist="Low")
+    soulspot.scan()
+
+    def paths(*question: str) -> list[str]:
+        lines = soulspot.run("audit", "--json", "--action", "track_added", *question).stdout.splitlines()
+        return [Path(json.loads(line)["path"]).name for line in lines]
+
+    assert paths() == ["one.flac", "two.flac"]
+    assert paths("--file", str(soulspot.music / "a")) == ["one.flac"]
+    assert paths("--artist", "BJÖRK") == ["one.flac"]
+    assert paths("--since", "1h") == ["one.flac", "two.flac"]
+    assert paths("--since", "2999-01-01") == []
+    assert paths("--limit", "1") == ["two.flac"]
+
+
+def test_a_time_that_is_none_is_refused_with_what_is_allowed(soulspot: Soulspot) -> None:
+    soulspot.scan()
+
+    result = soulspot.run("audit", "--since", "yesterday-ish")
+
+    assert result.returncode == 78
+    assert "yesterday-ish" in result.stderr
+    assert "24h" in result.stderr
+
+
+def test_artists_are_listed_with_the_number_of_their_tracks(soulspot: Soulspot) -> None:
+    for number, artist in enumerate(["Low", "Low", "Кино"]):
+        write_song(soulspot.music / f"{number}.flac", artist=artist)
+    soulspot.scan()
+
+    found = [json.loads(line) for line in soulspot.run("artists", "--json").stdout.splitlines()]
+
+    assert {each["name"]: each["tracks"] for each in found} == {"Low": 2, "Кино": 1}
+    assert json.loads(soulspot.run("artists", "кино", "--json").stdout)["name"] == "Кино"
+
+
+def test_output_goes_to_standard_output_and_logs_to_standard_error(soulspot: Soulspot) -> None:
+    (soulspot.music / "broken.mp3").write_bytes(b"no audio" * 200)
+
+    result = soulspot.scan("--json")
+
+    assert json.loads(result.stdout)["failed"] == 1
+    assert "broken.mp3" in result.stderr
+
+
+def test_a_reader_that_goes_away_ends_a_listing_in_peace(soulspot: Soulspot) -> None:
+    song = write_song(soulspot.music / "0.mp3")
+    for number in range(1, 400):
+        shutil.copyfile(song, soulspot.music / f"{number}.mp3")
+    soulspot.scan()
+
+    listing = f"{sys.executable} -m soulspot tracks --json | head -1"
+    result = subprocess.run(listing, shell=True, env=soulspot.environment, capture_output=True, text=True, check=True)
+
+    assert len(result.stdout.splitlines()) == 1
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_shell_is_given_a_completion(shell: str) -> None:
+    command = [installed_command(), "--show-completion", shell]
+    script = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert script.returncode == 0, script.stderr
+    assert "_SOULSPOT_COMPLETE" in script.stdout
+
+
+def test_completion_answers_with_the_commands_that_begin_so() -> None:
+    asked = os.environ | {"_SOULSPOT_COMPLETE": "complete_bash", "COMP_WORDS": "soulspot tra", "COMP_CWORD": "1"}
+
+    result = subprocess.run([installed_command()], env=asked, capture_output=True, text=True, check=False)
+
+    assert "tracks" in result.stdout.split()
+    assert "watch" not in result.stdout.split()
+
+
+def test_a_scan_on_a_terminal_shows_a_bar_and_leaves_only_its_summary(soulspot: Soulspot) -> None:
+    write_song(soulspot.music / "song.mp3")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "soulspot", "scan", str(soulspot.music)]
+
+    terminal = soulspot.environment | {"TERM": "xterm"}
+
+    drawn = b""
+    with subprocess.Popen(command, env=terminal, stdout=subprocess.PIPE, stderr=theirs) as scan:
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # a terminal that nobody has open any more
+            while True:
+                drawn += os.read(ours, 4096)
+        assert scan.stdout is not None
+        summary = scan.stdout.read().decode()
+    os.close(ours)
+
+    assert b"scanning" in drawn
+    assert b"files/s" in drawn
+    assert summary.startswith("done: 1 added")
+
+
+def test_a_long_scan_logs_every_ten_seconds_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    progress = LoggedProgress(clock=lambda: now)
+    caplog.set_level(logging.INFO)
+
+    progress.expect(4000)
+    progress.pass_over(500)
+    now = 10.0
+    progress.report(Outcome("added", "/music/a.mp3"))
+    progress.report(Outcome("added", "/music/b.mp3"))
+
+    [line] = caplog.messages
+    assert line.startswith("501 of 4,000 files, 50 a second, 70 s left: 1 added")
+
+
+def test_every_line_for_the_journal_has_its_priority(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status = os.fstat(2)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    try:
+        logs.set_up("info")
+        logging.getLogger("soulspot").warning("failed %s", "a\nb\x1b[31m.mp3")
+        try:
+            int("why")
+        except ValueError:
+            logging.getLogger("soulspot").exception("broken")
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == r"<4>failed a\nb\x1b[31m.mp3"
+    assert all(line.startswith("<3>") for line in lines[1:])
+    assert len(lines) > 3
+
+
+def test_the_version_comes_well_under_a_third_of_a_second() -> None:
+    """The share of a bare interpreter's start, as seconds say nothing on a shared machine."""
+
+    def seconds(*command: str) -> float:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, *command], check=True, capture_output=True)
+        return time.perf_counter() - began
+
+    bare = min(seconds("-c", "import typer") for _time in range(3))
+    ours = min(seconds("-m", "soulspot", "--version") for _time in range(3))
+
+    assert ours < bare * 2.5
