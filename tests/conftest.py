@@ -51,11 +51,12 @@ class Soulspot:
         self.database = place / "state" / "soulspot.db"
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("SOULSPOT_")}
         self.environment["SOULSPOT_DATABASE__URL"] = f"sqlite+aiosqlite:///{self.database}"
+        self.command = [sys.executable, "-m", "soulspot"]
         self.log = place / "log"
         self.running: list[subprocess.Popen[bytes]] = []
 
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "soulspot", *arguments]
+        command = [*self.command, *arguments]
         environment = self.environment | settings
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
@@ -64,9 +65,9 @@ class Soulspot:
         assert result.returncode == 0, result.stderr
         return result
 
-    def watch_unseen(self, **settings: str) -> subprocess.Popen[bytes]:
-        """Start the daemon, and wait for nothing."""
-        command = [sys.executable, "-m", "soulspot", "watch", str(self.music)]
+    def watch_unseen(self, *, folders: bool = True, **settings: str) -> subprocess.Popen[bytes]:
+        """Start the daemon, and wait for nothing; without folders it has those of its settings."""
+        command = [*self.command, "watch", *([str(self.music)] if folders else [])]
         with self.log.open("ab") as log:
             process = subprocess.Popen(command, env=self.environment | settings, stderr=log)
         self.running.append(process)
@@ -74,7 +75,7 @@ class Soulspot:
 
     def watch(self, **settings: str) -> subprocess.Popen[bytes]:
         already = self.log.read_bytes().count(b"watching") if self.log.exists() else 0
-        process = self.watch_unseen(**settings)
+        process = self.watch_unseen(folders=True, **settings)
         until(lambda: process.poll() is not None or self.log.read_bytes().count(b"watching") > already)
         assert process.poll() is None, self.log.read_text()
         return process

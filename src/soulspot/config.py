@@ -1,8 +1,9 @@
 """The settings: what there is to set, and where it is read from.
 
-Later beats earlier: the defaults, /etc/soulspot/config.toml, the user's own config.toml, the environment (SOULSPOT_
-before the name, `__` between its parts), the folders of the command line. `--config FILE` or $SOULSPOT_CONFIG takes the
-place of the two files. Nothing is created here, and nothing is passed over: a name that is none of ours is an error.
+Later beats earlier: the defaults, /etc/soulspot/config.toml, the user's own config.toml, systemd's credentials, the
+environment (SOULSPOT_ before the name, `__` between its parts), the folders of the command line. `--config FILE` or
+$SOULSPOT_CONFIG takes the place of the two files. Nothing is created here, and nothing is passed over: a name that is
+none of ours is an error.
 """
 
 import errno
@@ -12,6 +13,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from textwrap import wrap
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import unquote
 
@@ -20,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Confi
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
-from soulspot.config_sources import PREFIX, Source, find_variables, masked, read_files, variable, why
+from soulspot.config_sources import PREFIX, Source, find_variables, masked, read_credentials, read_files, variable, why
 from soulspot.errors import CatalogueError, ConfigError
 
 SYSTEM_DATABASE: Final = Path("/var/lib/soulspot/soulspot.db")
@@ -262,24 +264,39 @@ def get_settings(*, config_file: Path | None = None, folders: Sequence[Path] = (
 
     Raises ConfigError, one sentence, for whatever cannot be meant.
     """
-    names = _fields()
-    sources = list(read_files(config_file, names))
-    variables = find_variables(names)  # first: of a misspelt one the next line would say less
-    sources.append(Source(EnvSettingsSource(Settings)(), variables))
-    if folders:
-        sources.append(Source({"library": {"folders": list(folders)}}, {"library.folders": "the command line"}))
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for source in sources:
-        origins |= source.origins
-        for section, given in source.values.items():
-            values[section] = values.get(section, {}) | given
+    values, origins = _read(config_file, folders)
     try:
         settings = Settings(**values)
     except ValidationError as error:
         raise ConfigError(_explain(error, origins)) from error
     _check_nesting(settings.library.folders, settings.library.folders)
     return settings
+
+
+def describe_settings(*, config_file: Path | None = None) -> list[tuple[str, str, str]]:
+    """Return each setting: its name, its value as TOML has it but without a password, and where it comes from."""
+    settings, (_values, origins) = get_settings(config_file=config_file), _read(config_file, ())
+    described = []
+    for name in _fields():
+        section, _, short = name.partition(".")
+        value = getattr(getattr(settings, section), short)
+        value = masked(value) if name == "database.url" else value
+        described.append((name, _shown(value), origins.get(name, "the default").removeprefix(f"{name} in ")))
+    return described
+
+
+def example_file() -> str:
+    """Return a TOML file with every setting, its meaning and its default, all of them commented out."""
+    lines = ["# soulspot: every setting with its default. Take the # away from what you change."]
+    section = ""
+    for name, each in _fields().items():
+        if not name.startswith(f"{section}.") or not section:
+            section = name.partition(".")[0]
+            lines += ["", f"[{section}]"]
+        default = f"{_SQLITE}:////PATH" if name == "database.url" else each.get_default(call_default_factory=True)
+        lines += ["", *wrap(f"# {each.description}", 100, subsequent_indent="# ")]
+        lines.append(f"#{name.partition('.')[2]} = {_shown(default)}")
+    return "\n".join(lines) + "\n"
 
 
 def check_library(settings: Settings, known: Collection[Path] = ()) -> None:
@@ -341,6 +358,23 @@ def find_catalogue(settings: Settings) -> str:
     else:
         msg = f"the catalogue {file} cannot be read ({fault}): give this user the right to, or set another database.url"
     raise CatalogueError(msg)
+
+
+def _read(config_file: Path | None, folders: Sequence[Path]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what every place sets, the later one's value where two set the same, and where each value was found."""
+    names = _fields()
+    sources = [*read_files(config_file, names), read_credentials(names)]
+    variables = find_variables(names)  # first: of a misspelt one the next line would say less
+    sources.append(Source(EnvSettingsSource(Settings)(), variables))
+    if folders:
+        sources.append(Source({"library": {"folders": list(folders)}}, {"library.folders": "the command line"}))
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for source in sources:
+        origins |= source.origins
+        for section, given in source.values.items():
+            values[section] = values.get(section, {}) | given
+    return values, origins
 
 
 def settings_table() -> str:

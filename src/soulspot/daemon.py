@@ -9,14 +9,18 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from soulspot import health
 from soulspot.config import Settings, check_library, database_file
+from soulspot.errors import SoulspotError
 from soulspot.infrastructure.filesystem import file_system_of, ignore_lease_signals, path_to_text, text_to_path
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id
@@ -29,12 +33,14 @@ from soulspot.infrastructure.watcher import Watcher
 from soulspot.ingest.absence import LossGuard
 from soulspot.ingest.credits import CreditRules
 from soulspot.ingest.ignoring import Ignoring
+from soulspot.ingest.patience import patiently
 from soulspot.ingest.pipeline import Pipeline
 from soulspot.ingest.planner import compare
 from soulspot.ingest.rounds import Rounds
 from soulspot.ingest.scanner import Root, count_files, walk
 from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import Stability
+from soulspot.oversight import Change, State, controlled, look_at_the_database, tell_systemd
 
 logger = logging.getLogger(__name__)
 
@@ -76,24 +82,58 @@ class ScanResult:
 class _Ingest:
     pipeline: Pipeline
     service: IngestService
+    database: Database
     roots: list[Root]
 
 
-async def watch(settings: Settings, *, report: Report) -> None:
-    """Keep the folders and the catalogue equal until SIGTERM or SIGINT; a second signal ends at once."""
-    stop = _stop_on_signals()
-    async with _open(settings, "watch", report=report) as ingest:
+async def watch(read: Callable[[], Settings], *, report: Report) -> None:
+    """Keep the folders and the catalogue equal until SIGTERM or SIGINT; a second signal ends at once.
+
+    `read` returns the settings, at the start and whenever the control socket is told to reload. What is wrong then, or
+    turns out to be when the new settings are used, leaves the old ones in force.
+    """
+    settings, stop, changes = read(), _stop_on_signals(), asyncio.Queue[Change]()
+    state = State(settings)
+    check_library(settings, settings.library.folders)  # before anything is made: what is absent is judged later
+    with _alone(settings, "watch") as file:
+        async with controlled(file, state, read, changes):
+            change: Change | None = None
+            while True:
+                try:
+                    following = await _watch_with(state, stop, changes, change, report)
+                except SoulspotError as error:
+                    if change is None or change.done.done():
+                        raise
+                    logger.error("the settings from before stay in force: %s", error)  # noqa: TRY400 - one sentence
+                    change.done.set_result({"error": str(error)})
+                    state.settings, change = change.before, None
+                    continue
+                if following is None:
+                    return
+                state.settings, change = following.settings, following
+
+
+async def _watch_with(
+    state: State, stop: asyncio.Event, changes: asyncio.Queue[Change], change: Change | None, report: Report
+) -> Change | None:
+    """Watch until told to stop, or to go on with other settings: these are returned."""
+    settings = state.settings
+
+    async with _open(settings, report=report, warm=True) as ingest:
 
         def hint(paths: Iterable[str]) -> None:
             for root in ingest.roots:
                 below = [path for path in map(root.relative, paths) if path is not None]
                 if below:
+                    state.last_event[root] = datetime.now(UTC)
                     ingest.pipeline.hints.add(root, below)
 
         def look_everywhere() -> None:
             for root in ingest.roots:
                 ingest.pipeline.look_again(root, [""])
 
+        state.pipeline, state.roots = ingest.pipeline, ingest.roots
+        state.watchdog = health.Watchdog(settings.tags.time_limit)
         watcher = Watcher([root.path for root in ingest.roots], hint, look_everywhere)
         rounds = Rounds(
             ingest.pipeline,
@@ -108,17 +148,35 @@ async def watch(settings: Settings, *, report: Report) -> None:
             others = [
                 group.create_task(watcher.run()),
                 group.create_task(rounds.run()),
+                group.create_task(look_at_the_database(ingest.database)),
             ]
             await watcher.is_live.wait()
+            others.append(group.create_task(tell_systemd(state, ingest.pipeline)))
             notify("READY=1", f"STATUS=watching {', '.join(path_to_text(root.path) for root in ingest.roots)}")
             for root in ingest.roots:
                 logger.info("watching %s", path_to_text(root.path))
-            await stop.wait()
-            notify("STOPPING=1")
-            logger.info("stopping")
+            if change is not None:
+                change.done.set_result({"changed": True})
+            following = await _stop_or_change(stop, changes)
+            if following is None:
+                notify("STOPPING=1", "STATUS=stopping: the files in hand are ended")
+                logger.info("stopping")
+            else:
+                notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", "STATUS=taking new settings")
+                logger.info("taking new settings")
             for task in others:
                 task.cancel()
             await _end(ingest, pipeline)
+    state.pipeline = None
+    return following
+
+
+async def _stop_or_change(stop: asyncio.Event, changes: asyncio.Queue[Change]) -> Change | None:
+    stopped, changed = asyncio.create_task(stop.wait()), asyncio.create_task(changes.get())
+    await asyncio.wait([stopped, changed], return_when=asyncio.FIRST_COMPLETED)
+    for task in (stopped, changed):
+        task.cancel()
+    return None if stop.is_set() else changed.result()
 
 
 async def scan(settings: Settings, *, progress: Progress, confirm_missing: bool = False) -> ScanResult:
@@ -129,21 +187,28 @@ async def scan(settings: Settings, *, progress: Progress, confirm_missing: bool 
         result.counts[outcome.kind] += 1
         progress.report(outcome)
 
-    async with _open(settings, "scan", report=count, confirm_missing=confirm_missing) as ingest:
-        async with asyncio.TaskGroup() as group:
-            pipeline = group.create_task(ingest.pipeline.run())
-            work = group.create_task(_scan_all(ingest, result, progress))
-            stopping = group.create_task(stop.wait())
-            counting = group.create_task(_count_ahead(ingest.roots, progress))
-            await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
-            for task in (work, stopping, counting):
-                task.cancel()
-            await _end(ingest, pipeline)
-        changed = {kind: count for kind, count in result.counts.items() if kind != "unchanged" and count}
-        if changed:
-            for root in ingest.roots:
-                await ingest.service.finish_scan(root, changed)
+    check_library(settings, settings.library.folders)  # before anything is made: what is absent is judged later
+    with _alone(settings, "scan") as file:
+        warm = file is not None and not file.exists()
+        async with _open(settings, report=count, confirm_missing=confirm_missing, warm=warm) as ingest:
+            await _scan_and_end(ingest, result, stop, progress)
     return result
+
+
+async def _scan_and_end(ingest: _Ingest, result: ScanResult, stop: asyncio.Event, progress: Progress) -> None:
+    async with asyncio.TaskGroup() as group:
+        pipeline = group.create_task(ingest.pipeline.run())
+        work = group.create_task(_scan_all(ingest, result, progress))
+        stopping = group.create_task(stop.wait())
+        counting = group.create_task(_count_ahead(ingest.roots, progress))
+        await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
+        for task in (work, stopping, counting):
+            task.cancel()
+        await _end(ingest, pipeline)
+    changed = {kind: count for kind, count in result.counts.items() if kind != "unchanged" and count}
+    if changed:
+        for root in ingest.roots:
+            await patiently(ingest.service.finish_scan, root, changed)
 
 
 async def dry_run(settings: Settings, *, report: Report) -> ScanResult:
@@ -177,13 +242,23 @@ async def dry_run(settings: Settings, *, report: Report) -> ScanResult:
     return result
 
 
+@contextmanager
+def _alone(settings: Settings, command: str) -> Iterator[Path | None]:
+    """Be the only one that writes; yield the file of an SQLite database."""
+    file = database_file(settings.database.url)
+    with writer_lock(file, command) if file else nullcontext():
+        yield file
+
+
 @asynccontextmanager
 async def _open(
-    settings: Settings, command: str, *, report: Report, confirm_missing: bool = False
+    settings: Settings, *, report: Report, confirm_missing: bool = False, warm: bool = False
 ) -> AsyncIterator[_Ingest]:
-    """Build what a command that writes needs: lock, database, schema, folders, tag readers, pipeline."""
+    """Build what a command that writes needs, and holds the lock for: database, folders, tag readers, pipeline.
+
+    `warm`: the tag readers will be needed, and start on other cores meanwhile.
+    """
     ignore_lease_signals()
-    check_library(settings, settings.library.folders)  # before anything is made: what is absent is judged below
     file = database_file(settings.database.url)
     tags = settings.tags
     readers = TagReaders(
@@ -192,34 +267,30 @@ async def _open(
         time_limit=tags.time_limit,
         journal=f"{file}.reading" if file else None,
     )
-    with writer_lock(file, command) if file else nullcontext():
-        async with (
-            readers,
-            Database(settings.database.url, synchronous=settings.database.synchronous) as database,
-        ):
-            if command == "watch" or (file is not None and not file.exists()):
-                readers.start()  # they will be needed, and start on other cores meanwhile
-            await bring_up_to_date(database, allowed=settings.database.upgrade)
-            known = await FolderRepository(database.session).all()
-            check_library(settings, [Path(text_to_path(folder.path)) for folder in known])
-            rules = credit_rules(settings)
-            service = IngestService(database, run=new_id(), node=socket.gethostname(), credit_rules=rules)
-            pipeline = Pipeline(
-                service=service,
-                files=FileRepository(database.session),
-                readers=readers,
-                stability=Stability(settings.library.quiet_period, leases=settings.library.leases),
-                report=report,
-                missing_after=settings.library.missing_after,
-                guard=LossGuard(confirmed=confirm_missing),
-            )
-            roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
-            yield _Ingest(pipeline, service, roots)
+    async with readers, Database(settings.database.url, synchronous=settings.database.synchronous) as database:
+        if warm:
+            readers.start()
+        await bring_up_to_date(database, allowed=settings.database.upgrade)
+        known = await FolderRepository(database.session).all()
+        check_library(settings, [Path(text_to_path(folder.path)) for folder in known])
+        rules = credit_rules(settings)
+        service = IngestService(database, run=new_id(), node=socket.gethostname(), credit_rules=rules)
+        pipeline = Pipeline(
+            service=service,
+            files=FileRepository(database.session),
+            readers=readers,
+            stability=Stability(settings.library.quiet_period, leases=settings.library.leases),
+            report=report,
+            missing_after=settings.library.missing_after,
+            guard=LossGuard(confirmed=confirm_missing),
+        )
+        roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
+        yield _Ingest(pipeline, service, database, roots)
 
 
 async def _adopt(service: IngestService, pipeline: Pipeline, path: str, settings: Settings) -> Root:
     file_system = await asyncio.to_thread(file_system_of, path)
-    folder = await service.adopt_folder(path, file_system)
+    folder = await patiently(service.adopt_folder, path, file_system)
     root = root_of(folder.id, path, settings, trusts_inodes=not file_system.is_remote)
     pipeline.add_root(root, folder.file_system_id, folder.status, folder.status_reason)
     if file_system.is_remote:
@@ -250,7 +321,8 @@ def credit_rules(settings: Settings) -> CreditRules:
 async def _end(ingest: _Ingest, running: asyncio.Task[None]) -> None:
     """Let the files in hand end, for as long as there is time for that."""
     ingest.pipeline.stop()
-    await asyncio.wait([running], timeout=STOP_LIMIT)
+    is_paused = patiently.reason is not None  # what cannot be written waits for the next start
+    await asyncio.wait([running], timeout=STOP_LIMIT / 8 if is_paused else STOP_LIMIT)
     running.cancel()
 
 

@@ -4,9 +4,10 @@ Only typer is imported here. What a command needs is imported when it runs, so t
 completion answer at once.
 """
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -34,11 +35,38 @@ Limit = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Print a
 
 def run() -> None:
     """Run the command line; an error that a person can mend is one line, with its own exit code."""
+    _hold_standard_streams()
     try:
         app()
     except SoulspotError as error:
-        print(f"soulspot: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _refuse(error)
+    except BaseExceptionGroup as group:
+        if (mendable := _mendable(group)) is None:
+            raise
+        _refuse(mendable)
+
+
+def _hold_standard_streams() -> None:
+    """Open what a careless parent has closed, so that no file of ours gets the number of standard error."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - standard error
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _refuse(error: SoulspotError) -> NoReturn:
+    print(f"soulspot: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def _mendable(group: BaseExceptionGroup) -> SoulspotError | None:
+    """Return what ended the tasks of a group, where a person can mend it."""
+    for error in group.exceptions:
+        found = _mendable(error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(found, SoulspotError):
+            return found
+    return None
 
 
 def _print_version(wanted: bool) -> None:
@@ -285,3 +313,151 @@ def purge(
     from soulspot.cli import forget, look
 
     forget.purge(config, older_than=look.span(older_than, "--older-than"), dry_run=dry_run, confirmed=yes)
+
+
+# For the admin.
+
+
+@app.command()
+def reload(config: ConfigOption = None) -> None:
+    """Have the running daemon read its settings again; where they are wrong, it keeps those that it has."""
+    from soulspot.cli import work
+
+    work.reload(config)
+
+
+@app.command()
+def doctor(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+    """Look for what is wrong, and say what mends it; exit 1 for a warning, 2 for a fault. Changes nothing."""
+    from soulspot.cli import examine
+
+    examine.doctor(config, as_json=as_json)
+
+
+settings = typer.Typer(help="The settings: what they are, and whether they can be meant.", no_args_is_help=True)
+app.add_typer(settings, name="config")
+
+
+@settings.command("show")
+def config_show(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+    """List every setting, its value and where that comes from; passwords are not shown."""
+    from soulspot.cli import configuration
+
+    configuration.show(config, as_json=as_json)
+
+
+@settings.command("check")
+def config_check(config: ConfigOption = None) -> None:
+    """Say whether the settings can be meant; exit 78 with the place and what is allowed where they cannot."""
+    from soulspot.cli import configuration
+
+    configuration.check(config)
+
+
+@settings.command("init")
+def config_init(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Else /etc/soulspot/config.toml for root, or your own.")
+    ] = None,
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+) -> None:
+    """Write a file with every setting, commented, to start from."""
+    from soulspot.cli import configuration
+
+    configuration.init(file, overwrite=force)
+
+
+service = typer.Typer(help="soulspot as a service of systemd.", no_args_is_help=True)
+app.add_typer(service, name="service")
+UserOption = Annotated[bool, typer.Option("--user", help="For this user alone, and not for the system.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+
+
+@service.command("install")
+def service_install(*, user: UserOption = False, yes: YesOption = False) -> None:
+    """Write the units and enable them, after showing what will be done."""
+    from soulspot.cli import units
+
+    units.install(for_user=user, without_asking=yes)
+
+
+@service.command("uninstall")
+def service_uninstall(*, user: UserOption = False, yes: YesOption = False) -> None:
+    """Stop the service and take its units away; the catalogue and the settings stay."""
+    from soulspot.cli import units
+
+    units.uninstall(for_user=user, without_asking=yes)
+
+
+db = typer.Typer(help="The catalogue's database: schema, copies, soundness.", no_args_is_help=True)
+app.add_typer(db, name="db")
+
+
+@db.command("upgrade")
+def db_upgrade(config: ConfigOption = None) -> None:
+    """Bring the schema up to date; an SQLite file is copied first."""
+    from soulspot.cli import database
+
+    database.upgrade(config)
+
+
+@db.command("downgrade")
+def db_downgrade(
+    revision: Annotated[str, typer.Argument(metavar="REVISION", help="Or -1 for one step, after a `--`.")] = "-1",
+    config: ConfigOption = None,
+) -> None:
+    """Take the schema back, for an older soulspot; an SQLite file is copied first."""
+    from soulspot.cli import database
+
+    database.downgrade(revision, config)
+
+
+@db.command("current")
+def db_current(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+    """Show the schema's revision, and the one that is needed."""
+    from soulspot.cli import database
+
+    database.current(config, as_json=as_json)
+
+
+@db.command("check")
+def db_check(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+    """Look for damage and for broken promises; exit 1 where there is any. A running daemon is not disturbed."""
+    from soulspot.cli import database
+
+    database.check(config, as_json=as_json)
+
+
+@db.command("backup")
+def db_backup(
+    config: ConfigOption = None,
+    *,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FOLDER", help="Where to; else `backups` beside the catalogue.")
+    ] = None,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="Keep so many, and delete older ones.")] = 7,
+) -> None:
+    """Copy the catalogue while it is in use; the copy is checked, and private."""
+    from soulspot.cli import database
+
+    database.back_up(to, keep, config)
+
+
+@db.command("restore")
+def db_restore(
+    source: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A copy; without one, list them.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Put a copy in the place of the catalogue, which is kept beside it. Stop the daemon first."""
+    from soulspot.cli import database
+
+    database.restore(source, config)
+
+
+@db.command("vacuum")
+def db_vacuum(config: ConfigOption = None) -> None:
+    """Write the database anew, without the room that deleted rows have left. Stop the daemon first."""
+    from soulspot.cli import database
+
+    database.vacuum(config)

@@ -108,7 +108,10 @@ class Watcher:
         try:
             while True:
                 began = time.monotonic()
-                await self._watch_until_it_ends()
+                try:
+                    await self._watch_until_it_ends()
+                except OSError as error:  # no descriptor is left for a new one; the one before it, if any, goes on
+                    logger.warning("the watch ended (%s) and begins anew", error.strerror)
                 if time.monotonic() - began > _SHORT_LIFE:
                     rest, short_lives = _FIRST_REST, 0
                 short_lives += 1
@@ -276,8 +279,8 @@ def _marks(descriptors: Iterable[int]) -> frozenset[tuple[int, int]]:
         try:
             with open(f"/proc/self/fdinfo/{number}", "rb") as marks:
                 found = _WATCH.findall(marks.read())
-        except FileNotFoundError:
-            continue  # closed meanwhile
+        except OSError:
+            continue  # closed meanwhile, or no descriptor is left to look with: what is not known counts as unwatched
         watched.update((int(device, 16), int(inode, 16)) for inode, device in found)
     minor = (1 << _MINOR_BITS) - 1
     return frozenset((os.makedev(device >> _MINOR_BITS, device & minor), inode) for device, inode in watched)

@@ -88,6 +88,7 @@ class Intake:
         self._retries: Later[_Retry] = Later(clock)
         self._not_audio: dict[tuple[str, str], object] = {}  # with the signature that was looked into
         self._stale: Counter[tuple[str, str]] = Counter()
+        self.finished = 0
 
     async def run(self) -> None:
         """Work until `stop`."""
@@ -109,6 +110,11 @@ class Intake:
     def in_hand(self) -> int:
         """The number of files that are being read or written, or wait for that; not those that others write."""
         return sum(pending.due is None for pending in self._pending.values())
+
+    @property
+    def oldest(self) -> float:
+        """Seconds for which one of them has been in here."""
+        return max((self._clock() - pending.since for pending in self._pending.values()), default=0.0)
 
     def has(self, root: Root, path: str) -> bool:
         """Whether a path is on its way."""
@@ -183,6 +189,7 @@ class Intake:
     def _finish(self, pending: Pending) -> None:
         file = pending.work.file
         del self._pending[file.root.id, file.path]
+        self.finished += 1
         if pending.again:
             self._look_again(file.root, [file.path])
         self._progressed()

@@ -1,31 +1,99 @@
-"""Waits for a database that does not answer: a full disk or a foreign lock costs time, and no file."""
+"""Waits for a database that refuses: a full disk, a foreign lock or a lost server costs time, and no file."""
 
 import asyncio
 import logging
+import random
+import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
-from soulspot.infrastructure.persistence.database import is_environment_fault
+from soulspot.errors import CatalogueError
+from soulspot.infrastructure.persistence.database import is_damage, is_environment_fault
 
 logger = logging.getLogger(__name__)
 
-FIRST_WAIT = 0.1
-LONGEST_WAIT = 10.0
+FIRST_WAIT: Final = 0.05
+LONGEST_WAIT: Final = 5.0
+SAY_AFTER: Final = 1.0
+"""Seconds that the database may refuse before that is worth a word: a lock of a moment is nobody's concern."""
 
 _T = TypeVar("_T")
 
 
-async def patiently(act: Callable[..., Awaitable[_T]], *arguments: object) -> _T:
-    """Call until the database answers; whatever is wrong with the call itself is raised."""
-    wait = FIRST_WAIT
-    while True:
+class Patience:
+    """Calls again, each waiting longer than the last time, until the database answers.
+
+    One that is answered wakes the others: they need not wait to the end of their time.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._refused = 0
+        self._since = 0.0
+        self._reason = ""
+        self._was_said = False
+        self._answered: asyncio.Event | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """What the database says for as long as it refuses, None while it answers."""
+        return self._reason if self._refused else None
+
+    async def __call__(self, act: Callable[..., Awaitable[_T]], *arguments: object) -> _T:
+        """Call until the database answers; raises CatalogueError when it is damaged, and what is a fault of ours."""
         try:
             return await act(*arguments)
         except DBAPIError as error:
-            if not is_environment_fault(error):
-                raise
-            logger.warning("the database refuses (%s): trying again in %.1f s", error.orig, wait)
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, LONGEST_WAIT)
+            self._judge(error)
+        if not self._refused:
+            self._since, self._was_said, self._answered = self._clock(), False, asyncio.Event()
+        self._refused += 1
+        try:
+            return await self._again(act, *arguments)
+        finally:
+            self._refused -= 1
+            if self._answered is not None:
+                self._answered.set()
+
+    async def _again(self, act: Callable[..., Awaitable[_T]], *arguments: object) -> _T:
+        wait, answered = FIRST_WAIT, self._answered
+        assert answered is not None
+        while True:
+            answered.clear()
+            try:
+                async with asyncio.timeout(wait * random.uniform(0.7, 1.3)):  # noqa: S311 - so that they do not all come at once
+                    await answered.wait()
+            except TimeoutError:
+                wait = min(wait * 2, LONGEST_WAIT)
+            try:
+                result = await act(*arguments)
+            except DBAPIError as error:
+                self._judge(error)
+                self._say_once()
+            else:
+                if self._was_said:
+                    self._was_said = False
+                    logger.warning("the database answers again, after %.0f s", self._clock() - self._since)
+                return result
+
+    def _judge(self, error: DBAPIError) -> None:
+        if is_damage(error):
+            msg = (
+                f"the catalogue is damaged ({error.orig}) and was left as it is: `soulspot doctor` examines it, "
+                f"`soulspot db restore` puts a backup in its place"
+            )
+            raise CatalogueError(msg) from error
+        if not is_environment_fault(error):
+            raise error
+        self._reason = str(error.orig)
+
+    def _say_once(self) -> None:
+        if not self._was_said and self._clock() - self._since > SAY_AFTER:
+            self._was_said = True
+            logger.error("paused: the database refuses (%s); nothing is lost, it goes on by itself", self._reason)
+
+
+patiently = Patience()
+"""The patience of this process with its one database."""

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
 from soulspot.infrastructure.tags import TagReaders
@@ -61,6 +62,26 @@ class Compared:
     unchanged: int
 
 
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """How far the pipeline is.
+
+    Attributes:
+        finished: files that it has been done with since the start; of two looks, the later one has more.
+        in_hand: files that are complete and not done with.
+        settling: files that are waited for to be complete.
+        oldest: seconds for which one of them has been in here.
+        paused: why the database refuses, None while it answers.
+
+    """
+
+    finished: int
+    in_hand: int
+    settling: int
+    oldest: float
+    paused: str | None
+
+
 class Pipeline:
     """The way of a file from a hint to its transaction.
 
@@ -88,6 +109,7 @@ class Pipeline:
         self._clock = clock
         self.folders = Folders()
         self.unwatched: dict[Root, set[str]] = {}
+        self.reconciled: dict[Root, datetime] = {}
         self.hints = Hints()
         self._near = FolderHints()
         self._far = FolderHints()
@@ -170,6 +192,11 @@ class Pipeline:
         """Let the files in hand end, and take no other."""
         self._intake.stop()
 
+    def vitals(self) -> Vitals:
+        intake = self._intake
+        settling = len(intake) - intake.in_hand
+        return Vitals(intake.finished, intake.in_hand, settling, intake.oldest, patiently.reason)
+
     async def done(self, *, give_up_after: float) -> list[str]:
         """Wait until nothing is left to do; return the paths of files that others have written for that long."""
         while True:
@@ -210,6 +237,8 @@ class Pipeline:
                 compared.work = [each for each in compared.work if each.known is not None]
             await self._intake.offer(compared.work, is_fresh=False)
         await self._end_walk(root, prefix, walked, watched)
+        if not prefix:
+            self.reconciled[root] = datetime.now(UTC)
         await self._intake.offer(arrived, is_fresh=False)  # now that it is known what is gone, and may be one of these
         return walked
 
