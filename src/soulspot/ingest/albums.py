@@ -29,18 +29,21 @@ class Albums:
         """Forget the ids: a rollback may have taken them back, a removal has."""
         self._ids.clear()
 
-    async def of_new_track(self, wanted: Columns, path: str, *, split_from: str | None = None) -> str:
-        """Return the album that a track's tags say, made where it is new."""
-        key = wanted["identity_key"]
-        found = self._ids.get(key) or await self._albums.with_key(key)
-        if found is None:
-            found = await self._albums.add(**wanted, split_from=split_from)
-            changes = {"title": wanted["title"], "artist": wanted["artist_credit"]}
-            await self._audit.log_action("album_added", found, path=path, changes=changes)
-        if len(self._ids) >= REMEMBERED:
-            self.forget()
-        self._ids[key] = found
-        return found
+    async def find(self, key: str | None) -> str | None:
+        """Return the album with this identity."""
+        if key is None:
+            return None
+        if (remembered := self._ids.get(key)) is not None:
+            return remembered
+        found = await self._albums.with_key(key)
+        return None if found is None else self._remember(key, found)
+
+    async def add(self, wanted: Columns, path: str, *, split_from: str | None = None) -> str:
+        """Add the album that a track's tags say."""
+        added = await self._albums.add(**wanted, split_from=split_from)
+        changes = {"title": wanted["title"], "artist": wanted["artist_credit"]}
+        await self._audit.log_action("album_added", added, path=path, changes=changes)
+        return self._remember(wanted["identity_key"], added)
 
     async def of_changed_track(
         self, track_id: str, current: str | None, wanted: Columns | None, path: str, *, is_retagged: bool
@@ -52,7 +55,7 @@ class Albums:
         if wanted is None:
             return None
         if current is None:
-            return await self.of_new_track(wanted, path)
+            return await self.find(wanted["identity_key"]) or await self.add(wanted, path)
         before = await self._albums.values(current)
         if _name(before) == _name(wanted):
             told = {column: value for column, value in wanted.items() if is_retagged or before[column] is None}
@@ -92,7 +95,7 @@ class Albums:
         current: str = before["id"]
         target = await self._albums.with_key(wanted["identity_key"])
         if await self._albums.has_tracks_but(current, track_id):
-            return target or await self.of_new_track(wanted, path, split_from=current)
+            return target or await self.add(wanted, path, split_from=current)
         if target is None:
             await self._change(current, before, wanted, path)
             return current
@@ -120,6 +123,12 @@ class Albums:
         }
         if changes:
             await self._audit.log_action("album_updated", album_id, path=path, changes=changes)
+
+    def _remember(self, key: str, album_id: str) -> str:
+        if len(self._ids) >= REMEMBERED:
+            self.forget()
+        self._ids[key] = album_id
+        return album_id
 
 
 def _name(album: Columns) -> str:

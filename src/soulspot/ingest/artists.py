@@ -46,11 +46,15 @@ class Artists:
         self._sorted.clear()
 
     async def credited(self, credits: Iterable[Credit], where: Where) -> list[Credited]:
-        """Return the credits with their artists, made where they are new; nobody twice in one role."""
+        """Return the credits with their artists, made where they are new; nobody twice in one role.
+
+        All are asked for before the first is added: what is added next to each other costs PostgreSQL one round trip.
+        """
+        keyed = [(credit, credit.musicbrainz_id or fold(credit.name)) for credit in credits]
+        known = [self._ids.get(key) or await self._find(credit, key, where) for credit, key in keyed]
         found: dict[tuple[str, str, str | None], Credited] = {}
-        for credit in credits:
-            key = credit.musicbrainz_id or fold(credit.name)
-            artist_id = self._ids.get(key) or await self._find_or_add(credit, key, where)
+        for (credit, key), there in zip(keyed, known, strict=True):
+            artist_id = there or self._ids.get(key) or self._remember(key, await self._add(credit, where.path))
             if credit.sort_name is not None and artist_id not in self._sorted:
                 await self._give_sort_name(artist_id, credit.sort_name, where.path)
             instrument = credit.instrument[:_INSTRUMENT_LENGTH] if credit.instrument else None
@@ -77,7 +81,7 @@ class Artists:
             changes = {"name": artist.name, "musicbrainz_id": artist.musicbrainz_id}
             await self._audit.log_action("artist_removed", artist.id, changes=changes)
 
-    async def _find_or_add(self, credit: Credit, key: str, where: Where) -> str:
+    async def _find(self, credit: Credit, key: str, where: Where) -> str | None:
         namesakes = await self._artists.with_name(credit.name)
         unidentified = next((artist_id for artist_id, identity in namesakes if identity is None), None)
         identified = [artist_id for artist_id, identity in namesakes if identity is not None]
@@ -88,7 +92,7 @@ class Artists:
             return await self._choose(credit, identified, unidentified, where)
         else:
             found = unidentified or next(iter(identified), None)
-        return self._remember(key, found or await self._add(credit, where.path))
+        return None if found is None else self._remember(key, found)
 
     async def _by_id(self, musicbrainz_id: str, namesake: str | None, path: str) -> str | None:
         if (found := await self._artists.with_musicbrainz_id(musicbrainz_id)) is not None or namesake is None:

@@ -267,10 +267,10 @@ class IngestService:
     async def _add(self, file: FoundFile, tags: TrackTags, known: Known | None) -> Outcome:
         path, name = _whole(file), columns.named(file, tags)
         album_key = columns.album_key_of(file, tags)
-        named = self._named(tags, name)
+        named, album_id = self._named(tags, name), await self._albums.find(album_key)
         credits = await self._artists.credited(named, Where(path, album_key))
-        album = columns.album_columns(tags, album_key, credits)
-        album_id = None if album is None else await self._albums.of_new_track(album, path)
+        if album_id is None and (album := columns.album_columns(tags, album_key, credits)) is not None:
+            album_id = await self._albums.add(album, path)
         values = columns.track_columns(tags, name, credits)
         track_id = await self._tracks.add(**values, album_id=album_id)
         await self._tracks.credit(track_id, credits)
