@@ -296,13 +296,21 @@ def test_a_failure_has_a_code(name: str, content: bytes, code: str, tmp_path: Pa
     assert failure(path) == code
 
 
-def test_what_is_no_audio_by_name_or_content_is_no_failure(tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", [b"this is a text ", b"\xff\xf1\x00\x00", b"\x0b\x77\x00", b"ID3\4\0\0\0\0\0\0", b""])
+def test_what_is_no_audio_by_name_or_content_is_no_failure(start: bytes, tmp_path: Path) -> None:
     path = tmp_path / "notes"
-    path.write_bytes(b"this is a text " * 100)
+    path.write_bytes(start + b"\x07\x80 and more " * 100)
 
     reading = read_file(str(path))
 
     assert (reading.tags, reading.failure) == (None, None)
+
+
+def test_a_damaged_file_that_only_its_content_tells_is_a_failure(tmp_path: Path) -> None:
+    path = tmp_path / "track without extension"
+    path.write_bytes(audio("flac")[:30])
+
+    assert failure(path) == "truncated"
 
 
 @pytest.mark.parametrize("template", [each for each in TEMPLATES if not each.endswith((".aac", ".ac3"))])

@@ -10,7 +10,7 @@ _MAGIC: Final = (
     (b"fLaC", "flac"), (b"OggS", "ogg"), (b"MAC ", "ape"), (b"MPCK", "musepack"), (b"MP+", "musepack"),
     (b"wvpk", "wavpack"), (b"TTA1", "tta"), (b"TTA2", "tta"), (b"OFR ", "optimfrog"), (b"tBaK", "tak"),
     (b"DSD ", "dsf"), (b"FRM8", "dsdiff"), (b"MThd", "midi"), (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"),
-    (b"\x0b\x77", "ac3"), (b"ADIF", "aac"),
+    (b"ADIF", "aac"),
 )  # fmt: skip
 _FORMS: Final = {b"WAVE": "wav", b"AIFF": "aiff", b"AIFC": "aiff"}
 _EXTENSIONS: Final = {
@@ -45,10 +45,17 @@ def container_of(source: Source, name: str) -> str | None:
     for magic, container in _MAGIC:
         if start.startswith(magic):
             return container
-    if len(start) >= 2 and start[0] == 0xFF and start[1] & 0xF6 == 0xF0:  # noqa: PLR2004
+    if (length := _adts_length(start)) and _adts_length(source.at(source.start + length, 7)):
         return "aac"
     if (frame := frame_at(start, 0)) is not None:
         following = frame_at(source.at(source.start + frame[0], 4), 0)
         if following is not None and following[3:] == frame[3:]:
             return "mp3"
     return _EXTENSIONS.get(name.rpartition(".")[2].lower())
+
+
+def _adts_length(head: bytes) -> int:
+    """Return how long the AAC frame is that starts here, 0 where there is none."""
+    if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:  # noqa: PLR2004
+        return 0
+    return (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5

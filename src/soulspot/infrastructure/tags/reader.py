@@ -73,7 +73,8 @@ def _read(file: BinaryIO, path: str, signature: Signature) -> Reading:
 
 def _parse(source: Source, file: BinaryIO, name: str) -> TrackTags | None:
     container = container_of(source, name)
-    parsed, error = _inside(container, source, file)
+    is_audio = container is not None or kind_of_name(name) is Kind.AUDIO
+    parsed, error = _inside(container, source, file) if is_audio else (None, None)
     around = _around(container, source)
     if parsed is None:
         if not around.names:
