@@ -87,6 +87,7 @@ class Intake:
         self._ready = Ready(BULK_ROOM)
         self._retries: Later[_Retry] = Later(clock)
         self._not_audio: dict[tuple[str, str], object] = {}  # with the signature that was looked into
+        self.ended = 0
         self._stale: Counter[tuple[str, str]] = Counter()
 
     async def run(self) -> None:
@@ -183,6 +184,7 @@ class Intake:
     def _finish(self, pending: Pending) -> None:
         file = pending.work.file
         del self._pending[file.root.id, file.path]
+        self.ended += 1
         if pending.again:
             self._look_again(file.root, [file.path])
         self._progressed()
