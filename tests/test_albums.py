@@ -1,11 +1,15 @@
 """Which album a file is on, what becomes of an album that is retagged or moved, and what of it is not there."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from tests.catalogue import FIRST, SECOND, Catalogue
 
 from soulspot.cli.albums import contents_of
 from soulspot.infrastructure.persistence.identity import album_folder
 from soulspot.infrastructure.persistence.repositories import OnAlbum
+from soulspot.infrastructure.tags import TrackTags
 
 
 @pytest.mark.parametrize(
@@ -104,6 +108,25 @@ async def test_a_retag_changes_what_the_album_itself_says(catalogue: Catalogue) 
     ) == [("X", 2, SECOND)]
 
 
+async def test_tracks_that_disagree_do_not_change_their_album_when_they_are_only_read_again(
+    catalogue: Catalogue,
+) -> None:
+    tags: dict[str, Any] = {"album": "Hits", "compilation": True}
+    for number in range(3):
+        await catalogue.put(f"a/{number}", "A", **tags, original_date=str(1980 + number))
+    before = await catalogue.rows("SELECT * FROM albums")
+
+    for number in range(3):
+        known = await catalogue.known(f"a/{number}")
+        assert known is not None
+        same = replace(catalogue.found(f"a/{number}"), signature=known.signature)
+        again = TrackTags(title=f"a/{number}", artist="A", artists=("A",), **tags, original_date=str(1980 + number))
+        assert (await catalogue.service.ingest(same, again, known)).kind == "unchanged"
+
+    assert await catalogue.rows("SELECT * FROM albums") == before
+    assert "album_updated" not in await catalogue.actions()
+
+
 async def test_an_album_whose_folder_is_renamed_keeps_its_id_and_new_files_find_it(catalogue: Catalogue) -> None:
     for number in range(3):
         await catalogue.put(f"a/{number}", "A", album="X")
@@ -113,7 +136,9 @@ async def test_an_album_whose_folder_is_renamed_keeps_its_id_and_new_files_find_
     await catalogue.put("b/3", "A", album="X")
     await catalogue.put("a/0", "A", album="X")
 
-    assert await catalogue.rows("SELECT count(*) FROM albums") == [(2,)]
+    query = "SELECT f.path FROM files f JOIN tracks t ON t.id = f.track_id JOIN albums l ON l.id = t.album_id"
+    together = await catalogue.rows(f"{query} ORDER BY l.created_at, f.path")
+    assert together == [("b/0",), ("b/1",), ("b/2",), ("b/3",), ("a/0",)]
     assert await catalogue.rows("SELECT count(*) FROM tracks GROUP BY album_id ORDER BY 1") == [(1,), (4,)]
     assert (await catalogue.actions()).count("album_added") == 2
 

@@ -118,6 +118,8 @@ def test_every_role_is_a_credit_and_an_instrument_stands_beside_its_performer() 
         performer_instruments=("violin", ""),
         remixers=("X",),
         producers=("D",),
+        mixers=("I",),
+        engineers=("E",),
     )
 
     assert [(each.role, each.name, each.instrument) for each in credits_of(tags, "M")] == [
@@ -131,6 +133,8 @@ def test_every_role_is_a_credit_and_an_instrument_stands_beside_its_performer() 
         ("performer", "Q (2)", None),
         ("remixer", "X", None),
         ("producer", "D", None),
+        ("mixer", "I", None),
+        ("engineer", "E", None),
     ]
 
 
@@ -291,3 +295,13 @@ async def test_a_text_that_is_longer_than_its_column_is_cut_there_and_kept_whole
     assert all(text in kept for text in long.values())
     assert await catalogue.rows("SELECT max(length(credited_as)) FROM track_artists") == [(500,)]
     assert await catalogue.rows("SELECT max(length(name)) FROM artists") == [(500,)]
+
+
+async def test_an_absurd_number_of_names_is_cut_with_a_note_and_kept_in_the_tags(catalogue: Catalogue) -> None:
+    people = tuple(f"Person {number}" for number in range(5_000))
+
+    await catalogue.put("1", "A", composers=people)
+
+    assert await catalogue.rows("SELECT count(*) FROM track_artists") == [(500,)]
+    assert await catalogue.rows("SELECT notes FROM files") == [('["credits-capped"]',)]
+    assert "Person 4999" in (await catalogue.rows("SELECT tags FROM tracks"))[0][0]

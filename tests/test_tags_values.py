@@ -104,6 +104,20 @@ def test_a_value_of_a_megabyte_is_cut_and_noted() -> None:
     assert tags.notes == ("value-capped",)
 
 
+def test_a_file_cannot_fill_the_catalogue_with_names() -> None:
+    tags = tags_from({f"name{number}": ["x"] for number in range(60_000)}, {})
+
+    assert 1000 < len(tags.other) < 20_000
+    assert tags.notes == ("value-capped",)
+
+
+def test_a_list_of_very_many_is_cut_and_noted() -> None:
+    tags = tags_from({"artists": [f"Artist {number}" for number in range(40_000)]}, {})
+
+    assert len(tags.artists) == 500
+    assert tags.notes == ("value-capped",)
+
+
 def test_what_is_no_text_is_replaced_and_noted() -> None:
     tags = tags_from({"title": ["a\0b\ud800c"], "artist": ["\0\0"]}, {})
 

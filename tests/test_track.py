@@ -162,16 +162,27 @@ def test_a_track_shows_its_failure_and_its_history(soulspot: Soulspot) -> None:
     assert [entry["action"] for entry in track["history"]] == ["track_added", "file_failed"]
 
 
-def test_the_settings_say_where_names_are_split(soulspot: Soulspot) -> None:
+def test_a_change_of_the_settings_splits_the_names_of_files_that_have_not_changed(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "song.mp3", title="T (feat. D)", artist="A; B/C; AC/DC")
-    settings = {"SEPARATORS": '["; ", "/"]', "KEEP_WHOLE": "ac/dc", "FEATURED": "true"}
+    write_song(soulspot.music / "other.mp3", title="T", artist="A")
+    soulspot.scan()
+    before = shown(soulspot, "song.mp3")
+    rules = {"SEPARATORS": '["; ", "/"]', "KEEP_WHOLE": "ac/dc", "FEATURED": "true"}
+    settings = {f"SOULSPOT_ARTISTS__{name}": value for name, value in rules.items()}
 
-    result = soulspot.run(
-        "scan", str(soulspot.music), **{f"SOULSPOT_ARTISTS__{name}": value for name, value in settings.items()}
-    )
+    [changed, again] = [
+        json.loads(soulspot.run("scan", str(soulspot.music), "--json", **settings).stdout) for _number in range(2)
+    ]
 
-    assert result.returncode == 0, result.stderr
-    track = shown(soulspot, "song.mp3")
-    credits = [(each["role"], each["artist"]) for each in track["credits"]]
-    assert credits == [("main", "A"), ("main", "B"), ("main", "C"), ("main", "AC/DC"), ("featured", "D")]
-    assert track["artist"] == "A; B/C; AC/DC"
+    after = shown(soulspot, "song.mp3")
+    assert [each["artist"] for each in before["credits"]] == ["A; B/C; AC/DC"]
+    assert [(each["role"], each["artist"]) for each in after["credits"]] == [
+        ("main", "A"),
+        ("main", "B"),
+        ("main", "C"),
+        ("main", "AC/DC"),
+        ("featured", "D"),
+    ]
+    assert (after["id"], after["artist"]) == (before["id"], "A; B/C; AC/DC")
+    assert after["tags"]["artists"] == ["A; B/C; AC/DC"]
+    assert (changed["updated"], changed["unchanged"], again["unchanged"]) == (1, 1, 2)

@@ -202,8 +202,7 @@ async def _open(
             await bring_up_to_date(database, allowed=settings.database.upgrade)
             known = await FolderRepository(database.session).all()
             check_library(settings, [Path(text_to_path(folder.path)) for folder in known])
-            artists = settings.artists
-            rules = CreditRules(artists.separators, artists.keep_whole, artists.featured)
+            rules = credit_rules(settings)
             service = IngestService(database, run=new_id(), node=socket.gethostname(), credit_rules=rules)
             pipeline = Pipeline(
                 service=service,
@@ -239,7 +238,13 @@ def root_of(folder_id: str, path: str, settings: Settings, *, trusts_inodes: boo
         hidden=library.hidden,
         follow_links=library.follow_links,
         ignoring=Ignoring(tuple(library.ignore)),
+        reading=credit_rules(settings).reading(),
     )
+
+
+def credit_rules(settings: Settings) -> CreditRules:
+    artists = settings.artists
+    return CreditRules(artists.separators, artists.keep_whole, artists.featured)
 
 
 async def _end(ingest: _Ingest, running: asyncio.Task[None]) -> None:

@@ -9,7 +9,7 @@ from soulspot.cli.look import catalogue, file_asked_for, print_entry, whole_path
 from soulspot.cli.text import duration, local_time, print_json, printable
 from soulspot.infrastructure.persistence.models import AuditEntry, File, Track, TrackArtist
 from soulspot.infrastructure.persistence.repositories import AuditRepository, TrackRepository
-from soulspot.ingest.credits import FEATURED, MAIN, ORDER
+from soulspot.ingest.credits import FEATURED, FIELDS, MAIN, ORDER
 
 SHOWN: Final = 300
 """Characters of one value, such as lyrics, that are printed; JSON has all of them."""
@@ -18,6 +18,7 @@ _NOTES: Final = {
     "artist-from-album-artist": "it has no artist: that is its album's",
     "artist-unknown": "it has no artist",
     "invalid-text": "some of its text is in no known encoding",
+    "credits-capped": "it names an absurd number of people: some are only in its tags",
     "value-capped": "a text of absurd length was cut",
 }
 _COLUMNS: Final = (
@@ -35,6 +36,7 @@ _SOUND: Final = (
     "bits_per_sample",
     "channels",
 )
+_IN_CREDITS: Final = frozenset((*FIELDS.values(), "performer_instruments"))
 _NAMES: Final = {"artist_credit": "artist"}
 
 
@@ -122,7 +124,7 @@ def _track_lines(track: Track) -> Iterator[tuple[str, str]]:
         if name not in shown:
             yield from _lines(name, getattr(track, name))
     for name, value in track.tags.items():
-        if name.removesuffix("s") not in ORDER:  # else the credits say it
+        if name not in _IN_CREDITS:
             yield from _lines(name, value)
     yield "sound", _sound(track)
     yield "id", track.id

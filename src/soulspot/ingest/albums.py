@@ -43,16 +43,20 @@ class Albums:
         return found
 
     async def of_changed_track(
-        self, track_id: str, current: str | None, wanted: Columns | None, path: str
+        self, track_id: str, current: str | None, wanted: Columns | None, path: str, *, is_retagged: bool
     ) -> str | None:
-        """Return the album that a track is on from now on; it may be the same with other columns."""
+        """Return the album that a track is on from now on; it may be the same with other columns.
+
+        A file that is only read again tells what the album does not say yet: tracks may disagree, and none is right.
+        """
         if wanted is None:
             return None
         if current is None:
             return await self.of_new_track(wanted, path)
         before = await self._albums.values(current)
         if _name(before) == _name(wanted):
-            named = {column: value for column, value in wanted.items() if value is not None}
+            told = {column: value for column, value in wanted.items() if is_retagged or before[column] is None}
+            named = {column: value for column, value in told.items() if value is not None}
             await self._change(current, before, named | {"identity_key": before["identity_key"]}, path)
             return current
         return await self._of_parting_track(track_id, before, wanted, path)

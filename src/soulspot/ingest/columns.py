@@ -12,7 +12,7 @@ from typing import Any, Final
 from soulspot.infrastructure.persistence.identity import album_key, album_name, fold, is_various
 from soulspot.infrastructure.persistence.models import NAME_LENGTH
 from soulspot.infrastructure.persistence.repositories import Credited
-from soulspot.infrastructure.tags import PARSER_VERSION, TrackTags
+from soulspot.infrastructure.tags import TrackTags
 from soulspot.ingest.credits import ALBUM_ARTIST, MAIN
 from soulspot.ingest.scanner import FoundFile
 
@@ -20,6 +20,7 @@ UNKNOWN_ARTIST: Final = "[unknown]"  # MusicBrainz's name for an artist that nob
 TITLE_FROM_NAME: Final = "title-from-name"
 ARTIST_FROM_ALBUM: Final = "artist-from-album-artist"
 ARTIST_UNKNOWN: Final = "artist-unknown"
+CREDITS_CAPPED: Final = "credits-capped"
 
 _SAME_NAME: Final = (
     ("track_number", "track_total", "disc_number", "disc_total", "date", "original_date", "compilation", "bitrate")
@@ -143,7 +144,7 @@ def file_columns(file: FoundFile, tags: TrackTags, notes: list[str]) -> dict[str
         "error_text": None,
         "failed_at": None,
         "attempts": 0,
-        "parser_version": PARSER_VERSION,
+        "parser_version": file.root.reading,
         "fingerprint": tags.fingerprint,
         "notes": notes,
     }

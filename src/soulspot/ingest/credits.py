@@ -9,27 +9,37 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
+from zlib import crc32
 
 from soulspot.infrastructure.persistence.identity import fold
 from soulspot.infrastructure.persistence.repositories import Credit
-from soulspot.infrastructure.tags import TrackTags
+from soulspot.infrastructure.tags import PARSER_VERSION, TrackTags
 
 MAIN: Final = "main"
 FEATURED: Final = "featured"
 ALBUM_ARTIST: Final = "album artist"
+COMPOSER: Final = "composer"
 PERFORMER: Final = "performer"
 
-_ROLES: Final[Mapping[str, str]] = {  # the field of `TrackTags` that names them
-    "composer": "composers",
+FIELDS: Final[Mapping[str, str]] = {
+    COMPOSER: "composers",
     "lyricist": "lyricists",
+    "writer": "writers",
     "conductor": "conductors",
     "arranger": "arrangers",
     PERFORMER: "performers",
     "remixer": "remixers",
     "producer": "producers",
+    "mixer": "mixers",
+    "dj mixer": "dj_mixers",
+    "engineer": "engineers",
+    "director": "directors",
 }
-ORDER: Final = (MAIN, FEATURED, ALBUM_ARTIST, *_ROLES)
+"""The field of `TrackTags` that names those in a role."""
+ORDER: Final = (MAIN, FEATURED, ALBUM_ARTIST, *FIELDS)
 """The roles, in the order in which a person wants to read them."""
+MOST_CREDITS: Final = 500
+"""Names that one file credits at most: each may be an artist of its own, in one transaction."""
 _FEATURED: Final = re.compile(
     r"\s*[(\[]?(?<!\w)(?:feat\.?|ft\.?|featuring)\s+(?P<who>[^\s&,()\[\]][^()\[\]]*)[)\]]?", re.IGNORECASE
 )
@@ -42,6 +52,13 @@ class CreditRules:
     separators: Sequence[str] = ()
     keep_whole: Collection[str] = ()
     featured: bool = False
+
+    def reading(self) -> int:
+        """Return a number for what is read by these rules; it is another one when the rules or the parser change."""
+        if not (self.separators or self.featured):
+            return PARSER_VERSION
+        rules = repr((sorted(self.separators), sorted(self.keep_whole), self.featured))
+        return PARSER_VERSION + crc32(rules.encode()) % 2_000_000 * 1_000
 
     def split(self, text: str) -> list[str]:
         """Return the names in a text."""
@@ -89,11 +106,11 @@ def credits_of(tags: TrackTags, artist: str, rules: CreditRules = AS_WRITTEN) ->
     credits = _artists(tags, artist, rules)
     names = tags.album_artists or ((tags.album_artist,) if tags.album_artist else ())
     credits += _paired(ALBUM_ARTIST, names, tags.musicbrainz_album_artist_ids, tags.album_artist_sort, rules)
-    for role, attribute in _ROLES.items():
+    for role, field in FIELDS.items():
         if role == PERFORMER:
             credits += _performers(tags, rules)
-        elif values := getattr(tags, attribute):
-            credits += _paired(role, values, (), None, rules)
+        elif names := getattr(tags, field):
+            credits += _paired(role, names, (), tags.composer_sort if role == COMPOSER else None, rules)
     return _completed(credits) if any(credit.musicbrainz_id for credit in credits) else credits
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
-from soulspot.infrastructure.tags import PARSER_VERSION, Failure, TagReaders
+from soulspot.infrastructure.tags import Failure, TagReaders
 from soulspot.ingest.losses import Losses
 from soulspot.ingest.origins import Origins
 from soulspot.ingest.patience import patiently
@@ -258,11 +258,11 @@ class Intake:
 
 
 def _has_failed_so(file: FoundFile, known: Known, failure: Failure) -> bool:
-    is_current = file.is_as(known.signature) and known.parser_version == PARSER_VERSION
+    is_current = file.is_as(known.signature) and known.parser_version == file.root.reading
     return is_current and (known.status, known.error_code) == ("failed", failure.code)
 
 
 def _is_back(file: FoundFile, known: Known) -> bool:
     """Whether a missing file is there again as it was."""
     same = file.trusts_inode and known.signature.same_content(file.signature)
-    return known.is_missing and same and known.parser_version == PARSER_VERSION
+    return known.is_missing and same and known.parser_version == file.root.reading

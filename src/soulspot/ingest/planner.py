@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from soulspot.infrastructure.persistence.repositories import Known
-from soulspot.infrastructure.tags import PARSER_VERSION
 from soulspot.ingest.scanner import FoundFile
 
 
@@ -71,7 +70,7 @@ def match_moves(work: Iterable[Work], elsewhere: Iterable[Known]) -> list[Work]:
 
 
 def _is_current(file: FoundFile, known: Known) -> bool:
-    return file.is_as(known.signature) and known.parser_version == PARSER_VERSION
+    return file.is_as(known.signature) and known.parser_version == file.root.reading
 
 
 def _may_have_moved(work: Work) -> bool:

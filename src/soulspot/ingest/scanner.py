@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Self, TypeVar
 
 from soulspot.infrastructure.filesystem import Signature, path_to_text, text_to_path
-from soulspot.infrastructure.tags import Kind, kind_of_name
+from soulspot.infrastructure.tags import PARSER_VERSION, Kind, kind_of_name
 from soulspot.ingest.ignoring import IGNORE_FILE, Chain, Ignoring, rule_against
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ class Root:
     trusts_inodes: bool = True  # not on network file systems, which make them up
     hidden: bool = False  # whether hidden files and folders are looked at
     follow_links: bool = False  # whether symbolic links are followed; out of this folder they never are
+    reading: int = PARSER_VERSION  # how its files are read: one that was read otherwise is read again
     ignoring: Ignoring = field(default_factory=Ignoring, compare=False)
     remote: set[str] = field(default_factory=set, compare=False)  # network file systems mounted below, as "folder/"
 

@@ -24,6 +24,7 @@ from soulspot.infrastructure.persistence.repositories import (
     AlbumRepository,
     ArtistRepository,
     AuditRepository,
+    Credit,
     Credited,
     FileRepository,
     FolderRepository,
@@ -31,11 +32,11 @@ from soulspot.infrastructure.persistence.repositories import (
     TrackRepository,
     now,
 )
-from soulspot.infrastructure.tags import PARSER_VERSION, Failure, TrackTags
+from soulspot.infrastructure.tags import Failure, TrackTags
 from soulspot.ingest import columns
 from soulspot.ingest.albums import Albums
 from soulspot.ingest.artists import Artists, Where
-from soulspot.ingest.credits import AS_WRITTEN, CreditRules, credits_of
+from soulspot.ingest.credits import AS_WRITTEN, MOST_CREDITS, CreditRules, credits_of
 from soulspot.ingest.scanner import FoundFile, Root
 
 logger = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ class IngestService:
             "error_text": failure.message,
             "failed_at": now(),
             "attempts": attempts,
-            "parser_version": PARSER_VERSION,
+            "parser_version": file.root.reading,
         }
         with self._forgetting_on_rollback():
             async with self._database.transaction():
@@ -133,8 +134,6 @@ class IngestService:
                     changes["status"] = ["missing", "catalogued"]
                 if tags is None and columns.TITLE_FROM_NAME in row.notes:
                     changes |= await self._retitle(track_id, columns.title_of(file.path))
-                if (album_folder(origin.path), origin.folder_id) != (album_folder(file.path), file.root.id):
-                    changes |= await self._follow_album(track_id, origin, file)
                 place = {
                     "folder_id": file.root.id,
                     "path": file.path,
@@ -142,6 +141,8 @@ class IngestService:
                     "status": _read_status(row),
                 }
                 await self._files.set(origin.id, **columns.signature_columns(file), **place)
+                if (album_folder(origin.path), origin.folder_id) != (album_folder(file.path), file.root.id):
+                    changes |= await self._follow_album(track_id, origin, file)
                 await self._audit.log_action("track_moved", track_id, path=path, changes=changes)
                 if tags is not None:
                     here = replace(
@@ -266,7 +267,7 @@ class IngestService:
     async def _add(self, file: FoundFile, tags: TrackTags, known: Known | None) -> Outcome:
         path, name = _whole(file), columns.named(file, tags)
         album_key = columns.album_key_of(file, tags)
-        named = credits_of(tags, name.artist, self._credit_rules)
+        named = self._named(tags, name)
         credits = await self._artists.credited(named, Where(path, album_key))
         album = columns.album_columns(tags, album_key, credits)
         album_id = None if album is None else await self._albums.of_new_track(album, path)
@@ -283,10 +284,12 @@ class IngestService:
         path, name = _whole(file), columns.named(file, tags)
         before, credited = await self._tracks.values(track_id), await self._tracks.credits(track_id)
         album_key = columns.album_key_of(file, tags)
-        named = credits_of(tags, name.artist, self._credit_rules)
+        named = self._named(tags, name)
         credits = await self._artists.credited(named, Where(path, album_key, credited))
         album = columns.album_columns(tags, album_key, credits)
-        album_id = await self._albums.of_changed_track(track_id, before["album_id"], album, path)
+        album_id = await self._albums.of_changed_track(
+            track_id, before["album_id"], album, path, is_retagged=not file.is_as(known.signature)
+        )
         values = columns.track_columns(tags, name, credits) | {"album_id": album_id}
         changes = columns.differences(before, values)
         if _by_role(credited) != _by_role(credits):
@@ -309,6 +312,12 @@ class IngestService:
             await self._artists.change_sort_name(credits[0].artist_id, named[0].sort_name, path)
         await self._remove_orphans(before["album_id"], album_id, credited, credits)
         return Outcome(action, path, track_id, ", ".join(sorted(changes)))
+
+    def _named(self, tags: TrackTags, name: columns.Named) -> list[Credit]:
+        credits = credits_of(tags, name.artist, self._credit_rules)
+        if len(credits) > MOST_CREDITS:
+            name.notes.append(columns.CREDITS_CAPPED)
+        return credits[:MOST_CREDITS]
 
     async def _follow_album(self, track_id: str, origin: Known, file: FoundFile) -> dict[str, Any]:
         current = (await self._tracks.values(track_id))["album_id"]

@@ -243,7 +243,7 @@ class File(Base):
     error_text: Mapped[str | None] = mapped_column(Text)
     failed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # when it was last tried in vain
     attempts: Mapped[int] = mapped_column(Integer)
-    parser_version: Mapped[int] = mapped_column(Integer)
+    parser_version: Mapped[int] = mapped_column(Integer)  # of the reader, and of the settings by which names are split
     fingerprint: Mapped[str | None] = mapped_column(String(80), index=True)
     notes: Mapped[list[str]] = mapped_column(JSONValue)  # what the reader had to guess or cut, as short codes
     track_id: Mapped[str | None] = mapped_column(ForeignKey("tracks.id"), unique=True)

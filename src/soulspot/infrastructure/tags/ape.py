@@ -11,7 +11,7 @@ from soulspot.infrastructure.tags.texts import declared_utf8, latin
 
 NAMES: Final = {"year": "date", "track": "tracknumber", "disc": "discnumber", "media": "media"}
 _MOST_ITEMS = 10_000
-_LONGEST_KEY = 256
+_SHORTEST_KEY, _LONGEST_KEY = 2, 256
 _LARGEST_TEXT = 4 << 20
 _BINARY = 1
 
@@ -25,7 +25,11 @@ def read_ape(source: Source, at: int, length: int) -> Parsed:
         at += 32
     for _item in range(_MOST_ITEMS):
         head = source.at(at, 8 + _LONGEST_KEY)
-        if at + 8 >= end or head.startswith(b"APETAGEX") or (zero := head.find(b"\0", 8)) < 0:
+        zero = head.find(b"\0", 8)
+        if at + 8 >= end or head.startswith(b"APETAGEX"):
+            break
+        if zero < 8 + _SHORTEST_KEY or not head[8:zero].isascii():
+            parsed.notes.append("tag-damaged")
             break
         size, flags = struct.unpack_from("<II", head)
         key = folded(head[8:zero].decode("latin-1"))

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import io
+import struct
 from typing import Any, BinaryIO, Final, cast
 
 import mutagen
@@ -65,17 +66,22 @@ CLASSES: Final = {
 _OGG = ((b"\x01vorbis", oggvorbis.OggVorbis), (b"OpusHead", oggopus.OggOpus), (b"Speex   ", oggspeex.OggSpeex),
         (b"\x7fFLAC", oggflac.OggFLAC), (b"\x80theora", oggtheora.OggTheora))  # fmt: skip
 _WITH_ID3_INSIDE = (wave.WAVE, aiff.AIFF, dsf.DSF, dsdiff.DSDIFF)
+_MOST_LOOKS = 200_000
 _BINARY_NAMES = frozenset(("metadatablockpicture", "coverart", "coverartmime"))
 
 
 class FileFrom(io.RawIOBase):
-    """A file without its first bytes, so that a leading tag does not mislead whoever reads the format behind it."""
+    """A file without its first bytes, so that a leading tag does not mislead whoever reads the format behind it.
+
+    It is looked at only so often: some of mutagen's parsers go round in circles in a damaged file.
+    """
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
         super().__init__()
         self._file = file
         self._start = start
         self._size = size
+        self._looks = 0
         self.seek(0)
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -88,6 +94,9 @@ class FileFrom(io.RawIOBase):
         return self._file.tell() - self._start
 
     def read(self, size: int | None = -1) -> bytes:
+        self._looks += 1
+        if self._looks > _MOST_LOOKS:
+            raise ValueError("the parser finds no end in it")
         return self._file.read(-1 if size is None else size)
 
     def readable(self) -> bool:
@@ -99,8 +108,7 @@ class FileFrom(io.RawIOBase):
 
 def read_by_mutagen(container: str | None, file: BinaryIO, start: int, size: int) -> Parsed | None:
     """Read a file by the class of its container, else by mutagen's own guess; None where that finds nothing."""
-    view = cast("BinaryIO", FileFrom(file, start, size)) if start else file
-    view.seek(0)
+    view = cast("BinaryIO", FileFrom(file, start, size))
     opener = _MPEG if container == "mp3" else CLASSES.get(container or "", mutagen.File)
     if container == "ogg":
         head = view.read(256)
@@ -113,11 +121,19 @@ def read_by_mutagen(container: str | None, file: BinaryIO, start: int, size: int
     if isinstance(opened, wavpack.WavPack):
         view.seek(0)
         parsed.stream |= _wavpack(view.read(32))
+    elif isinstance(opened, trueaudio.TrueAudio):
+        view.seek(0)
+        parsed.stream |= _tta(view.read(32))
     if isinstance(opened.tags, ID3) and isinstance(opened, _WITH_ID3_INSIDE):
         take_frames(opened.tags, parsed)
     _take_tag(opened.tags, parsed)
     _take_pictures(opened, parsed)
     return parsed
+
+
+def _tta(header: bytes) -> dict[str, Any]:
+    channels, bits = struct.unpack_from("<HH", header, 6)
+    return {"channels": channels, "bits_per_sample": bits}
 
 
 def _wavpack(header: bytes) -> dict[str, Any]:
@@ -198,4 +214,4 @@ def _take_vorbis_pictures(tag: list[tuple[str, str]], parsed: Parsed) -> None:
 
 def _asf_picture(raw: bytes) -> Picture:
     size = int.from_bytes(raw[1:5], "little")
-    return Picture(raw[0] if raw else 3, raw[5:].decode("utf-16-le", "replace").partition("\0")[0][:100].lower(), size)
+    return Picture(raw[0] if raw else 3, raw[5:205].decode("utf-16-le", "replace").partition("\0")[0].lower(), size)

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from soulspot.infrastructure.tags.mp4 import atoms
 from soulspot.infrastructure.tags.mpeg import frame_at
 from soulspot.infrastructure.tags.source import Source
 
@@ -20,6 +21,19 @@ _EXTENSIONS: Final = {
     "wv": "wavpack", "tta": "tta", "ofr": "optimfrog", "ofs": "optimfrog", "tak": "tak", "aac": "aac", "adts": "aac",
     "ac3": "ac3", "eac3": "ac3", "dsf": "dsf", "dff": "dsdiff", "mid": "midi", "midi": "midi", "kar": "midi",
 }  # fmt: skip
+
+
+def claims_more(source: Source) -> bool:
+    """Whether a file ends before its outermost parts do: it was cut, or it has not all arrived."""
+    if source.start > source.size:
+        return True
+    start = source.at(source.start, 12)
+    if start[8:12] in _FORMS:
+        length = int.from_bytes(start[4:8], "big" if start.startswith(b"FORM") else "little")
+        return source.start + 8 + length > source.size
+    if start[4:8] == b"ftyp":
+        return max((end for _name, _at, end in atoms(source, source.start, 1 << 63)), default=0) > source.size
+    return False
 
 
 def container_of(source: Source, name: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from soulspot.infrastructure.tags.genres import genres_of
 from soulspot.infrastructure.tags.model import TrackTags
-from soulspot.infrastructure.tags.texts import cleaned, settled
+from soulspot.infrastructure.tags.texts import cleaned, printable, settled
 
 Names = dict[str, list[str]]
 
@@ -78,6 +78,8 @@ _PUNCTUATION = re.compile(r"[\W_]+")
 # As Picard writes a performer. A number in brackets tells namesakes apart: it belongs to the name.
 _WITH_INSTRUMENT = re.compile(r"(.*\S)\s*\((?!\d+\))([^()]+)\)", re.DOTALL)
 _LRC_LINE = re.compile(r"\[\d+:\d\d(?:[.:]\d+)?\]")
+_ROOM_FOR_OTHERS, _COST_OF_OTHER = 1 << 20, 100
+"""Characters of all tags without a field that are kept of one file, and what each costs beside its own."""
 _LOUDEST_GAIN = 200.0
 _FASTEST = 10_000
 _R128_TO_REPLAYGAIN = 5.0  # dB: R128 wants -23 LUFS, ReplayGain 2 -18
@@ -98,9 +100,14 @@ def tags_from(
     clean = {name: cleaned(values, noted) for name, values in names.items()}
     found: dict[str, Any] = {}
     other: dict[str, tuple[str, ...]] = {}
+    room = _ROOM_FOR_OTHERS
     for name, values in clean.items():
         if values and not _take(found, name, values):
-            other[name] = tuple(values)
+            room -= sum(map(len, values)) + len(name) + _COST_OF_OTHER
+            if room > 0:
+                other[printable(name) or "unnamed"] = tuple(values)
+            else:
+                noted.append("value-capped")
     if "author" in other and "artist" not in clean and "artists" not in clean:  # as Speex's own tools write it
         clean["artist"] = list(other.pop("author"))
     _take_artists(found, clean)

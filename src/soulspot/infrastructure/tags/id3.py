@@ -273,8 +273,9 @@ def _people(raw: bytes, parsed: Parsed) -> None:
 
 def _add_people(parsed: Parsed, people: list[tuple[str, str]]) -> None:
     for role, person in people:
-        known = ROLES.get(role.strip().lower())
-        value = person if known or not role else f"{person} ({role})"
+        key = role.strip().lower()
+        known = ROLES.get(key)
+        value = person if known or key in {"", "performer"} else f"{person} ({role.strip()})"
         parsed.add(known or "performer", [Undeclared(value) if isinstance(person, Undeclared) else value])
 
 

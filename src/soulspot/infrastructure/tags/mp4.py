@@ -150,11 +150,11 @@ def _described(entry: bytes) -> dict[str, Any]:
             "bitrate": bitrate, "bitrate_mode": "vbr",
         }  # fmt: skip
     if entry[4:8] == b"mp4a" and entry[40:44] == b"esds":
-        return _aac(entry[44:], rate, channels)
+        return _aac(entry[44:], rate)
     raise DoubtError
 
 
-def _aac(esds: bytes, rate: int, declared_channels: int) -> dict[str, Any]:
+def _aac(esds: bytes, rate: int) -> dict[str, Any]:
     tag, at = _descriptor(esds, 4)
     if tag != 3 or esds[at + 2] & 0xE0:  # noqa: PLR2004
         raise DoubtError
@@ -172,8 +172,6 @@ def _aac(esds: bytes, rate: int, declared_channels: int) -> dict[str, Any]:
     if more >> 13 == _SBR_FOLLOWS and more >> 7 & 1:
         raise DoubtError
     rates = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
-    if channels == 1:  # it may still be parametric stereo, which only the container tells
-        channels = declared_channels
     return {
         "codec": "aac", "profile": "LC", "lossless": False, "channels": channels,
         "sample_rate": rates[config >> 7 & 15] or rate, "bitrate": average,

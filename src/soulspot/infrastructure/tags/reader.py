@@ -13,7 +13,7 @@ from typing import BinaryIO, Final
 from soulspot.infrastructure.filesystem import NotRegularFileError, Signature, open_regular
 from soulspot.infrastructure.tags.ape import read_ape
 from soulspot.infrastructure.tags.by_mutagen import read_by_mutagen
-from soulspot.infrastructure.tags.containers import container_of
+from soulspot.infrastructure.tags.containers import claims_more, container_of
 from soulspot.infrastructure.tags.fields import tags_from
 from soulspot.infrastructure.tags.fingerprint import fingerprint_of
 from soulspot.infrastructure.tags.flac import read_flac
@@ -133,5 +133,5 @@ def _named(error: BaseException, source: Source) -> Failure:
         return Failure("too-large", "its tags need more memory than a reader may use")
     text = str(error).strip() or f"the parser gave up ({type(error).__name__})"
     text = text[:1000].encode("utf-8", "replace").decode().replace("\0", " ")
-    is_cut = isinstance(error, EOFError) or "truncated" in text or "bytes, read" in text or source.start > source.size
+    is_cut = isinstance(error, EOFError) or "truncated" in text or "bytes, read" in text or claims_more(source)
     return Failure("truncated" if is_cut else "corrupt", text)

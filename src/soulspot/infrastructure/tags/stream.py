@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from soulspot.infrastructure.tags.texts import printable
+
 _LOSSLESS = frozenset(
     ("FLAC", "OggFLAC", "WAVE", "AIFF", "MonkeysAudio", "WavPack", "TrueAudio", "OptimFROG", "TAK", "DSF", "DSDIFF")
 )
@@ -67,13 +69,18 @@ def sane(stream: dict[str, Any], size: int) -> dict[str, Any]:
     if not bitrate and duration:
         bitrate = round(size * 8 / duration)
     channels = stream.get("channels")
-    return stream | {
-        "duration": duration,
-        "bitrate": bitrate if bitrate and bitrate < _FASTEST else None,
-        "sample_rate": _whole(stream.get("sample_rate")) or None,
-        "channels": None if isinstance(channels, bool) else _whole(channels) or None,
-        "bits_per_sample": _whole(stream.get("bits_per_sample")) or None,
-    }
+    texts = {name: printable(value).strip() or None for name, value in stream.items() if isinstance(value, str)}
+    return (
+        stream
+        | texts
+        | {
+            "duration": duration,
+            "bitrate": bitrate if bitrate and bitrate < _FASTEST else None,
+            "sample_rate": _whole(stream.get("sample_rate")) or None,
+            "channels": None if isinstance(channels, bool) else _whole(channels) or None,
+            "bits_per_sample": _whole(stream.get("bits_per_sample")) or None,
+        }
+    )
 
 
 def _of_mp4(name: str) -> tuple[str | None, str | None]:

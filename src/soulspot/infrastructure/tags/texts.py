@@ -13,6 +13,9 @@ from typing import SupportsIndex
 LONGEST_VALUE = 1 << 16
 """Characters; what is longer is cut, with a note. The longest lyrics are a tenth of it."""
 
+MOST_VALUES = 500
+"""Values of one name that are kept; the longest list of artists known has some 300."""
+
 _HIGH_RUN = re.compile(r"[\x80-\xff]+")
 _C1 = re.compile(r"[\x80-\x9f]")
 # Quotation marks and dashes of Windows, where they stand alone.
@@ -73,8 +76,8 @@ def settled(names: dict[str, list[str]], notes: list[str]) -> None:
     encoding = encoding_of("\n".join(dict.fromkeys(undeclared)).encode("latin-1", "ignore"))
     if encoding != "latin-1":
         notes.append(f"encoding-guessed-{encoding.replace('_', '-')}")
-        for name, values in names.items():
-            names[name] = [_decoded(each, encoding) if isinstance(each, Undeclared) else each for each in values]
+    for name, values in names.items():
+        names[name] = [_decoded(each, encoding) if isinstance(each, Undeclared) else each for each in values]
 
 
 def encoding_of(raw: bytes) -> str:
@@ -105,7 +108,16 @@ def cleaned(values: Iterable[str], notes: list[str]) -> list[str]:
             notes.append("value-capped")
         if text:
             kept.append(text)
-    return kept if len(kept) == 1 else list(dict.fromkeys(kept))
+    if len(kept) > 1:
+        kept = list(dict.fromkeys(kept))
+    if len(kept) > MOST_VALUES:
+        notes.append("value-capped")
+    return kept[:MOST_VALUES]
+
+
+def printable(text: str, length: int = 100) -> str:
+    """Return a short text without what cannot be shown."""
+    return text if text.isprintable() and len(text) <= length else "".join(filter(str.isprintable, text))[:length]
 
 
 def _is_western(raw: bytes) -> bool:
