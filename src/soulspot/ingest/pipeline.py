@@ -166,6 +166,11 @@ class Pipeline:
         return not (self._intake.in_hand or self._has_hints or self._busy_stages)
 
     @property
+    def taken_in(self) -> int:
+        """The number of files that came to their end since the start."""
+        return self._intake.finished
+
+    @property
     def _has_hints(self) -> bool:
         return bool(self.hints or self._near or self._far)
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from soulspot.infrastructure.filesystem import mount_table, path_to_text
+from soulspot.infrastructure.memory import give_back
 from soulspot.infrastructure.watcher import Watcher, limit, why_unwatchable
 from soulspot.ingest.folders import Changes
 from soulspot.ingest.pipeline import Pipeline
@@ -38,6 +39,8 @@ STALL = 1.0
 RESTART_REST = 60.0
 """Seconds in which a watcher that misses things is begun anew once at most."""
 SHOWN = 5
+TIDY_AFTER = 1000
+"""Files after which an import is worth tidying up behind."""
 
 
 def _awake() -> float:
@@ -112,9 +115,12 @@ class Rounds:
 
     async def _look_at_folders(self) -> None:
         """Find what no event told of, by the mtimes of all folders."""
-        pause, looked = FOLDER_LOOK, time.monotonic()
+        pause, looked, tidied = FOLDER_LOOK, time.monotonic(), 0
         while True:
             await asyncio.sleep(POLLED_LOOK if self._watcher.is_deaf else pause)
+            if self._pipeline.is_quiet and self._pipeline.taken_in - tidied > TIDY_AFTER:
+                tidied = self._pipeline.taken_in
+                await asyncio.to_thread(give_back)
             if not self._pipeline.is_quiet and time.monotonic() - looked < BUSY_LIMIT:
                 continue
             looked = time.monotonic()
