@@ -30,7 +30,7 @@ from soulspot.ingest.stability import Stability
 
 logger = logging.getLogger(__name__)
 
-LANES = 32
+LANES = 64
 """Files that are read or written at once."""
 BULK_ROOM = 256
 """Files that walks may have waiting for a lane."""

@@ -27,6 +27,7 @@ class Origins:
         self._readers = readers
         self._displaced: set[str] = set()
         self._is_loaded = False
+        self._loading = asyncio.Lock()
 
     async def match(self, work: Iterable[Work]) -> list[Work]:
         """Give each file that may have come from another path the one that had its inode, size and mtime."""
@@ -77,9 +78,10 @@ class Origins:
         return None
 
     async def _may_have_moved(self, sound: str) -> bool:
-        if not self._is_loaded:
-            self._displaced.update(await patiently(self._files.sounds_missing))
-            self._is_loaded = True
+        async with self._loading:
+            if not self._is_loaded:
+                self._displaced.update(await patiently(self._files.sounds_missing))
+                self._is_loaded = True
         return sound in self._displaced
 
     async def _sounds_other(self, there: FoundFile, known: Known, sound: str) -> bool:

@@ -21,7 +21,9 @@ from soulspot.infrastructure.tags.model import Failure, Reading
 logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 16
-"""Files that one worker has at most, so that it need not wait for the next. It gets more when it has half of that."""
+"""Files that one worker has at most, so that it need not wait for the next."""
+AT_ONCE = 6
+"""Files that a worker gets at least while it has others: each write to its pipe costs as much as a transaction."""
 RECYCLE_AFTER = 5_000
 """Files after which a worker makes room for a fresh one: a parser may leak."""
 
@@ -41,10 +43,14 @@ class _Worker:
     alarm: asyncio.TimerHandle | None = None
     ran_out_of_time: bool = False
 
-    def room(self) -> int:
+    def share(self, waiting: int, workers: int) -> int:
+        """Return how many of the files that wait for so many workers this one is to get now."""
         if self.files >= RECYCLE_AFTER or (self.sent and self.sent[0].is_suspect):
             return 0
-        return IN_FLIGHT - len(self.sent) if len(self.sent) <= IN_FLIGHT // 2 else 0
+        if not self.sent:
+            return min(IN_FLIGHT, -(-waiting // workers))
+        share = min(IN_FLIGHT - len(self.sent), waiting)
+        return share if share >= AT_ONCE else 0
 
     def send(self, requests: list[_Request]) -> None:
         assert self.process.stdin is not None
@@ -158,7 +164,7 @@ class TagReaders:
             if self._suspects:
                 requests = [] if worker.sent else [self._suspects.popleft()]
             else:
-                share = min(worker.room(), -(-len(self._waiting) // self._number))
+                share = worker.share(len(self._waiting), self._number)
                 requests = [self._waiting.popleft() for _number in range(share)]
             if requests:
                 was_idle = not worker.sent
