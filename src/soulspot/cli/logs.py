@@ -78,7 +78,10 @@ class _NeverWaits(logging.Handler):
 def set_up(level: str) -> None:
     """Send every log line to standard error; one that cannot be written is lost, and stops nothing."""
     logging.raiseExceptions = False
-    handler = _NeverWaits(sys.stderr.fileno())
+    try:
+        handler: logging.Handler = _NeverWaits(sys.stderr.fileno())
+    except OSError:  # it was exchanged for something in memory, which cannot block
+        handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines(for_journal=stderr_is_the_journal()))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in ("alembic", "sqlalchemy", "aiosqlite", "asyncio", "watchfiles"):
