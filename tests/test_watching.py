@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import AUDIO, write_song
+from tests.conftest import AUDIO, Soulspot, until, write_song
 from tests.parts import Parts, shared
 
 from soulspot.infrastructure import filesystem, watcher
@@ -45,6 +45,23 @@ def make_songs(folder: Path, count: int, *, per_folder: int = 10) -> set[str]:
         (place / f"{number}.mp3").write_bytes(SONG)
         made.add(f"f{number // per_folder}/{number}.mp3")
     return made
+
+
+# Sleep
+
+
+def test_a_daemon_that_has_gone_to_sleep_is_woken_by_the_kernel(soulspot: Soulspot) -> None:
+    soulspot.watch()
+    waits = []
+
+    for number in range(5):
+        time.sleep(1)  # it sleeps after 0.3 s without an event, and looks by itself only every 5 s
+        write_song(soulspot.music / f"{number}.mp3")
+        began = time.monotonic()
+        until(lambda: (f"{number}.mp3", str(number)) in soulspot.tracks())  # noqa: B023 - it is over before the next
+        waits.append(time.monotonic() - began)
+
+    assert sorted(waits)[3] < 2
 
 
 # Overflow

@@ -26,10 +26,16 @@ from dataclasses import dataclass
 
 from watchfiles import awatch
 
+from soulspot.infrastructure.doorbell import Doorbell
+
 logger = logging.getLogger(__name__)
 
-STEP_MS = 5
+STEP_MS = 2
 DEBOUNCE_MS = 20
+AWAKE_MS = 300
+"""Milliseconds without an event after which the kernel is asked to ring at the next one, instead of looking for it."""
+LONGEST_SLEEP = 5.0
+"""Seconds after which to look although it did not ring."""
 QUEUE_LOOK = 0.01
 """Seconds between two looks at the kernel's queue while hints arrive."""
 QUIET = 0.3
@@ -77,6 +83,7 @@ class Watcher:
         self._on_blindness = on_blindness
         self._restart = asyncio.Event()
         self._stirred = asyncio.Event()
+        self._bell = Doorbell()
         self._covered: dict[str, float] = {}
         self._watches: list[_Watch] = []
         self._burst = limit("max_queued_events", 16_384) // 8
@@ -105,6 +112,7 @@ class Watcher:
         """Watch for ever; a watch that ends is begun anew, after a rest that grows while that keeps happening."""
         queue = asyncio.create_task(self._look_at_the_queue())
         rest, short_lives = _FIRST_REST, 0
+        self._bell.__enter__()
         try:
             while True:
                 began = time.monotonic()
@@ -122,13 +130,14 @@ class Watcher:
         finally:
             queue.cancel()
             await self._end(self._watches)
+            self._bell.__exit__()
 
     def watched(self) -> frozenset[tuple[int, int]]:
         """Return device and inode of every folder that the kernel watches for this watcher; blocks.
 
         From /proc/self/fdinfo, where the kernel lists the marks of an inotify instance (proc(5)).
         """
-        return _marks({number for watch in self._watches for number in watch.descriptors})
+        return _marks(self._descriptors())
 
     async def _watch_until_it_ends(self) -> None:
         """Keep one watch alive; each new one that is asked for begins before the one before it ends."""
@@ -167,11 +176,30 @@ class Watcher:
         if not folders:
             await asyncio.Event().wait()
         # One folder that may not be read must not keep the others from being watched; who walks finds what is not.
-        hints = awatch(*folders, watch_filter=None, step=STEP_MS, debounce=DEBOUNCE_MS, ignore_permission_denied=True)
+        hints = awatch(
+            *folders,
+            watch_filter=None,
+            step=STEP_MS,
+            debounce=DEBOUNCE_MS,
+            rust_timeout=AWAKE_MS,
+            yield_on_timeout=True,
+            ignore_permission_denied=True,
+        )
+        is_armed = False
         async for changes in hints:
-            self._burst_seen = self._burst_seen or len(changes) > self._burst
-            self._stirred.set()
-            self._on_hint([path for _change, path in changes])
+            if changes:
+                self._burst_seen = self._burst_seen or len(changes) > self._burst
+                self._stirred.set()
+                self._on_hint([path for _change, path in changes])
+            if not changes and not is_armed:
+                self._bell.arm(self._descriptors())  # and look once more: something may have come just before
+                is_armed = True
+                continue
+            if not changes:
+                await self._bell.wait(LONGEST_SLEEP)
+            if is_armed:
+                self._bell.disarm(self._descriptors())
+                is_armed = False
 
     async def _is_proven(self, watch: _Watch, folders: Sequence[str]) -> bool:
         """Wait until the kernel watches the folders themselves; False where the watch ends before that."""
@@ -225,10 +253,13 @@ class Watcher:
                 logger.info("a storm of events that may have run over: everything is looked at")
                 self._on_blindness()
 
+    def _descriptors(self) -> set[int]:
+        return {number for watch in self._watches for number in watch.descriptors}
+
     def _queued(self) -> int:
         """Return the bytes of events that the kernel holds for us."""
         total = 0
-        for number in {number for watch in self._watches for number in watch.descriptors}:
+        for number in self._descriptors():
             try:
                 total += struct.unpack("i", fcntl.ioctl(number, termios.FIONREAD, b"\0\0\0\0"))[0]
             except OSError:
