@@ -8,6 +8,7 @@ lose     a file that is not there any more
 """
 
 import logging
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from soulspot.infrastructure.persistence.repositories import (
 )
 from soulspot.infrastructure.tags import PARSER_VERSION, Failure, TrackTags
 from soulspot.ingest import columns
+from soulspot.ingest.claims import Claims
 from soulspot.ingest.scanner import FoundFile, Root
 
 logger = logging.getLogger(__name__)
@@ -77,12 +79,17 @@ class IngestService:
         # taken them back.
         self._artist_ids: dict[str, str] = {}
         self._album_ids: dict[str, str] = {}
+        self._claims = Claims()
 
     async def ingest(self, file: FoundFile, tags: TrackTags, known: Known | None) -> Outcome:
         """Write what a file's tags say: a new track, or what has changed of one that is known.
 
         Raises StaleError when `known` is not what the catalogue has any more.
         """
+        async with self._claims.claimed(_identities(file, tags), existing=ChainMap(self._artist_ids, self._album_ids)):
+            return await self._ingest(file, tags, known)
+
+    async def _ingest(self, file: FoundFile, tags: TrackTags, known: Known | None) -> Outcome:
         with self._forgetting_on_rollback():
             async with self._database.transaction():
                 if known is None or known.track_id is None:
@@ -227,7 +234,7 @@ class IngestService:
 
     async def _artist(self, credit: Credit, path: str) -> str:
         """Return the artist's id: by MusicBrainz id first, else by name."""
-        key = credit.musicbrainz_id or fold(credit.name)
+        key = _identity(credit)
         if (remembered := self._artist_ids.get(key)) is not None:
             return remembered
         found = await (self._artist_by_id(credit) if credit.musicbrainz_id else self._artist_by_name(credit.name))
@@ -354,6 +361,17 @@ class IngestService:
 
 def _whole(file: FoundFile) -> str:
     return f"{path_to_text(file.root.path).rstrip('/')}/{file.path}"
+
+
+def _identity(credit: Credit) -> str:
+    return credit.musicbrainz_id or fold(credit.name)
+
+
+def _identities(file: FoundFile, tags: TrackTags) -> list[str]:
+    """Return the keys of the artists and the album that a file names."""
+    credits = columns.credits_of(tags, columns.named(file, tags).artist)
+    album = [columns.album_key_of(file, tags)] if tags.album else []
+    return [_identity(credit) for credit in credits] + album
 
 
 def _read_status(row: File) -> str:
