@@ -11,7 +11,7 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +27,7 @@ from soulspot.infrastructure.systemd import notify
 from soulspot.infrastructure.tags import TagReaders
 from soulspot.infrastructure.watcher import Watcher
 from soulspot.ingest.absence import LossGuard
+from soulspot.ingest.patience import patiently
 from soulspot.ingest.pipeline import Pipeline, WatchedFolders
 from soulspot.ingest.planner import compare
 from soulspot.ingest.scanner import Root, count_files, walk
@@ -135,7 +136,7 @@ async def scan(settings: Settings, *, progress: Progress, confirm_missing: bool 
         changed = {kind: count for kind, count in result.counts.items() if kind != "unchanged" and count}
         if changed:
             for root in ingest.roots:
-                await ingest.service.finish_scan(root, changed)
+                await patiently(ingest.service.finish_scan, root, changed)
     return result
 
 
@@ -190,12 +191,21 @@ async def _open(
     with writer_lock(file, command) if file else nullcontext():
         async with (
             readers,  # first: they start on other cores while the schema is looked at
-            Database(settings.database.url, synchronous=settings.database.synchronous) as database,
+            Database(
+                settings.database.url,
+                synchronous=settings.database.synchronous,
+                connections=settings.database.connections,
+            ) as database,
+            AsyncExitStack() as owned,
         ):
             await bring_up_to_date(database, allowed=settings.database.upgrade)
-            known = await FolderRepository(database.session).all()
+            node = socket.gethostname()
+            await owned.enter_async_context(database.owning(node, map(str, settings.library.folders), command))
+            known = [
+                folder for folder in await patiently(FolderRepository(database.session).all) if folder.node == node
+            ]
             check_library(settings, [Path(text_to_path(folder.path)) for folder in known])
-            service = IngestService(database, run=new_id(), node=socket.gethostname())
+            service = IngestService(database, run=new_id(), node=node)
             pipeline = Pipeline(
                 service=service,
                 files=FileRepository(database.session),
@@ -212,7 +222,7 @@ async def _open(
 
 async def _adopt(service: IngestService, pipeline: Pipeline, path: str, settings: Settings) -> Root:
     file_system = await asyncio.to_thread(file_system_of, path)
-    folder = await service.adopt_folder(path, file_system)
+    folder = await patiently(service.adopt_folder, path, file_system)
     root = Root(folder.id, path, trusts_inodes=not file_system.is_remote, hidden=settings.library.hidden)
     pipeline.add_root(root, folder.file_system_id, folder.status_reason if folder.status == "offline" else None)
     return root

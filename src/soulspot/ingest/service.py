@@ -29,6 +29,7 @@ from soulspot.infrastructure.persistence.repositories import (
     FolderRepository,
     Known,
     TrackRepository,
+    known_of,
     now,
 )
 from soulspot.infrastructure.tags import PARSER_VERSION, Failure, TrackTags
@@ -252,7 +253,9 @@ class IngestService:
         namesakes = await self._artists.with_name(credit.name)
         unidentified = next((artist_id for artist_id, musicbrainz_id in namesakes if musicbrainz_id is None), None)
         if unidentified is not None:
-            await self._artists.identify(unidentified, credit.musicbrainz_id)
+            if not await self._artists.identify(unidentified, credit.musicbrainz_id):
+                msg = f"{credit.name} was identified by another writer"
+                raise StaleError(msg)
             changes = {"musicbrainz_id": [None, credit.musicbrainz_id]}
             await self._audit.log_action("artist_updated", unidentified, changes=changes)
         return unidentified
@@ -304,7 +307,7 @@ class IngestService:
 
     async def _unchanged_row(self, known: Known) -> File:
         row = await self._files.get(known.id)
-        if row is None or (row.folder_id, row.path, row.status) != (known.folder_id, known.path, known.status):
+        if row is None or known_of(row) != known:
             msg = f"{known.path} is not in the catalogue as it was"
             raise StaleError(msg)
         return row
@@ -336,7 +339,9 @@ class IngestService:
         left = {artist_id for _role, artist_id, _name in credited} - {artist_id for _role, artist_id, _name in credits}
         if old_album is not None and old_album != album and await self._albums.is_empty(old_album):
             row = await self._albums.get_by_id(old_album)
-            assert row is not None
+            if row is None:
+                msg = f"album {old_album} was removed by another writer"
+                raise StaleError(msg)
             left |= {row.artist_id} if row.artist_id else set()
             await self._albums.remove(old_album)
             self._album_ids.clear()

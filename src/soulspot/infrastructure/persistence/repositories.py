@@ -10,13 +10,14 @@ work of the ORM would cost half of the speed.
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Row, Table, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, Select, Table, delete, func, insert, or_, select, union_all, update
 from sqlalchemy.orm import InstrumentedAttribute, joinedload, selectinload
 
 from soulspot.infrastructure.filesystem import Signature
-from soulspot.infrastructure.persistence.database import SessionFactory
+from soulspot.infrastructure.persistence.database import LOCKS, SessionFactory
 from soulspot.infrastructure.persistence.identity import fold, new_id
 from soulspot.infrastructure.persistence.models import (
     NAME_LENGTH,
@@ -85,9 +86,14 @@ _ADD_FILE = insert(_FILES)
 _ADD_ENTRY = insert(_ENTRIES)
 
 
-def _known(row: Row[*tuple[Any, ...]]) -> Known:
+def _known(row: Sequence[Any]) -> Known:
     file_id, folder_id, path, size, mtime_ns, ctime_ns, inode, *rest = row
     return Known(file_id, folder_id, path, Signature(size, mtime_ns, ctime_ns, inode), *rest)
+
+
+def known_of(row: File) -> Known:
+    """Return what is remembered of a file by its row."""
+    return _known([getattr(row, column.key) for column in _KNOWN])
 
 
 class FolderRepository:
@@ -152,8 +158,9 @@ class FileRepository:
             return [_known(row) for row in rows]
 
     async def get(self, file_id: str) -> File | None:
+        """Return a file's row, which nobody else changes before this transaction ends."""
         async with self._session_factory() as session:
-            return await session.get(File, file_id)
+            return await session.get(File, file_id, with_for_update=True)
 
     async def add(self, **values: object) -> None:
         async with self._session_factory() as session:
@@ -191,15 +198,15 @@ class FileRepository:
             return (await session.scalars(query.options(joinedload(File.folder)))).all()
 
     async def _known_where(self, *scope: ColumnElement[bool]) -> dict[str, Known]:
-        # Two statements, so that each can use the index that was made for it.
-        query = select(*_KNOWN).where(*scope)
+        # Two halves, so that each can use the index that was made for it, and one statement, so that both are of one
+        # moment: a file that goes missing between two would be in neither.
+        query = select(*_KNOWN, File.missing_since).where(*scope)
+        halves = query.where(File.missing_since.is_not(None)), query.where(File.missing_since.is_(None))
         async with self._session_factory() as session:
-            missing = await session.execute(query.where(File.missing_since.is_not(None)).order_by(File.missing_since))
-            known = {row.path: _known(row) for row in missing}
-            known.update(
-                (row.path, _known(row)) for row in await session.execute(query.where(File.missing_since.is_(None)))
-            )
-        return known
+            rows = (await session.execute(union_all(*halves))).all()
+        missing = sorted((row for row in rows if row.missing_since is not None), key=attrgetter("missing_since"))
+        present = (row for row in rows if row.missing_since is None)
+        return {row.path: _known(row[:-1]) for row in (*missing, *present)}
 
 
 class ArtistRepository:
@@ -237,16 +244,20 @@ class ArtistRepository:
             rows = await session.execute(select(Artist.id, Artist.musicbrainz_id).where(Artist.name_key == key))
             return [(artist_id, musicbrainz_id) for artist_id, musicbrainz_id in rows]
 
-    async def identify(self, artist_id: str, musicbrainz_id: str) -> None:
-        """Give a name-only artist its MusicBrainz id."""
+    async def identify(self, artist_id: str, musicbrainz_id: str) -> bool:
+        """Give a name-only artist its MusicBrainz id; false where another writer was faster."""
+        nameless = (_ARTISTS.c.id == artist_id) & _ARTISTS.c.musicbrainz_id.is_(None)
         async with self._session_factory() as session:
-            await session.execute(
-                update(_ARTISTS).where(_ARTISTS.c.id == artist_id).values(musicbrainz_id=musicbrainz_id)
-            )
+            result = await session.execute(update(_ARTISTS).where(nameless).values(musicbrainz_id=musicbrainz_id))
+            return cast("CursorResult[Any]", result).rowcount == 1
 
     async def uncredited(self, artist_ids: Collection[str]) -> Sequence[Artist]:
         """Return those of these artists that no track and no album names any more."""
+        if not artist_ids:
+            return []
         async with self._session_factory() as session:
+            # Two writers that each take away one of the last two credits: the second has to see what the first did.
+            await session.execute(_locking(select(Artist.id).where(Artist.id.in_(artist_ids)).order_by(Artist.id)))
             credited = or_(
                 select(TrackArtist.track_id).where(TrackArtist.artist_id == Artist.id).exists(),
                 select(Album.id).where(Album.artist_id == Artist.id).exists(),
@@ -296,6 +307,7 @@ class AlbumRepository:
 
     async def is_empty(self, album_id: str) -> bool:
         async with self._session_factory() as session:
+            await session.execute(_locking(select(Album.id).where(Album.id == album_id)))  # as in `uncredited`
             return await session.scalar(select(Track.id).where(Track.album_id == album_id).limit(1)) is None
 
     async def remove(self, album_id: str) -> None:
@@ -440,6 +452,11 @@ class AuditRepository:
     async def last_sequence(self) -> int:
         async with self._session_factory() as session:
             return (await session.scalar(select(func.max(AuditEntry.sequence)))) or 0
+
+
+def _locking(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    """Have what a query finds kept as it is until this transaction ends; SQLite has one writer anyway."""
+    return query.with_for_update().execution_options(**{LOCKS: True})
 
 
 def _holds(column: InstrumentedAttribute[str], words: Iterable[str]) -> list[ColumnElement[bool]]:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import DatabaseError
 
-from soulspot.errors import CatalogueError
+from soulspot.errors import CatalogueError, UnreachableError
+from soulspot.infrastructure.persistence.database import is_environment_fault
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -80,11 +81,14 @@ async def current_revision(database: "Database") -> str | None:
                 return None
             return (await session.execute(text("SELECT version_num FROM alembic_version"))).scalar()
     except DatabaseError as error:
+        if not database.is_sqlite and is_environment_fault(error):
+            msg = f"{_name(database)} cannot be reached: {error.orig}"
+            raise UnreachableError(msg) from error
         msg = f"{_name(database)} cannot be opened as a catalogue: {error.orig}; it was left as it is"
         raise CatalogueError(msg) from error
-    except OSError as error:
+    except UnreachableError as error:
         msg = f"{_name(database)} cannot be reached: {error}"
-        raise CatalogueError(msg) from error
+        raise UnreachableError(msg) from error
 
 
 def migrations_folder() -> Path:
