@@ -115,6 +115,18 @@ async def test_a_name_only_artist_is_adopted_when_its_id_arrives(
     assert adopted == artists[0].id
 
 
+async def test_a_name_with_and_without_its_id_in_one_file_is_one_artist(
+    database: Database, ingest: tuple[IngestService, Root]
+) -> None:
+    service, root = ingest
+    ids = ("7cf0ea9d-86b9-4dad-ba9e-2355a64899ea",)
+
+    tags = TrackTags(title="T", artist="A", artists=("A",), album_artist="A", musicbrainz_album_artist_ids=ids)
+    await service.ingest(found(root, "a.mp3"), tags, None)
+
+    assert await counts(database) == [1, 1, 1]
+
+
 async def test_a_repository_cannot_write_outside_a_transaction(database: Database) -> None:
     with pytest.raises(Exception, match=r"readonly|read-only"):
         await ArtistRepository(database.session).add("A")

@@ -26,7 +26,7 @@ from soulspot.ingest.scanner import FoundFile, Root, chunks, look_at_all
 from soulspot.ingest.service import IngestService, Outcome, StaleError
 from soulspot.ingest.stability import FIRST_WAIT, Stability
 
-LANES = 32
+LANES = 128
 """Files that are read or written at once."""
 BULK_ROOM = 256
 """Files that walks may have waiting for a lane."""

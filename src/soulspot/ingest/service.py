@@ -194,6 +194,7 @@ class IngestService:
 
     async def _add(self, file: FoundFile, tags: TrackTags, known: Known | None) -> Outcome:
         path, name = _whole(file), columns.named(file, tags)
+        await self._look_up(file, tags, name.artist)
         credits = await self._credits(tags, name.artist, path)
         values = columns.track_columns(tags, name)
         track_id = await self._tracks.add(
@@ -209,6 +210,7 @@ class IngestService:
         await self._unchanged_row(known)
         path, name = _whole(file), columns.named(file, tags)
         before, credited = await self._tracks.values(track_id), await self._tracks.credits(track_id)
+        await self._look_up(file, tags, name.artist)
         credits = await self._credits(tags, name.artist, path)
         album_id = await self._album(file, tags, credits, current=before["album_id"])
         values = columns.track_columns(tags, name) | {"artist_id": credits[0][1], "album_id": album_id}
@@ -231,20 +233,39 @@ class IngestService:
     async def _credits(self, tags: TrackTags, artist: str, path: str) -> Credits:
         """Return everyone that the tags name, with artists made where they are new; the main artist first."""
         named = columns.credits_of(tags, artist)
-        return [(credit.role, await self._artist(credit, path), credit.name) for credit in named]
+        identified_first = sorted(named, key=lambda credit: credit.musicbrainz_id is None)
+        ids = {credit: await self._artist(credit, path) for credit in identified_first}
+        return [(credit.role, ids[credit], credit.name) for credit in named]
+
+    async def _look_up(self, file: FoundFile, tags: TrackTags, artist: str) -> None:
+        """Remember which of the artists and the album that the tags name exist.
+
+        Before the first is added: what is added next to each other costs PostgreSQL one round trip.
+        """
+        for credit in columns.credits_of(tags, artist):
+            key = _identity(credit)
+            if key not in self._artist_ids:
+                found = await (
+                    self._artist_by_id(credit) if credit.musicbrainz_id else self._artist_by_name(credit.name)
+                )
+                if found is not None:
+                    _remember(self._artist_ids, key, found)
+        if tags.album and (key := columns.album_key_of(file, tags)) not in self._album_ids:
+            found = await self._albums.with_key(key)
+            if found is not None:
+                _remember(self._album_ids, key, found)
 
     async def _artist(self, credit: Credit, path: str) -> str:
         """Return the artist's id: by MusicBrainz id first, else by name."""
         key = _identity(credit)
         if (remembered := self._artist_ids.get(key)) is not None:
             return remembered
-        found = await (self._artist_by_id(credit) if credit.musicbrainz_id else self._artist_by_name(credit.name))
-        if found is None:
-            found = await self._artists.add(credit.name, musicbrainz_id=credit.musicbrainz_id)
-            changes = {"name": credit.name, "musicbrainz_id": credit.musicbrainz_id}
-            await self._audit.log_action("artist_added", found, path=path, changes=changes)
-        _remember(self._artist_ids, key, found)
-        return found
+        added = await self._artists.add(credit.name, musicbrainz_id=credit.musicbrainz_id)
+        changes = {"name": credit.name, "musicbrainz_id": credit.musicbrainz_id}
+        await self._audit.log_action("artist_added", added, path=path, changes=changes)
+        _remember(self._artist_ids, key, added)
+        self._artist_ids.setdefault(fold(credit.name), added)  # the same file may name it without its id
+        return added
 
     async def _artist_by_id(self, credit: Credit) -> str | None:
         assert credit.musicbrainz_id is not None
@@ -278,14 +299,12 @@ class IngestService:
             return current
         if (remembered := self._album_ids.get(key)) is not None:
             return remembered
-        found = await self._albums.with_key(key)
-        if found is None:
-            artist_id = next((artist_id for role, artist_id, _name in credits if role == "album artist"), None)
-            found = await self._albums.add(**columns.album_columns(tags, key, artist_id))
-            changes = {"title": tags.album, "artist": tags.album_artist}
-            await self._audit.log_action("album_added", found, path=_whole(file), changes=changes)
-        _remember(self._album_ids, key, found)
-        return found
+        artist_id = next((artist_id for role, artist_id, _name in credits if role == "album artist"), None)
+        added = await self._albums.add(**columns.album_columns(tags, key, artist_id))
+        changes = {"title": tags.album, "artist": tags.album_artist}
+        await self._audit.log_action("album_added", added, path=_whole(file), changes=changes)
+        _remember(self._album_ids, key, added)
+        return added
 
     async def _write_file(self, file: FoundFile, known: Known | None, values: dict[str, Any]) -> str:
         """Write the file's row, new or as it was known, and return its id."""
