@@ -185,7 +185,9 @@ def catalogue(postgres_server: Server) -> Iterator[str]:
 
 @pytest.fixture
 def postgres_soulspot(tmp_path: Path, postgres_server: Server, catalogue: str) -> Iterator[PostgresSoulspot]:
-    command = PostgresSoulspot(tmp_path, postgres_server, catalogue)
+    place = tmp_path / "postgresql"
+    place.mkdir()
+    command = PostgresSoulspot(place, postgres_server, catalogue)
     yield command
     command.kill()
 

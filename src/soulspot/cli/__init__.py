@@ -132,3 +132,18 @@ def audit(
 
     question = look.AuditQuestion(file=file, artist=artist, action=action, since=since, limit=limit)
     look.audit(question, config, follow=follow, as_json=as_json)
+
+
+database = typer.Typer(name="db", help="Look after the database.", no_args_is_help=True)
+app.add_typer(database)
+
+
+@database.command("copy")
+def db_copy(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="A database's URL, or the file of one in SQLite.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="The same, of one that is new or empty.")],
+) -> None:
+    """Copy a catalogue with its history and its ids, between SQLite and PostgreSQL; then compare the two."""
+    from soulspot.cli.db_copy import copy
+
+    copy(source, target)

@@ -136,6 +136,15 @@ class Database:
 
         return folders_owned(self._lock_keeper, node, folders, command)
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
+        """Yield a connection that only reads, and reads what there was at one moment."""
+        async with self._reader.connect() as connection:
+            if not self.is_sqlite:
+                await connection.execution_options(isolation_level="REPEATABLE READ")
+            async with connection.begin():
+                yield connection
+
     def session(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Return the session of this task's transaction, else a fresh one that only reads and closes itself."""
         current = _in_progress.get()
