@@ -46,7 +46,7 @@ def make_songs(place: Path, watchers: int, files: int, artists: int) -> list[Pat
 
 
 def run(server: Server, folders: list[Path], expected: int, *, kill: bool) -> tuple[float, int]:
-    """Import with one watcher a folder; return files a second, and how many connections were killed meanwhile."""
+    """Import with one watcher a folder; return files a second, and how many of its connections were killed."""
     url = server.socket_url(new_catalogue(server, "bench"))
     environment = os.environ | {"SOULSPOT_DATABASE__URL": url, "SOULSPOT_LOG__LEVEL": "error"}
     environment |= {"SOULSPOT_DATABASE__CONNECTIONS": "4"}
@@ -85,9 +85,7 @@ def main() -> None:
             alone, _killed = run(server, folders[:1], share, kill=False)
             print(f"one watcher   {share:7,} files  {alone:6,.0f} files/s")
             together, killed = run(server, folders, asked.files, kill=not asked.no_kill)
-            print(
-                f"{asked.watchers} watchers    {asked.files:7,} files  {together:6,.0f} files/s, {killed} connections killed"
-            )
+            print(f"{asked.watchers} watchers    {asked.files:7,} files  {together:6,.0f} files/s, {killed} killed")
             with server.connect("bench") as connection:
                 for name, query in CHECKS.items():
                     print(f"{name:<28} {connection.execute(query.encode()).fetchall()[0][0]:,}")

@@ -4,10 +4,14 @@ import asyncio
 import json
 import random
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any, LiteralString
 
+import psycopg
 import pytest
 from tests.conftest import Soulspot, until, write_song
 from tests.postgres import PostgresSoulspot, Server, new_server
@@ -183,6 +187,36 @@ def test_watchers_that_share_artists_make_each_of_them_once(postgres_soulspot: P
 
     assert_whole(postgres_soulspot, 400, artists=20)
     assert all(process.poll() is None for process in postgres_soulspot.running)
+
+
+def test_a_follower_is_told_of_an_entry_that_is_committed_after_a_later_one(
+    postgres_soulspot: PostgresSoulspot, tmp_path: Path
+) -> None:
+    add = (
+        "INSERT INTO audit_log (at, action, entity_type, entity_id, run) VALUES (now(), %s, 'track', 'id', 'r')"
+        " RETURNING sequence"
+    )
+    command = [sys.executable, "-m", "soulspot", "audit", "--follow", "--json"]
+    said = tmp_path / "said"
+    server, name = postgres_soulspot.server, postgres_soulspot.name
+    with said.open("wb") as out, server.connect(name) as slow, server.connect(name) as quick:
+        process = subprocess.Popen(command, env=postgres_soulspot.environment, stdout=out)
+        postgres_soulspot.running.append(process)
+        until(lambda: _say(quick, add, "before") and "before" in said.read_text())
+        slow.execute("BEGIN")
+        slow.execute(add, ["slow"])
+        quick.execute(add, ["quick"])
+        until(lambda: "quick" in said.read_text())
+        slow.execute("COMMIT")
+
+        until(lambda: "slow" in said.read_text())
+    actions = [json.loads(line)["action"] for line in said.read_text().splitlines()]
+    assert [actions.count(each) for each in ("quick", "slow")] == [1, 1]
+
+
+def _say(connection: psycopg.Connection[tuple[Any, ...]], add: LiteralString, action: str) -> bool:
+    time.sleep(0.1)
+    return bool(connection.execute(add, [action]).fetchall())
 
 
 class Node:

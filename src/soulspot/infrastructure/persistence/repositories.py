@@ -424,13 +424,13 @@ class AuditRepository:
         artist: str | None = None,
         action: str | None = None,
         since: datetime | None = None,
-        after: int | None = None,
+        among: Collection[int] | None = None,
         limit: int | None = None,
     ) -> Sequence[AuditEntry]:
         """Return the newest `limit` entries that match, oldest first.
 
-        `path` is a file or folder, whole and escaped; `artist` a name: entries of the artist and of its tracks; `after`
-        a sequence number.
+        `path` is a file or folder, whole and escaped; `artist` a name: entries of the artist and of its tracks; `among`
+        sequence numbers.
         """
         query = select(AuditEntry)
         if path is not None:
@@ -443,11 +443,18 @@ class AuditRepository:
             query = query.where(AuditEntry.action == action)
         if since is not None:
             query = query.where(AuditEntry.at >= since)
-        if after is not None:
-            query = query.where(AuditEntry.sequence > after)
+        if among is not None:
+            query = query.where(AuditEntry.sequence.in_(among))
         query = query.order_by(AuditEntry.sequence.desc()).limit(limit)
         async with self._session_factory() as session:
             return list(reversed((await session.scalars(query)).all()))
+
+    async def numbers(self, after: int, among: Collection[int], limit: int) -> Sequence[int]:
+        """Return the first sequence numbers that are taken, of those after one and of some before it."""
+        asked = (AuditEntry.sequence > after) | AuditEntry.sequence.in_(among)
+        async with self._session_factory() as session:
+            query = select(AuditEntry.sequence).where(asked).order_by(AuditEntry.sequence).limit(limit)
+            return (await session.scalars(query)).all()
 
     async def last_sequence(self) -> int:
         async with self._session_factory() as session:
