@@ -149,7 +149,8 @@ async def dry_run(settings: Settings, *, report: Report) -> ScanResult:
         is_new = file is not None and not file.exists()
         if not is_new:
             await require_current(database)
-        folders = {} if is_new else {row.path: row.id for row in await FolderRepository(database.session).all()}
+        rows = [] if is_new else await FolderRepository(database.session).all()
+        folders = {row.path: row.id for row in rows if row.node == socket.gethostname()}
         check_library(settings, [Path(text_to_path(path)) for path in folders])
         files = FileRepository(database.session)
         for path in map(str, settings.library.folders):
