@@ -47,6 +47,8 @@ def install_wheel(shared_by_workers: Path) -> Path:
             [wheel] = wheels.glob("*.whl")
             pip += ["--python", unfinished / "bin" / "python"]
             subprocess.run([*pip, "install", "--quiet", "--constraint", HERE / "constraints.txt", wheel], check=True)
+            script = unfinished / "bin" / "soulspot"  # it names its Python by the path that it will have in the box
+            script.write_text(script.read_text().replace(str(unfinished), "/opt/soulspot"))
             unfinished.rename(target)
     return target
 
@@ -62,12 +64,20 @@ class Box(Soulspot):
 
     @contextmanager
     def booted(self, installed: Path) -> Iterator[None]:
-        binds = {installed: "/opt/soulspot", self.music: "/srv/music", self.state: "/var/lib/soulspot"}
+        units = HERE / "systemd"
+        binds = {
+            installed: "/opt/soulspot",
+            installed.with_name("wheels"): "/opt/built",
+            units: "/opt/units",
+            self.music: "/srv/music",
+            self.state: "/var/lib/soulspot",
+        }
         bound = " ".join(f"{here}:{there}" for here, there in binds.items())
-        subprocess.run([TOOL, "up", self._place], env=os.environ | {"SDBOX_BIND": bound}, check=True, timeout=90)
+        subprocess.run(
+            [TOOL, "up", self._place], env=os.environ | {"SDBOX_BIND": bound, "SDBOX_NET": "1"}, check=True, timeout=90
+        )
         try:
-            self.write("/usr/local/bin/soulspot", '#!/bin/sh\nexec /opt/soulspot/bin/python -m soulspot "$@"\n')
-            self.shell("chmod 755 /usr/local/bin/soulspot")
+            self.shell("ln -s /opt/soulspot/bin/soulspot /usr/local/bin/soulspot")
             yield
         finally:
             subprocess.run([TOOL, "down", self._place], check=True, timeout=60)

@@ -1,5 +1,6 @@
 """What the tests share: songs, catalogues, and the installed command run as a process."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -7,12 +8,19 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import mutagen
 import pytest
+from tests.catalogue import Catalogue
+
+from soulspot.infrastructure.filesystem import FileSystem
+from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.schema import bring_up_to_date
+from soulspot.ingest.scanner import Root
+from soulspot.ingest.service import IngestService
 
 pytest_plugins = ["tests.postgres"]
 
@@ -20,7 +28,7 @@ AUDIO = Path(__file__).parent / "audio"
 SHARED = Path(__file__).parents[2] / "shared"
 
 
-def write_song(path: Path, template: str = "", **tags: str) -> Path:
+def write_song(path: Path, template: str = "", **tags: str | list[str]) -> Path:
     """Copy a template and tag it, with names that are the same in every format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
@@ -45,11 +53,12 @@ class Soulspot:
         self.database = place / "state" / "soulspot.db"
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith("SOULSPOT_")}
         self.environment["SOULSPOT_DATABASE__URL"] = f"sqlite+aiosqlite:///{self.database}"
+        self.command = [sys.executable, "-m", "soulspot"]
         self.log = place / "log"
         self.running: list[subprocess.Popen[bytes]] = []
 
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "soulspot", *arguments]
+        command = [*self.command, *arguments]
         environment = self.environment | settings
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
@@ -58,9 +67,9 @@ class Soulspot:
         assert result.returncode == 0, result.stderr
         return result
 
-    def watch_unseen(self, **settings: str) -> subprocess.Popen[bytes]:
-        """Start the daemon, and wait for nothing."""
-        command = [sys.executable, "-m", "soulspot", "watch", str(self.music)]
+    def watch_unseen(self, *, folders: bool = True, **settings: str) -> subprocess.Popen[bytes]:
+        """Start the daemon, and wait for nothing; without folders it has those of its settings."""
+        command = [*self.command, "watch", *([str(self.music)] if folders else [])]
         with self.log.open("ab") as log:
             process = subprocess.Popen(command, env=self.environment | settings, stderr=log)
         self.running.append(process)
@@ -68,7 +77,7 @@ class Soulspot:
 
     def watch(self, **settings: str) -> subprocess.Popen[bytes]:
         already = self.log.read_bytes().count(b"watching") if self.log.exists() else 0
-        process = self.watch_unseen(**settings)
+        process = self.watch_unseen(folders=True, **settings)
         until(lambda: process.poll() is not None or self.log.read_bytes().count(b"watching") > already)
         assert process.poll() is None, self.log.read_text()
         return process
@@ -80,6 +89,13 @@ class Soulspot:
             found = connection.execute(query).fetchall()
         connection.close()
         return found
+
+    def change(self, statement: str) -> None:
+        """Change the catalogue behind soulspot's back."""
+        connection = sqlite3.connect(self.database)
+        with connection:
+            connection.execute(statement)
+        connection.close()
 
     def tracks(self) -> set[tuple[str, str]]:
         """Return path and title of what is catalogued."""
@@ -143,3 +159,25 @@ def make_library() -> Path:
     if not tool.exists() or shutil.which("ffmpeg") is None:
         pytest.skip("ffmpeg, or the library writer beside this checkout, is not there")
     return tool
+
+
+@pytest.fixture(scope="session")
+def empty_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a database that is as a first start leaves it."""
+    file = tmp_path_factory.mktemp("empty") / "catalogue.db"
+
+    async def make() -> None:
+        async with Database(f"sqlite+aiosqlite:///{file}") as database:
+            await bring_up_to_date(database)
+
+    asyncio.run(make())
+    return file
+
+
+@pytest.fixture
+async def catalogue(tmp_path: Path, empty_catalogue: Path) -> AsyncIterator[Catalogue]:
+    shutil.copyfile(empty_catalogue, tmp_path / "catalogue.db")
+    async with Database(f"sqlite+aiosqlite:///{tmp_path}/catalogue.db") as database:
+        service = IngestService(database, run="run", node="node")
+        folder = await service.adopt_folder("/music", FileSystem("ext4", "uuid", "/"))
+        yield Catalogue(database, service, Root(folder.id, "/music"))

@@ -175,7 +175,7 @@ def empty_database(postgres_server: Server) -> str:
 
 
 @pytest.fixture
-def catalogue(postgres_server: Server) -> Iterator[str]:
+def postgres_catalogue(postgres_server: Server) -> Iterator[str]:
     """Return the name of a new, migrated catalogue."""
     name = f"test_{uuid.uuid4().hex}"
     postgres_server.run(f"CREATE DATABASE {name} OWNER soulspot TEMPLATE {_TEMPLATE}")
@@ -184,10 +184,10 @@ def catalogue(postgres_server: Server) -> Iterator[str]:
 
 
 @pytest.fixture
-def postgres_soulspot(tmp_path: Path, postgres_server: Server, catalogue: str) -> Iterator[PostgresSoulspot]:
+def postgres_soulspot(tmp_path: Path, postgres_server: Server, postgres_catalogue: str) -> Iterator[PostgresSoulspot]:
     place = tmp_path / "postgresql"
     place.mkdir()
-    command = PostgresSoulspot(place, postgres_server, catalogue)
+    command = PostgresSoulspot(place, postgres_server, postgres_catalogue)
     yield command
     command.kill()
 

@@ -46,6 +46,7 @@ def test_follow_prints_what_happens_from_now_as_it_happens(soulspot: Soulspot) -
 
 def test_audit_is_asked_by_file_artist_action_and_time(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "a" / "one.flac", title="One", artist="Björk")
+    soulspot.scan()
     write_song(soulspot.music / "b" / "two.flac", title="Two", artist="Low")
     soulspot.scan()
 

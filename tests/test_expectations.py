@@ -35,67 +35,43 @@ FIELDS = {
     "channels": lambda tags: tags.channels,
 }
 
-_EMPTY = "mutagen raises an error without text on this ID3 tag, and reads nothing of it"
-_CHUNKS = "mutagen does not read RIFF INFO, AIFF text chunks and XMP"
-_VBR = "mutagen estimates the duration of a VBR stream from the file's size; it is off by less than 2 %"
-_CUT = "mutagen finds no stream in this cut, old or damaged file"
-_LAYER = "mutagen reads no MPEG layer of this kind without its extension"
-# file: the fields that may differ ("*" for all), and why.
+_DELAY = "the encoder's delay and padding, which its Xing frame tells, are no music; its author's reader counts them"
+_MONO = "the stream has one channel; the container says two of every stream, and its author's reader believes it"
+_NONE = "no audio has no duration: left out, where the author says 0"
+# file: the fields that may differ, and why.
 EXCEPTIONS: dict[str, tuple[str, str]] = {
-    "tinytag/UTF16.mp3": ("*", _EMPTY),
-    "tinytag/id3_genre_id_out_of_bounds.mp3": ("*", _EMPTY),
-    "tinytag/id3v1_does_not_overwrite_id3v2.mp3": ("*", _EMPTY),
-    "tinytag/id3v22.TCO.genre.mp3": ("*", _EMPTY),
-    "tinytag/utf16_no_bom.mp3": ("*", _EMPTY),
-    "tinytag/detect_aiff.x": ("title duration_s", _CHUNKS),
-    "tinytag/riff_extra_zero.wav": ("title artist artists album track date year genre", _CHUNKS),
-    "tinytag/riff_extra_zero_2.wav": ("title artist artists album track date year genre", _CHUNKS),
-    "tinytag/test-riff-tags.wav": ("title artist artists date year genre", _CHUNKS),
-    "tinytag/xmp_data.wav": ("title artist artists album", _CHUNKS),
-    "tinytag/detect_mp1_mpeg1.x": ("duration_s samplerate_hz channels", _LAYER),
-    "tinytag/detect_mp2_mpeg1.x": ("duration_s samplerate_hz channels", _LAYER),
-    "tinytag/detect_mp4_m4a.x": ("duration_s", _CUT),
-    "tinytag/invalid_sample_rate.aiff": ("channels", _CUT),
-    "tinytag/zero_value_properties.flac": ("channels", _CUT),
-    "tinytag/synced_lyrics_no_terminator_latin1.mp3": ("duration_s samplerate_hz channels", _CUT),
-    "tinytag/no_audio_data_compressed.wav": (
-        "duration_s",
-        "no audio has no duration: left out, where the author says 0",
+    "lofty/issue_87_duplicate_id3v2.mp3": ("artist", "of two ID3v2 tags in a row the first counts, as the reader says"),
+    "mediafile/full.m4a": ("channels", _MONO),
+    "tinytag/UTF16.mp3": ("date", "TYER says 2010 and TDAT 1105: the day counts too"),
+    "tinytag/chinese_id3.mp3": (
+        "title artist artists album album_artist genre duration_s",
+        "its texts are GBK and say Latin-1; and " + _DELAY,
     ),
-    "tinytag/mp3_audio.wav": ("duration_s", "mutagen takes MP3 in WAV for PCM"),
-    "tinytag/gsm_6_10.wav": ("duration_s", "mutagen takes GSM in WAV for PCM"),
-    "tinytag/detect_mp3_mpeg2.x": ("duration_s", _VBR.partition(";")[0] + ", of a file of 0.1 s by far"),
-    "tinytag/mpeg25_8khz_vbr.mp3": ("duration_s", _VBR.partition(";")[0] + ", of a file of 0.1 s by far"),
-    "tinytag/mpeg2_24khz_vbr.mp3": ("duration_s", _VBR.partition(";")[0] + ", of a file of 0.1 s by far"),
-    "tinytag/mpeg2_id3v2.mp3": ("duration_s", _VBR.partition(";")[0] + ", of a file of 0.1 s by far"),
-    "tinytag/id3_frames.mp3": ("duration_s", "mutagen finds other frames in this damaged stream"),
-    "tinytag/chinese_id3.mp3": ("duration_s", _VBR),
-    "tinytag/vbr11.mp3": ("duration_s", _VBR),
-    "tinytag/vbr11stereo.mp3": ("duration_s", _VBR),
-    "tinytag/vbr22.mp3": ("duration_s", _VBR),
-    "tinytag/vbr22stereo.mp3": ("duration_s", _VBR),
-    "tinytag/vbr32.mp3": ("duration_s", _VBR),
-    "tinytag/vbr44stereo.mp3": ("duration_s", _VBR),
-    "tinytag/vbr8.mp3": ("duration_s", _VBR),
-    "tinytag/vbr8stereo.mp3": ("duration_s", _VBR),
+    "tinytag/detect_aiff.x": ("duration_s", _NONE),
+    "tinytag/detect_mp3_mpeg2.x": ("duration_s", _DELAY),
+    "tinytag/detect_mp4_m4a.x": ("duration_s", "all but the first 120 bytes of this file were cut off"),
     "tinytag/grouping.wma": (
         "track track_total",
         "WM/TrackNumber is there and says 1/2; its author's reader takes no text",
     ),
-    "tinytag/id3_broken_frame_size.mp3": ("title", "mutagen repairs the size of the frame and reads the title"),
+    "tinytag/id3_broken_frame_size.mp3": ("title", "the size of the frame is repaired, and the title read"),
+    "tinytag/id3_genre_id_out_of_bounds.mp3": ("date year genre", "0 is no year, and 255 the number of no genre"),
     "tinytag/id3_xxx_lang.mp3": ("date", "TDRC says 2004-11-02; its author's reader keeps the year of TYER"),
-    "tinytag/no_bitrate.spx": ("artist artists", "mutagen's Speex comment is cut before the artist"),
-    "tinytag/utf-8-id3v2-invalid-string.mp3": (
-        "title disc_total",
-        "an invalid UTF-8 title is dropped by mutagen; 0 is none",
-    ),
-    "lofty/issue_87_duplicate_id3v2.mp3": (
-        "artist",
-        "of two ID3v2 tags in a row the first counts, as the reader states",
-    ),
-    "lofty/full_test.ape": ("artist duration_s samplerate_hz channels", "mutagen opens no APE behind a leading ID3v2"),
-    "mediafile/full.wv": ("channels", "mutagen says True for one channel; what is no number is left out"),
+    "tinytag/mpeg4_desc_cmt.m4a": ("channels", _MONO),
+    "tinytag/mpeg25_8khz_vbr.mp3": ("duration_s", _DELAY),
+    "tinytag/mpeg2_24khz_vbr.mp3": ("duration_s", _DELAY),
+    "tinytag/mpeg2_id3v2.mp3": ("duration_s", _DELAY),
+    "tinytag/utf-8-id3v2-invalid-string.mp3": ("disc_total", "0 discs are none"),
+    "tinytag/vbr11.mp3": ("duration_s", _DELAY),
+    "tinytag/vbr11stereo.mp3": ("duration_s", _DELAY),
+    "tinytag/vbr22.mp3": ("duration_s", _DELAY),
+    "tinytag/vbr22stereo.mp3": ("duration_s", _DELAY),
+    "tinytag/vbr32.mp3": ("duration_s", _DELAY),
+    "tinytag/vbr44stereo.mp3": ("duration_s", _DELAY),
+    "tinytag/vbr8.mp3": ("duration_s", _DELAY),
+    "tinytag/vbr8stereo.mp3": ("duration_s", _DELAY),
 }
+STREAM = {"duration_s", "samplerate_hz", "channels"}
 
 
 @pytest.mark.corpus
@@ -108,9 +84,24 @@ def test_each_asserted_field_is_right_or_a_named_exception(corpus: Path) -> None
     assert needless == set()
 
 
+@pytest.mark.corpus
+def test_nearly_all_tags_of_real_files_are_right(corpus: Path) -> None:
+    wrong = sum(1 for _file, name, expected, _found in differences(corpus) if name not in STREAM and expected)
+    asserted = sum(
+        1
+        for line in (corpus / "expected.jsonl").read_text().splitlines()
+        for name, value in json.loads(line).items()
+        if name in FIELDS and name not in STREAM and value
+    )
+
+    print(f"{asserted - wrong} of {asserted} tag fields of real files are right")  # noqa: T201 - pytest -rP shows it
+    assert asserted > 500
+    assert (asserted - wrong) / asserted >= 0.98
+
+
 def excused(file: str, field: str) -> bool:
     fields = EXCEPTIONS.get(file, ("", ""))[0]
-    return fields == "*" or field in fields.split()
+    return field in fields.split()
 
 
 def differences(corpus: Path) -> Iterator[tuple[str, str, Any, Any]]:

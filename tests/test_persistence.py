@@ -39,7 +39,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Return the URL of a new catalogue; one in SQLite has to be made."""
     if request.param == "sqlite":
         return f"sqlite+aiosqlite:///{tmp_path}/catalogue.db"
-    name: str = request.getfixturevalue("catalogue")
+    name: str = request.getfixturevalue("postgres_catalogue")
     return str(request.getfixturevalue("postgres_server").socket_url(name))
 
 

@@ -81,7 +81,7 @@ def test_a_server_that_is_stopped_and_started_costs_time_and_no_file(frail: Post
     until(lambda: len(frail.tracks()) == 301, 60)
     assert_whole(frail, 301)
     assert frail.log.read_text().count("the database refuses") == 1
-    assert "the database is back after" in frail.log.read_text()
+    assert "the database answers again, after" in frail.log.read_text()
 
 
 def test_backends_that_are_killed_in_a_transaction_lose_and_double_nothing(postgres_soulspot: PostgresSoulspot) -> None:
@@ -100,11 +100,12 @@ def test_backends_that_are_killed_in_a_transaction_lose_and_double_nothing(postg
 
 
 def test_a_server_without_a_free_connection_is_waited_for(postgres_soulspot: PostgresSoulspot) -> None:
-    add_songs(postgres_soulspot.music, 20)
-    name = postgres_soulspot.name
-    postgres_soulspot.server.run(f"ALTER DATABASE {name} CONNECTION LIMIT 4")
-
     postgres_soulspot.watch()
+    name = postgres_soulspot.name
+    postgres_soulspot.server.run(f"ALTER DATABASE {name} CONNECTION LIMIT 0")
+    postgres_soulspot.rows(KILL)
+
+    add_songs(postgres_soulspot.music, 20)
     until(lambda: "too many connections" in postgres_soulspot.log.read_text())
     postgres_soulspot.server.run(f"ALTER DATABASE {name} CONNECTION LIMIT 50")
 
@@ -235,8 +236,11 @@ class Node:
 
 
 @pytest.fixture
-async def nodes(postgres_server: Server, catalogue: str) -> AsyncIterator[tuple[Node, Node]]:
-    made = Node(postgres_server.socket_url(catalogue), "one"), Node(postgres_server.socket_url(catalogue), "two")
+async def nodes(postgres_server: Server, postgres_catalogue: str) -> AsyncIterator[tuple[Node, Node]]:
+    made = (
+        Node(postgres_server.socket_url(postgres_catalogue), "one"),
+        Node(postgres_server.socket_url(postgres_catalogue), "two"),
+    )
     for node in made:
         await node.adopt()
     yield made
@@ -265,7 +269,7 @@ async def test_an_artist_that_another_watcher_removed_is_made_again(nodes: tuple
 
 
 async def test_two_watchers_that_take_the_last_two_credits_remove_the_artist_once(
-    nodes: tuple[Node, Node], postgres_server: Server, catalogue: str
+    nodes: tuple[Node, Node], postgres_server: Server, postgres_catalogue: str
 ) -> None:
     for node in nodes:
         await node.service.ingest(node.found("a.mp3"), tags("Old", album="B", album_artist="Old"), None)
@@ -278,7 +282,7 @@ async def test_two_watchers_that_take_the_last_two_credits_remove_the_artist_onc
     ]
     await asyncio.gather(*changes)
 
-    with postgres_server.connect(catalogue) as connection:
+    with postgres_server.connect(postgres_catalogue) as connection:
         artists = connection.execute("SELECT name FROM artists").fetchall()
         removed = connection.execute("SELECT count(*) FROM audit_log WHERE action = 'artist_removed'").fetchall()
     assert (artists, removed) == ([("New",)], [(1,)])
@@ -295,7 +299,9 @@ async def test_a_rejection_whose_commit_was_not_heard_of_is_not_told_twice(nodes
         await one.service.reject(one.found("a.mp3", 2), failure, known)
 
 
-async def test_nul_never_reaches_the_server(nodes: tuple[Node, Node], postgres_server: Server, catalogue: str) -> None:
+async def test_nul_never_reaches_the_server(
+    nodes: tuple[Node, Node], postgres_server: Server, postgres_catalogue: str
+) -> None:
     one, _two = nodes
 
     await one.service.ingest(one.found("a.mp3"), tags("N\0ul", comment="a\0b \\u0000"), None)
@@ -303,7 +309,7 @@ async def test_nul_never_reaches_the_server(nodes: tuple[Node, Node], postgres_s
     known = await FileRepository(one.database.session).known_at(one.root.id, ["b.mp3", "n\0one"])
     await one.service.reject(one.found("b.mp3", 2), Failure("corrupt", "c\0d"), known["b.mp3"])
 
-    with postgres_server.connect(catalogue) as connection:
+    with postgres_server.connect(postgres_catalogue) as connection:
         [(artist, more)] = connection.execute("SELECT artist_credit, tags::text FROM tracks").fetchall()
         [(reason,)] = connection.execute("SELECT error_text FROM files WHERE status = 'failed'").fetchall()
     assert (artist, reason) == ("N\ufffdul", "c\ufffdd")

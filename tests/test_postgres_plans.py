@@ -36,7 +36,7 @@ FILL = """
 """
 
 
-async def test_no_query_of_one_file_reads_a_whole_table(postgres_server: Server, catalogue: str) -> None:
+async def test_no_query_of_one_file_reads_a_whole_table(postgres_server: Server, postgres_catalogue: str) -> None:
     seen: dict[str, tuple[object, ...]] = {}
 
     def note(
@@ -44,11 +44,11 @@ async def test_no_query_of_one_file_reads_a_whole_table(postgres_server: Server,
     ) -> None:
         seen.setdefault(statement, tuple(parameters))
 
-    async with Database(postgres_server.socket_url(catalogue)) as database:
+    async with Database(postgres_server.socket_url(postgres_catalogue)) as database:
         service = IngestService(database, run="run", node="node")
         folder = await service.adopt_folder("/music", FileSystem("ext4", "uuid", "/"))
         for statement in FILL.format(rows=ROWS, folder=folder.id).split(";"):
-            postgres_server.run(statement, catalogue)
+            postgres_server.run(statement, postgres_catalogue)
         root, files = Root(folder.id, "/music"), FileRepository(database.session)
         for engine in (database._writer, database._reader):
             event.listen(engine.sync_engine, "before_cursor_execute", note)
@@ -70,7 +70,7 @@ async def test_no_query_of_one_file_reads_a_whole_table(postgres_server: Server,
         await files.with_inodes([7, 8, 9])
 
     scans = {}
-    with postgres_server.connect(catalogue) as connection:
+    with postgres_server.connect(postgres_catalogue) as connection:
         connection.execute("SET plan_cache_mode = force_custom_plan")
         for statement, parameters in seen.items():
             if "folders" in statement.split("FROM")[-1]:

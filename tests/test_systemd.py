@@ -1,5 +1,6 @@
 """The service under a real systemd: what it tells systemd, and what systemd does with it."""
 
+import os
 import re
 import shutil
 import signal
@@ -7,39 +8,63 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ParamSpec
 
 import pytest
 from tests.box import HERE, Box, install_wheel, skip_without_a_box
 from tests.conftest import Soulspot, until, write_song
+from tests.test_documents import marked
 
 pytestmark = pytest.mark.timeout(240)
 
 
-def in_a_box(test: Callable[[Box], None]) -> Callable[[Box], None]:
+P = ParamSpec("P")
+CLASSICAL = "sqlite+aiosqlite:////var/lib/soulspot/classical/soulspot.db"
+CONSTRAINTS = "/tmp/constraints.txt"
+MINE = "sqlite+aiosqlite:////home/me/.config/soulspot/soulspot.db"
+"""Where systemd 252 keeps the state of a user's unit; a later one, in .local/state."""
+
+
+def in_a_box(test: Callable[P, None]) -> Callable[P, None]:
     return pytest.mark.systemd(pytest.mark.root(test))
 
 
 @pytest.fixture(scope="module")
 def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     skip_without_a_box()
-    installed = install_wheel(tmp_path_factory.getbasetemp().parent)
+    own = tmp_path_factory.getbasetemp()
+    installed = install_wheel(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own)
     box = Box(tmp_path_factory.mktemp("machine"))
     with box.booted(installed):
-        for file in ("soulspot.service", "sysusers.d/soulspot.conf"):
-            place = "/etc" if "/" in file else "/etc/systemd/system"
-            box.write(f"{place}/{file}", (HERE / "systemd" / file).read_text())
-        box.shell("systemd-sysusers && systemctl daemon-reload")
+        put_units(box)
         yield box
+
+
+def put_units(box: Box) -> None:
+    """Install the units by hand, as a packager would."""
+    box.shell(
+        "cp /opt/units/*.service /opt/units/*.timer /etc/systemd/system &&"
+        "cp -r /opt/units/sysusers.d /opt/units/tmpfiles.d /etc && cp /opt/units/user/* /etc/systemd/user &&"
+        "systemd-sysusers && systemd-tmpfiles --create soulspot.conf && systemctl daemon-reload"
+    )
 
 
 @pytest.fixture
 def box(booted: Box) -> Iterator[Box]:
     booted.write("/etc/soulspot/config.toml", '[library]\nfolders = ["/srv/music"]\n')
     yield booted
-    booted.shell("systemctl stop soulspot.service; systemctl reset-failed; journalctl --rotate --vacuum-time=1s")
+    booted.shell(
+        "systemctl stop soulspot.service; rm -rf /etc/systemd/system/soulspot.service.d; systemctl daemon-reload;"
+        "systemctl reset-failed; journalctl --rotate --vacuum-time=1s"
+    )
     for folder in (booted.music, booted.state):
         for entry in folder.iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def drop_in(box: Box, *lines: str) -> None:
+    box.write("/etc/systemd/system/soulspot.service.d/test.conf", "\n".join(["[Service]", *lines, ""]))
+    box.shell("systemctl daemon-reload")
 
 
 def copies(box: Box, count: int) -> None:
@@ -62,6 +87,52 @@ def test_ready_is_said_when_the_kernel_watches_the_folder_and_not_before(soulspo
 
     assert soulspot.music.stat().st_ino in {int(each, 16) for each in re.findall(r"inotify .*?ino:([0-9a-f]+)", marks)}
     assert f"STATUS=watching {soulspot.music}".encode() in said
+
+
+UNITS = ["soulspot.service", "soulspot@.service", "soulspot-backup.service"]
+
+
+@in_a_box
+def test_systemd_has_nothing_to_say_against_the_units(box: Box) -> None:
+    named = " ".join(f"/etc/systemd/system/{unit}" for unit in [*UNITS, "soulspot-backup.timer"])
+
+    assert box.shell(f"systemd-analyze verify --recursive-errors=no --man=no {named}") == ""
+    assert "Next elapse" in box.shell("systemd-analyze calendar daily")
+
+
+@in_a_box
+def test_the_user_unit_is_sound_and_runs_as_a_user(box: Box) -> None:
+    box.shell(
+        "useradd --create-home me; loginctl enable-linger me; mkdir -p ~me/.local/bin ~me/.config/soulspot ~me/Music"
+    )
+    box.shell("ln -sf /usr/local/bin/soulspot ~me/.local/bin/soulspot")
+    box.write("/home/me/.config/soulspot/config.toml", '[library]\nfolders = ["~/Music"]\n')
+    box.shell("chown -R me: ~me")
+    as_me = "runuser -u me -- env XDG_RUNTIME_DIR=/run/user/$(id -u me) HOME=/home/me"
+
+    until(lambda: box.shell("systemctl is-active user@$(id -u me) || true").strip() == "active")
+    said = box.shell(f"{as_me} systemd-analyze --user verify --recursive-errors=no /etc/systemd/user/soulspot.service")
+    box.shell(f"{as_me} systemctl --user start soulspot")
+    write_song(box.music / "song.mp3")
+    box.shell("cp /srv/music/song.mp3 ~me/Music/ && chown me: ~me/Music/song.mp3")
+
+    assert said == ""
+    until(lambda: "song" in box.shell(f"SOULSPOT_DATABASE__URL={MINE} soulspot tracks"), 10)
+    box.shell(f"{as_me} systemctl --user stop soulspot")
+
+
+@in_a_box
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_exposes_little(box: Box, unit: str) -> None:
+    told = box.shell(f"systemd-analyze security --offline=yes --threshold=6 /etc/systemd/system/{unit}")
+
+    assert re.search(r"Overall exposure level for \S+: 0\.[0-6] SAFE", told)
+
+
+def test_the_units_that_write_are_held_to_the_same() -> None:
+    marked = [(HERE / "systemd" / unit).read_text().partition("# What the service may not do")[2] for unit in UNITS]
+
+    assert len({text.partition("[Install]")[0].strip() for text in marked}) == 1
 
 
 @in_a_box
@@ -143,3 +214,155 @@ def test_the_journal_knows_how_grave_a_line_is(box: Box) -> None:
     warnings = box.shell("journalctl --output=cat --unit=soulspot.service --priority=warning")
     assert "failed /srv/music/broken.mp3" in warnings
     assert "watching /srv/music" not in warnings
+
+
+@in_a_box
+def test_a_stuck_loop_is_ended_by_the_watchdog_and_the_service_goes_on(box: Box) -> None:
+    drop_in(box, "WatchdogSec=2", "TimeoutAbortSec=1")
+    box.shell("systemctl start soulspot.service")
+    time.sleep(3)
+    assert box.unit()["NRestarts"] == "0"
+
+    box.shell("systemctl kill --kill-whom=main --signal=STOP soulspot.service")
+    write_song(box.music / "song.mp3")
+
+    until(lambda: len(box.tracks()) == 1, 20)
+    assert box.unit()["NRestarts"] == "1"
+    assert "Watchdog timeout (limit 2s)!" in box.journal()
+
+
+@in_a_box
+@pytest.mark.parametrize("example", ["no-capability", "quieter-disks", "network-database"])
+def test_the_service_runs_with_each_example_of_a_drop_in(box: Box, example: str) -> None:
+    box.shell(
+        "mkdir /etc/systemd/system/soulspot.service.d &&"
+        f"cp /opt/units/drop-ins/{example}.conf /etc/systemd/system/soulspot.service.d && systemctl daemon-reload"
+    )
+    box.shell("systemctl start soulspot.service")
+
+    write_song(box.music / "song.mp3")
+
+    until(lambda: len(box.tracks()) == 1, 10)
+
+
+@in_a_box
+def test_a_folder_in_home_is_refused_until_the_drop_in_shows_it(box: Box) -> None:
+    box.write("/etc/soulspot/config.toml", '[library]\nfolders = ["/home/me/Music"]\n')
+    box.shell("mkdir -p /home/me/Music")
+    box.shell("systemctl start soulspot.service", fails=True)
+    assert box.unit()["ExecMainStatus"] == "78"
+
+    drop_in(box, *(HERE / "systemd" / "drop-ins" / "home.conf").read_text().splitlines()[3:])
+    box.shell("systemctl reset-failed; systemctl start soulspot.service")
+    write_song(box.music / "song.mp3")
+    box.shell("cp /srv/music/song.mp3 /home/me/Music")
+
+    until(lambda: len(box.tracks()) == 1, 10)
+
+
+@in_a_box
+def test_an_instance_keeps_a_catalogue_of_its_own(box: Box) -> None:
+    box.write("/etc/soulspot/classical.toml", '[library]\nfolders = ["/srv/music"]\n')
+    write_song(box.music / "song.mp3")
+
+    box.shell("systemctl start soulspot@classical.service")
+
+    until((box.state / "classical" / "soulspot.db").exists)
+    until(lambda: "song" in box.shell("SOULSPOT_DATABASE__URL=$URL soulspot tracks".replace("$URL", CLASSICAL)))
+    box.shell("systemctl stop soulspot@classical.service")
+
+
+@in_a_box
+def test_a_tag_reader_keeps_its_limit_on_memory_in_the_sandbox(box: Box) -> None:
+    box.shell("systemctl start soulspot.service")
+
+    def limits() -> set[str]:
+        readers = box.shell("pgrep -u soulspot -f soulspot.infrastructure.tags.worker").split()
+        return {box.shell(f"grep 'Max address space' /proc/{reader}/limits").split()[3] for reader in readers}
+
+    until(lambda: limits() == {str(512 << 20)}, 10)
+    assert box.unit()["NRestarts"] == "0"
+
+
+@in_a_box
+def test_a_reload_waits_for_the_new_settings_and_a_wrong_one_leaves_the_old_in_force(box: Box) -> None:
+    box.shell("mkdir -p /srv/more && systemctl start soulspot.service")
+    before = box.unit()["MainPID"]
+
+    box.write("/etc/soulspot/config.toml", '[library]\nfolders = ["/srv/music", "/srv/nowhere"]\n')
+    refused = box.shell("systemctl reload soulspot.service", fails=True)
+    write_song(box.music / "one.mp3")
+    until(lambda: len(box.tracks()) == 1, 10)
+    box.write("/etc/soulspot/config.toml", '[library]\nfolders = ["/srv/music", "/srv/more"]\n')
+    box.shell("systemctl reload soulspot.service && cp /srv/music/one.mp3 /srv/more/two.mp3")
+
+    until(lambda: len(box.tracks()) == 2, 10)
+    assert "failed" in refused
+    assert "the music folder /srv/nowhere was never there" in box.journal()
+    unit = box.unit()
+    assert (unit["ActiveState"], unit["MainPID"], unit["NRestarts"]) == ("active", before, "0")
+    assert unit["StatusText"].startswith("watching /srv/music, /srv/more")
+    assert "health    ok" in box.shell("STATE_DIRECTORY=/var/lib/soulspot soulspot status")
+
+
+@in_a_box
+def test_the_backup_of_the_timer_is_made_while_the_service_runs(box: Box) -> None:
+    write_song(box.music / "song.mp3")
+    box.shell("systemctl start soulspot.service")
+    until(box.tracks, 10)
+
+    box.shell("systemctl start soulspot-backup.service")
+
+    made = box.shell("stat -c '%a %U %n' /var/backups/soulspot/*").split()
+    assert made[:2] == ["600", "soulspot"]
+
+
+@in_a_box
+def test_the_service_is_installed_by_one_command_and_taken_away_by_another(box: Box) -> None:
+    box.shell(
+        "rm /etc/systemd/system/soulspot* /etc/soulspot/config.toml /etc/sysusers.d/soulspot.conf;"
+        "systemctl daemon-reload"
+    )
+    soulspot = "/opt/soulspot/bin/soulspot"
+
+    shown = box.shell(f"echo n | {soulspot} service install", fails=True)
+    assert "write   /etc/systemd/system/soulspot.service" in shown
+    box.shell("! test -e /etc/systemd/system/soulspot.service")
+    box.shell(f"{soulspot} service install --yes")
+    assert box.unit("soulspot-backup.timer")["UnitFileState"] == "enabled"
+    box.shell("sed -i 's|#folders = .*|folders = [\"/srv/music\"]|' /etc/soulspot/config.toml")
+    box.shell("systemctl start soulspot")
+    write_song(box.music / "song.mp3")
+    until(lambda: len(box.tracks()) == 1, 10)
+    assert soulspot in box.unit()["ExecStart"]
+    box.shell(f"{soulspot} service uninstall --yes")
+
+    assert box.unit()["LoadState"] == "not-found"
+    assert len(box.tracks()) == 1
+    put_units(box)
+
+
+@in_a_box
+def test_the_lines_of_the_documents_lead_from_nothing_to_a_catalogued_file(box: Box) -> None:
+    lines = marked("docs/install.md", "install") + marked("docs/install.md", "start")
+    lines = re.sub(r"```\w*\n", "", lines).replace("/opt/soulspot", "/opt/fresh")
+    lines = lines.replace("--quiet soulspot", f"--quiet --constraint {CONSTRAINTS} /opt/built/*.whl")
+    lines = lines.replace("soulspot doctor", "soulspot doctor || test $? = 1")  # of Debian's SQLite it warns
+    box.write("/tmp/constraints.txt", (HERE / "constraints.txt").read_text())
+    box.shell("rm /etc/systemd/system/soulspot* /etc/sysusers.d/soulspot.conf /usr/local/bin/soulspot")
+    write_song(box.music / "song.mp3")
+
+    box.shell(f"set -e\n{lines}")
+
+    until(lambda: len(box.tracks()) == 1, 10)
+    box.shell("rm -r /opt/fresh; ln -sf /opt/soulspot/bin/soulspot /usr/local/bin/soulspot")
+    put_units(box)
+
+
+@in_a_box
+def test_a_command_that_the_service_cannot_see_is_not_installed(box: Box) -> None:
+    box.shell("cp -r /opt/soulspot /root/soulspot")
+
+    refused = box.shell("/root/soulspot/bin/python -m soulspot service install --yes", fails=True)
+
+    assert "lies below /root, which the service does not see" in refused

@@ -163,7 +163,7 @@ def two_leading_tags(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("dress", [id3v1, id3v1_twice_over_ape, lyrics3, two_leading_tags])
-@pytest.mark.parametrize("template", ["tone.mp3", "tone.mp2", "tone.tta", "tone.wv"])
+@pytest.mark.parametrize("template", ["tone.mp3", "tone.mp2", "tone.tta", "tone.wv", "tone.mpc"])
 def test_tags_at_either_end_are_no_audio(template: str, dress: Callable[[bytes], bytes], tmp_path: Path) -> None:
     path = copy(template, tmp_path)
     before = fingerprint(path)

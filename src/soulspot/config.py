@@ -1,8 +1,9 @@
 """The settings: what there is to set, and where it is read from.
 
-Later beats earlier: the defaults, /etc/soulspot/config.toml, the user's own config.toml, the environment (SOULSPOT_
-before the name, `__` between its parts), the folders of the command line. `--config FILE` or $SOULSPOT_CONFIG takes the
-place of the two files. Nothing is created here, and nothing is passed over: a name that is none of ours is an error.
+Later beats earlier: the defaults, /etc/soulspot/config.toml, the user's own config.toml, systemd's credentials, the
+environment (SOULSPOT_ before the name, `__` between its parts), the folders of the command line. `--config FILE` or
+$SOULSPOT_CONFIG takes the place of the two files. Nothing is created here, and nothing is passed over: a name that is
+none of ours is an error.
 """
 
 import errno
@@ -12,6 +13,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from textwrap import wrap
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import unquote
 
@@ -20,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Confi
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
-from soulspot.config_sources import PREFIX, Source, find_variables, masked, read_files, variable, why
+from soulspot.config_sources import PREFIX, Source, find_variables, masked, read_credentials, read_files, variable, why
 from soulspot.errors import CatalogueError, ConfigError
 
 SYSTEM_DATABASE: Final = Path("/var/lib/soulspot/soulspot.db")
@@ -105,6 +107,20 @@ def _split(value: object) -> object:
     return value
 
 
+def _texts(value: object) -> object:
+    """Read a list of texts: JSON, or one text that is its only item. None may be blank."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.startswith("[") else [value]
+        except json.JSONDecodeError as error:
+            msg = "a JSON list of texts, or one text"
+            raise ValueError(msg) from error
+    if not isinstance(value, list) or not all(isinstance(each, str) and each.strip() for each in value):
+        msg = "a list of texts with none of them blank"
+        raise ValueError(msg)
+    return value
+
+
 def _absolute(path: Path) -> Path:
     if "\0" in str(path):
         msg = "a path without the character NUL"
@@ -120,6 +136,7 @@ def _no_truth(value: object) -> object:
 
 
 _Number = Annotated[float, BeforeValidator(_no_truth)]
+_Texts = Annotated[list[str], NoDecode, BeforeValidator(_texts)]
 
 
 class _Section(BaseModel):
@@ -170,6 +187,12 @@ class LibrarySettings(_Section):
         le=604800,
         description="Seconds between two comparisons of every folder with the catalogue.",
     )
+    poll_interval: _Number = Field(
+        default=60.0,
+        ge=1,
+        le=604800,
+        description="The same for what lies on network and FUSE file systems, whose changes the kernel does not tell.",
+    )
     leases: bool = Field(
         default=True,
         description="Ask the kernel (Linux) whether a file is still open for writing, so that a complete one need not"
@@ -177,6 +200,14 @@ class LibrarySettings(_Section):
     )
     hidden: bool = Field(
         default=False, description="Catalogue files and folders whose name begins with a dot too, else left alone."
+    )
+    ignore: Annotated[list[str], NoDecode, BeforeValidator(_split)] = Field(
+        default_factory=list,
+        description="Patterns of what is left alone, as in a `.gitignore`; `.soulspotignore` files in the folders add"
+        " theirs.",
+    )
+    follow_links: bool = Field(
+        default=False, description="Follow symbolic links that lead to a place in the same music folder."
     )
 
 
@@ -190,6 +221,22 @@ class TagsSettings(_Section):
         description="Memory that each of these processes may take, in bytes or as a text such as `512MiB`.",
     )
     time_limit: _Number = Field(default=20.0, gt=0, le=3600, description="Seconds that reading one file may take.")
+
+
+class ArtistsSettings(_Section):
+    separators: _Texts = Field(
+        default_factory=list,
+        description='What stands between two names in one tag, such as `["; ", " / "]`; by default a name is never'
+        " split.",
+    )
+    keep_whole: _Texts = Field(
+        default_factory=list,
+        description='Names that hold a separator and are never split there, such as `["AC/DC"]`.',
+    )
+    featured: bool = Field(
+        default=False,
+        description="Take who is named behind `feat.`, `ft.` or `featuring` in artist or title for a featured artist.",
+    )
 
 
 class LogSettings(_Section):
@@ -214,6 +261,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     library: LibrarySettings = Field(default_factory=LibrarySettings)
     tags: TagsSettings = Field(default_factory=TagsSettings)
+    artists: ArtistsSettings = Field(default_factory=ArtistsSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
 
@@ -222,24 +270,39 @@ def get_settings(*, config_file: Path | None = None, folders: Sequence[Path] = (
 
     Raises ConfigError, one sentence, for whatever cannot be meant.
     """
-    names = _fields()
-    sources = list(read_files(config_file, names))
-    variables = find_variables(names)  # first: of a misspelt one the next line would say less
-    sources.append(Source(EnvSettingsSource(Settings)(), variables))
-    if folders:
-        sources.append(Source({"library": {"folders": list(folders)}}, {"library.folders": "the command line"}))
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for source in sources:
-        origins |= source.origins
-        for section, given in source.values.items():
-            values[section] = values.get(section, {}) | given
+    values, origins = _read(config_file, folders)
     try:
         settings = Settings(**values)
     except ValidationError as error:
         raise ConfigError(_explain(error, origins)) from error
     _check_nesting(settings.library.folders, settings.library.folders)
     return settings
+
+
+def describe_settings(*, config_file: Path | None = None) -> list[tuple[str, str, str]]:
+    """Return each setting: its name, its value as TOML has it but without a password, and where it comes from."""
+    settings, (_values, origins) = get_settings(config_file=config_file), _read(config_file, ())
+    described = []
+    for name in _fields():
+        section, _, short = name.partition(".")
+        value = getattr(getattr(settings, section), short)
+        value = masked(value) if name == "database.url" else value
+        described.append((name, _shown(value), origins.get(name, "the default").removeprefix(f"{name} in ")))
+    return described
+
+
+def example_file() -> str:
+    """Return a TOML file with every setting, its meaning and its default, all of them commented out."""
+    lines = ["# soulspot: every setting with its default. Take the # away from what you change."]
+    section = ""
+    for name, each in _fields().items():
+        if not name.startswith(f"{section}.") or not section:
+            section = name.partition(".")[0]
+            lines += ["", f"[{section}]"]
+        default = f"{_SQLITE}:////PATH" if name == "database.url" else each.get_default(call_default_factory=True)
+        lines += ["", *wrap(f"# {each.description}", 100, subsequent_indent="# ")]
+        lines.append(f"#{name.partition('.')[2]} = {_shown(default)}")
+    return "\n".join(lines) + "\n"
 
 
 def check_library(settings: Settings, known: Collection[Path] = ()) -> None:
@@ -301,6 +364,23 @@ def find_catalogue(settings: Settings) -> str:
     else:
         msg = f"the catalogue {file} cannot be read ({fault}): give this user the right to, or set another database.url"
     raise CatalogueError(msg)
+
+
+def _read(config_file: Path | None, folders: Sequence[Path]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return what every place sets, the later one's value where two set the same, and where each value was found."""
+    names = _fields()
+    sources = [*read_files(config_file, names), read_credentials(names)]
+    variables = find_variables(names)  # first: of a misspelt one the next line would say less
+    sources.append(Source(EnvSettingsSource(Settings)(), variables))
+    if folders:
+        sources.append(Source({"library": {"folders": list(folders)}}, {"library.folders": "the command line"}))
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for source in sources:
+        origins |= source.origins
+        for section, given in source.values.items():
+            values[section] = values.get(section, {}) | given
+    return values, origins
 
 
 def settings_table() -> str:

@@ -56,6 +56,26 @@ def read_files(config_file: Path | None, names: Collection[str]) -> Iterator[Sou
             yield source
 
 
+def read_credentials(names: Collection[str]) -> Source:
+    """Read the credentials of systemd (LoadCredential=) that have the name of a setting, such as "database.url"."""
+    values: dict[str, dict[str, Any]] = {}
+    origins = {}
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    for name in names if folder else ():
+        file = Path(str(folder), name)
+        try:
+            text = file.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            msg = f"the credential {file} cannot be read: give the unit the right one by LoadCredential={name}:/PATH"
+            raise ConfigError(msg) from error
+        section, _, short = name.partition(".")
+        values.setdefault(section, {})[short] = text
+        origins[name] = f"{name} in the credential {file}"
+    return Source(values, origins)
+
+
 def find_variables(names: Collection[str]) -> dict[str, str]:
     """Return the variable, as it is written in the environment, of each setting that has one."""
     ours = {variable(name): name for name in names}

@@ -9,14 +9,18 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from soulspot import health
 from soulspot.config import Settings, check_library, database_file
+from soulspot.errors import SoulspotError
 from soulspot.infrastructure.filesystem import file_system_of, ignore_lease_signals, path_to_text, text_to_path
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id
@@ -27,17 +31,19 @@ from soulspot.infrastructure.systemd import notify
 from soulspot.infrastructure.tags import TagReaders
 from soulspot.infrastructure.watcher import Watcher
 from soulspot.ingest.absence import LossGuard
+from soulspot.ingest.credits import CreditRules
+from soulspot.ingest.ignoring import Ignoring
 from soulspot.ingest.patience import patiently
-from soulspot.ingest.pipeline import Pipeline, WatchedFolders
+from soulspot.ingest.pipeline import Pipeline
 from soulspot.ingest.planner import compare
+from soulspot.ingest.rounds import Rounds
 from soulspot.ingest.scanner import Root, count_files, walk
 from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import Stability
+from soulspot.oversight import Change, State, controlled, look_at_the_database, tell_systemd
 
 logger = logging.getLogger(__name__)
 
-ROOT_LOOK = 2.0
-"""Seconds between two looks at whether a watched folder is still the one that is watched."""
 STOP_LIMIT = 8.0
 """Seconds that the files in hand have to end in when the daemon is told to stop."""
 BUSY_LIMIT = 10.0
@@ -76,43 +82,101 @@ class ScanResult:
 class _Ingest:
     pipeline: Pipeline
     service: IngestService
+    database: Database
     roots: list[Root]
 
 
-async def watch(settings: Settings, *, report: Report) -> None:
-    """Keep the folders and the catalogue equal until SIGTERM or SIGINT; a second signal ends at once."""
-    stop = _stop_on_signals()
-    watcher: Watcher | None = None
+async def watch(read: Callable[[], Settings], *, report: Report) -> None:
+    """Keep the folders and the catalogue equal until SIGTERM or SIGINT; a second signal ends at once.
 
-    def hint(paths: Iterable[str]) -> None:
-        for root in ingest.roots:
-            below = [path for path in map(root.relative, paths) if path is not None]
-            if below:
-                ingest.pipeline.hints.add(root, below)
+    `read` returns the settings, at the start and whenever the control socket is told to reload. What is wrong then, or
+    turns out to be when the new settings are used, leaves the old ones in force.
+    """
+    settings, stop, changes = read(), _stop_on_signals(), asyncio.Queue[Change]()
+    state = State(settings)
+    check_library(settings, settings.library.folders)  # before anything is made: what is absent is judged later
+    with _alone(settings, "watch") as file:
+        async with controlled(file, state, read, changes):
+            change: Change | None = None
+            while True:
+                try:
+                    following = await _watch_with(state, stop, changes, change, report)
+                except SoulspotError as error:
+                    if change is None or change.done.done():
+                        raise
+                    logger.error("the settings from before stay in force: %s", error)  # noqa: TRY400 - one sentence
+                    change.done.set_result({"error": str(error)})
+                    state.settings, change = change.before, None
+                    continue
+                if following is None:
+                    return
+                state.settings, change = following.settings, following
 
-    def look_everywhere() -> None:
-        for root in ingest.roots:
-            ingest.pipeline.hints.add(root, [""])
 
-    async with _open(settings, "watch", report=report, watched=lambda: watcher.watched() if watcher else ()) as ingest:
+async def _watch_with(
+    state: State, stop: asyncio.Event, changes: asyncio.Queue[Change], change: Change | None, report: Report
+) -> Change | None:
+    """Watch until told to stop, or to go on with other settings: these are returned."""
+    settings = state.settings
+
+    async with _open(settings, "watch", report=report, warm=True) as ingest:
+
+        def hint(paths: Iterable[str]) -> None:
+            for root in ingest.roots:
+                below = [path for path in map(root.relative, paths) if path is not None]
+                if below:
+                    state.last_event[root] = datetime.now(UTC)
+                    ingest.pipeline.hints.add(root, below)
+
+        def look_everywhere() -> None:
+            for root in ingest.roots:
+                ingest.pipeline.look_again(root, [""])
+
+        state.pipeline, state.roots = ingest.pipeline, ingest.roots
+        state.watchdog = health.Watchdog(settings.tags.time_limit)
         watcher = Watcher([root.path for root in ingest.roots], hint, look_everywhere)
+        rounds = Rounds(
+            ingest.pipeline,
+            watcher,
+            ingest.roots,
+            reconcile_interval=settings.library.reconcile_interval,
+            poll_interval=settings.library.poll_interval,
+        )
+        ingest.pipeline.compare_with(watcher.watched, rounds.cover)
         async with asyncio.TaskGroup() as group:
             pipeline = group.create_task(ingest.pipeline.run())
             others = [
                 group.create_task(watcher.run()),
-                group.create_task(_look_at_roots(ingest, watcher)),
-                group.create_task(_reconcile_now_and_then(look_everywhere, settings.library.reconcile_interval)),
+                group.create_task(rounds.run()),
+                group.create_task(look_at_the_database(ingest.database)),
             ]
             await watcher.is_live.wait()
+            others.append(group.create_task(tell_systemd(state, ingest.pipeline)))
             notify("READY=1", f"STATUS=watching {', '.join(path_to_text(root.path) for root in ingest.roots)}")
             for root in ingest.roots:
                 logger.info("watching %s", path_to_text(root.path))
-            await stop.wait()
-            notify("STOPPING=1")
-            logger.info("stopping")
+            if change is not None:
+                change.done.set_result({"changed": True})
+            following = await _stop_or_change(stop, changes)
+            if following is None:
+                notify("STOPPING=1", "STATUS=stopping: the files in hand are ended")
+                logger.info("stopping")
+            else:
+                notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", "STATUS=taking new settings")
+                logger.info("taking new settings")
             for task in others:
                 task.cancel()
             await _end(ingest, pipeline)
+    state.pipeline = None
+    return following
+
+
+async def _stop_or_change(stop: asyncio.Event, changes: asyncio.Queue[Change]) -> Change | None:
+    stopped, changed = asyncio.create_task(stop.wait()), asyncio.create_task(changes.get())
+    await asyncio.wait([stopped, changed], return_when=asyncio.FIRST_COMPLETED)
+    for task in (stopped, changed):
+        task.cancel()
+    return None if stop.is_set() else changed.result()
 
 
 async def scan(settings: Settings, *, progress: Progress, confirm_missing: bool = False) -> ScanResult:
@@ -123,21 +187,28 @@ async def scan(settings: Settings, *, progress: Progress, confirm_missing: bool 
         result.counts[outcome.kind] += 1
         progress.report(outcome)
 
-    async with _open(settings, "scan", report=count, confirm_missing=confirm_missing) as ingest:
-        async with asyncio.TaskGroup() as group:
-            pipeline = group.create_task(ingest.pipeline.run())
-            work = group.create_task(_scan_all(ingest, result, progress))
-            stopping = group.create_task(stop.wait())
-            counting = group.create_task(_count_ahead(ingest.roots, progress))
-            await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
-            for task in (work, stopping, counting):
-                task.cancel()
-            await _end(ingest, pipeline)
-        changed = {kind: count for kind, count in result.counts.items() if kind != "unchanged" and count}
-        if changed:
-            for root in ingest.roots:
-                await patiently(ingest.service.finish_scan, root, changed)
+    check_library(settings, settings.library.folders)  # before anything is made: what is absent is judged later
+    with _alone(settings, "scan") as file:
+        warm = file is not None and not file.exists()
+        async with _open(settings, "scan", report=count, confirm_missing=confirm_missing, warm=warm) as ingest:
+            await _scan_and_end(ingest, result, stop, progress)
     return result
+
+
+async def _scan_and_end(ingest: _Ingest, result: ScanResult, stop: asyncio.Event, progress: Progress) -> None:
+    async with asyncio.TaskGroup() as group:
+        pipeline = group.create_task(ingest.pipeline.run())
+        work = group.create_task(_scan_all(ingest, result, progress))
+        stopping = group.create_task(stop.wait())
+        counting = group.create_task(_count_ahead(ingest.roots, progress))
+        await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
+        for task in (work, stopping, counting):
+            task.cancel()
+        await _end(ingest, pipeline)
+    changed = {kind: count for kind, count in result.counts.items() if kind != "unchanged" and count}
+    if changed:
+        for root in ingest.roots:
+            await patiently(ingest.service.finish_scan, root, changed)
 
 
 async def dry_run(settings: Settings, *, report: Report) -> ScanResult:
@@ -154,7 +225,7 @@ async def dry_run(settings: Settings, *, report: Report) -> ScanResult:
         check_library(settings, [Path(text_to_path(path)) for path in folders])
         files = FileRepository(database.session)
         for path in map(str, settings.library.folders):
-            root = Root(folders.get(path_to_text(path), ""), path, hidden=settings.library.hidden)
+            root = root_of(folders.get(path_to_text(path), ""), path, settings)
             if not os.path.isdir(path):
                 result.offline[path] = "it is not there: is its disk mounted?"
                 continue
@@ -172,67 +243,97 @@ async def dry_run(settings: Settings, *, report: Report) -> ScanResult:
     return result
 
 
+@contextmanager
+def _alone(settings: Settings, command: str) -> Iterator[Path | None]:
+    """Be the only one that writes an SQLite database, and yield its file; PostgreSQL has `Database.owning`."""
+    file = database_file(settings.database.url)
+    with writer_lock(file, command) if file else nullcontext():
+        yield file
+
+
 @asynccontextmanager
 async def _open(
-    settings: Settings,
-    command: str,
-    *,
-    report: Report,
-    watched: WatchedFolders | None = None,
-    confirm_missing: bool = False,
+    settings: Settings, command: str, *, report: Report, confirm_missing: bool = False, warm: bool = False
 ) -> AsyncIterator[_Ingest]:
-    """Build what a command that writes needs: lock, database, schema, folders, tag readers, pipeline."""
+    """Build what a command that writes needs, and holds the lock for: database, folders, tag readers, pipeline.
+
+    `warm`: the tag readers will be needed, and start on other cores meanwhile.
+    """
     ignore_lease_signals()
-    check_library(settings, settings.library.folders)  # before anything is made: what is absent is judged below
     file = database_file(settings.database.url)
     tags = settings.tags
     readers = TagReaders(
-        tags.workers or min(os.cpu_count() or 1, 4), memory_limit=tags.memory_limit, time_limit=tags.time_limit
+        tags.workers or min(os.cpu_count() or 1, 4),
+        memory_limit=tags.memory_limit,
+        time_limit=tags.time_limit,
+        journal=f"{file}.reading" if file else None,
     )
-    with writer_lock(file, command) if file else nullcontext():
-        async with (
-            readers,  # first: they start on other cores while the schema is looked at
-            Database(
-                settings.database.url,
-                synchronous=settings.database.synchronous,
-                connections=settings.database.connections,
-            ) as database,
-            AsyncExitStack() as owned,
-        ):
-            await bring_up_to_date(database, allowed=settings.database.upgrade)
-            node = socket.gethostname()
-            await owned.enter_async_context(database.owning(node, map(str, settings.library.folders), command))
-            known = [
-                folder for folder in await patiently(FolderRepository(database.session).all) if folder.node == node
-            ]
-            check_library(settings, [Path(text_to_path(folder.path)) for folder in known])
-            service = IngestService(database, run=new_id(), node=node)
-            pipeline = Pipeline(
-                service=service,
-                files=FileRepository(database.session),
-                readers=readers,
-                stability=Stability(settings.library.quiet_period, leases=settings.library.leases),
-                report=report,
-                missing_after=settings.library.missing_after,
-                guard=LossGuard(confirmed=confirm_missing),
-                watched=watched,
-            )
-            roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
-            yield _Ingest(pipeline, service, roots)
+    async with (
+        readers,
+        Database(
+            settings.database.url,
+            synchronous=settings.database.synchronous,
+            connections=settings.database.connections,
+        ) as database,
+        AsyncExitStack() as owned,
+    ):
+        if warm:
+            readers.start()
+        await bring_up_to_date(database, allowed=settings.database.upgrade)
+        node = socket.gethostname()
+        await owned.enter_async_context(database.owning(node, map(str, settings.library.folders), command))
+        known = [folder for folder in await patiently(FolderRepository(database.session).all) if folder.node == node]
+        check_library(settings, [Path(text_to_path(folder.path)) for folder in known])
+        rules = credit_rules(settings)
+        service = IngestService(database, run=new_id(), node=node, credit_rules=rules)
+        pipeline = Pipeline(
+            service=service,
+            files=FileRepository(database.session),
+            readers=readers,
+            stability=Stability(settings.library.quiet_period, leases=settings.library.leases),
+            report=report,
+            missing_after=settings.library.missing_after,
+            guard=LossGuard(confirmed=confirm_missing),
+        )
+        roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
+        yield _Ingest(pipeline, service, database, roots)
 
 
 async def _adopt(service: IngestService, pipeline: Pipeline, path: str, settings: Settings) -> Root:
     file_system = await asyncio.to_thread(file_system_of, path)
     folder = await patiently(service.adopt_folder, path, file_system)
-    root = Root(folder.id, path, trusts_inodes=not file_system.is_remote, hidden=settings.library.hidden)
-    pipeline.add_root(root, folder.file_system_id, folder.status_reason if folder.status == "offline" else None)
+    root = root_of(folder.id, path, settings, trusts_inodes=not file_system.is_remote)
+    pipeline.add_root(root, folder.file_system_id, folder.status, folder.status_reason)
+    if file_system.is_remote:
+        every, kind = settings.library.poll_interval, file_system.kind
+        logger.info("folder %s lies on %s: it is looked at every %g s", path_to_text(path), kind, every)
     return root
+
+
+def root_of(folder_id: str, path: str, settings: Settings, *, trusts_inodes: bool = True) -> Root:
+    """Return a watched folder as the settings want it looked at."""
+    library = settings.library
+    return Root(
+        folder_id,
+        path,
+        trusts_inodes=trusts_inodes,
+        hidden=library.hidden,
+        follow_links=library.follow_links,
+        ignoring=Ignoring(tuple(library.ignore)),
+        reading=credit_rules(settings).reading(),
+    )
+
+
+def credit_rules(settings: Settings) -> CreditRules:
+    artists = settings.artists
+    return CreditRules(artists.separators, artists.keep_whole, artists.featured)
 
 
 async def _end(ingest: _Ingest, running: asyncio.Task[None]) -> None:
     """Let the files in hand end, for as long as there is time for that."""
     ingest.pipeline.stop()
-    await asyncio.wait([running], timeout=STOP_LIMIT)
+    is_paused = patiently.reason is not None  # what cannot be written waits for the next start
+    await asyncio.wait([running], timeout=STOP_LIMIT / 8 if is_paused else STOP_LIMIT)
     running.cancel()
 
 
@@ -251,38 +352,6 @@ async def _scan_all(ingest: _Ingest, result: ScanResult, progress: Progress) -> 
     result.still_written = await ingest.pipeline.done(give_up_after=BUSY_LIMIT)
     result.offline = {root.path: fault for root, fault in ingest.pipeline.faults.items()}
     result.held = {root.path: count for root, count in ingest.pipeline.held.items()}
-
-
-async def _reconcile_now_and_then(look_everywhere: Callable[[], None], interval: float) -> None:
-    while True:
-        await asyncio.sleep(interval)
-        look_everywhere()
-
-
-async def _look_at_roots(ingest: _Ingest, watcher: Watcher) -> None:
-    """Notice a folder that was unmounted, replaced or came back: no event tells of any of these."""
-    before = await asyncio.to_thread(_identities, ingest.roots)
-    while True:
-        await asyncio.sleep(ROOT_LOOK)
-        now = await asyncio.to_thread(_identities, ingest.roots)
-        if now != before:
-            watcher.restart()
-            for root in ingest.roots:
-                if now[root] != before[root]:
-                    ingest.pipeline.hints.add(root, [""])
-        before = now
-
-
-def _identities(roots: Iterable[Root]) -> dict[Root, tuple[int, int] | None]:
-    found: dict[Root, tuple[int, int] | None] = {}
-    for root in roots:
-        try:
-            status = os.stat(root.path)
-        except OSError:
-            found[root] = None
-        else:
-            found[root] = (status.st_dev, status.st_ino)
-    return found
 
 
 def _stop_on_signals() -> asyncio.Event:

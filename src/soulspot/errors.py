@@ -4,7 +4,8 @@ SoulspotError
 ├── ConfigError          78  a setting is wrong: nothing runs until a person mends it
 ├── CatalogueError       78  the database is missing, foreign, newer than this program or damaged
 ├── LockHeldError        75  another soulspot writes this database
-└── UnreachableError     75  the server that the database is on does not answer
+├── UnreachableError     75  the server that the database is on does not answer
+└── NotFoundError         1  the catalogue has nothing like what was asked for
 """
 
 from typing import ClassVar
@@ -38,3 +39,7 @@ class UnreachableError(SoulspotError):
     """The server that the database is on cannot be reached, or does not let us in."""
 
     exit_code = 75
+
+
+class NotFoundError(SoulspotError):
+    """The catalogue has nothing like what was asked for."""

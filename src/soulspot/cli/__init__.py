@@ -4,9 +4,10 @@ Only typer is imported here. What a command needs is imported when it runs, so t
 completion answer at once.
 """
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -34,11 +35,38 @@ Limit = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Print a
 
 def run() -> None:
     """Run the command line; an error that a person can mend is one line, with its own exit code."""
+    _hold_standard_streams()
     try:
         app()
     except SoulspotError as error:
-        print(f"soulspot: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _refuse(error)
+    except BaseExceptionGroup as group:
+        if (mendable := _mendable(group)) is None:
+            raise
+        _refuse(mendable)
+
+
+def _hold_standard_streams() -> None:
+    """Open what a careless parent has closed, so that no file of ours gets the number of standard error."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - standard error
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _refuse(error: SoulspotError) -> NoReturn:
+    print(f"soulspot: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+
+
+def _mendable(group: BaseExceptionGroup) -> SoulspotError | None:
+    """Return what ended the tasks of a group, where a person can mend it."""
+    for error in group.exceptions:
+        found = _mendable(error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(found, SoulspotError):
+            return found
+    return None
 
 
 def _print_version(wanted: bool) -> None:
@@ -134,11 +162,258 @@ def audit(
     look.audit(question, config, follow=follow, as_json=as_json)
 
 
-database = typer.Typer(name="db", help="Look after the database.", no_args_is_help=True)
-app.add_typer(database)
+# What the catalogue holds, closely: albums, one track, failures.
 
 
-@database.command("copy")
+@app.command()
+def albums(
+    words: Words = None,
+    config: ConfigOption = None,
+    limit: Limit = None,
+    *,
+    incomplete: Annotated[bool, typer.Option("--incomplete", help="Only those of which something is missing.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the albums whose title or artist hold every word, with the tracks of each that are not there."""
+    from soulspot.cli.albums import print_albums
+
+    print_albums(words or [], config, incomplete=incomplete, limit=limit, as_json=as_json)
+
+
+@app.command()
+def track(
+    asked: Annotated[str, typer.Argument(metavar="PATH|ID", help="A file, or the id of a track or file.")],
+    config: ConfigOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Show everything that is known of one file: tags, credits, album, sound, history."""
+    from soulspot.cli.track import show
+
+    show(asked, config, as_json=as_json)
+
+
+failures = typer.Typer(help="The files that could not be read: why, and what to do.", no_args_is_help=True)
+app.add_typer(failures, name="failures")
+
+Failed = Annotated[str | None, typer.Argument(metavar="[PATH]", help="A file, or a folder and all in it.")]
+Code = Annotated[str | None, typer.Option("--code", metavar="CODE", help="Such as corrupt, empty or timeout.")]
+OlderThan = Annotated[str | None, typer.Option("--older-than", metavar="WHEN", help="Last tried before: 7d, a date.")]
+NewerThan = Annotated[str | None, typer.Option("--newer-than", metavar="WHEN", help="Last tried since: 24h, a date.")]
+Ignored = Annotated[bool, typer.Option("--ignored", help="Of those that are ignored, instead of the others.")]
+All = Annotated[bool, typer.Option("--all", help="All of them.")]
+
+
+@failures.command("list")
+def failures_list(  # noqa: PLR0917 - typer's, by name
+    path: Failed = None,
+    code: Code = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    config: ConfigOption = None,
+    limit: Limit = None,
+    *,
+    ignored: Ignored = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the files that could not be read, with the reasons."""
+    from soulspot.cli.failures import Asked, print_list
+
+    asked = Asked(path, code, older_than, newer_than, ignored)
+    print_list(asked, config, limit=limit, as_json=as_json)
+
+
+@failures.command("show")
+def failures_show(
+    asked: Annotated[str, typer.Argument(metavar="PATH|ID", help="A file, or its id.")],
+    config: ConfigOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Show why a file could not be read, what to do, and what happened to it."""
+    from soulspot.cli.failures import show
+
+    show(asked, config, as_json=as_json)
+
+
+@failures.command("retry")
+def failures_retry(
+    path: Failed = None,
+    code: Code = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    config: ConfigOption = None,
+    *,
+    ignored: Ignored = False,
+    of_all: All = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Have files read again by the next scan, although they have not changed. Stop the daemon first."""
+    from soulspot.cli.failures import Asked, decide
+
+    asked = Asked(path, code, older_than, newer_than, ignored)
+    decide("retry", asked, config, of_all=of_all, as_json=as_json)
+
+
+@failures.command("ignore")
+def failures_ignore(
+    path: Failed = None,
+    code: Code = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    config: ConfigOption = None,
+    *,
+    of_all: All = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Count files as failures no more, until they change. Stop the daemon first."""
+    from soulspot.cli.failures import Asked, decide
+
+    asked = Asked(path, code, older_than, newer_than)
+    decide("ignore", asked, config, of_all=of_all, as_json=as_json)
+
+
+# What is on disk and what the catalogue holds.
+
+
+@app.command()
+def explain(
+    path: Annotated[Path, typer.Argument(help="A file, there or not.")],
+    config: ConfigOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what soulspot makes of a file: catalogued, failed, ignored, still being written, and why."""
+    from soulspot.cli import compare
+
+    compare.explain(path, config, as_json=as_json)
+
+
+@app.command()
+def verify(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+    """Hold the catalogue against the folders; list where they differ, and exit 1. Changes nothing."""
+    from soulspot.cli import compare
+
+    compare.verify(config, as_json=as_json)
+
+
+@app.command()
+def purge(
+    config: ConfigOption = None,
+    *,
+    older_than: Annotated[
+        str, typer.Option("--older-than", metavar="SPAN", help="How long a file has to be missing: 24h, 30d, 8w.")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be removed.")] = False,
+    yes: Annotated[
+        int | None, typer.Option("--yes", metavar="N", min=0, help="Remove, if it is exactly so many.")
+    ] = None,
+) -> None:
+    """Remove files that have been missing for long from the catalogue, with their tracks. Nothing else removes any."""
+    from soulspot.cli import forget, look
+
+    forget.purge(config, older_than=look.span(older_than, "--older-than"), dry_run=dry_run, confirmed=yes)
+
+
+# For the admin.
+
+
+@app.command()
+def reload(config: ConfigOption = None) -> None:
+    """Have the running daemon read its settings again; where they are wrong, it keeps those that it has."""
+    from soulspot.cli import work
+
+    work.reload(config)
+
+
+@app.command()
+def doctor(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+    """Look for what is wrong, and say what mends it; exit 1 for a warning, 2 for a fault. Changes nothing."""
+    from soulspot.cli import examine
+
+    examine.doctor(config, as_json=as_json)
+
+
+settings = typer.Typer(help="The settings: what they are, and whether they can be meant.", no_args_is_help=True)
+app.add_typer(settings, name="config")
+
+
+@settings.command("show")
+def config_show(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+    """List every setting, its value and where that comes from; passwords are not shown."""
+    from soulspot.cli import configuration
+
+    configuration.show(config, as_json=as_json)
+
+
+@settings.command("check")
+def config_check(config: ConfigOption = None) -> None:
+    """Say whether the settings can be meant; exit 78 with the place and what is allowed where they cannot."""
+    from soulspot.cli import configuration
+
+    configuration.check(config)
+
+
+@settings.command("init")
+def config_init(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Else /etc/soulspot/config.toml for root, or your own.")
+    ] = None,
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+) -> None:
+    """Write a file with every setting, commented, to start from."""
+    from soulspot.cli import configuration
+
+    configuration.init(file, overwrite=force)
+
+
+service = typer.Typer(help="soulspot as a service of systemd.", no_args_is_help=True)
+app.add_typer(service, name="service")
+UserOption = Annotated[bool, typer.Option("--user", help="For this user alone, and not for the system.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+
+
+@service.command("install")
+def service_install(*, user: UserOption = False, yes: YesOption = False) -> None:
+    """Write the units and enable them, after showing what will be done."""
+    from soulspot.cli import units
+
+    units.install(for_user=user, without_asking=yes)
+
+
+@service.command("uninstall")
+def service_uninstall(*, user: UserOption = False, yes: YesOption = False) -> None:
+    """Stop the service and take its units away; the catalogue and the settings stay."""
+    from soulspot.cli import units
+
+    units.uninstall(for_user=user, without_asking=yes)
+
+
+db = typer.Typer(help="The catalogue's database: schema, copies, soundness.", no_args_is_help=True)
+app.add_typer(db, name="db")
+
+
+@db.command("upgrade")
+def db_upgrade(config: ConfigOption = None) -> None:
+    """Bring the schema up to date; an SQLite file is copied first."""
+    from soulspot.cli import database
+
+    database.upgrade(config)
+
+
+@db.command("downgrade")
+def db_downgrade(
+    revision: Annotated[str, typer.Argument(metavar="REVISION", help="Or -1 for one step, after a `--`.")] = "-1",
+    config: ConfigOption = None,
+) -> None:
+    """Take the schema back, for an older soulspot; an SQLite file is copied first."""
+    from soulspot.cli import database
+
+    database.downgrade(revision, config)
+
+
+@db.command("copy")
 def db_copy(
     source: Annotated[str, typer.Argument(metavar="FROM", help="A database's URL, or the file of one in SQLite.")],
     target: Annotated[str, typer.Argument(metavar="TO", help="The same, of one that is new or empty.")],
@@ -147,3 +422,53 @@ def db_copy(
     from soulspot.cli.db_copy import copy
 
     copy(source, target)
+
+
+@db.command("current")
+def db_current(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+    """Show the schema's revision, and the one that is needed."""
+    from soulspot.cli import database
+
+    database.current(config, as_json=as_json)
+
+
+@db.command("check")
+def db_check(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+    """Look for damage and for broken promises; exit 1 where there is any. A running daemon is not disturbed."""
+    from soulspot.cli import database
+
+    database.check(config, as_json=as_json)
+
+
+@db.command("backup")
+def db_backup(
+    config: ConfigOption = None,
+    *,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FOLDER", help="Where to; else `backups` beside the catalogue.")
+    ] = None,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="Keep so many, and delete older ones.")] = 7,
+) -> None:
+    """Copy the catalogue while it is in use; the copy is checked, and private."""
+    from soulspot.cli import database
+
+    database.back_up(to, keep, config)
+
+
+@db.command("restore")
+def db_restore(
+    source: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A copy; without one, list them.")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Put a copy in the place of the catalogue, which is kept beside it. Stop the daemon first."""
+    from soulspot.cli import database
+
+    database.restore(source, config)
+
+
+@db.command("vacuum")
+def db_vacuum(config: ConfigOption = None) -> None:
+    """Write the database anew, without the room that deleted rows have left. Stop the daemon first."""
+    from soulspot.cli import database
+
+    database.vacuum(config)

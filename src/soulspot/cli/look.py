@@ -15,11 +15,12 @@ from typing import Any
 from soulspot.cli import logs
 from soulspot.cli.text import duration, local_time, print_json, print_table, printable
 from soulspot.config import database_file, find_catalogue, get_settings
-from soulspot.errors import ConfigError
+from soulspot.errors import ConfigError, NotFoundError
+from soulspot.infrastructure import control
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.lock import holder_of
-from soulspot.infrastructure.persistence.models import AuditEntry, File
+from soulspot.infrastructure.persistence.models import MOUNT_STATES, AuditEntry, File, Folder
 from soulspot.infrastructure.persistence.repositories import (
     ArtistRepository,
     AuditRepository,
@@ -67,14 +68,17 @@ def audit(question: AuditQuestion, config: Path | None, *, follow: bool, as_json
 
 
 async def _status(config: Path | None, *, as_json: bool) -> None:
-    async with _catalogue(config) as (database, url):
+    async with catalogue(config) as (database, url):
         folders = await FolderRepository(database.session).all()
         files = FileRepository(database.session)
         counts, failures = await files.counts(), await files.failures(10)
         file = database_file(url)
+        daemon = control.ask(control.socket_of(file), "status") if file else None
+        holder = holder_of(file) if file else None
         report: dict[str, Any] = {
+            **_health(daemon, holder, folders),
             "database": database.url.render_as_string(hide_password=True) if file is None else str(file),
-            "writer": holder_of(file) if file else None,
+            "writer": holder,
             "tracks": sum(count for (_folder, state, _code), count in counts.items() if state == "catalogued"),
             "failures": Counter(),
             "folders": [],
@@ -86,28 +90,55 @@ async def _status(config: Path | None, *, as_json: bool) -> None:
             by_state = Counter[str]()
             for (folder_id, state, _code), count in counts.items():
                 by_state[state] += count if folder_id == folder.id else 0
+            told = (daemon or {}).get("folders", {}).get(folder.path, {})
             described = {"path": folder.path, "status": folder.status, "reason": folder.status_reason}
-            report["folders"].append(
-                described | {state: by_state[state] for state in ("catalogued", "failed", "missing")}
-            )
+            described |= {name: told.get(name) for name in ("watched", "last_event", "last_reconcile")}
+            counted = {state: by_state[state] for state in ("catalogued", "failed", "missing", "ignored")}
+            report["folders"].append(described | counted)
     if as_json:
         print_json(report)
         return
+    print(f"health    {report['health']}" + "".join(f"\n          {printable(each)}" for each in report["reasons"]))
     print(f"database  {report['database']}")
     print(f"writer    {report['writer'] or 'none: no soulspot is watching'}")
     print(f"tracks    {report['tracks']}")
     for each in report["folders"]:
         reason = f" ({each['reason']})" if each["reason"] else ""
         print(f"folder    {printable(each['path'])}: {each['status']}{reason}")
-        print(f"          {each['catalogued']} catalogued, {each['failed']} failed, {each['missing']} missing")
+        if each["status"] in MOUNT_STATES:
+            continue  # a file system below a folder: its files are counted there
+        if each["watched"]:
+            print(f"          watched by {each['watched']}; last event {_ago(each['last_event'])},", end=" ")
+            print(f"last reconcile {_ago(each['last_reconcile'])}")
+        ignored = f", {each['ignored']} ignored" if each["ignored"] else ""
+        print(f"          {each['catalogued']} catalogued, {each['failed']} failed, {each['missing']} missing{ignored}")
+    if queue := report["queue"]:
+        oldest = f", the oldest for {queue['oldest_seconds']} s" if queue["in_hand"] or queue["settling"] else ""
+        print(f"queue     {queue['in_hand']} in hand, {queue['settling']} not complete yet{oldest}")
     for code, count in report["failures"].most_common():
         print(f"failed    {count} {code}")
     for row in failures:
-        print(f"          {printable(_whole(row))}: {printable(row.error_text or '')}")
+        print(f"          {printable(whole_path(row))}: {printable(row.error_text or '')}")
+
+
+def _health(daemon: dict[str, Any] | None, holder: str | None, folders: Sequence[Folder]) -> dict[str, Any]:
+    """Return what the daemon says of itself; without one, what the catalogue shows."""
+    if daemon is not None:
+        return {name: daemon.get(name) for name in ("health", "reasons", "pid", "since", "queue")}
+    reasons = [] if holder else ["no soulspot is watching"]
+    reasons += [f"folder {each.path} was offline: {each.status_reason}" for each in folders if each.status == "offline"]
+    return {"health": "degraded" if reasons else "ok", "reasons": reasons, "pid": None, "since": None, "queue": None}
+
+
+def _ago(moment: str | None) -> str:
+    if moment is None:
+        return "none yet"
+    seconds = round((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds())
+    return f"{seconds} s ago" if seconds < 120 else f"{seconds // 60} min ago"  # noqa: PLR2004 - a minute or two
 
 
 async def _tracks(words: Sequence[str], config: Path | None, *, limit: int | None, as_json: bool) -> None:
-    async with _catalogue(config) as (database, _url):
+    async with catalogue(config) as (database, _url):
         found = await TrackRepository(database.session).search(words, limit)
     if as_json:
         for file in found:
@@ -130,7 +161,7 @@ def _track(file: File) -> dict[str, Any]:
         "album": track.album.title if track.album else None,
         "album_artist": track.album.artist_credit if track.album else None,
         **{name: getattr(track, name) for name in named + more},
-        "path": _whole(file),
+        "path": whole_path(file),
         "status": file.status,
     }
 
@@ -139,12 +170,12 @@ def _track_row(file: File) -> Sequence[object]:
     track = file.track
     assert track is not None
     album = track.album.title if track.album else None
-    path = _whole(file) if file.status == "catalogued" else f"{_whole(file)} ({file.status})"
+    path = whole_path(file) if file.status == "catalogued" else f"{whole_path(file)} ({file.status})"
     return track.artist_credit, track.title, album, track.track_number, duration(track.duration_ms), path
 
 
 async def _artists(words: Sequence[str], config: Path | None, *, limit: int | None, as_json: bool) -> None:
-    async with _catalogue(config) as (database, _url):
+    async with catalogue(config) as (database, _url):
         found = await ArtistRepository(database.session).search(words, limit)
     if as_json:
         for artist, count in found:
@@ -157,20 +188,20 @@ async def _artists(words: Sequence[str], config: Path | None, *, limit: int | No
 
 
 async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, as_json: bool) -> None:
-    since = _moment(question.since) if question.since else None
+    since = moment(question.since, "--since") if question.since else None
     path = path_to_text(str(Path(question.file).absolute())) if question.file else None
     asked: dict[str, Any] = {"path": path, "artist": question.artist, "action": question.action}
-    async with _catalogue(config) as (database, _url):
+    async with catalogue(config) as (database, _url):
         entries = AuditRepository(database.session)
         last = await entries.last_sequence()
         for entry in await entries.entries(**asked, since=since, limit=question.limit):
-            _print_entry(entry, as_json=as_json)
+            print_entry(entry, as_json=as_json)
             last = max(last, entry.sequence)
         if follow:
             sys.stdout.flush()
             async for numbers in _taken(entries, last):
                 for entry in await entries.entries(**asked, among=numbers):
-                    _print_entry(entry, as_json=as_json)
+                    print_entry(entry, as_json=as_json)
                 sys.stdout.flush()
 
 
@@ -197,7 +228,7 @@ async def _taken(entries: AuditRepository, last: int) -> AsyncIterator[Sequence[
             await asyncio.sleep(FOLLOW_EVERY)
 
 
-def _print_entry(entry: AuditEntry, *, as_json: bool) -> None:
+def print_entry(entry: AuditEntry, *, as_json: bool) -> None:
     if as_json:
         names = ("sequence", "at", "action", "entity_type", "entity_id", "path", "changes", "run")
         print_json({name: getattr(entry, name) for name in names})
@@ -217,23 +248,45 @@ def _shown(value: object) -> str:
     return "nothing" if value is None else str(value)
 
 
-def _moment(text: str) -> datetime:
+def moment(text: str, option: str) -> datetime:
     """Return the moment that a person means by a time or by a span before now."""
     if (span := _SPAN.fullmatch(text.strip())) is not None:
         return datetime.now(UTC) - timedelta(**{_UNITS[span[2]]: int(span[1])})
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except ValueError as error:
-        msg = f"--since {text!r} is no time: write 2026-11-23, 2026-11-23T18:00, or a span such as 90m, 24h or 7d"
+        msg = f"{option} {text!r} is no time: write 2026-11-23, 2026-11-23T18:00, or a span such as 90m, 24h or 7d"
         raise ConfigError(msg) from error
 
 
-def _whole(file: File) -> str:
+def span(text: str, option: str) -> timedelta:
+    """Return the span that a person means by 90m, 24h or 7d."""
+    if (found := _SPAN.fullmatch(text.strip())) is None:
+        msg = f"{option} {text!r} is no span of time: write 90m, 24h or 30d"
+        raise ConfigError(msg)
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def whole_path(file: File) -> str:
     return f"{file.folder.path.rstrip('/')}/{file.path}"
 
 
+async def file_asked_for(database: Database, asked: str) -> File:
+    """Return the file that a person means by its path, by its id or by that of its track."""
+    files = FileRepository(database.session)
+    if "/" not in asked and (file := await files.with_id(asked)) is not None:
+        return file
+    path = path_to_text(str(Path(asked).absolute()))
+    if found := await files.at(path):
+        return found[0]
+    msg = (
+        f"the catalogue has no file {printable(path)}: `soulspot tracks` and `soulspot failures list` show what it has"
+    )
+    raise NotFoundError(msg)
+
+
 @asynccontextmanager
-async def _catalogue(config: Path | None) -> AsyncIterator[tuple[Database, str]]:
+async def catalogue(config: Path | None) -> AsyncIterator[tuple[Database, str]]:
     """Open the catalogue that there is, for reading."""
     settings = get_settings(config_file=config)
     logs.set_up(settings.log.level)

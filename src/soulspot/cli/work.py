@@ -1,10 +1,12 @@
 """The commands that write: watch and scan."""
 
 import asyncio
+import faulthandler
 import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import typer
 
@@ -12,14 +14,35 @@ from soulspot import daemon
 from soulspot.cli import logs
 from soulspot.cli.progress import KINDS, listed, log_outcome, shown_progress
 from soulspot.cli.text import print_json, printable
-from soulspot.config import get_settings
+from soulspot.config import Settings, database_file, find_catalogue, get_settings
+from soulspot.errors import CatalogueError, ConfigError
+from soulspot.infrastructure import control
 from soulspot.ingest.service import Outcome
+
+RELOAD_LIMIT: Final = 60.0
+"""Seconds that new settings may take: the files in hand are ended first."""
 
 
 def watch(folders: Sequence[Path], config: Path | None) -> None:
-    settings = get_settings(config_file=config, folders=folders)
-    logs.set_up(settings.log.level)
-    asyncio.run(daemon.watch(settings, report=log_outcome))
+    def read() -> Settings:
+        settings = get_settings(config_file=config, folders=folders)
+        logs.set_up(settings.log.level)
+        return settings
+
+    faulthandler.enable()  # the watchdog ends a process that is stuck by SIGABRT: the journal then has the place
+    asyncio.run(daemon.watch(read, report=log_outcome))
+
+
+def reload(config: Path | None) -> None:
+    settings = get_settings(config_file=config)
+    file = database_file(find_catalogue(settings))
+    answer = control.ask(control.socket_of(file), "reload", within=RELOAD_LIMIT) if file else None
+    if answer is None:
+        msg = "no soulspot answers that could reload: `soulspot status` tells more"
+        raise CatalogueError(msg)
+    if "error" in answer:
+        raise ConfigError(answer["error"])
+    print("the new settings are in force" if answer["changed"] else "the settings are as they were")
 
 
 def scan(folders: Sequence[Path], config: Path | None, *, dry_run: bool, confirm_missing: bool, as_json: bool) -> None:

@@ -10,10 +10,12 @@ import os
 import re
 import signal
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+MOUNT_TABLE = Path("/proc/self/mountinfo")
 _ESCAPED = re.compile(r"\\(\\|x[0-9a-f]{2})")
 _SURROGATE = re.compile(r"[\\\udc80-\udcff]")
 _OCTAL = re.compile(r"\\([0-7]{3})")
@@ -56,7 +58,8 @@ class FileSystem:
 
     Attributes:
         kind: the kernel's name of its type, such as "ext4", "nfs4" or "fuse.sshfs".
-        identity: its UUID, else the source it was mounted from. Device numbers change from boot to boot, this does not.
+        identity: its UUID or what it makes of it, else the source that it was mounted from. Device numbers change from
+            boot to boot, this does not.
         mount_point: the path that it is mounted at.
 
     """
@@ -118,21 +121,52 @@ def has_writer(path: str) -> bool | None:
 
 
 def file_system_of(path: str) -> FileSystem:
-    """Return the file system of a path, from /proc/self/mountinfo; of kind "unknown" where the kernel does not tell."""
+    """Return the file system of a path, from the kernel's list; of kind "unknown" where that does not tell."""
     real = os.path.realpath(path)
     best = FileSystem("unknown", "unknown", "/")
+    for mount in _mounts():
+        inside = real == mount.mount_point or real.startswith(mount.mount_point.rstrip("/") + "/")
+        if inside and len(mount.mount_point) >= len(best.mount_point):  # of two on one place, the later one is on top
+            best = mount
+    return _identified(best)
+
+
+def file_systems_below(folder: str) -> dict[str, FileSystem]:
+    """Return the file systems that are mounted below a folder, by the path of each below it."""
+    prefix = os.path.realpath(folder).rstrip("/") + "/"
+    below = {mount.mount_point[len(prefix) :]: mount for mount in _mounts() if mount.mount_point.startswith(prefix)}
+    return {path: _identified(mount) for path, mount in below.items() if path}
+
+
+def mount_table() -> str:
+    """Return the kernel's list of what is mounted, as text: the same for as long as nothing is mounted or unmounted."""
     try:
-        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        return MOUNT_TABLE.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
-        return best
-    for line in lines:
+        return ""
+
+
+def _mounts() -> Iterator[FileSystem]:
+    for line in mount_table().splitlines():
         left, _, right = line.partition(" - ")
         mount_point = _OCTAL.sub(lambda match: chr(int(match[1], 8)), left.split(" ")[4])
-        inside = real == mount_point or real.startswith(mount_point.rstrip("/") + "/")
-        if inside and len(mount_point) >= len(best.mount_point):  # of two on one place, the later one is on top
-            kind, source = right.split(" ")[:2]
-            best = FileSystem(kind, source, mount_point)
-    return FileSystem(best.kind, _uuid_of(best.identity) or best.identity, best.mount_point)
+        kind, source = right.split(" ")[:2]
+        yield FileSystem(kind, source, mount_point)
+
+
+def _identified(mount: FileSystem) -> FileSystem:
+    identity = _uuid_of(mount.identity) or _number_of(mount) or mount.identity
+    return FileSystem(mount.kind, identity, mount.mount_point)
+
+
+def _number_of(mount: FileSystem) -> str | None:
+    """Return the number that a file system gives itself, where that is made of its UUID and not of its device."""
+    if mount.kind not in {"ext2", "ext3", "ext4", "btrfs"}:
+        return None
+    try:
+        return f"{mount.kind}:{os.statvfs(mount.mount_point).f_fsid:x}"
+    except OSError:
+        return None
 
 
 def _uuid_of(source: str) -> str | None:

@@ -23,6 +23,12 @@ def notify(*assignments: str) -> None:
             logging.getLogger(__name__).debug("the service manager does not listen at %s", address)
 
 
+def watchdog_interval() -> float | None:
+    """Return the seconds within which systemd wants to hear WATCHDOG=1 from this process, None where it does not."""
+    microseconds, process = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", str(os.getpid()))
+    return int(microseconds) / 1e6 if microseconds.isdecimal() and process == str(os.getpid()) else None
+
+
 def stderr_is_the_journal() -> bool:
     """Whether standard error goes to the journal, by $JOURNAL_STREAM (systemd.exec(5))."""
     try:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from soulspot.infrastructure.filesystem import file_system_of
+from soulspot.infrastructure.filesystem import FileSystem, file_system_of
 from soulspot.ingest.scanner import Root, nearest_change_ns
 
 HELD_SHARE = 0.2
@@ -41,8 +41,8 @@ class Absences:
         """Forget what was noted below a folder: it is not known any more whether anything is gone."""
         self._due.pop(root, None)
 
-    def waiting(self, root: Root) -> int:
-        return len(self._due.get(root, ()))
+    def waiting(self, root: Root) -> list[str]:
+        return list(self._due.get(root, ()))
 
     def next_due(self) -> float | None:
         """Return in how many seconds the next path is due."""
@@ -107,3 +107,16 @@ def fault_of(root: Root, known_identity: str, some_known_paths: Iterable[str]) -
     if identity != known_identity and not any(os.path.lexists(root.full(path)) for path in known_paths):
         return f"it lies on another file system ({identity}, before {known_identity}) that holds none of its files"
     return None
+
+
+def mount_fault_of(identity: str, now: FileSystem | None, some_known_files: Iterable[str]) -> str | None:
+    """Return why nothing may be concluded from what is not found where a file system was mounted; blocks.
+
+    `now` is what is mounted there, None for nothing; known files that are there say that it is the same library.
+    """
+    known = list(some_known_files)
+    if not known or (now is not None and now.identity == identity) or any(map(os.path.lexists, known)):
+        return None
+    if now is None:
+        return f"the file system that was mounted there ({identity}) is not"
+    return f"another file system is mounted there ({now.identity}, before {identity}) that holds none of its files"

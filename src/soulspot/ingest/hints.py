@@ -1,4 +1,4 @@
-"""The dirty set: paths that somebody said to look at, each once however often it was said.
+"""The dirty set: paths that somebody said to look at, and folders to walk, each once however often it was said.
 
 It never blocks who adds to it, and it is bounded: where too many paths of one root gather, the root itself takes their
 place, and looking at it finds them all.
@@ -33,3 +33,37 @@ class Hints:
         self._any.clear()
         taken, self._paths = self._paths, {}
         return taken
+
+
+class FolderHints:
+    """Folders to walk, as "" or "folder/", each with the moment at which that was said first."""
+
+    def __init__(self, limit: int = 5_000) -> None:
+        self._limit = limit
+        self._since: dict[Root, dict[str, float]] = {}
+        self._any = asyncio.Event()
+
+    def __bool__(self) -> bool:
+        return bool(self._since)
+
+    def add(self, root: Root, prefix: str, since: float) -> None:
+        gathered = self._since.setdefault(root, {})
+        gathered.setdefault(prefix, since)
+        if len(gathered) > self._limit:
+            self._since[root] = {"": min(gathered.values())}
+        self._any.set()
+
+    async def take(self) -> list[tuple[Root, str, float]]:
+        """Wait until there is a hint; remove and return all of them, but for folders below others."""
+        await self._any.wait()
+        self._any.clear()
+        taken, self._since = self._since, {}
+        return [(root, prefix, gathered[prefix]) for root, gathered in taken.items() for prefix in _topmost(gathered)]
+
+
+def _topmost(prefixes: Iterable[str]) -> list[str]:
+    kept: list[str] = []
+    for prefix in sorted(prefixes):
+        if not kept or not prefix.startswith(kept[-1]):
+            kept.append(prefix)
+    return kept

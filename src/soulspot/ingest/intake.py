@@ -10,28 +10,42 @@ kept waiting.
 """
 
 import asyncio
+import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 
+from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
-from soulspot.infrastructure.tags import PARSER_VERSION, TagReaders
-from soulspot.ingest import planner
+from soulspot.infrastructure.tags import Failure, TagReaders
 from soulspot.ingest.losses import Losses
+from soulspot.ingest.origins import Origins
 from soulspot.ingest.patience import patiently
 from soulspot.ingest.planner import Work
-from soulspot.ingest.queues import Pending, Ready, Settling
-from soulspot.ingest.scanner import FoundFile, Root, chunks, look_at_all
+from soulspot.ingest.queues import Later, Pending, Ready, Settling
+from soulspot.ingest.scanner import FoundFile, Root
 from soulspot.ingest.service import IngestService, Outcome, StaleError
-from soulspot.ingest.stability import FIRST_WAIT, Stability
+from soulspot.ingest.stability import Stability
 
-LANES = 128
+logger = logging.getLogger(__name__)
+
+LANES = 64
 """Files that are read or written at once."""
 BULK_ROOM = 256
 """Files that walks may have waiting for a lane."""
 STALE_LIMIT = 20
 """Times in a row that a file's transaction may find the catalogue changed; more is a fault of ours."""
+UNFINISHED = frozenset(("empty", "truncated", "corrupt"))
+"""Failures that a file may have that is still to grow."""
+RETRY_AFTER = (10.0, 60.0, 600.0)
+"""Seconds after which such a file is read once more although nobody has touched it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Retry:
+    file: FoundFile
+    number: int
 
 
 class Intake:
@@ -48,20 +62,22 @@ class Intake:
         self,
         *,
         service: IngestService,
-        files: FileRepository,
         readers: TagReaders,
         stability: Stability,
+        files: FileRepository,
         losses: Losses,
+        origins: Origins,
         report: Callable[[Outcome], None],
         look_again: Callable[[Root, list[str]], None],
         progressed: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._service = service
-        self._files = files
         self._readers = readers
         self._stability = stability
+        self._files = files
         self._losses = losses
+        self._origins = origins
         self._report = report
         self._look_again = look_again
         self._progressed = progressed
@@ -69,16 +85,19 @@ class Intake:
         self._pending: dict[tuple[str, str], Pending] = {}
         self._settling = Settling(clock)
         self._ready = Ready(BULK_ROOM)
+        self._retries: Later[_Retry] = Later(clock)
         self._not_audio: dict[tuple[str, str], object] = {}  # with the signature that was looked into
         self._stale: Counter[tuple[str, str]] = Counter()
+        self.finished = 0
 
     async def run(self) -> None:
         """Work until `stop`."""
         async with asyncio.TaskGroup() as group:
-            settling = group.create_task(self._settle())
+            others = [group.create_task(self._settle()), group.create_task(self._try_again())]
             lanes = [group.create_task(self._lane()) for _number in range(LANES)]
             await asyncio.wait(lanes)
-            settling.cancel()
+            for other in others:
+                other.cancel()
 
     def stop(self) -> None:
         """Let each lane end the file that it has, and take no other."""
@@ -86,6 +105,16 @@ class Intake:
 
     def __len__(self) -> int:
         return len(self._pending)
+
+    @property
+    def in_hand(self) -> int:
+        """The number of files that are being read or written, or wait for that; not those that others write."""
+        return sum(pending.due is None for pending in self._pending.values())
+
+    @property
+    def oldest(self) -> float:
+        """Seconds for which one of them has been in here."""
+        return max((self._clock() - pending.since for pending in self._pending.values()), default=0.0)
 
     def has(self, root: Root, path: str) -> bool:
         """Whether a path is on its way."""
@@ -101,27 +130,23 @@ class Intake:
         pending = self._pending.get((root.id, path))
         if pending is None or pending.due is None:
             return False
-        self._stability.hurry(pending.work.file.full_path)
-        self._settling.put(pending, FIRST_WAIT)
+        self._settling.put(pending, self._stability.hurry(pending.work.file.full_path))
         return True
 
-    async def offer(self, work: Collection[Work], *, is_fresh: bool) -> None:
-        """Take files in, each unless it is on its way already."""
+    async def offer(self, work: Collection[Work], *, is_fresh: bool) -> int:
+        """Take files in, each unless it is on its way already; return how many were not."""
         admitted = []
-        for each in planner.match_moves(work, await self._elsewhere(work)):
+        sounds = await self._origins.sounds_before(work)
+        for each in await self._origins.match(work):
             key = (each.file.root.id, each.file.path)
             if (pending := self._pending.get(key)) is not None:
                 pending.again = True
             elif self._not_audio.get(key) != each.file.signature:
                 self._pending[key] = pending = Pending(each, is_fresh, self._clock())
+                pending.sound = sounds.get(each.known.id) if each.known is not None else None
                 admitted.append(pending)
         await self._judge(admitted)
-
-    async def _elsewhere(self, work: Iterable[Work]) -> list[Known]:
-        known: list[Known] = []
-        for inodes in chunks(planner.inodes_to_ask(work)):
-            known += await patiently(self._files.with_inodes, inodes)
-        return [each for each in known if self._losses.root_of(each) is not None]
+        return len(admitted)
 
     async def _settle(self) -> None:
         while True:
@@ -140,21 +165,31 @@ class Intake:
             elif not verdict.is_complete:
                 pending.is_fresh = True  # it has waited enough by the time it is complete
                 self._settling.put(pending, verdict.wait)
+                self._report_busy(pending)
             else:
                 file = replace(pending.work.file, signature=verdict.signature)
                 pending.work = replace(pending.work, file=file)
                 await self._ready.put(pending)
+
+    def _report_busy(self, pending: Pending) -> None:
+        seconds = self._clock() - pending.since
+        if seconds > self._stability.cap and not pending.is_reported:
+            pending.is_reported = True
+            path = path_to_text(pending.work.file.full_path)
+            logger.warning("still being written after %.0f s, and read when it is complete: %s", seconds, path)
 
     async def _lane(self) -> None:
         while (pending := await self._ready.take()) is not None:
             outcome = await self._take_in(pending)
             if outcome is not None:
                 self._report(outcome)
-            self._finish(pending)
+            if pending.due is None:
+                self._finish(pending)
 
     def _finish(self, pending: Pending) -> None:
         file = pending.work.file
         del self._pending[file.root.id, file.path]
+        self.finished += 1
         if pending.again:
             self._look_again(file.root, [file.path])
         self._progressed()
@@ -175,7 +210,7 @@ class Intake:
     async def _act(self, pending: Pending) -> Outcome | None:  # noqa: PLR0911 - one for each thing that it can be
         """Do what there is to do with one complete file."""
         work, file, known = pending.work, pending.work.file, pending.work.known
-        if work.moved_from is not None and await self._has_moved(file, work.moved_from):
+        if work.moved_from is not None and await self._origins.has_moved(file, work.moved_from):
             return await self._service.move(file, work.moved_from, known)
         if known is not None and _is_back(file, known):
             return await self._service.restore(file, known)
@@ -187,23 +222,52 @@ class Intake:
             pending.again = True  # it is another file by now, and may not be complete
             return None
         if reading.failure is not None:
-            return await self._service.reject(file, reading.failure, known)
+            return await self._reject(pending, reading.failure)
         if reading.tags is None:
             self._not_audio[file.root.id, file.path] = file.signature
             return None
+        sound = reading.tags.fingerprint
+        if sound is not None and sound != pending.sound:
+            origin = await self._origins.with_sound(file, sound)
+            if origin is not None:
+                return await self._service.move(file, origin, known, reading.tags)
         return await self._service.ingest(file, reading.tags, known)
 
-    async def _has_moved(self, file: FoundFile, origin: Known) -> bool:
-        """Whether a known file is not at its own path any more, so that this one is it and no copy or hard link."""
-        root = self._losses.root_of(origin)
-        if root is None or root in self._losses.faults or not origin.signature.same_content(file.signature):
-            return False
-        there = await asyncio.to_thread(look_at_all, root, [origin.path])
-        what = there.get(origin.path, file)
-        return what is None or (isinstance(what, FoundFile) and what.signature.inode != origin.signature.inode)
+    async def _reject(self, pending: Pending, failure: Failure) -> Outcome | None:
+        """Write that a file could not be read, unless it may be one that is not whole yet; try it again anyway."""
+        file, known = pending.work.file, pending.work.known
+        may_be_unfinished = failure.code in UNFINISHED
+        if may_be_unfinished and (wait := self._stability.rest_of_quiet(file.signature)) > 0:
+            self._settling.put(pending, wait)
+            return None
+        if known is not None and _has_failed_so(file, known, failure):
+            return None  # it was tried again, and nothing is new
+        if may_be_unfinished or failure.code == "unreadable":
+            self._retries.put(_Retry(file, 0), RETRY_AFTER[0])
+        return await self._service.reject(file, failure, known)
+
+    async def _try_again(self) -> None:
+        """Read what failed a few times more, though nobody has touched it since: a copy may have gone on unseen."""
+        while True:
+            retry = await self._retries.take()
+            file = retry.file
+            known = (await patiently(self._files.known_at, file.root.id, [file.path])).get(file.path)
+            if (
+                known is not None
+                and known.status == "failed"
+                and not self._losses.is_out_of_sight(file.root, file.path)
+            ):
+                await self.offer([Work(file, known)], is_fresh=False)
+            if retry.number + 1 < len(RETRY_AFTER):
+                self._retries.put(_Retry(file, retry.number + 1), RETRY_AFTER[retry.number + 1])
+
+
+def _has_failed_so(file: FoundFile, known: Known, failure: Failure) -> bool:
+    is_current = file.is_as(known.signature) and known.parser_version == file.root.reading
+    return is_current and (known.status, known.error_code) == ("failed", failure.code)
 
 
 def _is_back(file: FoundFile, known: Known) -> bool:
     """Whether a missing file is there again as it was."""
-    same = file.root.trusts_inodes and known.signature.same_content(file.signature)
-    return known.is_missing and same and known.parser_version == PARSER_VERSION
+    same = file.trusts_inode and known.signature.same_content(file.signature)
+    return known.is_missing and same and known.parser_version == file.root.reading

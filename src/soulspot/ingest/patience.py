@@ -1,4 +1,4 @@
-"""Waits for a database that does not answer: a full disk, a foreign lock or a lost server costs time, and no file.
+"""Waits for a database that refuses: a full disk, a foreign lock or a lost server costs time, and no file.
 
 A transaction that lost a race against another (a deadlock, a serialisation failure) is tried again almost at once, and
 after a wait that is never the same for two, or they would meet again.
@@ -13,60 +13,98 @@ from typing import Final, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
-from soulspot.errors import UnreachableError
-from soulspot.infrastructure.persistence.database import is_environment_fault, is_lost_race
+from soulspot.errors import CatalogueError, UnreachableError
+from soulspot.infrastructure.persistence.database import is_damage, is_environment_fault, is_lost_race
 
 logger = logging.getLogger(__name__)
 
 RACE_WAIT: Final = 0.01
-FIRST_WAIT: Final = 0.1
-LONGEST_WAIT: Final = 10.0
-_SAY_AGAIN: Final = 60.0
+FIRST_WAIT: Final = 0.05
+LONGEST_WAIT: Final = 5.0
+SAY_AFTER: Final = 1.0
+"""Seconds that the database may refuse before that is worth a word: a lock of a moment is nobody's concern."""
 
 _T = TypeVar("_T")
 
 
-async def patiently(act: Callable[..., Awaitable[_T]], *arguments: object) -> _T:
-    """Call until the database answers; whatever is wrong with the call itself is raised."""
-    tries = 0
-    while True:
+class Patience:
+    """Calls again, each waiting longer than the last time, until the database answers.
+
+    One that is answered wakes the others: they need not wait to the end of their time.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._refused = 0
+        self._since = 0.0
+        self._reason = ""
+        self._was_said = False
+        self._answered: asyncio.Event | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """What the database says for as long as it refuses, None while it answers."""
+        return self._reason if self._refused else None
+
+    async def __call__(self, act: Callable[..., Awaitable[_T]], *arguments: object) -> _T:
+        """Call until the database answers; raises CatalogueError when it is damaged, and what is a fault of ours."""
+        race_wait = RACE_WAIT
+        while True:
+            try:
+                return await act(*arguments)
+            except (DBAPIError, UnreachableError) as error:
+                self._judge(error)
+                if not is_lost_race(error):
+                    break
+            await asyncio.sleep(random.uniform(race_wait / 2, race_wait))  # noqa: S311 - no secret
+            race_wait = min(race_wait * 2, LONGEST_WAIT)
+        if not self._refused:
+            self._since, self._was_said, self._answered = self._clock(), False, asyncio.Event()
+        self._refused += 1
         try:
-            result = await act(*arguments)
-        except (DBAPIError, UnreachableError) as error:
-            if not is_environment_fault(error):
-                raise
-            lost_race = is_lost_race(error)
-            if not lost_race:
-                _outage.note(error)
-            longest = min((RACE_WAIT if lost_race else FIRST_WAIT) * 2**tries, LONGEST_WAIT)
-            tries = min(tries + 1, 16)
-            await asyncio.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - no secret
-        else:
-            if tries:
-                _outage.end()
-            return result
+            return await self._again(act, *arguments)
+        finally:
+            self._refused -= 1
+            if self._answered is not None:
+                self._answered.set()
+
+    async def _again(self, act: Callable[..., Awaitable[_T]], *arguments: object) -> _T:
+        wait, answered = FIRST_WAIT, self._answered
+        assert answered is not None
+        while True:
+            answered.clear()
+            try:
+                async with asyncio.timeout(wait * random.uniform(0.7, 1.3)):  # noqa: S311 - so that they do not all come at once
+                    await answered.wait()
+            except TimeoutError:
+                wait = min(wait * 2, LONGEST_WAIT)
+            try:
+                result = await act(*arguments)
+            except (DBAPIError, UnreachableError) as error:
+                self._judge(error)
+                self._say_once()
+            else:
+                if self._was_said:
+                    self._was_said = False
+                    logger.warning("the database answers again, after %.0f s", self._clock() - self._since)
+                return result
+
+    def _judge(self, error: DBAPIError | UnreachableError) -> None:
+        if isinstance(error, DBAPIError) and is_damage(error):
+            msg = (
+                f"the catalogue is damaged ({error.orig}) and was left as it is: `soulspot doctor` examines it, "
+                f"`soulspot db restore` puts a backup in its place"
+            )
+            raise CatalogueError(msg) from error
+        if not is_environment_fault(error):
+            raise error
+        self._reason = str(error if isinstance(error, UnreachableError) else error.orig)
+
+    def _say_once(self) -> None:
+        if not self._was_said and self._clock() - self._since > SAY_AFTER:
+            self._was_said = True
+            logger.error("paused: the database refuses (%s); nothing is lost, it goes on by itself", self._reason)
 
 
-class _Outage:
-    """The time in which the database refuses: said when it begins, now and then, and when it is over."""
-
-    def __init__(self) -> None:
-        self._began: float | None = None
-        self._said = 0.0
-
-    def note(self, error: DBAPIError | UnreachableError) -> None:
-        now = time.monotonic()
-        if self._began is None:
-            self._began, self._said = now, 0.0
-        if now - self._said >= _SAY_AGAIN:
-            reason = error if isinstance(error, UnreachableError) else error.orig
-            logger.warning("the database refuses (%s): trying again until it does not", reason)
-            self._said = now
-
-    def end(self) -> None:
-        if self._began is not None:
-            logger.warning("the database is back after %.1f s", time.monotonic() - self._began)
-            self._began = None
-
-
-_outage = _Outage()
+patiently = Patience()
+"""The patience of this process with its one database."""

@@ -8,30 +8,37 @@ Whatever a stage does not expect ends the task group, and with it the process: t
 """
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
-from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
 from soulspot.infrastructure.tags import TagReaders
 from soulspot.ingest import planner
 from soulspot.ingest.absence import LossGuard
-from soulspot.ingest.hints import Hints
+from soulspot.ingest.folders import Folders
+from soulspot.ingest.hints import FolderHints, Hints
+from soulspot.ingest.ignoring import IGNORE_FILE
 from soulspot.ingest.intake import Intake
 from soulspot.ingest.losses import Losses
+from soulspot.ingest.origins import Origins
 from soulspot.ingest.patience import patiently
-from soulspot.ingest.scanner import FoundFile, FoundFolder, Root, chunks, look_at_all, walk
+from soulspot.ingest.planner import Work
+from soulspot.ingest.scanner import Batch, FoundFile, FoundFolder, Root, chunks, list_folder, look_at_all, walk
 from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import FIRST_WAIT, Stability
-
-logger = logging.getLogger(__name__)
 
 CONFIRM_AFTER = 0.5
 """Seconds after which a new folder is walked again: one that was renamed at once has had its watch moved by then."""
 BLIND_AFTER = 2.0
 """Seconds after which a folder that the watcher does not watch is taken for one that it never will."""
+MANY_BLIND = 64
+"""Unwatched folders from which on they are not looked at one by one."""
+ARRIVALS = 20_000
+"""New files that a walk keeps until it knows what is gone: one may be the other, moved."""
+NEAR = 500
+"""Files up to which a folder that a hint named goes before what a walk of everything found."""
 
 WatchedFolders = Callable[[], Collection[tuple[int, int]]]
 """Returns device and inode of every folder that the watcher watches; blocks."""
@@ -39,9 +46,40 @@ WatchedFolders = Callable[[], Collection[tuple[int, int]]]
 
 @dataclass(slots=True)
 class Walked:
-    """What a walk came to."""
+    """What a walk came to: the folders, those that were not watched before it, and the files that are not there."""
 
+    folders: list[FoundFolder] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
     blind: list[FoundFolder] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Compared:
+    """What is to be done for a part of a folder."""
+
+    work: list[Work]
+    gone: list[str]
+    unchanged: int
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """How far the pipeline is.
+
+    Attributes:
+        finished: files that it has been done with since the start; of two looks, the later one has more.
+        in_hand: files that are complete and not done with.
+        settling: files that are waited for to be complete.
+        oldest: seconds for which one of them has been in here.
+        paused: why the database refuses, None while it answers.
+
+    """
+
+    finished: int
+    in_hand: int
+    settling: int
+    oldest: float
+    paused: str | None
 
 
 class Pipeline:
@@ -50,8 +88,6 @@ class Pipeline:
     Args:
         report: called with each outcome, after its commit.
         missing_after: seconds of absence after which a file is missing.
-        watched: where there is a watcher, tells which folders it watches; a folder is only done with when it was
-            watched before it was walked.
 
     """
 
@@ -65,15 +101,18 @@ class Pipeline:
         report: Callable[[Outcome], None],
         missing_after: float,
         guard: LossGuard,
-        watched: WatchedFolders | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._files = files
-        self._watched = watched
+        self._watched: WatchedFolders | None = None
+        self._on_blind: Callable[[Root, list[str]], None] = lambda _root, _folders: None
         self._clock = clock
+        self.folders = Folders()
+        self.unwatched: dict[Root, set[str]] = {}
+        self.reconciled: dict[Root, datetime] = {}
         self.hints = Hints()
-        self._folder_hints: dict[tuple[Root, str], float] = {}
-        self._folder_hinted = asyncio.Event()
+        self._near = FolderHints()
+        self._far = FolderHints()
         self._busy_stages = 0
         self._progressed = asyncio.Event()
         self._losses = Losses(
@@ -82,26 +121,58 @@ class Pipeline:
             report=report,
             missing_after=missing_after,
             guard=guard,
-            look_again=self.hints.add,
+            look_again=self.look_again,
             is_on_its_way=lambda root, path: self._intake.has(root, path),  # noqa: PLW0108 - it is made below
+            is_quiet=lambda: self.is_quiet,
+            gone=lambda root, paths: self._origins.displaced(root, paths),  # noqa: PLW0108 - it is made below
             busy=self._count_busy,
             clock=clock,
         )
+        self._origins = Origins(files, self._losses, readers)
         self._intake = Intake(
             service=service,
             files=files,
             readers=readers,
             stability=stability,
             losses=self._losses,
+            origins=self._origins,
             report=report,
-            look_again=self.hints.add,
+            look_again=self.look_again,
             progressed=self._progressed.set,
             clock=clock,
         )
 
-    def add_root(self, root: Root, file_system_id: str, fault: str | None) -> None:
-        """Make a folder one of those that are kept true; `fault` is why it was offline when it was last looked at."""
-        self._losses.add_root(root, file_system_id, fault)
+    def add_root(self, root: Root, file_system_id: str, status: str, reason: str | None) -> None:
+        """Make a folder one of those that are kept true; `status` is what was written of it last, and why."""
+        self._losses.add_root(root, file_system_id, status, reason)
+
+    def compare_with(self, watched: WatchedFolders, on_blind: Callable[[Root, list[str]], None]) -> None:
+        """Be done with a folder only when it was watched before it was walked.
+
+        `watched` tells which folders are, `on_blind` is called with the folders of a root that stay unwatched.
+        """
+        self._watched, self._on_blind = watched, on_blind
+
+    def look_again(self, root: Root, paths: list[str]) -> None:
+        """Have paths looked at: "" is the whole root, and one with a slash behind stands for all below it."""
+        for path in paths:
+            if path.endswith("/"):
+                self._hint_folder(root, path)
+        self.hints.add(root, [path for path in paths if not path.endswith("/")])
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is being looked at or taken in, but for files that others write."""
+        return not (self._intake.in_hand or self._has_hints or self._busy_stages)
+
+    @property
+    def taken_in(self) -> int:
+        """The number of files that came to their end since the start."""
+        return self._intake.finished
+
+    @property
+    def _has_hints(self) -> bool:
+        return bool(self.hints or self._near or self._far)
 
     @property
     def faults(self) -> dict[Root, str]:
@@ -116,7 +187,7 @@ class Pipeline:
     async def run(self) -> None:
         """Work until `stop`; whatever a stage does not expect is raised out of here."""
         async with asyncio.TaskGroup() as group:
-            stages = [self._follow_hints(), self._follow_folder_hints(), self._losses.run()]
+            stages = [self._follow_hints(), self._walk_near(), self._walk_far(), self._losses.run()]
             loops = [group.create_task(stage) for stage in stages]
             await group.create_task(self._intake.run())
             for loop in loops:
@@ -126,13 +197,18 @@ class Pipeline:
         """Let the files in hand end, and take no other."""
         self._intake.stop()
 
+    def vitals(self) -> Vitals:
+        intake = self._intake
+        settling = len(intake) - intake.in_hand
+        return Vitals(intake.finished, intake.in_hand, settling, intake.oldest, patiently.reason)
+
     async def done(self, *, give_up_after: float) -> list[str]:
         """Wait until nothing is left to do; return the paths of files that others have written for that long."""
         while True:
             self._progressed.clear()
             still_written = self._intake.still_written(longer_than=give_up_after)
             others = len(self._intake) - len(still_written)
-            if not (others or self.hints or self._folder_hints or self._busy_stages or len(self._losses)):
+            if not (others or self._has_hints or self._busy_stages or len(self._losses)):
                 return still_written
             try:
                 async with asyncio.timeout(0.2):
@@ -150,91 +226,167 @@ class Pipeline:
         walked = Walked()
         if not await self._losses.is_well(root):
             return walked
-        watched = None if self._watched is None else await asyncio.to_thread(self._watched)
+        watched = await self._watched_now()
+        arrived, may_have_moved = list[Work](), await self._losses.knows_any(root)
         batches = walk(root, prefix)
-        after, gone = "", list[Known]()
+        after = ""
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
             known = await patiently(self._files.known_between, root.id, prefix, after, batch.upto)
-            comparison = planner.compare(batch.files, known)
-            unchanged(comparison.unchanged)
-            gone += [each for each in comparison.gone if not batch.hides(each.path)]
-            if watched is not None:
-                walked.blind += [each for each in batch.folders if (each.device, each.inode) not in watched]
-            await self._intake.offer(comparison.work, is_fresh=False)
+            compared = self._compare(root, batch, known)
+            unchanged(compared.unchanged)
+            walked.gone += compared.gone
+            walked.folders += batch.folders
             after = batch.upto or ""
-        await self._losses.note(root, [known.path for known in gone])
+            if may_have_moved and len(arrived) < ARRIVALS:
+                arrived += [each for each in compared.work if each.known is None]
+                compared.work = [each for each in compared.work if each.known is not None]
+            await self._intake.offer(compared.work, is_fresh=False)
+        await self._end_walk(root, prefix, walked, watched)
+        if not prefix:
+            self.reconciled[root] = datetime.now(UTC)
+        await self._intake.offer(arrived, is_fresh=False)  # now that it is known what is gone, and may be one of these
         return walked
+
+    async def _walk_near_folder(
+        self, root: Root, prefix: str, watched: Collection[tuple[int, int]] | None
+    ) -> Walked | None:
+        """Do the same for a folder while it is small, before all that walks found; None for one that is large."""
+        if not await self._losses.is_well(root):
+            return Walked()
+        batch = await asyncio.to_thread(next, walk(root, prefix, size=NEAR))
+        if batch.upto is not None:
+            return None
+        compared = self._compare(root, batch, await patiently(self._files.known_between, root.id, prefix, "", None))
+        walked = Walked(batch.folders, compared.gone)
+        await self._end_walk(root, prefix, walked, watched)
+        await self._intake.offer(compared.work, is_fresh=True)
+        return walked
+
+    async def _end_walk(
+        self, root: Root, prefix: str, walked: Walked, watched: Collection[tuple[int, int]] | None
+    ) -> None:
+        """Remember the folders, find those that are not watched, and have what is gone confirmed."""
+        if watched is not None:
+            polled = self.unwatched.get(root, ())
+            blind = [each for each in walked.folders if (each.device, each.inode) not in watched]
+            walked.blind = [each for each in blind if each.path not in polled]
+        self.folders.note(root, prefix, walked.folders)
+        await self._losses.note(root, walked.gone)
+        if not walked.gone and not prefix:
+            await self._losses.found_all(root)
+
+    async def _watched_now(self) -> Collection[tuple[int, int]] | None:
+        return None if self._watched is None else await asyncio.to_thread(self._watched)
+
+    async def look_into(self, root: Root, folder: str) -> int:
+        """Compare the files that lie in a folder itself with the catalogue; return how many nobody had seen."""
+        prefix = _prefix(folder)
+        batch, below = await asyncio.to_thread(list_folder, root, prefix)
+        compared = self._compare(root, batch, await patiently(self._files.known_in, root.id, prefix))
+        await self._losses.note(root, compared.gone)
+        for found in batch.folders:
+            self.folders.update(found)
+        new = [path for path in below if not self.folders.knows(root, path.rstrip("/"))]
+        self.look_again(root, new)
+        return len(new) + await self._intake.offer(compared.work, is_fresh=True)
+
+    def _compare(self, root: Root, batch: Batch, known: Mapping[str, Known]) -> Compared:
+        """Compare what lies in sight."""
+        comparison = planner.compare(batch.files, known)
+        work = [each for each in comparison.work if not self._losses.is_out_of_sight(root, each.file.path)]
+        gone = [each.path for each in comparison.gone if not batch.hides(each.path)]
+        in_sight = [path for path in gone if not self._losses.is_out_of_sight(root, path)]
+        return Compared(work, in_sight, comparison.unchanged)
 
     async def _follow_hints(self) -> None:
         while True:
             taken = await self.hints.take()
             self._count_busy(1)
             for root, paths in taken.items():
-                if "" in paths:
+                if "" in paths or root in self.faults:
                     self._hint_folder(root, "")
-                elif root not in self.faults:
+                else:
                     for some in chunks(paths):
                         await self._look_at(root, some)
             self._count_busy(-1)
 
     async def _look_at(self, root: Root, paths: Collection[str]) -> None:
+        for path in paths:
+            folder, slash, name = path.rpartition("/")
+            if name == IGNORE_FILE:
+                self._hint_folder(root, folder + slash)
         unasked = [path for path in paths if not self._intake.hurry(root, path)]
         found = await asyncio.to_thread(look_at_all, root, unasked)
         for path, what in found.items():
             if isinstance(what, FoundFolder):
                 self._hint_folder(root, f"{path}/")
-        files = {path: what for path, what in found.items() if isinstance(what, FoundFile)}
+        files = {
+            path: what
+            for path, what in found.items()
+            if isinstance(what, FoundFile) and not self._losses.is_out_of_sight(root, path)
+        }
         nothing = [path for path, what in found.items() if what is None]
         known = await patiently(self._files.known_at, root.id, [*files, *nothing])
-        there = {path: each for path, each in known.items() if path in files}
-        await self._intake.offer(planner.compare(files, there).work, is_fresh=True)
         gone = [path for path in nothing if path in known and not known[path].is_missing]
         for path in nothing:
             if path not in known:  # it may have been a folder
                 gone += [each.path for each in await patiently(self._files.present_below, root.id, path)]
-        await self._losses.note(root, gone)
+        await self._losses.note(root, [path for path in gone if not self._losses.is_out_of_sight(root, path)])
+        there = {path: each for path, each in known.items() if path in files}
+        await self._intake.offer(planner.compare(files, there).work, is_fresh=True)
 
     def _hint_folder(self, root: Root, prefix: str, since: float | None = None) -> None:
         """Have a folder walked; `since` is when that was said first, where it is walked once more."""
-        self._folder_hints.setdefault((root, prefix), self._clock() if since is None else since)
-        self._folder_hinted.set()
+        self._far_or_near(prefix).add(root, prefix, self._clock() if since is None else since)
 
-    async def _follow_folder_hints(self) -> None:
+    def _far_or_near(self, prefix: str) -> FolderHints:
+        return self._near if prefix else self._far
+
+    async def _walk_near(self) -> None:
+        """Walk the folders that a hint named, each while it is small: an album is not kept waiting by a library."""
         while True:
-            await self._folder_hinted.wait()
-            self._folder_hinted.clear()
+            hints = await self._near.take()
             self._count_busy(1)
-            taken, self._folder_hints = self._folder_hints, {}
-            for (root, prefix), since in _topmost(taken):
-                walked = await self.reconcile(root, prefix)
-                if self._watched is not None:
-                    self._walk_again(root, prefix, walked.blind, since)
+            watched = await self._watched_now()
+            for root, prefix, since in hints:
+                walked = await self._walk_near_folder(root, prefix, watched)
+                if walked is None:
+                    self._far.add(root, prefix, since)
+                else:
+                    await self._walk_again(root, prefix, walked.blind, since)
             self._count_busy(-1)
 
-    def _walk_again(self, root: Root, prefix: str, blind: list[FoundFolder], since: float) -> None:
+    async def _walk_far(self) -> None:
+        """Walk what is large, at the pace at which its files are read and written."""
+        while True:
+            hints = await self._far.take()
+            self._count_busy(1)
+            for root, prefix, since in hints:
+                walked = await self.reconcile(root, prefix)
+                await self._walk_again(root, prefix, walked.blind, since)
+            self._count_busy(-1)
+
+    async def _walk_again(self, root: Root, prefix: str, blind: list[FoundFolder], since: float) -> None:
         """See to it that a folder is walked once more when its watch, and that of each folder in it, exists."""
+        if self._watched is None:
+            return
         loop, age = asyncio.get_running_loop(), self._clock() - since
         if age < CONFIRM_AFTER and prefix:
             loop.call_later(CONFIRM_AFTER, self._hint_folder, root, prefix, since)
-        if age < BLIND_AFTER:
-            for folder in blind:
-                loop.call_later(max(age, FIRST_WAIT), self._hint_folder, root, _prefix(folder.path), since)
+        if blind and age < BLIND_AFTER:
+            again = [_prefix(folder.path) for folder in blind] if len(blind) < MANY_BLIND else [prefix]
+            for each in again:
+                loop.call_later(max(age, FIRST_WAIT), self._hint_folder, root, each, since)
         elif blind:
-            paths = [path_to_text(root.full(folder.path)) for folder in blind]
-            logger.warning("not watched, so only the reconcile sees what changes there: %s", ", ".join(paths[:5]))
+            watched = await self._watched_now() or ()
+            for folder in blind:
+                if (folder.device, folder.inode) in watched:  # since the walk began, which took its time
+                    self._hint_folder(root, _prefix(folder.path))
+            self._on_blind(root, [each.path for each in blind if (each.device, each.inode) not in watched])
 
     def _count_busy(self, change: int) -> None:
         self._busy_stages += change
         self._progressed.set()
-
-
-def _topmost(hints: dict[tuple[Root, str], float]) -> list[tuple[tuple[Root, str], float]]:
-    """Leave out the folders below others: these are walked anyway."""
-    kept: list[tuple[tuple[Root, str], float]] = []
-    for (root, prefix), since in sorted(hints.items(), key=lambda hint: (hint[0][0].id, hint[0][1])):
-        if not kept or kept[-1][0][0] != root or not prefix.startswith(kept[-1][0][1]):
-            kept.append(((root, prefix), since))
-    return kept
 
 
 def _prefix(path: str) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from soulspot.infrastructure.persistence.repositories import Known
-from soulspot.infrastructure.tags import PARSER_VERSION
 from soulspot.ingest.scanner import FoundFile
 
 
@@ -49,7 +48,7 @@ def compare(found: Mapping[str, FoundFile], known: Mapping[str, Known]) -> Compa
 
 def inodes_to_ask(work: Iterable[Work]) -> set[int]:
     """Return the inodes by which a file that looks new, or another than the one before, may be known elsewhere."""
-    return {each.file.signature.inode for each in work if each.file.root.trusts_inodes and _may_have_moved(each)}
+    return {each.file.signature.inode for each in work if each.file.trusts_inode and _may_have_moved(each)}
 
 
 def match_moves(work: Iterable[Work], elsewhere: Iterable[Known]) -> list[Work]:
@@ -60,7 +59,7 @@ def match_moves(work: Iterable[Work], elsewhere: Iterable[Known]) -> list[Work]:
     matched = []
     for each in work:
         origin = None
-        if each.file.root.trusts_inodes and _may_have_moved(each):
+        if each.file.trusts_inode and _may_have_moved(each):
             candidates = by_inode.get(each.file.signature.inode, [])
             origin = next((known for known in candidates if _is_origin(each, known)), None)
         if origin is not None:
@@ -71,7 +70,7 @@ def match_moves(work: Iterable[Work], elsewhere: Iterable[Known]) -> list[Work]:
 
 
 def _is_current(file: FoundFile, known: Known) -> bool:
-    return file.root.same(file.signature, known.signature) and known.parser_version == PARSER_VERSION
+    return file.is_as(known.signature) and known.parser_version == file.root.reading
 
 
 def _may_have_moved(work: Work) -> bool:

@@ -1,4 +1,4 @@
-"""The two places where a file waits: until it is complete, and until a lane takes it."""
+"""The places where a file waits: until it is complete, until a lane takes it, until a failure is tried again."""
 
 import asyncio
 import heapq
@@ -6,8 +6,11 @@ import itertools
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from soulspot.ingest.planner import Work
+
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True, eq=False)
@@ -20,6 +23,8 @@ class Pending:
         again: whether something was said about the path since it was last looked at.
         due: when it is looked at again, while it is not complete.
         since: when it began to wait.
+        sound: the fingerprint that the catalogue has of it.
+        is_reported: whether it was said that it is still being written.
 
     """
 
@@ -28,6 +33,8 @@ class Pending:
     since: float
     again: bool = False
     due: float | None = None
+    sound: str | None = None
+    is_reported: bool = False
 
 
 class Settling:
@@ -99,3 +106,30 @@ class Ready:
         """Give out no more."""
         self._is_closed = True
         self._any.release()
+
+
+class Later(Generic[_T]):
+    """Things to do at a moment, in the order of the moments."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._heap: list[tuple[float, int, _T]] = []
+        self._number = itertools.count()
+        self._changed = asyncio.Event()
+
+    def put(self, thing: _T, wait: float) -> None:
+        heapq.heappush(self._heap, (self._clock() + wait, next(self._number), thing))
+        self._changed.set()
+
+    async def take(self) -> _T:
+        """Wait until something is due; remove and return it."""
+        while True:
+            self._changed.clear()
+            wait = self._heap[0][0] - self._clock() if self._heap else None
+            if wait is not None and wait <= 0:
+                return heapq.heappop(self._heap)[2]
+            try:
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue

@@ -12,10 +12,11 @@ import re
 import stat
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from soulspot.infrastructure.filesystem import Signature, path_to_text, text_to_path
-from soulspot.infrastructure.tags import Kind, kind_of_name
+from soulspot.infrastructure.tags import PARSER_VERSION, Kind, kind_of_name
+from soulspot.ingest.ignoring import IGNORE_FILE, Chain, Ignoring, rule_against
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,10 @@ class Root:
     path: str
     trusts_inodes: bool = True  # not on network file systems, which make them up
     hidden: bool = False  # whether hidden files and folders are looked at
+    follow_links: bool = False  # whether symbolic links are followed; out of this folder they never are
+    reading: int = PARSER_VERSION  # how its files are read: one that was read otherwise is read again
+    ignoring: Ignoring = field(default_factory=Ignoring, compare=False)
+    remote: set[str] = field(default_factory=set, compare=False)  # network file systems mounted below, as "folder/"
 
     def full(self, path: str) -> str:
         """Return the absolute path of a path below this folder as the catalogue writes it."""
@@ -52,11 +57,9 @@ class Root:
         prefix = self.path.rstrip("/") + "/"
         return path_to_text(full[len(prefix) :]) if full.startswith(prefix) else None
 
-    def same(self, one: Signature, other: Signature) -> bool:
-        """Whether a file is as it was."""
-        if self.trusts_inodes:
-            return one == other
-        return (one.size, one.mtime_ns) == (other.size, other.mtime_ns)
+    def trusts_inode_of(self, path: str) -> bool:
+        """Whether the inode of a file says which one it is."""
+        return self.trusts_inodes and not (self.remote and path.startswith(tuple(self.remote)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +72,33 @@ class FoundFile:
 
     @property
     def full_path(self) -> str:
-        return self.root.full(self.path)
+        full = self.root.full(self.path)
+        return os.path.realpath(full) if self.root.follow_links else full
+
+    @property
+    def trusts_inode(self) -> bool:
+        return self.root.trusts_inode_of(self.path)
+
+    def is_as(self, other: Signature) -> bool:
+        """Whether the file is as it was then."""
+        if self.trusts_inode:
+            return self.signature == other
+        return (self.signature.size, self.signature.mtime_ns) == (other.size, other.mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFolder:
-    """A folder below a root, and what the kernel calls it."""
+    """A folder below a root, what the kernel calls it, and when it last got or lost an entry."""
 
     root: Root
     path: str
     device: int
     inode: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, root: Root, path: str, status: os.stat_result) -> Self:
+        return cls(root, path, status.st_dev, status.st_ino, status.st_mtime_ns)
 
 
 @dataclass(slots=True)
@@ -96,9 +115,29 @@ class Batch:
         return any(path == hidden or path.startswith(f"{hidden}/") or not hidden for hidden in self.unreadable)
 
 
-def is_ignored(name: str, *, hidden: bool) -> bool:
-    """Whether a file or folder of this name is left alone: hidden, or not finished."""
-    return (not hidden and name.startswith(".")) or _UNFINISHED.fullmatch(name) is not None
+def is_left_alone(name: str, *, hidden: bool) -> str | None:
+    """Return why a file or folder of this name is left alone: it is hidden, or not finished; None where it is not."""
+    if _UNFINISHED.fullmatch(name) is not None:
+        return f"{path_to_text(name)} is a name of what is not finished yet"
+    return f"{path_to_text(name)} is hidden" if not hidden and name.startswith(".") else None
+
+
+def why_left_alone(root: Root, path: str) -> str | None:
+    """Return why what is at a path is none of ours, whatever it is: a name, a rule or a link; None where it may be."""
+    names = text_to_path(path).split("/") if path else []
+    chain = root.ignoring.chain(root.path, "")
+    for depth, name in enumerate(names, 1):
+        above, full = "/".join(names[: depth - 1]), os.path.join(root.path, *names[:depth])
+        if (reason := is_left_alone(name, hidden=root.hidden)) is not None:
+            return reason
+        if above:
+            chain = root.ignoring.extended(chain, root.path, f"{above}/")
+        is_folder = depth < len(names) or os.path.isdir(full)
+        if (rule := rule_against(chain, f"{above}/{name}" if above else name, is_folder=is_folder)) is not None:
+            return f"ignored by {rule}"
+        if os.path.islink(full) and not is_followed(root, full):
+            return f"{path_to_text(full)} is a symbolic link"
+    return None
 
 
 def look(root: Root, path: str) -> FoundFile | FoundFolder | None:
@@ -108,22 +147,43 @@ def look(root: Root, path: str) -> FoundFile | FoundFolder | None:
     """
     full = root.full(path)
     try:
-        status = os.lstat(full)
+        status = os.stat(full) if root.follow_links else os.lstat(full)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    names = text_to_path(path).split("/") if path else []
-    if any(is_ignored(name, hidden=root.hidden) for name in names) or _is_behind_a_link(root, full):
+    if why_left_alone(root, path) is not None:
         return None
     if stat.S_ISDIR(status.st_mode):
-        return FoundFolder(root, path, status.st_dev, status.st_ino)
-    if not stat.S_ISREG(status.st_mode) or kind_of_name(names[-1]) is Kind.OTHER:
+        return FoundFolder.of(root, path, status)
+    if not stat.S_ISREG(status.st_mode) or kind_of_name(os.path.basename(full)) is Kind.OTHER:
         return None
     return FoundFile(root, path, Signature.of(status))
+
+
+def is_followed(root: Root, full: str) -> bool:
+    """Whether a symbolic link is followed: links are, and this one leads to a place below the root that is not above.
+
+    One that leads to a folder that it lies in, through however many other links, would never end.
+    """
+    if not root.follow_links:
+        return False
+    top, target = os.path.realpath(root.path).rstrip("/") + "/", os.path.realpath(full) + "/"
+    if not target.startswith(top) or target == top:
+        return False
+    above = os.path.dirname(full)
+    while len(above) > len(root.path):
+        if f"{os.path.realpath(above)}/".startswith(target):
+            return False
+        above = os.path.dirname(above)
+    return True
 
 
 def walk(root: Root, prefix: str = "", *, size: int = BATCH) -> Iterator[Batch]:
     """Yield everything at and below `prefix` ("" or "folder/"), in the order of the catalogue, in batches."""
     batch = Batch()
+    chains: dict[str, Chain] = {}
+    if prefix and why_left_alone(root, prefix.rstrip("/")) is not None:
+        yield batch
+        return
     unvisited = [prefix]
     while unvisited:
         path = unvisited.pop()
@@ -134,8 +194,18 @@ def walk(root: Root, prefix: str = "", *, size: int = BATCH) -> Iterator[Batch]:
                 yield batch
                 batch = Batch(unreadable=batch.unreadable)
         else:
-            unvisited.extend(reversed(_list(batch, root, path)))
+            unvisited.extend(reversed(_list(batch, root, path, chains)))
     yield batch
+
+
+def list_folder(root: Root, prefix: str) -> tuple[Batch, list[str]]:
+    """Return what lies in a folder itself, and the folders in it, as "folder/"."""
+    batch = Batch()
+    below = _list(batch, root, prefix, {})
+    for path in below:
+        if not path.endswith("/"):
+            _add_file(batch, root, path)
+    return batch, [path for path in below if path.endswith("/")]
 
 
 def look_at_all(root: Root, paths: Iterable[str]) -> dict[str, FoundFile | FoundFolder | None]:
@@ -157,13 +227,12 @@ def chunks(items: Collection[_T]) -> Iterator[list[_T]]:
 
 def count_files(root: Root) -> int:
     """Return how many files a walk of a folder would come to; by their names, so that it is quick."""
-    counted, unvisited = 0, [""]
+    counted, unvisited, chains = 0, [""], dict[str, Chain]()
     while unvisited:
-        for path in _list(Batch(), root, unvisited.pop()):
-            if path.endswith("/"):
-                unvisited.append(path)
-            else:
-                counted += 1
+        below = _list(Batch(), root, unvisited.pop(), chains)
+        folders = [path for path in below if path.endswith("/")]
+        counted += len(below) - len(folders)
+        unvisited += folders
     return counted
 
 
@@ -180,21 +249,20 @@ def nearest_change_ns(root: Root, path: str) -> int | None:
     return None
 
 
-def _list(batch: Batch, root: Root, prefix: str) -> list[str]:
+def _list(batch: Batch, root: Root, prefix: str, chains: dict[str, Chain]) -> list[str]:
     """Return the paths in a folder in the order of the catalogue, folders with a slash behind; note the folder."""
     full = root.full(prefix.rstrip("/"))
     below = []
     try:
+        status = os.stat(full)  # before its entries are read: what comes later changes it once more
         with os.scandir(full) as entries:
-            for entry in entries:
-                if is_ignored(entry.name, hidden=root.hidden):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    below.append(prefix + path_to_text(entry.name) + "/")
-                elif entry.is_file(follow_symlinks=False) and kind_of_name(entry.name) is not Kind.OTHER:
-                    below.append(prefix + path_to_text(entry.name))
-        status = os.stat(full)
-        batch.folders.append(FoundFolder(root, prefix.rstrip("/"), status.st_dev, status.st_ino))
+            listed = list(entries)
+        chain = _chain(root, prefix, chains, has_rules=any(entry.name == IGNORE_FILE for entry in listed))
+        for entry in listed:
+            path = _path_in(root, prefix, entry, chain)
+            if path is not None:
+                below.append(path)
+        batch.folders.append(FoundFolder.of(root, prefix.rstrip("/"), status))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
@@ -205,9 +273,39 @@ def _list(batch: Batch, root: Root, prefix: str) -> list[str]:
     return below
 
 
+def _chain(root: Root, prefix: str, chains: dict[str, Chain], *, has_rules: bool) -> Chain:
+    """Return the rules that count in a folder, from those of the folder above where that was listed before."""
+    name = text_to_path(prefix)
+    above = chains.get(prefix[: prefix.rstrip("/").rfind("/") + 1]) if prefix else None
+    if above is None:
+        chain = root.ignoring.chain(root.path, name)
+    else:
+        chain = root.ignoring.extended(above, root.path, name) if has_rules else above
+    chains[prefix] = chain
+    return chain
+
+
+def _path_in(root: Root, prefix: str, entry: os.DirEntry[str], chain: Chain) -> str | None:
+    """Return an entry of a folder as the catalogue writes it, None where it is none of ours."""
+    name = entry.name
+    if is_left_alone(name, hidden=root.hidden) is not None:
+        return None
+    if entry.is_symlink() and not is_followed(root, entry.path):
+        return None
+    try:
+        is_folder = entry.is_dir()
+        if not is_folder and (not entry.is_file() or kind_of_name(name) is Kind.OTHER):
+            return None
+    except OSError:
+        return None  # a link that leads round in a circle
+    if chain and rule_against(chain, text_to_path(prefix) + name, is_folder=is_folder) is not None:
+        return None
+    return prefix + path_to_text(name) + ("/" if is_folder else "")
+
+
 def _add_file(batch: Batch, root: Root, path: str) -> None:
     try:
-        status = os.lstat(root.full(path))
+        status = os.stat(root.full(path)) if root.follow_links else os.lstat(root.full(path))
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
@@ -216,10 +314,3 @@ def _add_file(batch: Batch, root: Root, path: str) -> None:
         return
     if stat.S_ISREG(status.st_mode):
         batch.files[path] = FoundFile(root, path, Signature.of(status))
-
-
-def _is_behind_a_link(root: Root, full: str) -> bool:
-    folder = os.path.dirname(full)
-    if len(folder) <= len(root.path):
-        return False
-    return os.path.realpath(folder) != os.path.realpath(root.path) + folder[len(root.path.rstrip("/")) :]

@@ -5,43 +5,43 @@ reject   why a file could not be read
 move     a known file at a new path
 restore  a missing file that is back as it was
 lose     a file that is not there any more
+purge    a file that is to be forgotten, with its track
 """
 
 import logging
 from collections import ChainMap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any
 
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, NoResultFound
 
 from soulspot.infrastructure.filesystem import FileSystem, path_to_text
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.identity import fold, new_id
-from soulspot.infrastructure.persistence.models import File, Folder
+from soulspot.infrastructure.persistence.identity import album_folder, fold, new_id
+from soulspot.infrastructure.persistence.models import MOUNT_STATES, File, Folder
 from soulspot.infrastructure.persistence.repositories import (
     AlbumRepository,
     ArtistRepository,
     AuditRepository,
     Credit,
+    Credited,
     FileRepository,
     FolderRepository,
     Known,
     TrackRepository,
-    known_of,
     now,
 )
-from soulspot.infrastructure.tags import PARSER_VERSION, Failure, TrackTags
+from soulspot.infrastructure.tags import Failure, TrackTags
 from soulspot.ingest import columns
+from soulspot.ingest.albums import Albums
+from soulspot.ingest.artists import Artists, Where
 from soulspot.ingest.claims import Claims
+from soulspot.ingest.credits import AS_WRITTEN, MOST_CREDITS, CreditRules, credits_of
 from soulspot.ingest.scanner import FoundFile, Root
 
 logger = logging.getLogger(__name__)
-
-_REMEMBERED: Final = 20_000
-Credits = list[tuple[str, str, str]]
-"""Role, artist id and credited name of each, in order."""
 
 
 class StaleError(Exception):
@@ -64,22 +64,20 @@ class IngestService:
     Args:
         run: the id of this start of soulspot, written into each audit entry.
         node: the name of this machine; a folder belongs to the machine that sees it.
+        credit_rules: how names are read out of the tags' texts.
 
     """
 
-    def __init__(self, database: Database, *, run: str, node: str) -> None:
+    def __init__(self, database: Database, *, run: str, node: str, credit_rules: CreditRules = AS_WRITTEN) -> None:
         self._database = database
         self._node = node
-        self._artists = ArtistRepository(database.session)
-        self._albums = AlbumRepository(database.session)
+        self._credit_rules = credit_rules
         self._tracks = TrackRepository(database.session)
         self._files = FileRepository(database.session)
         self._folders = FolderRepository(database.session)
         self._audit = AuditRepository(database.session, run=run)
-        # Ids found or made, so that an album's second track asks for none of them; forgotten when a rollback may have
-        # taken them back.
-        self._artist_ids: dict[str, str] = {}
-        self._album_ids: dict[str, str] = {}
+        self._artists = Artists(ArtistRepository(database.session), self._audit)
+        self._albums = Albums(AlbumRepository(database.session), self._audit)
         self._claims = Claims()
 
     async def ingest(self, file: FoundFile, tags: TrackTags, known: Known | None) -> Outcome:
@@ -87,7 +85,10 @@ class IngestService:
 
         Raises StaleError when `known` is not what the catalogue has any more.
         """
-        async with self._claims.claimed(_identities(file, tags), existing=ChainMap(self._artist_ids, self._album_ids)):
+        if self._database.is_sqlite:  # it has one writer
+            return await self._ingest(file, tags, known)
+        existing = ChainMap(self._artists.ids, self._albums.ids)
+        async with self._claims.claimed(self._identities(file, tags), existing=existing):
             return await self._ingest(file, tags, known)
 
     async def _ingest(self, file: FoundFile, tags: TrackTags, known: Known | None) -> Outcome:
@@ -98,26 +99,38 @@ class IngestService:
                 return await self._update(file, tags, known, known.track_id)
 
     async def reject(self, file: FoundFile, failure: Failure, known: Known | None) -> Outcome:
-        """Write why a file could not be read; a track that it was before stays."""
+        """Write why a file could not be read; a track that it was before stays.
+
+        One that a person ignores stays ignored for as long as it is what it was.
+        """
         path = _whole(file)
         attempts = 1 if known is None or known.is_missing else known.attempts + 1
+        ignored = known is not None and known.status == "ignored" and file.is_as(known.signature)
         values = columns.signature_columns(file) | {
-            "status": "failed",
+            "status": "ignored" if ignored else "failed",
             "missing_since": None,
             "error_code": failure.code,
             "error_text": failure.message,
+            "failed_at": now(),
             "attempts": attempts,
-            "parser_version": PARSER_VERSION,
+            "parser_version": file.root.reading,
         }
         with self._forgetting_on_rollback():
             async with self._database.transaction():
                 file_id = await self._write_file(file, known, values)
+                if ignored:
+                    return Outcome("unchanged", path)
                 changes = {"code": failure.code, "reason": failure.message, "attempts": attempts}
                 await self._audit.log_action("file_failed", file_id, path=path, changes=changes)
         return Outcome("failed", path, detail=f"{failure.code}: {failure.message}")
 
-    async def move(self, file: FoundFile, origin: Known, occupant: Known | None) -> Outcome:
-        """Write that a known file is at a new path; a file that was known at that path is missing from now on."""
+    async def move(
+        self, file: FoundFile, origin: Known, occupant: Known | None, tags: TrackTags | None = None
+    ) -> Outcome:
+        """Write that a known file is at a new path; a file that was known at that path is missing from now on.
+
+        With `tags`, those of a file that was tagged anew on its way.
+        """
         path, track_id = _whole(file), str(origin.track_id)
         with self._forgetting_on_rollback():
             async with self._database.transaction():
@@ -129,7 +142,7 @@ class IngestService:
                 changes: dict[str, Any] = {"path": [before, path]}
                 if origin.is_missing:
                     changes["status"] = ["missing", "catalogued"]
-                if columns.TITLE_FROM_NAME in row.notes:
+                if tags is None and columns.TITLE_FROM_NAME in row.notes:
                     changes |= await self._retitle(track_id, columns.title_of(file.path))
                 place = {
                     "folder_id": file.root.id,
@@ -138,8 +151,63 @@ class IngestService:
                     "status": _read_status(row),
                 }
                 await self._files.set(origin.id, **columns.signature_columns(file), **place)
+                if (album_folder(origin.path), origin.folder_id) != (album_folder(file.path), file.root.id):
+                    changes |= await self._follow_album(track_id, origin, file)
                 await self._audit.log_action("track_moved", track_id, path=path, changes=changes)
+                if tags is not None:
+                    here = replace(
+                        origin,
+                        folder_id=file.root.id,
+                        path=file.path,
+                        status=_read_status(row),
+                        signature=file.signature,
+                    )
+                    await self._update(file, tags, here, track_id)
         return Outcome("moved", path, track_id, f"from {before}")
+
+    async def inherit(self, gone: Known, heir: Known) -> Outcome:
+        """Write that a file that is gone is the one that was added under another path: its track goes on there."""
+        track_id, added = str(gone.track_id), str(heir.track_id)
+        with self._forgetting_on_rollback():
+            async with self._database.transaction():
+                await self._unchanged_row(gone)
+                await self._unchanged_row(heir)
+                before, path = await self._whole_path_of(gone), await self._whole_path_of(heir)
+                old, new = await self._tracks.values(track_id), await self._tracks.values(added)
+                values = {name: value for name, value in new.items() if name not in {"id", "created_at", "updated_at"}}
+                credited, credits = await self._tracks.credits(track_id), await self._tracks.credits(added)
+                changes = {"path": [before, path], "merged": added} | columns.differences(old, old | values)
+                if _by_role(credited) != _by_role(credits):
+                    changes["credits"] = [_by_role(credited), _by_role(credits)]
+                await self._files.remove(gone.id)
+                await self._files.set(heir.id, track_id=track_id)
+                await self._tracks.remove(added)
+                await self._tracks.clear_credits(track_id)
+                await self._tracks.credit(track_id, credits)
+                await self._tracks.set(track_id, **values)
+                await self._audit.log_action("track_moved", track_id, path=path, changes=changes)
+                await self._remove_orphans(old["album_id"], new["album_id"], credited, credits)
+        return Outcome("moved", path, track_id, f"from {before}")
+
+    async def purge(self, file: File) -> Outcome:
+        """Remove what the catalogue remembers of a missing file: its track, and what only that one was credited on."""
+        path = f"{file.folder.path.rstrip('/')}/{file.path}"
+        with self._forgetting_on_rollback():
+            async with self._database.transaction():
+                row = await self._files.get(file.id)
+                if row is None or row.missing_since is None:
+                    msg = f"{path} is not missing any more"
+                    raise StaleError(msg)
+                await self._files.remove(file.id)
+                if row.track_id is None:
+                    await self._audit.log_action("file_purged", file.id, path=path)
+                    return Outcome("purged", path)
+                before, credited = await self._tracks.values(row.track_id), await self._tracks.credits(row.track_id)
+                await self._tracks.remove(row.track_id)
+                changes = {"title": before["title"], "artist": before["artist_credit"]}
+                await self._audit.log_action("track_purged", row.track_id, path=path, changes=changes)
+                await self._remove_orphans(before["album_id"], None, credited, ())
+        return Outcome("purged", path, row.track_id)
 
     async def restore(self, file: FoundFile, known: Known) -> Outcome:
         """Write that a missing file is back as it was."""
@@ -152,16 +220,16 @@ class IngestService:
                 await self._log_presence("restored", known, path, None)
         return Outcome("restored", path, known.track_id)
 
-    async def lose(self, known: Known) -> Outcome:
-        """Write that a file is not there any more; its track and its id stay."""
+    async def lose(self, known: Known, reason: str | None = None) -> Outcome:
+        """Write that a file is not there any more, or is none of ours any more; its track and its id stay."""
         async with self._database.transaction():
             await self._unchanged_row(known)
             path = await self._whole_path_of(known)
-            await self._mark_missing(known, path, None)
-        return Outcome("missing", path, known.track_id)
+            await self._mark_missing(known, path, {"reason": reason} if reason else None)
+        return Outcome("missing", path, known.track_id, reason or "")
 
-    async def adopt_folder(self, path: str, file_system: FileSystem) -> Folder:
-        """Return the row of a watched folder, made where there is none yet."""
+    async def adopt_folder(self, path: str, file_system: FileSystem, status: str = "online") -> Folder:
+        """Return the row of a folder, made where there is none yet: a watched one, or a file system mounted below."""
         text = path_to_text(path)
         if (folder := await self._folders.get(self._node, text)) is not None:
             return folder
@@ -172,7 +240,7 @@ class IngestService:
                 path=text,
                 file_system=file_system.kind,
                 file_system_id=file_system.identity,
-                status="online",
+                status=status,
                 created_at=now(),
             )
             await self._folders.add(folder)
@@ -180,12 +248,26 @@ class IngestService:
             await self._audit.log_action("folder_added", folder.id, path=text, changes=changes)
         return folder
 
-    async def set_folder_status(self, root: Root, status: str, reason: str | None) -> None:
+    async def mounts_below(self, root: Root) -> list[Folder]:
+        """Return the file systems that were seen mounted below a watched folder."""
+        prefix = path_to_text(root.path).rstrip("/") + "/"
+        rows = await self._folders.all()
+        below = (row for row in rows if row.node == self._node and row.path.startswith(prefix))
+        return [row for row in below if row.status in MOUNT_STATES]
+
+    async def set_file_system(self, folder_id: str, file_system: FileSystem) -> None:
+        """Write that a folder lies on another file system now."""
+        async with self._database.transaction():
+            values = {"file_system": file_system.kind, "file_system_id": file_system.identity}
+            await self._folders.set(folder_id, **values)
+            await self._audit.log_action("folder_updated", folder_id, changes=values)
+
+    async def set_folder_status(self, folder_id: str, path: str, status: str, reason: str | None) -> None:
         """Write that a folder went offline, and why, or that it is back."""
         async with self._database.transaction():
-            await self._folders.set(root.id, status=status, status_reason=reason)
+            await self._folders.set(folder_id, status=status, status_reason=reason)
             changes = {"reason": reason} if reason else None
-            await self._audit.log_action(f"folder_{status}", root.id, path=path_to_text(root.path), changes=changes)
+            await self._audit.log_action(f"folder_{status}", folder_id, path=path, changes=changes)
 
     async def finish_scan(self, root: Root, counts: Mapping[str, int]) -> None:
         """Write what a scan did that changed something."""
@@ -194,12 +276,13 @@ class IngestService:
 
     async def _add(self, file: FoundFile, tags: TrackTags, known: Known | None) -> Outcome:
         path, name = _whole(file), columns.named(file, tags)
-        await self._look_up(file, tags, name.artist)
-        credits = await self._credits(tags, name.artist, path)
-        values = columns.track_columns(tags, name)
-        track_id = await self._tracks.add(
-            **values, artist_id=credits[0][1], album_id=await self._album(file, tags, credits)
-        )
+        album_key = columns.album_key_of(file, tags)
+        named, album_id = self._named(tags, name), await self._albums.find(album_key)
+        credits = await self._artists.credited(named, Where(path, album_key))
+        if album_id is None and (album := columns.album_columns(tags, album_key, credits)) is not None:
+            album_id = await self._albums.add(album, path)
+        values = columns.track_columns(tags, name, credits)
+        track_id = await self._tracks.add(**values, album_id=album_id)
         await self._tracks.credit(track_id, credits)
         await self._write_file(file, known, columns.file_columns(file, tags, name.notes) | {"track_id": track_id})
         changes = {"title": values["title"], "artist": values["artist_credit"], "album": tags.album}
@@ -210,10 +293,14 @@ class IngestService:
         await self._unchanged_row(known)
         path, name = _whole(file), columns.named(file, tags)
         before, credited = await self._tracks.values(track_id), await self._tracks.credits(track_id)
-        await self._look_up(file, tags, name.artist)
-        credits = await self._credits(tags, name.artist, path)
-        album_id = await self._album(file, tags, credits, current=before["album_id"])
-        values = columns.track_columns(tags, name) | {"artist_id": credits[0][1], "album_id": album_id}
+        album_key = columns.album_key_of(file, tags)
+        named = self._named(tags, name)
+        credits = await self._artists.credited(named, Where(path, album_key, credited))
+        album = columns.album_columns(tags, album_key, credits)
+        album_id = await self._albums.of_changed_track(
+            track_id, before["album_id"], album, path, is_retagged=not file.is_as(known.signature)
+        )
+        values = columns.track_columns(tags, name, credits) | {"album_id": album_id}
         changes = columns.differences(before, values)
         if _by_role(credited) != _by_role(credits):
             changes["credits"] = [_by_role(credited), _by_role(credits)]
@@ -227,84 +314,33 @@ class IngestService:
         await self._tracks.set(track_id, **values)
         action = "restored" if known.is_missing else "updated"
         await self._audit.log_action(f"track_{action}", track_id, path=path, changes=changes)
-        await self._remove_uncredited(before["album_id"], album_id, credited, credits)
+        if "credits" in changes:
+            await self._artists.respell(
+                {each.artist_id for each in credited} & {each.artist_id for each in credits}, path
+            )
+        if "tags.artist_sort" in changes and named[0].sort_name is not None:
+            await self._artists.change_sort_name(credits[0].artist_id, named[0].sort_name, path)
+        await self._remove_orphans(before["album_id"], album_id, credited, credits)
         return Outcome(action, path, track_id, ", ".join(sorted(changes)))
 
-    async def _credits(self, tags: TrackTags, artist: str, path: str) -> Credits:
-        """Return everyone that the tags name, with artists made where they are new; the main artist first."""
-        named = columns.credits_of(tags, artist)
-        identified_first = sorted(named, key=lambda credit: credit.musicbrainz_id is None)
-        ids = {credit: await self._artist(credit, path) for credit in identified_first}
-        return [(credit.role, ids[credit], credit.name) for credit in named]
+    def _named(self, tags: TrackTags, name: columns.Named) -> list[Credit]:
+        credits = credits_of(tags, name.artist, self._credit_rules)
+        if len(credits) > MOST_CREDITS:
+            name.notes.append(columns.CREDITS_CAPPED)
+        return credits[:MOST_CREDITS]
 
-    async def _look_up(self, file: FoundFile, tags: TrackTags, artist: str) -> None:
-        """Remember which of the artists and the album that the tags name exist.
+    def _identities(self, file: FoundFile, tags: TrackTags) -> list[str]:
+        """Return the keys of the artists and the album that a file names."""
+        credits, album = self._named(tags, columns.named(file, tags)), columns.album_key_of(file, tags)
+        return [credit.musicbrainz_id or fold(credit.name) for credit in credits] + ([album] if album else [])
 
-        Before the first is added: what is added next to each other costs PostgreSQL one round trip.
-        """
-        for credit in columns.credits_of(tags, artist):
-            key = _identity(credit)
-            if key not in self._artist_ids:
-                found = await (
-                    self._artist_by_id(credit) if credit.musicbrainz_id else self._artist_by_name(credit.name)
-                )
-                if found is not None:
-                    _remember(self._artist_ids, key, found)
-        if tags.album and (key := columns.album_key_of(file, tags)) not in self._album_ids:
-            found = await self._albums.with_key(key)
-            if found is not None:
-                _remember(self._album_ids, key, found)
-
-    async def _artist(self, credit: Credit, path: str) -> str:
-        """Return the artist's id: by MusicBrainz id first, else by name."""
-        key = _identity(credit)
-        if (remembered := self._artist_ids.get(key)) is not None:
-            return remembered
-        added = await self._artists.add(credit.name, musicbrainz_id=credit.musicbrainz_id)
-        changes = {"name": credit.name, "musicbrainz_id": credit.musicbrainz_id}
-        await self._audit.log_action("artist_added", added, path=path, changes=changes)
-        _remember(self._artist_ids, key, added)
-        self._artist_ids.setdefault(fold(credit.name), added)  # the same file may name it without its id
-        return added
-
-    async def _artist_by_id(self, credit: Credit) -> str | None:
-        assert credit.musicbrainz_id is not None
-        if (found := await self._artists.with_musicbrainz_id(credit.musicbrainz_id)) is not None:
-            return found
-        namesakes = await self._artists.with_name(credit.name)
-        unidentified = next((artist_id for artist_id, musicbrainz_id in namesakes if musicbrainz_id is None), None)
-        if unidentified is not None:
-            if not await self._artists.identify(unidentified, credit.musicbrainz_id):
-                msg = f"{credit.name} was identified by another writer"
-                raise StaleError(msg)
-            changes = {"musicbrainz_id": [None, credit.musicbrainz_id]}
-            await self._audit.log_action("artist_updated", unidentified, changes=changes)
-        return unidentified
-
-    async def _artist_by_name(self, name: str) -> str | None:
-        namesakes = await self._artists.with_name(name)
-        unidentified = [artist_id for artist_id, musicbrainz_id in namesakes if musicbrainz_id is None]
-        if unidentified or len(namesakes) == 1:
-            return (unidentified or [namesakes[0][0]])[0]
-        return None  # nobody of this name, or several with ids: then it is one more, until an id says who
-
-    async def _album(
-        self, file: FoundFile, tags: TrackTags, credits: Credits, *, current: str | None = None
-    ) -> str | None:
-        """Return the id of the tags' album, made where it is new; one that a track is on and that fits is kept."""
-        if not tags.album:
-            return None
-        key = columns.album_key_of(file, tags)
-        if current is not None and await self._albums.fits(current, columns.album_columns(tags, key, None)):
-            return current
-        if (remembered := self._album_ids.get(key)) is not None:
-            return remembered
-        artist_id = next((artist_id for role, artist_id, _name in credits if role == "album artist"), None)
-        added = await self._albums.add(**columns.album_columns(tags, key, artist_id))
-        changes = {"title": tags.album, "artist": tags.album_artist}
-        await self._audit.log_action("album_added", added, path=_whole(file), changes=changes)
-        _remember(self._album_ids, key, added)
-        return added
+    async def _follow_album(self, track_id: str, origin: Known, file: FoundFile) -> dict[str, Any]:
+        current = (await self._tracks.values(track_id))["album_id"]
+        if current is None or (album_id := await self._albums.follow(current, origin, file)) == current:
+            return {}
+        await self._tracks.set(track_id, album_id=album_id)
+        await self._remove_orphans(current, album_id, (), ())
+        return {"album_id": [current, album_id]}
 
     async def _write_file(self, file: FoundFile, known: Known | None, values: dict[str, Any]) -> str:
         """Write the file's row, new or as it was known, and return its id."""
@@ -316,6 +352,7 @@ class IngestService:
         empty: dict[str, Any] = {
             "error_code": None,
             "error_text": None,
+            "failed_at": None,
             "fingerprint": None,
             "notes": [],
             "track_id": None,
@@ -326,7 +363,7 @@ class IngestService:
 
     async def _unchanged_row(self, known: Known) -> File:
         row = await self._files.get(known.id)
-        if row is None or known_of(row) != known:
+        if row is None or _identity_of(row) != _identity_of(known):
             msg = f"{known.path} is not in the catalogue as it was"
             raise StaleError(msg)
         return row
@@ -351,35 +388,25 @@ class IngestService:
         folders = {folder.id: folder.path for folder in await self._folders.all()}
         return f"{folders[known.folder_id].rstrip('/')}/{known.path}"
 
-    async def _remove_uncredited(
-        self, old_album: str | None, album: str | None, credited: Credits, credits: Credits
+    async def _remove_orphans(
+        self, old_album: str | None, album: str | None, before: Sequence[Credited], after: Sequence[Credited]
     ) -> None:
         """Remove the album and the artists that have lost their last credit."""
-        left = {artist_id for _role, artist_id, _name in credited} - {artist_id for _role, artist_id, _name in credits}
-        if old_album is not None and old_album != album and await self._albums.is_empty(old_album):
-            row = await self._albums.get_by_id(old_album)
-            if row is None:
-                msg = f"album {old_album} was removed by another writer"
-                raise StaleError(msg)
-            left |= {row.artist_id} if row.artist_id else set()
-            await self._albums.remove(old_album)
-            self._album_ids.clear()
-            await self._audit.log_action("album_removed", old_album, changes={"title": row.title})
-        for artist in await self._artists.uncredited(left):
-            await self._artists.remove(artist.id)
-            self._artist_ids.clear()
-            changes = {"name": artist.name, "musicbrainz_id": artist.musicbrainz_id}
-            await self._audit.log_action("artist_removed", artist.id, changes=changes)
+        left = {each.artist_id for each in before} - {each.artist_id for each in after}
+        if old_album is not None and old_album != album:
+            left |= await self._albums.remove_if_empty(old_album)
+        if left:
+            await self._artists.remove_uncredited(left)
 
     @contextmanager
     def _forgetting_on_rollback(self) -> Iterator[None]:
         try:
             yield
         except BaseException as error:
-            self._artist_ids.clear()
-            self._album_ids.clear()
-            if isinstance(error, IntegrityError):
-                raise StaleError(str(error.orig)) from error
+            self._artists.forget()
+            self._albums.forget()
+            if isinstance(error, IntegrityError | NoResultFound):  # another writer added the same, or removed it
+                raise StaleError(str(error)) from error
             raise
 
 
@@ -387,26 +414,15 @@ def _whole(file: FoundFile) -> str:
     return f"{path_to_text(file.root.path).rstrip('/')}/{file.path}"
 
 
-def _identity(credit: Credit) -> str:
-    return credit.musicbrainz_id or fold(credit.name)
-
-
-def _identities(file: FoundFile, tags: TrackTags) -> list[str]:
-    """Return the keys of the artists and the album that a file names."""
-    credits = columns.credits_of(tags, columns.named(file, tags).artist)
-    album = [columns.album_key_of(file, tags)] if tags.album else []
-    return [_identity(credit) for credit in credits] + album
+def _identity_of(row: File | Known) -> tuple[object, ...]:
+    """Return what a decision about a file was made on."""
+    content = row if isinstance(row, File) else row.signature
+    return row.folder_id, row.path, row.status, content.inode, content.size, content.mtime_ns
 
 
 def _read_status(row: File) -> str:
-    return "failed" if row.error_code else "catalogued"
+    return row.status if row.status == "ignored" else "failed" if row.error_code else "catalogued"
 
 
-def _by_role(credits: Credits) -> list[list[str]]:
-    return [list(credit) for credit in sorted(credits, key=lambda credit: credit[0])]
-
-
-def _remember(ids: dict[str, str], key: str, identity: str) -> None:
-    if len(ids) >= _REMEMBERED:
-        ids.clear()
-    ids[key] = identity
+def _by_role(credits: Iterable[Credited]) -> list[list[str]]:
+    return [[text for text in credit if text is not None] for credit in sorted(credits, key=lambda each: each.role)]

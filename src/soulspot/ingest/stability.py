@@ -15,6 +15,9 @@ from soulspot.infrastructure.filesystem import NotRegularFileError, Signature, h
 
 FIRST_WAIT = 0.01
 LONGEST_WAIT = 0.25
+CAP = 30
+"""Quiet periods after which a file that never settles is reported, and looked at more rarely."""
+_HURRY = 1 / 50  # of the time that it has been written for: a file of a second is looked at every 20 ms, and so on
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class _Waiting:
     signature: Signature
     unchanged_since: float
     wait: float
+    since: float
 
 
 class Stability:
@@ -73,10 +77,22 @@ class Stability:
             self.forget(full_path)
         return Verdict(signature, wait)
 
-    def hurry(self, full_path: str) -> None:
-        """Look again soon at a file that somebody has just touched."""
-        if (waiting := self._waiting.get(full_path)) is not None:
-            waiting.wait = FIRST_WAIT
+    def hurry(self, full_path: str) -> float:
+        """Return the wait after which to look again at a file that somebody has just touched."""
+        waiting = self._waiting.get(full_path)
+        if waiting is None:
+            return FIRST_WAIT
+        waiting.wait = min(max((self._clock() - waiting.since) * _HURRY, FIRST_WAIT), LONGEST_WAIT)
+        return waiting.wait
+
+    @property
+    def cap(self) -> float:
+        """Seconds after which a file that is still being written is worth a word."""
+        return self._quiet_period * CAP
+
+    def rest_of_quiet(self, signature: Signature) -> float:
+        """Return for how many seconds a file has yet to stay as it is to have been quiet, whatever a lease says."""
+        return max(self._quiet_period - self._age(signature), 0.0)
 
     def forget(self, full_path: str) -> None:
         self._waiting.pop(full_path, None)
@@ -96,10 +112,12 @@ class Stability:
         now = self._clock()
         waiting = self._waiting.get(full_path)
         if waiting is None or waiting.signature != signature:
-            waiting = self._waiting[full_path] = _Waiting(signature, now - self._age(signature), FIRST_WAIT)
+            since = now if waiting is None else waiting.since
+            waiting = self._waiting[full_path] = _Waiting(signature, now - self._age(signature), FIRST_WAIT, since)
         if being_written:
             waiting.unchanged_since = now  # it has a writer, so the quiet begins when that one ends
-            waiting.wait = min(waiting.wait * 2, LONGEST_WAIT)
+            longest = LONGEST_WAIT if now - waiting.since < self.cap else max(self._quiet_period, LONGEST_WAIT)
+            waiting.wait = min(waiting.wait * 2, longest)
             return waiting.wait
         return max(waiting.unchanged_since + self._quiet_period - now, 0.0)
 

@@ -15,10 +15,12 @@ itself meanwhile: SQLite before 3.51.3 can damage a database that one connection
 """
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Self
 
 import msgspec
@@ -155,6 +157,21 @@ class Database:
             raise RuntimeError(msg)
         return current.joined
 
+    async def copy_into(self, target: sqlite3.Connection) -> None:
+        """Copy an SQLite database as it is now, through a connection that is open: whatever is at its path by now."""
+        async with self._reader.connect() as connection:
+            raw = await connection.get_raw_connection()
+            assert raw.driver_connection is not None
+            await raw.driver_connection.backup(target)
+
+    async def vacuum(self) -> None:
+        """Write an SQLite database anew, without the room that deleted rows have left; blocks the event loop."""
+        async with self._turn, self._writer.connect() as connection:
+            raw = await connection.get_raw_connection()
+            assert raw.driver_connection is not None
+            for statement in ("VACUUM", "ANALYZE", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                raw.driver_connection.execute(statement).fetchall()
+
     async def aclose(self) -> None:
         await self._reader.dispose()
         if not self.is_sqlite:
@@ -190,11 +207,22 @@ def is_lost_race(error: DBAPIError | UnreachableError) -> bool:
     return state is not None and state.startswith("40")
 
 
+def is_damage(error: DBAPIError) -> bool:
+    """Whether an SQLite file is no sound database any more."""
+    return (getattr(error.orig, "sqlite_errorname", None) or "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+
+
 def _to_json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
 def _set_up_sqlite(engine: AsyncEngine, pragmas: list[str], begin: str) -> None:
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def never_create(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> None:  # noqa: ANN401
+        # Only a migration makes a catalogue. One that was deleted while it was open is not to be begun anew, empty.
+        arguments[0] = f"{Path(arguments[0]).absolute().as_uri()}?mode=rw"
+        options["uri"] = True
+
     # The driver's own transaction handling is switched off, so that ours is the only one (SQLAlchemy's SQLite page).
     @event.listens_for(engine.sync_engine, "connect")
     def connect(connection: Any, _record: ConnectionPoolEntry) -> None:  # noqa: ANN401 - the driver's, untyped
@@ -207,5 +235,11 @@ def _set_up_sqlite(engine: AsyncEngine, pragmas: list[str], begin: str) -> None:
     @event.listens_for(engine.sync_engine, "begin")
     def begin_transaction(connection: Connection) -> None:
         cursor = connection.connection.cursor()
-        cursor.execute(begin)
-        cursor.close()
+        try:
+            cursor.execute(begin)
+        except (
+            sqlite3.OperationalError
+        ) as error:  # a lock, a full disk: SQLAlchemy does not look at what a listener does
+            raise OperationalError(begin, (), error) from error
+        finally:
+            cursor.close()

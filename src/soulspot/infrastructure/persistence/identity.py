@@ -7,7 +7,30 @@ import time
 import unicodedata
 from functools import lru_cache
 
-_DISC_FOLDER = re.compile(r"(cd|dis[ck]|disque|side)[ _.-]*([0-9]{1,2}|[a-d])\b.*", re.IGNORECASE)
+# A folder of one disc of several: "CD 2", "Disc 1 - Live", and at the end of an album's name, "The Wall (Disc 1)".
+_DISC = r"(?:cd|dis[ckqx](?:ue|o)?|dvd|lp|side|seite|диск|ディスク)[ _.#-]*(?:[0-9]{1,2}|[a-d])\b"
+_DISC_FOLDER = re.compile(rf"{_DISC}.*", re.IGNORECASE)
+_DISC_AT_END = re.compile(rf"(?P<album>.*[^\s([{{_,-])[\s([{{_,-]+{_DISC}[^\w]*", re.IGNORECASE)
+_VARIOUS = frozenset(
+    (
+        "various artists",
+        "various",
+        "va",
+        "v.a.",
+        "v/a",
+        "diverse interpreten",
+        "verschiedene interpreten",
+        "varios artistas",
+    )
+    + (
+        "artistes divers",
+        "artisti vari",
+        "vários artistas",
+        "сборник",
+        "разные исполнители",
+        "ヴァリアス・アーティスト",
+    )
+)
 
 
 def new_id() -> str:
@@ -26,16 +49,37 @@ def fold(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
 
 
-def album_key(path: str, title: str, artist: str | None, date: str | None, musicbrainz_id: str | None) -> str:
-    """Return an album's identity: its MusicBrainz release id, else a digest of where it lies and what it is called.
+def is_various(artist: str | None) -> bool:
+    """Whether this is no artist, but what people write where an album has many."""
+    return artist is not None and fold(artist) in _VARIOUS
 
-    `path` is a track's path below its watched folder; a folder named like "CD 2" counts as its parent, so that an album
-    of several discs is one.
+
+def album_folder(path: str) -> str:
+    """Return the folder of the album that a track below a watched folder is on.
+
+    A folder named like "CD 2" counts as its parent, and "The Wall (Disc 1)" as "The Wall", so that an album of several
+    discs is one.
     """
-    if musicbrainz_id is not None:
-        return f"mbid:{musicbrainz_id}"
-    *folders, _name = path.split("/")
+    folders = path.split("/")[:-1]
     if folders and _DISC_FOLDER.fullmatch(folders[-1]):
         folders.pop()
-    parts = ("/".join(folders), fold(title), fold(artist or ""), date or "")
-    return "b2:" + hashlib.blake2b("\0".join(parts).encode(), digest_size=20).hexdigest()
+    elif folders and (match := _DISC_AT_END.fullmatch(folders[-1])) is not None:
+        folders[-1] = match["album"]
+    return "/".join(folders)
+
+
+def album_name(title: str, artist: str | None, date: str | None, *, compilation: bool | None) -> str:
+    """Return what tells apart the albums of one folder: title, album artist and year.
+
+    The tracks of a compilation may carry the years of their songs, so that the year says nothing of it.
+    """
+    year = "" if date is None or compilation or is_various(artist) else date[:4]
+    return "\0".join((fold(title), fold(artist or ""), year))
+
+
+def album_key(folder_id: str, path: str, name: str, musicbrainz_id: str | None) -> str:
+    """Return an album's identity: its MusicBrainz release id, else a digest of where it lies and its `album_name`."""
+    if musicbrainz_id is not None:
+        return f"mbid:{musicbrainz_id}"
+    parts = "\0".join((folder_id, album_folder(path), name))
+    return "b2:" + hashlib.blake2b(parts.encode(), digest_size=20).hexdigest()

@@ -19,6 +19,7 @@ def writer_lock(database_file: Path, command: str) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        hand_over(path)
     except OSError as error:
         msg = f"cannot write {path.parent} ({error.strerror}): mend the folder's rights or set another database.url"
         raise CatalogueError(msg) from error
@@ -34,6 +35,13 @@ def writer_lock(database_file: Path, command: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def hand_over(path: Path) -> None:
+    """Give what root has made to the owner of its folder: the service could not use it otherwise."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def holder_of(database_file: Path) -> str | None:

@@ -36,6 +36,8 @@ NAMING_CONVENTION = {
 }
 NAME_LENGTH = 500
 """Characters of a title or name that a column keeps; the whole of a longer one is in the track's `tags`."""
+MOUNT_STATES = ("mounted", "unmounted")
+"""What the row of a file system below a watched folder says."""
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -90,7 +92,8 @@ class Artist(Base):
 class Album(Base):
     """A release, or what a folder and its tags say is one.
 
-    `identity_key` is "mbid:" and the MusicBrainz release id, else a digest of folder, title, album artist and date.
+    `identity_key` is "mbid:" and the MusicBrainz release id, else a digest of folder, title, album artist and year.
+    Title, dates and the rest are those of the track that it was made or changed for last.
     """
 
     __tablename__ = "albums"
@@ -107,6 +110,7 @@ class Album(Base):
     compilation: Mapped[bool | None] = mapped_column(Boolean)
     musicbrainz_id: Mapped[str | None] = mapped_column(String(36), unique=True)
     musicbrainz_release_group_id: Mapped[str | None] = mapped_column(String(36))
+    split_from: Mapped[str | None] = mapped_column(String(255))  # the album whose tracks are being retagged to this one
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
 
     artist: Mapped[Artist | None] = relationship(lazy="raise")
@@ -170,13 +174,17 @@ class TrackArtist(Base):
     position: Mapped[int] = mapped_column(Integer, primary_key=True)
     artist_id: Mapped[str] = mapped_column(ForeignKey("artists.id"), index=True)
     credited_as: Mapped[str] = mapped_column(String(NAME_LENGTH))
+    instrument: Mapped[str | None] = mapped_column(String(255))  # of a performer, where the tags say it
 
     track: Mapped[Track] = relationship(back_populates="credits", lazy="raise")
     artist: Mapped[Artist] = relationship(lazy="raise")
 
 
 class Folder(Base):
-    """A folder that somebody asked to watch, on the machine (`node`) that sees it."""
+    """A folder that somebody asked to watch, on the machine (`node`) that sees it.
+
+    The file systems that are mounted below one have rows too: what they held is not gone when they are.
+    """
 
     __tablename__ = "folders"
     __table_args__ = (UniqueConstraint("node", "path"),)
@@ -186,7 +194,7 @@ class Folder(Base):
     path: Mapped[str] = mapped_column(PathText)
     file_system: Mapped[str] = mapped_column(String(64))  # the kernel's name of its type
     file_system_id: Mapped[str] = mapped_column(String(255))  # its UUID, else what it was mounted from
-    status: Mapped[str] = mapped_column(String(16))  # online, offline
+    status: Mapped[str] = mapped_column(String(16))  # online, offline, held, or one of MOUNT_STATES
     status_reason: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
 
@@ -214,6 +222,12 @@ class File(Base):
             sqlite_where=text("missing_since IS NOT NULL"),
             postgresql_where=text("missing_since IS NOT NULL"),
         ),
+        Index(
+            "ix_files_failed_at",
+            "failed_at",
+            sqlite_where=text("failed_at IS NOT NULL"),
+            postgresql_where=text("failed_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(String(255), primary_key=True)
@@ -223,12 +237,13 @@ class File(Base):
     mtime_ns: Mapped[int] = mapped_column(BigInteger)
     ctime_ns: Mapped[int] = mapped_column(BigInteger)
     inode: Mapped[int] = mapped_column(BigInteger, index=True)
-    status: Mapped[str] = mapped_column(String(16))  # catalogued, failed, missing
+    status: Mapped[str] = mapped_column(String(16))  # catalogued, failed, ignored, missing
     missing_since: Mapped[datetime | None] = mapped_column(UTCDateTime)
     error_code: Mapped[str | None] = mapped_column(String(32))
     error_text: Mapped[str | None] = mapped_column(Text)
+    failed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # when it was last tried in vain
     attempts: Mapped[int] = mapped_column(Integer)
-    parser_version: Mapped[int] = mapped_column(Integer)
+    parser_version: Mapped[int] = mapped_column(Integer)  # of the reader, and of the settings by which names are split
     fingerprint: Mapped[str | None] = mapped_column(String(80), index=True)
     notes: Mapped[list[str]] = mapped_column(JSONValue)  # what the reader had to guess or cut, as short codes
     track_id: Mapped[str | None] = mapped_column(ForeignKey("tracks.id"), unique=True)

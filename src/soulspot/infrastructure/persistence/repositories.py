@@ -7,14 +7,28 @@ The hot path (a first import) uses plain Core statements on the tables: SQLAlche
 work of the ORM would cost half of the speed.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-from sqlalchemy import ColumnElement, CursorResult, Select, Table, delete, func, insert, or_, select, union_all, update
-from sqlalchemy.orm import InstrumentedAttribute, joinedload, selectinload
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Select,
+    Table,
+    delete,
+    false,
+    func,
+    insert,
+    or_,
+    select,
+    union_all,
+    update,
+)
+from sqlalchemy.orm import InstrumentedAttribute, contains_eager, joinedload, selectinload
 
 from soulspot.infrastructure.filesystem import Signature
 from soulspot.infrastructure.persistence.database import LOCKS, SessionFactory
@@ -47,6 +61,7 @@ class Known:
     parser_version: int
     attempts: int
     track_id: str | None
+    error_code: str | None = None
 
     @property
     def is_missing(self) -> bool:
@@ -55,13 +70,56 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """One name in the tags, with the MusicBrainz id that they give for it."""
+    """One name in the tags, with what they say of it: MusicBrainz id, name to sort by, instrument."""
 
     role: str
     name: str
     musicbrainz_id: str | None = None
+    sort_name: str | None = None
+    instrument: str | None = None
 
 
+class Credited(NamedTuple):
+    """One credit on a track: an artist in a role, under the name that the tags give."""
+
+    role: str
+    artist_id: str
+    name: str
+    instrument: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailureQuestion:
+    """Which failures are meant.
+
+    Attributes:
+        path: a file or folder, whole and escaped.
+        before: those that were last tried before this moment.
+        since: those that were last tried at or after this moment.
+        ignored: those that a person ignores, instead of the others.
+
+    """
+
+    code: str | None = None
+    path: str | None = None
+    before: datetime | None = None
+    since: datetime | None = None
+    ignored: bool = False
+
+
+class OnAlbum(NamedTuple):
+    """What a track says of its album."""
+
+    disc_number: int | None
+    track_number: int | None
+    track_total: int | None
+    disc_total: int | None
+    compilation: bool | None
+    artist: str
+    is_present: bool
+
+
+_LIKE_SIGNS = re.compile(r"[%_^]")
 _KNOWN = (
     File.id,
     File.folder_id,
@@ -74,6 +132,7 @@ _KNOWN = (
     File.parser_version,
     File.attempts,
     File.track_id,
+    File.error_code,
 )
 _ARTISTS, _ALBUMS, _TRACKS, _CREDITS, _FOLDERS, _FILES, _ENTRIES = (
     cast("Table", model.__table__) for model in (Artist, Album, Track, TrackArtist, Folder, File, AuditEntry)
@@ -89,11 +148,6 @@ _ADD_ENTRY = insert(_ENTRIES)
 def _known(row: Sequence[Any]) -> Known:
     file_id, folder_id, path, size, mtime_ns, ctime_ns, inode, *rest = row
     return Known(file_id, folder_id, path, Signature(size, mtime_ns, ctime_ns, inode), *rest)
-
-
-def known_of(row: File) -> Known:
-    """Return what is remembered of a file by its row."""
-    return _known([getattr(row, column.key) for column in _KNOWN])
 
 
 class FolderRepository:
@@ -139,6 +193,56 @@ class FileRepository:
         """Return what is known of these paths, by path."""
         return await self._known_where(File.folder_id == folder_id, File.path.in_(paths)) if paths else {}
 
+    async def known_in(self, folder_id: str, prefix: str) -> dict[str, Known]:
+        """Return what is known of the files that lie in a folder itself ("" or "folder/"), by path."""
+        deeper = _LIKE_SIGNS.sub(r"^\g<0>", prefix) + "%/%"
+        scope = [File.folder_id == folder_id, File.path > prefix, File.path.not_like(deeper, escape="^")]
+        if prefix:
+            scope.append(File.path < prefix[:-1] + "0")  # "0" follows "/"
+        return await self._known_where(*scope)
+
+    async def with_sound(self, fingerprint: str, limit: int) -> list[Known]:
+        """Return files of any folder that have this fingerprint, missing ones last."""
+        async with self._session_factory() as session:
+            query = select(*_KNOWN).where(File.fingerprint == fingerprint, File.track_id.is_not(None))
+            rows = await session.execute(query.order_by(File.missing_since.is_not(None)).limit(limit))
+            return [_known(row) for row in rows]
+
+    async def sounds_missing(self) -> list[str]:
+        """Return the fingerprints of the files that are missing."""
+        async with self._session_factory() as session:
+            query = select(File.fingerprint).where(File.missing_since.is_not(None), File.fingerprint.is_not(None))
+            return list(await session.scalars(query))
+
+    async def sounds_at(self, folder_id: str, paths: Collection[str]) -> list[str]:
+        """Return the fingerprints of the files at these paths."""
+        async with self._session_factory() as session:
+            query = select(File.fingerprint).where(File.folder_id == folder_id, File.path.in_(paths))
+            return list(await session.scalars(query.where(File.fingerprint.is_not(None))))
+
+    async def sounds_of(self, file_ids: Collection[str]) -> dict[str, str]:
+        """Return the fingerprints of these files, by file id."""
+        async with self._session_factory() as session:
+            query = select(File.id, File.fingerprint).where(File.id.in_(file_ids), File.fingerprint.is_not(None))
+            return {file_id: str(fingerprint) for file_id, fingerprint in await session.execute(query)}
+
+    async def heirs_of(self, file_id: str, *, younger_by: timedelta, since: datetime) -> list[Known]:
+        """Return files that are there, sound as this one did, and were added so much later than it, and since then."""
+        async with self._session_factory() as session:
+            file = await session.get(File, file_id)
+            if file is None or file.fingerprint is None:
+                return []
+            query = select(*_KNOWN).where(File.fingerprint == file.fingerprint, File.id != file_id)
+            query = query.where(File.created_at >= max(since, file.created_at + younger_by))
+            query = query.where(File.missing_since.is_(None), File.track_id.is_not(None)).limit(10)
+            return [_known(row) for row in await session.execute(query)]
+
+    async def missing_since(self, before: datetime) -> Sequence[File]:
+        """Return the files that went missing before a moment, with their folders, in the order of their paths."""
+        query = select(File).where(File.missing_since < before).order_by(File.folder_id, File.path)
+        async with self._session_factory() as session:
+            return (await session.scalars(query.options(joinedload(File.folder)))).all()
+
     async def present_below(self, folder_id: str, path: str) -> list[Known]:
         """Return the files that were there last at a path and, were it a folder, below it."""
         below = (File.path > f"{path}/") & (File.path < f"{path}0")  # "0" follows "/"
@@ -160,7 +264,7 @@ class FileRepository:
     async def get(self, file_id: str) -> File | None:
         """Return a file's row, which nobody else changes before this transaction ends."""
         async with self._session_factory() as session:
-            return await session.get(File, file_id, with_for_update=True)
+            return await session.get(File, file_id, populate_existing=True, with_for_update=True)
 
     async def add(self, **values: object) -> None:
         async with self._session_factory() as session:
@@ -170,16 +274,22 @@ class FileRepository:
         async with self._session_factory() as session:
             await session.execute(update(_FILES).where(_FILES.c.id == file_id).values(**values))
 
+    async def remove(self, file_id: str) -> None:
+        async with self._session_factory() as session:
+            await session.execute(delete(_FILES).where(_FILES.c.id == file_id))
+
     async def count_present(self, folder_id: str) -> int:
         async with self._session_factory() as session:
             counted = select(func.count()).where(File.folder_id == folder_id, File.missing_since.is_(None))
             return (await session.scalar(counted)) or 0
 
-    async def some_present(self, folder_id: str, limit: int = 20) -> list[str]:
-        """Return the paths of a few files that were there last."""
+    async def some_present(self, folder_id: str, prefix: str = "", limit: int = 20) -> list[str]:
+        """Return the paths of a few files that were there last, at and below `prefix` ("" or "folder/")."""
+        query = select(File.path).where(File.folder_id == folder_id, File.missing_since.is_(None), File.path > prefix)
+        if prefix:
+            query = query.where(File.path < prefix[:-1] + "0")
         async with self._session_factory() as session:
-            query = select(File.path).where(File.folder_id == folder_id, File.missing_since.is_(None)).limit(limit)
-            return list(await session.scalars(query))
+            return list(await session.scalars(query.limit(limit)))
 
     async def counts(self) -> dict[tuple[str, str, str | None], int]:
         """Return the number of files by folder id, status and error code."""
@@ -190,6 +300,38 @@ class FileRepository:
                 )
             )
             return {(folder_id, status, code): count for folder_id, status, code, count in rows}
+
+    async def failed(self, question: FailureQuestion, limit: int | None = None) -> Sequence[File]:
+        """Return the files that a question about failures is of, with their folders, in the order of their paths."""
+        query = select(File).join(File.folder).where(File.status == ("ignored" if question.ignored else "failed"))
+        if question.code is not None:
+            query = query.where(File.error_code == question.code)
+        if question.before is not None:
+            query = query.where(File.failed_at < question.before)
+        if question.since is not None:
+            query = query.where(File.failed_at >= question.since)
+        async with self._session_factory() as session:
+            if question.path is not None:
+                folders = (await session.scalars(select(Folder))).all()
+                query = query.where(or_(false(), *(_at_or_below(question.path, folder) for folder in folders)))
+            query = query.order_by(Folder.path, File.path).limit(limit).options(contains_eager(File.folder))
+            return (await session.scalars(query)).all()
+
+    async def at(self, path: str) -> Sequence[File]:
+        """Return the files at a whole path, with their folders, one that is there before those that went missing."""
+        async with self._session_factory() as session:
+            folders = (await session.scalars(select(Folder))).all()
+            here = [_at(path, folder) for folder in folders]
+            query = select(File).where(or_(false(), *here)).options(joinedload(File.folder))
+            return (
+                await session.scalars(query.order_by(File.missing_since.is_not(None), File.missing_since.desc()))
+            ).all()
+
+    async def with_id(self, identity: str) -> File | None:
+        """Return the file with this id, or of the track with this id, with its folder."""
+        async with self._session_factory() as session:
+            query = select(File).where((File.id == identity) | (File.track_id == identity))
+            return await session.scalar(query.options(joinedload(File.folder)))
 
     async def failures(self, limit: int) -> Sequence[File]:
         """Return files that could not be read, with their folders, in the order of their paths."""
@@ -251,6 +393,30 @@ class ArtistRepository:
             result = await session.execute(update(_ARTISTS).where(nameless).values(musicbrainz_id=musicbrainz_id))
             return cast("CursorResult[Any]", result).rowcount == 1
 
+    async def on_album(self, identity_key: str, artist_ids: Collection[str]) -> list[str]:
+        """Return those of these artists that tracks of an album credit."""
+        async with self._session_factory() as session:
+            query = select(TrackArtist.artist_id).distinct().join(TrackArtist.track).join(Track.album)
+            query = query.where(Album.identity_key == identity_key, TrackArtist.artist_id.in_(artist_ids))
+            return list(await session.scalars(query))
+
+    async def set(self, artist_id: str, **values: object) -> None:
+        async with self._session_factory() as session:
+            await session.execute(update(_ARTISTS).where(_ARTISTS.c.id == artist_id).values(**values))
+
+    async def respelt(self, artist_ids: Collection[str]) -> list[tuple[Artist, str]]:
+        """Return those of these artists whose name no credit gives any more, with the name that most credits give."""
+        ours = select(TrackArtist.track_id).where(TrackArtist.artist_id == Artist.id)
+        query = select(Artist).where(Artist.id.in_(artist_ids), ours.exists())
+        query = query.where(~ours.where(TrackArtist.credited_as == Artist.name).exists())
+        respelt = []
+        async with self._session_factory() as session:
+            for artist in (await session.scalars(query)).all():
+                names = select(TrackArtist.credited_as).where(TrackArtist.artist_id == artist.id)
+                names = names.group_by(TrackArtist.credited_as).order_by(func.count().desc(), TrackArtist.credited_as)
+                respelt.append((artist, (await session.scalars(names.limit(1))).one()))
+        return respelt
+
     async def uncredited(self, artist_ids: Collection[str]) -> Sequence[Artist]:
         """Return those of these artists that no track and no album names any more."""
         if not artist_ids:
@@ -291,28 +457,68 @@ class AlbumRepository:
         async with self._session_factory() as session:
             return await session.scalar(select(Album.id).where(Album.identity_key == identity_key))
 
-    async def fits(self, album_id: str, values: Mapping[str, object]) -> bool:
-        """Whether an album is what these columns say, wherever its files lie by now."""
-        names = ("title", "artist_credit", "date", "musicbrainz_id")
+    async def values(self, album_id: str) -> dict[str, Any]:
+        """Return the row of an album by column name."""
         async with self._session_factory() as session:
-            query = select(*(_ALBUMS.c[name] for name in names)).where(_ALBUMS.c.id == album_id)
-            return tuple((await session.execute(query)).one()) == tuple(values[name] for name in names)
+            row = (await session.execute(select(_ALBUMS).where(_ALBUMS.c.id == album_id))).one()
+            return dict(zip(_ALBUMS.c.keys(), row, strict=True))
 
     async def add(self, **values: object) -> str:
         """Add an album and return its id."""
         album_id = new_id()
         async with self._session_factory() as session:
-            await session.execute(_ADD_ALBUM, {"id": album_id, "created_at": now(), **values})
+            await session.execute(_ADD_ALBUM, {"id": album_id, "created_at": now(), "split_from": None, **values})
         return album_id
 
-    async def is_empty(self, album_id: str) -> bool:
+    async def set(self, album_id: str, **values: object) -> None:
+        async with self._session_factory() as session:
+            await session.execute(update(_ALBUMS).where(_ALBUMS.c.id == album_id).values(**values))
+
+    async def has_tracks_but(self, album_id: str, track_id: str | None) -> bool:
+        """Whether an album has another track than this one."""
+        query = select(Track.id).where(Track.album_id == album_id).limit(1)
+        if track_id is not None:
+            query = query.where(Track.id != track_id)
         async with self._session_factory() as session:
             await session.execute(_locking(select(Album.id).where(Album.id == album_id)))  # as in `uncredited`
-            return await session.scalar(select(Track.id).where(Track.album_id == album_id).limit(1)) is None
+            return await session.scalar(query) is not None
+
+    async def present_paths(self, album_id: str, folder_id: str) -> list[str]:
+        """Return the paths of an album's files that are there, in one watched folder."""
+        query = select(File.path).join(File.track)
+        query = query.where(Track.album_id == album_id, File.folder_id == folder_id, File.missing_since.is_(None))
+        async with self._session_factory() as session:
+            return list(await session.scalars(query))
+
+    async def take_tracks(self, album_id: str, other: str) -> int:
+        """Put every track of another album on this one, and return how many there were."""
+        async with self._session_factory() as session:
+            result = await session.execute(
+                update(_TRACKS).where(_TRACKS.c.album_id == other).values(album_id=album_id, updated_at=now())
+            )
+            return cast("CursorResult[Any]", result).rowcount
 
     async def remove(self, album_id: str) -> None:
         async with self._session_factory() as session:
             await session.execute(delete(_ALBUMS).where(_ALBUMS.c.id == album_id))
+
+    async def search(self, words: Iterable[str]) -> list[tuple[Album, list[OnAlbum]]]:
+        """Return the albums whose title or artists hold every word, with their tracks, by title and date."""
+        scope = [_album_names(word) for word in words]
+        query = select(Album).where(*scope).order_by(Album.title_key, Album.date, Album.id)
+        on_album = (
+            select(Track.album_id, Track.disc_number, Track.track_number, Track.track_total, Track.disc_total)
+            .add_columns(Track.compilation, Artist.name, File.missing_since.is_(None))
+            .join(Track.artist)
+            .join(Track.files)
+            .where(Track.album_id.in_(select(Album.id).where(*scope)) if scope else Track.album_id.is_not(None))
+        )
+        tracks: dict[str, list[OnAlbum]] = {}
+        async with self._session_factory() as session:
+            albums = (await session.scalars(query)).all()
+            for album_id, *values in await session.execute(on_album):
+                tracks.setdefault(album_id, []).append(OnAlbum(*values))
+        return [(album, tracks.get(album.id, [])) for album in albums]
 
 
 class TrackRepository:
@@ -322,7 +528,8 @@ class TrackRepository:
     async def get_by_id(self, track_id: str) -> Track | None:
         """Return a track with its artist, album and credits."""
         async with self._session_factory() as session:
-            wanted = [joinedload(Track.artist), joinedload(Track.album), selectinload(Track.credits)]
+            credits = selectinload(Track.credits).joinedload(TrackArtist.artist)
+            wanted = [joinedload(Track.artist), joinedload(Track.album), credits]
             return await session.get(Track, track_id, options=wanted)
 
     async def add(self, **values: object) -> str:
@@ -342,20 +549,22 @@ class TrackRepository:
         async with self._session_factory() as session:
             await session.execute(update(_TRACKS).where(_TRACKS.c.id == track_id).values(updated_at=now(), **values))
 
-    async def credits(self, track_id: str) -> list[tuple[str, str, str]]:
-        """Return role, artist id and credited name of each credit, in order."""
+    async def credits(self, track_id: str) -> list[Credited]:
+        """Return the credits of a track, by role, each role in its order."""
         async with self._session_factory() as session:
-            query = select(TrackArtist.role, TrackArtist.artist_id, TrackArtist.credited_as)
+            columns = (TrackArtist.role, TrackArtist.artist_id, TrackArtist.credited_as, TrackArtist.instrument)
             rows = await session.execute(
-                query.where(TrackArtist.track_id == track_id).order_by(TrackArtist.role, TrackArtist.position)
+                select(*columns)
+                .where(TrackArtist.track_id == track_id)
+                .order_by(TrackArtist.role, TrackArtist.position)
             )
-            return [(role, artist_id, credited_as) for role, artist_id, credited_as in rows]
+            return [Credited(*row) for row in rows]
 
-    async def credit(self, track_id: str, credited: Iterable[tuple[str, str, str]]) -> None:
-        """Write a track's credits, given as role, artist id and credited name, in order."""
+    async def credit(self, track_id: str, credited: Iterable[Credited]) -> None:
+        """Write a track's credits, each role in its order."""
         positions: dict[str, int] = {}
         rows = []
-        for role, artist_id, credited_as in credited:
+        for role, artist_id, name, instrument in credited:
             position = positions[role] = positions.get(role, -1) + 1
             rows.append(
                 {
@@ -363,11 +572,18 @@ class TrackRepository:
                     "role": role,
                     "position": position,
                     "artist_id": artist_id,
-                    "credited_as": credited_as[:NAME_LENGTH],
+                    "credited_as": name,
+                    "instrument": instrument,
                 }
             )
         async with self._session_factory() as session:
             await session.execute(_ADD_CREDITS, rows)
+
+    async def remove(self, track_id: str) -> None:
+        """Remove a track and its credits."""
+        await self.clear_credits(track_id)
+        async with self._session_factory() as session:
+            await session.execute(delete(_TRACKS).where(_TRACKS.c.id == track_id))
 
     async def clear_credits(self, track_id: str) -> None:
         async with self._session_factory() as session:
@@ -421,6 +637,7 @@ class AuditRepository:
         self,
         *,
         path: str | None = None,
+        entities: Collection[str] | None = None,
         artist: str | None = None,
         action: str | None = None,
         since: datetime | None = None,
@@ -429,12 +646,14 @@ class AuditRepository:
     ) -> Sequence[AuditEntry]:
         """Return the newest `limit` entries that match, oldest first.
 
-        `path` is a file or folder, whole and escaped; `artist` a name: entries of the artist and of its tracks; `among`
-        sequence numbers.
+        `path` is a file or folder, whole and escaped; `entities` are ids; `artist` a name: entries of the artist and of
+        its tracks; `among` sequence numbers.
         """
         query = select(AuditEntry)
         if path is not None:
             query = query.where((AuditEntry.path == path) | AuditEntry.path.startswith(f"{path}/", autoescape=True))
+        if entities is not None:
+            query = query.where(AuditEntry.entity_id.in_(entities))
         if artist is not None:
             ids = select(Artist.id).where(Artist.name_key == fold(artist))
             tracks = select(TrackArtist.track_id).where(TrackArtist.artist_id.in_(ids))
@@ -468,3 +687,28 @@ def _locking(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
 
 def _holds(column: InstrumentedAttribute[str], words: Iterable[str]) -> list[ColumnElement[bool]]:
     return [column.contains(fold(word), autoescape=True) for word in words]
+
+
+def _at(path: str, folder: Folder) -> ColumnElement[bool]:
+    """Whether a file of this folder is at a whole path."""
+    top = folder.path.rstrip("/") + "/"
+    return (File.folder_id == folder.id) & (File.path == path[len(top) :]) if path.startswith(top) else false()
+
+
+def _at_or_below(path: str, folder: Folder) -> ColumnElement[bool]:
+    """Whether a file of this folder is at a whole path or, were it a folder, below it."""
+    if f"{folder.path}/".startswith(path.rstrip("/") + "/"):
+        return File.folder_id == folder.id
+    below = path.removeprefix(folder.path.rstrip("/") + "/")
+    inside = (File.path > f"{below}/") & (File.path < f"{below}0")  # "0" follows "/"
+    return _at(path, folder) | ((File.folder_id == folder.id) & inside) if below != path else false()
+
+
+def _album_names(word: str) -> ColumnElement[bool]:
+    """Whether an album's title, its artist, or a main artist of its tracks holds a word."""
+    named = Artist.name_key.contains(fold(word), autoescape=True)
+    return or_(
+        Album.title_key.contains(fold(word), autoescape=True),
+        select(Artist.id).where(Artist.id == Album.artist_id, named).exists(),
+        select(Track.id).join(Track.artist).where(Track.album_id == Album.id, named).exists(),
+    )

@@ -5,16 +5,14 @@
 
 import asyncio
 import logging
-import os
-import sqlite3
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import DatabaseError
 
 from soulspot.errors import CatalogueError, UnreachableError
+from soulspot.infrastructure.persistence import backup
 from soulspot.infrastructure.persistence.database import is_environment_fault
 
 if TYPE_CHECKING:
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 
     from soulspot.infrastructure.persistence.database import Database
 
-REVISION = "c6bee394dd21"
+REVISION = "1f24947f7a74"
 """The newest migration; a test holds it equal to alembic's head."""
 
 logger = logging.getLogger(__name__)
@@ -39,22 +37,45 @@ async def bring_up_to_date(database: "Database", *, allowed: bool = True) -> Non
     if revision == REVISION:
         return
     config = _alembic_config(database)
-    if revision is not None and revision not in _known_revisions(config):
+    if revision is not None:
+        require_known(database, revision)
+    if not allowed:
+        msg = (
+            f"{_name(database)} has schema {revision or 'none'} and this soulspot needs {REVISION}: "
+            f"set SOULSPOT_DATABASE__UPGRADE=true, or run `soulspot db upgrade` yourself"
+        )
+        raise CatalogueError(msg)
+    if revision is not None:
+        copied = await _copy_first(database, revision)
+        logger.warning("the schema is upgraded from %s to %s%s", revision, REVISION, copied)
+    await asyncio.to_thread(_migrate, config, "upgrade", "head")
+
+
+async def downgrade(database: "Database", revision: str) -> None:
+    """Take the schema back to a revision, or "-1" for one step, after copying an SQLite file.
+
+    Raises CatalogueError when there is no such revision below the one that it has.
+    """
+    from alembic.util import CommandError
+
+    before = await current_revision(database)
+    copied = await _copy_first(database, before) if before is not None else ""
+    try:
+        await asyncio.to_thread(_migrate, _alembic_config(database), "downgrade", revision)
+    except CommandError as error:
+        msg = f"{_name(database)} has schema {before or 'none'}, which cannot be taken back to {revision}: {error}"
+        raise CatalogueError(msg) from error
+    logger.warning("the schema is taken back from %s to %s%s", before, await current_revision(database), copied)
+
+
+def require_known(database: "Database", revision: str) -> None:
+    """Raise CatalogueError when a schema is newer than this program."""
+    if revision != REVISION and revision not in _known_revisions(_alembic_config(database)):
         msg = (
             f"{_name(database)} was made by a newer soulspot (schema {revision}, this one knows up to {REVISION}): "
             f"install that version, or restore a copy from before its upgrade"
         )
         raise CatalogueError(msg)
-    if not allowed:
-        msg = (
-            f"{_name(database)} has schema {revision or 'none'} and this soulspot needs {REVISION}: "
-            f"set SOULSPOT_DATABASE__UPGRADE=true, or run `alembic upgrade head` yourself"
-        )
-        raise CatalogueError(msg)
-    if revision is not None and database.is_sqlite:
-        copy = await asyncio.to_thread(_copy_sqlite, Path(str(database.url.database)), revision)
-        logger.warning("the schema is upgraded from %s to %s; a copy from before is %s", revision, REVISION, copy)
-    await asyncio.to_thread(_upgrade, config)
 
 
 async def require_current(database: "Database") -> None:
@@ -63,13 +84,15 @@ async def require_current(database: "Database") -> None:
     if revision != REVISION:
         msg = (
             f"{_name(database)} has schema {revision or 'none'} and this soulspot reads {REVISION}: "
-            f"`soulspot scan` or `soulspot watch` brings it up to date"
+            f"`soulspot db upgrade`, `scan` or `watch` brings it up to date"
         )
         raise CatalogueError(msg)
 
 
 async def current_revision(database: "Database") -> str | None:
-    """Return the revision that the database says it has, None where it is empty."""
+    """Return the revision that the database says it has, None where it is empty or not there yet."""
+    if database.is_sqlite and not Path(str(database.url.database)).exists():
+        return None
     try:
         async with database.session() as session:
             connection = await session.connection()
@@ -84,7 +107,10 @@ async def current_revision(database: "Database") -> str | None:
         if not database.is_sqlite and is_environment_fault(error):
             msg = f"{_name(database)} cannot be reached: {error.orig}"
             raise UnreachableError(msg) from error
-        msg = f"{_name(database)} cannot be opened as a catalogue: {error.orig}; it was left as it is"
+        msg = (
+            f"{_name(database)} cannot be opened as a catalogue ({error.orig}) and was left as it is: "
+            f"`soulspot doctor` examines it, `soulspot db restore` puts a backup in its place"
+        )
         raise CatalogueError(msg) from error
     except UnreachableError as error:
         msg = f"{_name(database)} cannot be reached: {error}"
@@ -120,31 +146,15 @@ def _known_revisions(config: "Config") -> set[str]:
     return {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
 
 
-def _upgrade(config: "Config") -> None:
+async def _copy_first(database: "Database", revision: str) -> str:
+    """Copy an SQLite file before its schema changes; return what there is to say about that."""
+    if not database.is_sqlite:
+        return ""
+    place = backup.upgrade_place(Path(str(database.url.database)), revision)
+    return f"; a copy from before is {await backup.copy(database, place)}"
+
+
+def _migrate(config: "Config", direction: Literal["upgrade", "downgrade"], revision: str) -> None:
     from alembic import command
 
-    command.upgrade(config, "head")
-
-
-def _copy_sqlite(file: Path, revision: str) -> Path:
-    """Copy a database through SQLite's backup API, checked and on disk before its name appears; blocks."""
-    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    target = file.with_name(f"{file.name}.before-upgrade-{revision}-{moment}")
-    partial = target.with_name(target.name + ".part")
-    partial.unlink(missing_ok=True)
-    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    source, copy = sqlite3.connect(file), sqlite3.connect(partial)
-    try:
-        source.backup(copy)
-        verdict = copy.execute("PRAGMA quick_check").fetchone()[0]
-    finally:
-        copy.close()
-        source.close()
-    if verdict != "ok":
-        msg = f"{file} is damaged ({verdict}), so it is not upgraded: restore a copy; {partial} is what could be read"
-        raise CatalogueError(msg)
-    descriptor = os.open(partial, os.O_RDWR)
-    os.fsync(descriptor)
-    os.close(descriptor)
-    partial.rename(target)
-    return target
+    {"upgrade": command.upgrade, "downgrade": command.downgrade}[direction](config, revision)

@@ -8,30 +8,27 @@ the container, and so are the few places below.
 import struct
 from hashlib import blake2b
 
-from soulspot.infrastructure.tags.ogg import OggEnd, OggStream
-from soulspot.infrastructure.tags.source import Source, chunks, end_of_audio
+from soulspot.infrastructure.tags.flac import flac_md5
+from soulspot.infrastructure.tags.ogg import OggEnd, OggStream, audio_stream, ogg_fingerprint
+from soulspot.infrastructure.tags.source import Source, chunks
 
 SAMPLE = 8192
 """Bytes hashed at the start, in the middle and at the end of the payload."""
-OGG_END = 2048
-"""Bytes hashed at the end of an Ogg stream; its middle cannot be found again in new pages."""
 
 Spans = list[tuple[int, int]]
 """Where the payload lies: places and lengths, in order."""
 
 _LITTLE, _BIG, _BIG_LONG = struct.Struct("<4sI"), struct.Struct(">4sI"), struct.Struct(">4sQ")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
-_NO_MD5 = bytes(16)
 _DSF_HEADER = 28
 _MOST_ATOMS = 4096
-_HEADER_PACKETS = ((b"\x01vorbis", 3), (b"OpusHead", 2), (b"Speex   ", 2), (b"\x80theora", 3))
 
 
 def fingerprint_of(source: Source) -> str | None:
     """Return a fingerprint, with the name of its scheme in front; None where a file has no audio."""
     start = source.at(source.start, 64)
     if start.startswith(b"fLaC"):
-        return _flac_md5(start[8:42]) or _of_spans(source, _behind_flac_metadata(source))
+        return flac_md5(start[8:42]) or _of_spans(source, _behind_flac_metadata(source))
     if start.startswith(b"OggS"):
         return _of_ogg(source)
     return _of_spans(source, _payload(source, start))
@@ -50,7 +47,7 @@ def _payload(source: Source, start: bytes) -> Spans:
         return _mdat(source)
     if start.startswith(b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"):
         return _asf_data(source)
-    return [(place, end_of_audio(source) - place)]
+    return [(place, source.end - place)]
 
 
 def _of_spans(source: Source, spans: Spans) -> str | None:
@@ -119,11 +116,6 @@ def _asf_data(source: Source) -> Spans:
     return []
 
 
-def _flac_md5(streaminfo: bytes) -> str | None:
-    md5 = streaminfo[18:34]
-    return f"flac:{md5.hex()}" if len(md5) == len(_NO_MD5) and md5 != _NO_MD5 else None
-
-
 def _behind_flac_metadata(source: Source) -> Spans:
     offset = source.start + 4
     for _block in range(_MOST_ATOMS):
@@ -133,20 +125,12 @@ def _behind_flac_metadata(source: Source) -> Spans:
         offset += 4 + int.from_bytes(head[1:], "big")
         if head[0] & 0x80:
             break
-    return [(offset, end_of_audio(source) - offset)]
+    return [(offset, source.end - offset)]
 
 
 def _of_ogg(source: Source) -> str | None:
-    """Hash what starts the audio, what ends it and how long it is: none depends on how packets lie in pages."""
-    stream = OggStream(source, source.start)
-    first = stream.packet(1 << 16)
-    if first.startswith(b"\x7fFLAC") and (found := _flac_md5(first[17:51])):
-        return found
-    for _packet in range(next((number for mark, number in _HEADER_PACKETS if first.startswith(mark)), 2) - 1):
-        stream.skip()
-    start = stream.body(2 * SAMPLE)
-    end = OggEnd(source, stream.serial)
-    # Of a stream that is shorter than its sample, the end would reach back into the comment.
-    last = end.body(OGG_END) if len(start) == 2 * SAMPLE else b""
-    digest = blake2b(first + end.granule + start + last, digest_size=16)
-    return f"b2ogg:{digest.hexdigest()}" if start else None
+    place, first = audio_stream(source)
+    stream = OggStream(source, place)
+    stream.skip()
+    stream.skip()
+    return ogg_fingerprint(stream, first, OggEnd(source, stream.serial))

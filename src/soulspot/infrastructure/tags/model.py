@@ -22,28 +22,40 @@ class TrackTags:
     """Everything that is read of one file. Texts are valid: no NUL, no lone surrogate.
 
     Dates are ISO at the precision that was written: "1999", "1999-12" or "1999-12-31". `duration` in seconds, `bitrate`
-    in bits a second, `sample_rate` in Hz, gains in dB. `other` keeps every tag that has no field, by its own name.
+    in bits a second, `sample_rate` in Hz, gains in dB, as ReplayGain 2 counts them. `performer_instruments` says what
+    each of the `performers` played, and is empty where nobody's instrument is known. `synced_lyrics` are lines as an
+    LRC file has them. `other` keeps every tag that has no field, by its own name.
     """
 
     title: str | None = None
+    title_sort: str | None = None
     subtitle: str | None = None
     artist: str | None = None
     artists: tuple[str, ...] = ()
     artist_sort: str | None = None
     album: str | None = None
+    album_sort: str | None = None
     album_artist: str | None = None
     album_artists: tuple[str, ...] = ()
     album_artist_sort: str | None = None
     composers: tuple[str, ...] = ()
+    composer_sort: str | None = None
     lyricists: tuple[str, ...] = ()
+    writers: tuple[str, ...] = ()
     conductors: tuple[str, ...] = ()
     arrangers: tuple[str, ...] = ()
     performers: tuple[str, ...] = ()
+    performer_instruments: tuple[str, ...] = ()
     remixers: tuple[str, ...] = ()
     producers: tuple[str, ...] = ()
+    engineers: tuple[str, ...] = ()
+    mixers: tuple[str, ...] = ()
+    dj_mixers: tuple[str, ...] = ()
+    directors: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     catalog_numbers: tuple[str, ...] = ()
     barcode: str | None = None
+    asin: str | None = None
     isrcs: tuple[str, ...] = ()
     track_number: int | None = None
     track_total: int | None = None
@@ -52,16 +64,26 @@ class TrackTags:
     disc_subtitle: str | None = None
     date: str | None = None
     original_date: str | None = None
+    release_date: str | None = None
+    original_album: str | None = None
+    original_artist: str | None = None
     genres: tuple[str, ...] = ()
     bpm: float | None = None
     key: str | None = None
     moods: tuple[str, ...] = ()
     languages: tuple[str, ...] = ()
+    script: str | None = None
     grouping: str | None = None
     work: str | None = None
     movement: str | None = None
+    movement_number: int | None = None
+    movement_total: int | None = None
     comment: str | None = None
     lyrics: str | None = None
+    synced_lyrics: str | None = None
+    copyright: str | None = None
+    license: str | None = None
+    website: str | None = None
     compilation: bool | None = None
     release_types: tuple[str, ...] = ()
     release_status: str | None = None
@@ -72,19 +94,27 @@ class TrackTags:
     musicbrainz_album_id: str | None = None
     musicbrainz_release_group_id: str | None = None
     musicbrainz_work_id: str | None = None
+    musicbrainz_disc_id: str | None = None
     musicbrainz_artist_ids: tuple[str, ...] = ()
     musicbrainz_album_artist_ids: tuple[str, ...] = ()
+    musicbrainz_original_album_id: str | None = None
+    musicbrainz_original_artist_ids: tuple[str, ...] = ()
     acoustid_id: str | None = None
+    acoustid_fingerprint: str | None = None
     replaygain_track_gain: float | None = None
     replaygain_track_peak: float | None = None
     replaygain_album_gain: float | None = None
     replaygain_album_peak: float | None = None
     encoder: str | None = None
+    encoder_settings: str | None = None
+    encoded_by: str | None = None
     container: str | None = None
     codec: str | None = None
+    profile: str | None = None
     lossless: bool | None = None
     duration: float | None = None
     bitrate: int | None = None
+    bitrate_mode: str | None = None
     sample_rate: int | None = None
     channels: int | None = None
     bits_per_sample: int | None = None
@@ -98,13 +128,15 @@ class TrackTags:
         return bool(self.pictures)
 
 
+FAILURE_CODES = frozenset(
+    ("not-regular", "unreadable", "vanished", "changed", "empty", "truncated", "corrupt", "unsupported")
+    + ("too-large", "timeout", "crashed-parser")
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a file could not be read: a short code, and a sentence for a person.
-
-    The codes: not-regular, unreadable, vanished, changed, empty, truncated, corrupt, unsupported, too-large, timeout,
-    crashed.
-    """
+    """Why a file could not be read: one of `FAILURE_CODES`, and a sentence for a person."""
 
     code: str
     message: str

@@ -1,11 +1,13 @@
 """The worker processes: who reads what, for how long, and what becomes of a file that takes its reader down.
 
 A hang, a bomb or a crash costs one file: the process is killed, and what it had not answered is read once more, each
-file on its own; one that takes a reader down on its own is a failure.
+file on its own; one that takes a reader down on its own is a failure. One that takes down the daemon as well is found
+noted in a journal, read on its own after the next start, and a failure after the third.
 """
 
 import asyncio
 import contextlib
+import logging
 import os
 import sys
 from collections import deque
@@ -13,10 +15,15 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from soulspot.infrastructure.tags.frames import LENGTH, decode_readings, frame
+from soulspot.infrastructure.tags.journal import DEATHS_LIMIT, Journal
 from soulspot.infrastructure.tags.model import Failure, Reading
+
+logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 16
 """Files that one worker has at most, so that it need not wait for the next."""
+AT_ONCE = 6
+"""Files that a worker gets at least while it has others: each write to its pipe costs as much as a transaction."""
 RECYCLE_AFTER = 5_000
 """Files after which a worker makes room for a fresh one: a parser may leak."""
 
@@ -36,10 +43,14 @@ class _Worker:
     alarm: asyncio.TimerHandle | None = None
     ran_out_of_time: bool = False
 
-    def room(self) -> int:
+    def share(self, waiting: int, workers: int) -> int:
+        """Return how many of the files that wait for so many workers this one is to get now."""
         if self.files >= RECYCLE_AFTER or (self.sent and self.sent[0].is_suspect):
             return 0
-        return IN_FLIGHT - len(self.sent)
+        if not self.sent:
+            return min(IN_FLIGHT, -(-waiting // workers))
+        share = min(IN_FLIGHT - len(self.sent), waiting)
+        return share if share >= AT_ONCE else 0
 
     def send(self, requests: list[_Request]) -> None:
         assert self.process.stdin is not None
@@ -71,11 +82,16 @@ class TagReaders:
         workers: the number of processes.
         memory_limit: bytes of address space that each may use.
         time_limit: seconds that one file may take.
+        journal: the file that keeps what is in work, in a folder that can be written; None to remember nothing.
 
     """
 
-    def __init__(self, workers: int, *, memory_limit: int = 512 << 20, time_limit: float = 20.0) -> None:
+    def __init__(
+        self, workers: int, *, memory_limit: int = 512 << 20, time_limit: float = 20.0, journal: str | None = None
+    ) -> None:
         self._number = workers
+        self._journal_file = journal
+        self._journal: Journal | None = None
         self._memory_limit = memory_limit
         self._time_limit = time_limit
         self._waiting: deque[_Request] = deque()
@@ -85,8 +101,13 @@ class TagReaders:
         self._is_dealing = False
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._keep_worker()) for _number in range(self._number)]
         return self
+
+    def start(self) -> None:
+        """Start the processes, where they do not run; else the first file that is read does."""
+        if not self._tasks:
+            self._open_journal()
+            self._tasks = [asyncio.create_task(self._keep_worker(place)) for place in range(self._number)]
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
@@ -98,13 +119,38 @@ class TagReaders:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for request in [*self._waiting, *self._suspects]:
             request.answer.cancel()
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
 
     async def read(self, path: str) -> Reading:
         """Return what is in a file; raises only when the readers themselves cannot run."""
+        self.start()
         request = _Request(path, asyncio.get_running_loop().create_future())
+        if self._journal is not None and path in self._journal.deaths:
+            return await self._read_suspect(request, self._journal)
         self._waiting.append(request)
         self._deal_soon()
         return await request.answer
+
+    async def _read_suspect(self, request: _Request, journal: Journal) -> Reading:
+        deaths = journal.deaths[request.path]
+        if deaths >= DEATHS_LIMIT:
+            reading = Reading(failure=Failure("crashed-parser", f"soulspot went down {deaths} times while reading it"))
+        else:
+            request.is_suspect = True
+            self._suspects.append(request)
+            self._deal_soon()
+            reading = await request.answer
+        journal.forgive(request.path)
+        return reading
+
+    def _open_journal(self) -> None:
+        if self._journal_file is not None:
+            try:
+                self._journal = Journal(self._journal_file)
+            except OSError as error:
+                logger.warning("no journal of what is being read: %s", error)
 
     def _deal_soon(self) -> None:
         """Hand out what is waiting, all that is asked for by then at once: a write to a pipe costs a wake-up."""
@@ -118,7 +164,7 @@ class TagReaders:
             if self._suspects:
                 requests = [] if worker.sent else [self._suspects.popleft()]
             else:
-                share = min(worker.room(), -(-len(self._waiting) // self._number))
+                share = worker.share(len(self._waiting), self._number)
                 requests = [self._waiting.popleft() for _number in range(share)]
             if requests:
                 was_idle = not worker.sent
@@ -126,11 +172,12 @@ class TagReaders:
                 if was_idle:
                     worker.set_alarm(self._time_limit)
 
-    async def _keep_worker(self) -> None:
+    async def _keep_worker(self, place: int) -> None:
+        noted = [self._journal.file, str(place)] if self._journal is not None else []
         while True:
             worker = _Worker(
                 await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "soulspot.infrastructure.tags.worker", str(self._memory_limit),
+                    sys.executable, "-m", "soulspot.infrastructure.tags.worker", str(self._memory_limit), *noted,
                     stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
                     env=_environment(),
                 )
@@ -143,6 +190,8 @@ class TagReaders:
                 self._workers.remove(worker)
                 worker.kill()
                 await worker.process.wait()
+                if self._journal is not None:
+                    self._journal.clear(place)
                 self._take_back(worker)
 
     async def _collect(self, worker: _Worker) -> None:
@@ -161,7 +210,7 @@ class TagReaders:
 
     def _take_back(self, worker: _Worker) -> None:
         """Have read again what a worker that ended has not answered; tell a file that was alone with it."""
-        failure = Failure("crashed", "its tags took the reader down, twice")
+        failure = Failure("crashed-parser", "its tags took the reader down, twice")
         if worker.ran_out_of_time:
             failure = Failure("timeout", f"reading its tags took longer than {self._time_limit:g} s")
         if worker.alarm is not None:

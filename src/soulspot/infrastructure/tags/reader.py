@@ -1,69 +1,38 @@
-"""Reads one file: opens it safely, lets mutagen parse it, and names whatever goes wrong.
+"""Reads one file: opens it safely, has its parts parsed, and names whatever goes wrong.
 
-mutagen is chosen by content first, so that an extension may lie, and by the extension where content does not tell. Of a
-file whose stream cannot be parsed the tag alone is read. Where a file has two tags of one kind, the first counts; ID3v2
-beats ID3v1, and a format's own tag beats one that a tool has put around it.
+What a file is, its content says first, so that an extension may lie. The usual formats have a quick reader each; what
+one of them doubts, and every rare format, mutagen opens. The tags that tools put around any stream are read beside it,
+so that a file whose stream is cut, missing or unknown still has its tags. Where a file has two tags, the format's own
+one counts, then ID3v2, APEv2, ID3v1, each for what the others lack; of two of one kind the first counts.
 """
 
 import os
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
-
-import mutagen
-from mutagen import (
-    aac,
-    ac3,
-    aiff,
-    apev2,
-    asf,
-    dsdiff,
-    dsf,
-    flac,
-    id3,
-    monkeysaudio,
-    mp3,
-    mp4,
-    musepack,
-    oggflac,
-    oggopus,
-    oggspeex,
-    oggtheora,
-    oggvorbis,
-    optimfrog,
-    smf,
-    tak,
-    trueaudio,
-    wave,
-    wavpack,
-)
+from typing import BinaryIO, Final
 
 from soulspot.infrastructure.filesystem import NotRegularFileError, Signature, open_regular
+from soulspot.infrastructure.tags.ape import read_ape
+from soulspot.infrastructure.tags.by_mutagen import read_by_mutagen
+from soulspot.infrastructure.tags.containers import claims_more, container_of
 from soulspot.infrastructure.tags.fields import tags_from
 from soulspot.infrastructure.tags.fingerprint import fingerprint_of
-from soulspot.infrastructure.tags.formats import names_of, pictures_of
+from soulspot.infrastructure.tags.flac import read_flac
+from soulspot.infrastructure.tags.id3 import read_id3, read_id3v1
 from soulspot.infrastructure.tags.model import Failure, Reading, TrackTags
+from soulspot.infrastructure.tags.mp4 import read_mp4
+from soulspot.infrastructure.tags.mpeg import read_mpeg
 from soulspot.infrastructure.tags.names import Kind, kind_of_name
+from soulspot.infrastructure.tags.ogg import read_ogg
+from soulspot.infrastructure.tags.parsed import Parsed
+from soulspot.infrastructure.tags.riff import read_aiff, read_wav
 from soulspot.infrastructure.tags.source import Source
-from soulspot.infrastructure.tags.stream import stream_of
+from soulspot.infrastructure.tags.stream import sane
 
-_HEADER = 256
-_OGG = ((b"\x01vorbis", oggvorbis.OggVorbis), (b"OpusHead", oggopus.OggOpus), (b"Speex   ", oggspeex.OggSpeex),
-        (b"\x7fFLAC", oggflac.OggFLAC), (b"\x80theora", oggtheora.OggTheora))  # fmt: skip
-_MAGIC = ((b"fLaC", flac.FLAC), (b"MAC ", monkeysaudio.MonkeysAudio), (b"MPCK", musepack.Musepack),
-          (b"MP+", musepack.Musepack), (b"wvpk", wavpack.WavPack), (b"TTA1", trueaudio.TrueAudio),
-          (b"OFR ", optimfrog.OptimFROG), (b"tBaK", tak.TAK), (b"DSD ", dsf.DSF), (b"FRM8", dsdiff.DSDIFF),
-          (b"MThd", smf.SMF), (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", asf.ASF), (b"\x0b\x77", ac3.AC3),
-          (b"ADIF", aac.AAC))  # fmt: skip
-_EXTENSIONS = {
-    "mp3": mp3.MP3, "mp2": mp3.MP3, "mp1": mp3.MP3, "mpga": mp3.MP3, "flac": flac.FLAC, "oga": oggvorbis.OggVorbis,
-    "ogg": oggvorbis.OggVorbis, "opus": oggopus.OggOpus, "spx": oggspeex.OggSpeex, "ogv": oggtheora.OggTheora,
-    "m4a": mp4.MP4, "m4b": mp4.MP4, "m4p": mp4.MP4, "m4r": mp4.MP4, "mp4": mp4.MP4, "wav": wave.WAVE,
-    "aif": aiff.AIFF, "aiff": aiff.AIFF, "aifc": aiff.AIFF, "wma": asf.ASF, "asf": asf.ASF,
-    "ape": monkeysaudio.MonkeysAudio, "mpc": musepack.Musepack, "mp+": musepack.Musepack, "wv": wavpack.WavPack,
-    "tta": trueaudio.TrueAudio, "ofr": optimfrog.OptimFROG, "tak": tak.TAK, "aac": aac.AAC, "ac3": ac3.AC3,
-    "eac3": ac3.AC3, "dsf": dsf.DSF, "dff": dsdiff.DSDIFF, "mid": smf.SMF, "midi": smf.SMF,
+QUICK: Final[dict[str | None, Callable[[Source], Parsed]]] = {
+    "mp3": read_mpeg, "flac": read_flac, "ogg": read_ogg, "mp4": read_mp4, "wav": read_wav, "aiff": read_aiff,
 }  # fmt: skip
+_OWN_TAG_IS_APE = frozenset(("ape", "musepack", "wavpack", "tak", "optimfrog"))
+_HAVE_NOTHING_BEHIND = frozenset(("ogg", "mp4", "wav", "aiff", "asf", "dsf", "dsdiff", "midi"))
 
 
 def read_file(path: str) -> Reading:
@@ -84,99 +53,86 @@ def read_file(path: str) -> Reading:
     return reading
 
 
-def _read(file: Any, path: str, signature: Signature) -> Reading:  # noqa: ANN401 - mutagen takes any file object
+def _read(file: BinaryIO, path: str, signature: Signature) -> Reading:
     name = os.path.basename(path)
     kind = kind_of_name(name)
     if signature.size == 0:
         failure = Failure("empty", "it has no content") if kind is Kind.AUDIO else None
         return Reading(signature, failure=failure)
-    tags, error = None, None
-    # One broad catch around the parser of foreign bytes: it lets through a dozen kinds of error (facts of mutagen).
+    source = Source(file.fileno(), signature.size)
+    # One broad catch around the parsers of foreign bytes: mutagen lets through a dozen kinds of error (facts/tags.md).
     try:
-        tags = _parse(file, name, signature.size)
-    except (Exception, MemoryError, RecursionError) as caught:  # noqa: BLE001
-        error = caught
-    if tags is None and error is not None:
-        tags = _tag_alone(file)
+        tags = _parse(source, file, name)
+    except (Exception, MemoryError, RecursionError) as error:  # noqa: BLE001
+        return Reading(signature, failure=_named(error, source))
     if tags is not None:
-        return Reading(signature, tags=replace(tags, fingerprint=_fingerprint(file, signature.size)))
-    if error is None:
-        failure = Failure("unsupported", "no known audio format was found in it") if kind is Kind.AUDIO else None
-        return Reading(signature, failure=failure)
-    return Reading(signature, failure=_named(error))
+        return Reading(signature, tags=tags)
+    failure = Failure("unsupported", "no known audio format was found in it") if kind is Kind.AUDIO else None
+    return Reading(signature, failure=failure)
 
 
-def _parse(file: Any, name: str, size: int) -> TrackTags | None:  # noqa: ANN401
-    header = file.read(_HEADER)
-    beyond = _beyond_id3(file, header)
-    chosen = _by_content(beyond) or _EXTENSIONS.get(name.rpartition(".")[2].lower())
-    opened = None
-    first_error: Exception | None = None
-    for open_it in filter(None, (chosen, _guess)):
-        file.seek(0)
+def _parse(source: Source, file: BinaryIO, name: str) -> TrackTags | None:
+    container = container_of(source, name)
+    is_audio = container is not None or kind_of_name(name) is Kind.AUDIO
+    parsed, error = _inside(container, source, file) if is_audio else (None, None)
+    around = _around(container, source)
+    if parsed is None:
+        if not around.names:
+            if error is not None:
+                raise error
+            return None
+        parsed = Parsed(notes=["no-audio"])
+    parsed.fill_from(around)
+    stream = sane(parsed.stream, source.size) if parsed.stream else {}
+    stream["pictures"] = tuple(parsed.pictures)
+    return tags_from(parsed.names, stream, parsed.notes, parsed.fingerprint or _fingerprint(source))
+
+
+def _inside(container: str | None, source: Source, file: BinaryIO) -> tuple[Parsed | None, Exception | None]:
+    """Read the stream and the format's own tag; return the error where neither way can."""
+    if (quick := QUICK.get(container)) is not None:
         try:
-            opened = open_it(file)
-        except Exception as error:  # noqa: BLE001 - the caller names it, when the second way fails too
+            return quick(source), None
+        except Exception:  # noqa: BLE001, S110 - a doubt, or foreign bytes: mutagen's turn
+            pass
+    first_error: Exception | None = None
+    for each in dict.fromkeys((container, None)):
+        try:
+            if (parsed := read_by_mutagen(each, file, source.start, source.size)) is not None:
+                return parsed, None
+        except Exception as error:  # noqa: BLE001 - it has a name, when the second way fails too
             first_error = first_error or error
-        if opened is not None:
-            break
-    if opened is None:
-        if first_error is not None:
-            raise first_error
-        return None
-    return tags_from(names_of(opened, file), stream_of(opened, size) | {"pictures": pictures_of(opened)})
+    return None, first_error
 
 
-def _fingerprint(file: Any, size: int) -> str | None:  # noqa: ANN401
+def _around(container: str | None, source: Source) -> Parsed:
+    """Read the tags before and behind the stream, by what each of them is worth."""
+    parts = [read_id3(source, at, length) for at, length in source.leading]
+    if container not in _HAVE_NOTHING_BEHIND:
+        behind = {kind: (at, length) for kind, at, length in reversed(source.trailing)}
+        if (place := behind.get("id3v2")) is not None:
+            parts.append(read_id3(source, *place))
+        if (place := behind.get("ape")) is not None:
+            parts.insert(0 if container in _OWN_TAG_IS_APE else len(parts), read_ape(source, *place))
+        if (place := behind.get("id3v1")) is not None:
+            parts.append(read_id3v1(source.at(*place)))
+    whole = parts[0] if parts else Parsed()
+    for part in parts[1:]:
+        whole.fill_from(part)
+    return whole
+
+
+def _fingerprint(source: Source) -> str | None:
     try:
-        return fingerprint_of(Source(file.fileno(), size))
+        return fingerprint_of(source)
     except Exception:  # noqa: BLE001 - a broken container has tags all the same
         return None
 
 
-def _guess(file: Any) -> Any:  # noqa: ANN401
-    return mutagen.File(file)
-
-
-def _beyond_id3(file: Any, header: bytes) -> bytes:  # noqa: ANN401
-    """Return the first bytes behind a leading ID3v2 tag."""
-    if not header.startswith(b"ID3") or len(header) < 10:  # noqa: PLR2004
-        return header
-    size = (header[6] << 21) | (header[7] << 14) | (header[8] << 7) | header[9]
-    file.seek(10 + size)
-    return bytes(file.read(_HEADER))
-
-
-def _by_content(start: bytes) -> Callable[[Any], Any] | None:
-    if start.startswith(b"OggS"):
-        return next((opener for mark, opener in _OGG if mark in start), None)
-    if start.startswith(b"RIFF") and start[8:12] == b"WAVE":
-        return wave.WAVE
-    if start.startswith(b"FORM") and start[8:12] in {b"AIFF", b"AIFC"}:
-        return aiff.AIFF
-    if start[4:8] == b"ftyp":
-        return mp4.MP4
-    return next((opener for mark, opener in _MAGIC if start.startswith(mark)), None)
-
-
-def _tag_alone(file: Any) -> TrackTags | None:  # noqa: ANN401
-    """Read the tag of a file whose stream is cut, missing or unknown."""
-    for open_tag in (id3.ID3, apev2.APEv2):
-        try:
-            file.seek(0)
-            tag = open_tag(file)
-            names = names_of(tag, file)
-        except (Exception, MemoryError, RecursionError):  # noqa: BLE001, S112 - there may be none, or it is broken too
-            continue
-        if names:
-            return tags_from(names, {"pictures": pictures_of(tag), "container": None})
-    return None
-
-
-def _named(error: BaseException) -> Failure:
+def _named(error: BaseException, source: Source) -> Failure:
     if isinstance(error, MemoryError):
         return Failure("too-large", "its tags need more memory than a reader may use")
     text = str(error).strip() or f"the parser gave up ({type(error).__name__})"
-    if isinstance(error, EOFError) or "truncated" in text or "bytes, read" in text:
-        return Failure("truncated", text)
-    return Failure("corrupt", text[:1000].encode("utf-8", "replace").decode())
+    text = text[:1000].encode("utf-8", "replace").decode().replace("\0", " ")
+    is_cut = isinstance(error, EOFError) or "truncated" in text or "bytes, read" in text or claims_more(source)
+    return Failure("truncated" if is_cut else "corrupt", text)

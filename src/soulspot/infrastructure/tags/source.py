@@ -1,12 +1,12 @@
-"""A file that is read by position, and the two ends of it that belong to tags whatever the format."""
+"""A file that is read by position, and its two ends, which belong to tags whatever the format is."""
 
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 HEAD = 4096
 """Bytes at the start that are read once, for everyone."""
+_READ_AHEAD = 2048
 _ID3_HEADER = 10
 _ID3V1 = 128
 _APE_FOOTER = 32
@@ -14,29 +14,49 @@ _LYRICS_FOOTER = 15
 _MOST_TAGS = 8  # in a row at one end; more is a loop that somebody made
 
 
-@dataclass(slots=True)
 class Source:
-    """An open file of `size` bytes; `start` is where its leading ID3v2 tags end."""
+    """An open file of `size` bytes; `start` is where its leading ID3v2 tags end, `leading` says where they lie."""
 
-    descriptor: int
-    size: int
-    head: bytes = b""
-    start: int = 0
+    __slots__ = ("_trailing", "_window", "_window_at", "descriptor", "head", "leading", "size", "start")
 
-    def __post_init__(self) -> None:
-        self.head = os.pread(self.descriptor, HEAD, 0)
-        for _tag in range(_MOST_TAGS):
-            length = id3_length(self.at(self.start, _ID3_HEADER))
-            if not length:
-                break
+    def __init__(self, descriptor: int, size: int) -> None:
+        self.descriptor = descriptor
+        self.size = size
+        self.head = os.pread(descriptor, HEAD, 0)
+        self._window = b""
+        self._window_at = 0
+        self._trailing: list[tuple[str, int, int]] | None = None
+        self.start = 0
+        self.leading: list[tuple[int, int]] = []
+        while len(self.leading) < _MOST_TAGS and (length := id3_length(self.at(self.start, _ID3_HEADER))):
+            self.leading.append((self.start, length))
             self.start += length
 
     def at(self, offset: int, length: int) -> bytes:
         """Return the bytes at a place, fewer where the file ends before."""
+        if offset < 0 or length <= 0 or offset >= self.size:
+            return b""
         end = offset + length
-        if offset >= 0 and end <= len(self.head):
+        if end <= len(self.head):
             return self.head[offset:end]
-        return os.pread(self.descriptor, length, offset) if 0 <= offset < self.size and length > 0 else b""
+        if length > _READ_AHEAD // 4:
+            return os.pread(self.descriptor, length, offset)
+        first = offset - self._window_at
+        if first < 0 or first + length > len(self._window):
+            self._window, self._window_at, first = os.pread(self.descriptor, _READ_AHEAD, offset), offset, 0
+        return self._window[first : first + length]
+
+    @property
+    def trailing(self) -> list[tuple[str, int, int]]:
+        """Kind, place and length of the tags at the file's end, the last first: ID3v1, APEv2, Lyrics3, ID3v2."""
+        if self._trailing is None:
+            self._trailing = _trailing_tags(self)
+        return self._trailing
+
+    @property
+    def end(self) -> int:
+        """Where the tags at the file's end begin."""
+        return self.trailing[-1][1] if self.trailing else self.size
 
 
 def id3_length(header: bytes) -> int:
@@ -47,30 +67,31 @@ def id3_length(header: bytes) -> int:
     return _ID3_HEADER + body + (_ID3_HEADER if header[5] & 0x10 else 0)
 
 
-def end_of_audio(source: Source, end: int | None = None) -> int:
-    """Return where the tags at a file's end begin: ID3v1, APEv2, Lyrics3 and an ID3v2 that was put behind."""
-    end = source.size if end is None else end
-    for _tag in range(_MOST_TAGS):
-        length = _length_of_last(source, end)
+def _trailing_tags(source: Source) -> list[tuple[str, int, int]]:
+    found: list[tuple[str, int, int]] = []
+    end = source.size
+    while len(found) < _MOST_TAGS:
+        kind, length = _last_tag(source, end)
         if not 0 < length <= end - source.start:
             break
         end -= length
-    return end
+        found.append((kind, end, length))
+    return found
 
 
-def _length_of_last(source: Source, end: int) -> int:
+def _last_tag(source: Source, end: int) -> tuple[str, int]:
     tail = source.at(max(0, end - _ID3V1), min(_ID3V1, end))
-    if len(tail) == _ID3V1 and tail.startswith(b"TAG"):
+    if len(tail) == _ID3V1 and tail.startswith(b"TAG") and source.at(end - _ID3V1 - 3, 8) != b"APETAGEX":
         extended = source.at(end - _ID3V1 - 227, 4) == b"TAG+"
-        return _ID3V1 + (227 if extended else 0)
+        return "id3v1", _ID3V1 + (227 if extended else 0)
     if tail[-_APE_FOOTER:].startswith(b"APETAGEX"):
         size, _count, flags = struct.unpack("<III", tail[-20:-8])
-        return int(size) + (_APE_FOOTER if flags & 0x80000000 else 0)
+        return "ape", int(size) + (_APE_FOOTER if flags & 0x80000000 else 0)
     if tail.endswith(b"LYRICS200") and tail[-_LYRICS_FOOTER:-9].isdigit():
-        return int(tail[-_LYRICS_FOOTER:-9]) + _LYRICS_FOOTER
+        return "lyrics3", int(tail[-_LYRICS_FOOTER:-9]) + _LYRICS_FOOTER
     if tail[-_ID3_HEADER:].startswith(b"3DI"):
-        return id3_length(b"ID3" + tail[-_ID3_HEADER + 3 :])
-    return 0
+        return "id3v2", id3_length(b"ID3" + tail[-_ID3_HEADER + 3 :])
+    return "", 0
 
 
 def chunks(source: Source, offset: int, layout: struct.Struct, end: int) -> Iterator[tuple[bytes, int, int]]:

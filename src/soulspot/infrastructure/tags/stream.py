@@ -1,49 +1,102 @@
-"""What the audio of a file is; what mutagen lacks is derived, what it gets absurd is left out."""
+"""What mutagen says of a stream, as fields of `TrackTags`; what it lacks is derived, what is absurd is left out."""
 
 import math
 from typing import Any
 
+from soulspot.infrastructure.tags.texts import printable
+
 _LOSSLESS = frozenset(
     ("FLAC", "OggFLAC", "WAVE", "AIFF", "MonkeysAudio", "WavPack", "TrueAudio", "OptimFROG", "TAK", "DSF", "DSDIFF")
 )
-_CODECS = {
-    "MP3": "mp3", "FLAC": "flac", "OggFLAC": "flac", "OggVorbis": "vorbis", "OggOpus": "opus", "OggSpeex": "speex",
-    "OggTheora": "vorbis", "WAVE": "pcm", "AIFF": "pcm", "MonkeysAudio": "ape", "Musepack": "musepack", "TAK": "tak",
-    "WavPack": "wavpack", "TrueAudio": "tta", "OptimFROG": "optimfrog", "DSF": "dsd", "DSDIFF": "dsd", "AAC": "aac",
-    "AC3": "ac3", "SMF": "midi",
+_KINDS = {
+    "MP3": ("mp3", "mp3"), "FLAC": ("flac", "flac"), "OggFLAC": ("ogg", "flac"), "OggVorbis": ("ogg", "vorbis"),
+    "OggOpus": ("ogg", "opus"), "OggSpeex": ("ogg", "speex"), "OggTheora": ("ogg", None), "WAVE": ("wav", "pcm"),
+    "AIFF": ("aiff", "pcm"), "MonkeysAudio": ("ape", "ape"), "Musepack": ("musepack", "musepack"),
+    "TAK": ("tak", "tak"), "WavPack": ("wavpack", "wavpack"), "TrueAudio": ("tta", "tta"), "MP4": ("mp4", None),
+    "OptimFROG": ("optimfrog", "optimfrog"), "DSF": ("dsf", "dsd"), "DSDIFF": ("dsdiff", "dsd"), "AAC": ("aac", "aac"),
+    "AC3": ("ac3", "ac3"), "SMF": ("midi", "midi"), "ASF": ("asf", "wma"),
 }  # fmt: skip
+_AAC = {"2": "LC", "5": "HE-AAC", "29": "HE-AACv2", "1": "Main", "3": "SSR", "4": "LTP", "36": "ALS"}
+_MP4_CODECS = {"mp4a": "aac", "ac-3": "ac3", "ec-3": "eac3", "fLaC": "flac", "Opus": "opus", ".mp3": "mp3"}
 _LONGEST = 30 * 24 * 3600
-OPUS_RATE = 48_000  # by definition, RFC 7845
+_SLOWEST = 4
+"""Bits a second: a stream that would have fewer is not as long as it says."""
+_FASTEST = 1 << 29
+_OPUS_RATE = 48_000  # by definition, RFC 7845
 
 
 def stream_of(opened: Any, size: int) -> dict[str, Any]:  # noqa: ANN401 - mutagen has no types
     """Return the fields of `TrackTags` that tell of the stream; `size` is the file's, in bytes."""
     kind, info = type(opened).__name__, opened.info
-    duration = _number(getattr(info, "length", None))
+    container, codec = _KINDS.get(kind, (kind.lower()[:32], None))
+    profile, lossless = None, kind in _LOSSLESS
+    if kind == "MP4":
+        codec, profile = _of_mp4(str(getattr(info, "codec", "")))
+        lossless = codec in {"alac", "flac"} or profile == "ALS"
+    elif kind == "ASF":
+        name = str(getattr(info, "codec_name", "") or getattr(info, "codec_type", ""))
+        profile, lossless = name.strip()[:64] or None, "lossless" in name.lower()
+    elif kind in {"MP3", "_MPEG"}:
+        container = "mp3"
+        codec, profile = f"mp{info.layer}", f"MPEG-{info.version:g}"
+    return sane(
+        {
+            "container": container, "codec": codec, "profile": profile, "lossless": lossless,
+            "duration": getattr(info, "length", None), "bitrate": getattr(info, "bitrate", None),
+            "bitrate_mode": _mode(info), "encoder": getattr(info, "encoder_info", None) or None,
+            "sample_rate": getattr(info, "sample_rate", None) or (_OPUS_RATE if kind == "OggOpus" else None),
+            "channels": getattr(info, "channels", None),
+            # Of a lossy stream, MP4 says 16 without meaning it.
+            "bits_per_sample": getattr(info, "bits_per_sample", None) if lossless or kind != "MP4" else None,
+        },
+        size,
+    )  # fmt: skip
+
+
+def sane(stream: dict[str, Any], size: int) -> dict[str, Any]:
+    """Return the fields without what cannot be, of a file of `size` bytes; a bitrate that is missing is derived."""
+    duration = _number(stream.get("duration"))
     if duration is not None and not 0 < duration < _LONGEST:
         duration = None
-    bitrate = _whole(getattr(info, "bitrate", None))
+    if (
+        duration is not None
+        and not stream.get("lossless")
+        and stream.get("container") != "midi"
+        and size * 8 < duration * _SLOWEST
+    ):
+        duration = None
+    bitrate = _whole(stream.get("bitrate"))
     if not bitrate and duration:
         bitrate = round(size * 8 / duration)
-    codec = _CODECS.get(kind)
-    if kind == "MP4":
-        name = str(getattr(info, "codec", ""))
-        codec = "alac" if name == "alac" else name.partition(".")[0].replace("mp4a", "aac") or None
-    elif kind == "ASF":
-        codec = str(getattr(info, "codec_type", "") or "wma")[:32].lower()
-    elif kind == "MP3":
-        codec = f"mp{getattr(info, 'layer', 3)}"
-    channels = getattr(info, "channels", None)
-    return {
-        "container": kind.lower()[:32],
-        "codec": codec,
-        "lossless": kind in _LOSSLESS or codec == "alac" or (kind == "ASF" and "lossless" in str(codec)),
-        "duration": duration,
-        "bitrate": bitrate or None,
-        "sample_rate": _whole(getattr(info, "sample_rate", None)) or (OPUS_RATE if kind == "OggOpus" else None),
-        "channels": None if isinstance(channels, bool) else _whole(channels) or None,
-        "bits_per_sample": _whole(getattr(info, "bits_per_sample", None)) or None,
-    }
+    channels = stream.get("channels")
+    texts = {name: printable(value).strip() or None for name, value in stream.items() if isinstance(value, str)}
+    return (
+        stream
+        | texts
+        | {
+            "duration": duration,
+            "bitrate": bitrate if bitrate and bitrate < _FASTEST else None,
+            "sample_rate": _whole(stream.get("sample_rate")) or None,
+            "channels": None if isinstance(channels, bool) else _whole(channels) or None,
+            "bits_per_sample": _whole(stream.get("bits_per_sample")) or None,
+        }
+    )
+
+
+def _of_mp4(name: str) -> tuple[str | None, str | None]:
+    """Return codec and profile of what mutagen calls "mp4a.40.2" or "alac"."""
+    first, _, rest = name.partition(".")
+    if first == "mp4a" and rest and not rest.startswith(("40", "67")):
+        return {"69": "mp3", "6B": "mp3", "A5": "ac3", "A9": "dts"}.get(rest[:2].upper(), "mp4a"), None
+    profile = _AAC.get(rest.rpartition(".")[2]) if first == "mp4a" else None
+    if profile == "ALS":
+        return "als", profile
+    return _MP4_CODECS.get(first, first.strip().lower()) or None, profile
+
+
+def _mode(info: Any) -> str | None:  # noqa: ANN401
+    mode = str(getattr(info, "bitrate_mode", "")).rpartition(".")[2].lower()
+    return mode if mode in {"cbr", "vbr", "abr"} else None
 
 
 def _number(value: object) -> float | None:

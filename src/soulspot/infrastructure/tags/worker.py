@@ -13,6 +13,7 @@ import time
 
 from soulspot.infrastructure.filesystem import ignore_lease_signals
 from soulspot.infrastructure.tags.frames import LENGTH, decode_paths, frame
+from soulspot.infrastructure.tags.journal import Note
 from soulspot.infrastructure.tags.model import Reading
 from soulspot.infrastructure.tags.reader import read_file
 
@@ -26,19 +27,24 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # whoever started this process ends it, by closing its input
     ignore_lease_signals()
+    note = Note(sys.argv[2], int(sys.argv[3])) if len(sys.argv) > 2 else None  # noqa: PLR2004
     source = sys.stdin.buffer
     while len(head := source.read(LENGTH.size)) == LENGTH.size:
-        _answer(decode_paths(source.read(LENGTH.unpack(head)[0])))
+        _answer(decode_paths(source.read(LENGTH.unpack(head)[0])), note)
 
 
-def _answer(paths: list[bytes]) -> None:
+def _answer(paths: list[bytes], note: Note | None) -> None:
     answers: list[Reading] = []
     began = time.monotonic()
     for path in paths:
+        if note is not None:
+            note.write(path)
         answers.append(read_file(os.fsdecode(path)))
         if time.monotonic() - began > HELD_BACK:
             _write(answers)
             answers, began = [], time.monotonic()
+    if note is not None:
+        note.clear()
     _write(answers)
 
 

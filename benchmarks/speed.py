@@ -1,0 +1,220 @@
+"""How fast soulspot is, as ratios against references measured in the same run on the same files.
+
+    python benchmarks/speed.py [--files 10000] [--runs 3] [--library FOLDER] [--json FILE] [--guard]
+
+Makes a library (or takes one that is there), then measures in each run, one after the other, so that what else the
+machine does falls on all of them:
+
+    bare mutagen      `mutagen.File` on every file, in one process
+    bare SQLite       the rows of the tracks and their audit entries alone, one transaction a file, through `sqlite3`
+    bare walk         `os.scandir` and `os.stat` of every entry
+    first import      `soulspot scan` into no database, from the start of the process to its end
+    unchanged rescan  `soulspot scan` again
+    retag             `soulspot scan` after every file got another title
+    rename            `soulspot scan` after the top folder got another name
+
+The page cache is warm: the files have just been written, or are read once before. Retag and rename change the files of
+a library that was made here; one that was given is left alone.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import mutagen
+from library import songs_in, write_library, write_tags
+
+GUARD = {"import / mutagen": 0.2, "import / SQLite": 0.02, "rescan / walk": 0.01}
+"""Least ratios that CI lets pass: a third and less of what a quiet machine reaches."""
+
+
+def measure(act: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    act()
+    return time.perf_counter() - began
+
+
+def bare_mutagen(songs: list[str]) -> None:
+    code = "import sys, mutagen\nfor path in sys.stdin.read().split('\\0'): mutagen.File(path)"
+    subprocess.run([sys.executable, "-c", code], input="\0".join(songs), text=True, check=True)
+
+
+def bare_sqlite(rows: Sequence[tuple[object, ...]], folder: Path) -> None:
+    connection = sqlite3.connect(folder / "bare.db", isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute(
+        "CREATE TABLE tracks (id TEXT PRIMARY KEY, title TEXT, artist TEXT, path TEXT UNIQUE, tags TEXT)"
+    )
+    connection.execute("CREATE TABLE audit_log (sequence INTEGER PRIMARY KEY, action TEXT, entity_id TEXT, path TEXT)")
+    for row in rows:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("INSERT INTO tracks VALUES (?, ?, ?, ?, ?)", row)
+        connection.execute("INSERT INTO audit_log VALUES (NULL, 'track_added', ?, ?)", (row[0], row[3]))
+        connection.execute("COMMIT")
+    connection.close()
+    for file in folder.glob("bare.db*"):
+        file.unlink()
+
+
+def bare_walk(folder: Path) -> None:
+    unvisited = [str(folder)]
+    while unvisited:
+        with os.scandir(unvisited.pop()) as entries:
+            for entry in entries:
+                entry.stat(follow_symlinks=False)
+                if entry.is_dir(follow_symlinks=False):
+                    unvisited.append(entry.path)
+
+
+class Soulspot:
+    """The installed command, on a catalogue of its own."""
+
+    def __init__(self, state: Path) -> None:
+        self.database = state / "soulspot.db"
+        self.peak = 0  # bytes of memory, PSS of the process and its workers
+
+    def scan(self, folder: Path) -> dict[str, float]:
+        url = {"SOULSPOT_DATABASE__URL": f"sqlite+aiosqlite:///{self.database}"}
+        command = [sys.executable, "-m", "soulspot", "scan", "--json", str(folder)]
+        with subprocess.Popen(command, env=os.environ | url, stdout=subprocess.PIPE, start_new_session=True) as process:
+            watching = threading.Thread(target=self._watch_memory, args=(process,))
+            watching.start()
+            assert process.stdout is not None
+            summary: dict[str, float] = json.loads(process.stdout.read())
+        watching.join()
+        if process.returncode != 0:
+            sys.exit(f"soulspot scan ended with {process.returncode}")
+        return summary
+
+    def forget(self) -> None:
+        for file in self.database.parent.glob("soulspot.db*"):
+            file.unlink()
+
+    def count(self, query: str) -> int:
+        with sqlite3.connect(self.database) as connection:
+            return int(connection.execute(query).fetchone()[0])
+
+    def _watch_memory(self, process: "subprocess.Popen[bytes]") -> None:
+        while process.poll() is None:
+            self.peak = max(self.peak, group_memory(process.pid))
+            time.sleep(0.2)
+
+
+def group_memory(session: int) -> int:
+    """Return the PSS of every process of a session, in bytes; shared pages are shared out (proc(5))."""
+    total = 0
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.getsid(int(name)) == session:
+                lines = Path(f"/proc/{name}/smaps_rollup").read_text().splitlines()
+                total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
+        except (OSError, StopIteration):
+            continue
+    return total
+
+
+def one_run(library: Path, songs: list[str], state: Path, soulspot: Soulspot, *, may_change: bool) -> dict[str, float]:
+    """Return the seconds of each thing measured."""
+    rows = [(f"{number:036d}", os.path.basename(path), "artist", path, "x" * 200) for number, path in enumerate(songs)]
+    soulspot.forget()
+    seconds = {
+        "mutagen": measure(lambda: bare_mutagen(songs)),
+        "SQLite": measure(lambda: bare_sqlite(rows, state)),
+        "walk": measure(lambda: bare_walk(library)),
+        "import": measure(lambda: expect(soulspot.scan(library), added=len(songs))),
+    }
+    added = "SELECT count(DISTINCT entity_id) FROM audit_log WHERE action = 'track_added'"
+    if (counted := soulspot.count(added)) != len(songs):
+        sys.exit(f"{counted} tracks have an audit entry, of {len(songs)}")
+    before = soulspot.count("SELECT max(sequence) FROM audit_log")
+    rescans: list[dict[str, float]] = []
+    seconds["rescan"] = measure(lambda: rescans.append(soulspot.scan(library)))
+    seconds["rescan, inside"] = rescans[0]["seconds"]
+    expect(rescans[0], unchanged=len(songs))
+    if soulspot.count("SELECT max(sequence) FROM audit_log") != before:
+        sys.exit("a rescan without a change wrote an audit entry")
+    if may_change:
+        for path in songs:
+            write_tags(Path(path), {"title": f"Again {time.time_ns()}"})
+        seconds["retag"] = measure(lambda: expect(soulspot.scan(library), updated=len(songs)))
+        top = next(entry for entry in sorted(library.iterdir()) if entry.is_dir())
+        ids = "SELECT count(*) FROM tracks"
+        tracks = soulspot.count(ids)
+        top.rename(renamed := library / "renamed")
+        seconds["rename"] = measure(lambda: expect(soulspot.scan(library), moved=len(songs_in(renamed))))
+        renamed.rename(top)
+        if soulspot.count(ids) != tracks:
+            sys.exit("a rename made tracks")
+    return seconds
+
+
+def expect(summary: dict[str, float], **counts: int) -> None:
+    """End unless a scan came to these numbers."""
+    if any(summary[kind] != count for kind, count in counts.items()):
+        sys.exit(f"expected {counts}, and the scan came to {summary}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=10_000, help="files of the library that is made")
+    parser.add_argument("--cover-share", type=float, default=0.5)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--library", type=Path, help="take this one instead; it is only read")
+    parser.add_argument("--json", type=Path, help="write every figure into this file")
+    parser.add_argument("--guard", action="store_true", help="fail when a ratio is below what CI lets pass")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="soulspot-speed-") as scratch:
+        library, state = options.library or Path(scratch) / "library" / "top", Path(scratch) / "state"
+        state.mkdir()
+        if options.library is None:
+            write_library(library, options.files, cover_share=options.cover_share)
+            library = library.parent
+        songs = songs_in(library)
+        for path in songs:
+            mutagen.File(path)  # into the page cache
+        soulspot = Soulspot(state)
+        runs = [
+            one_run(library, songs, state, soulspot, may_change=options.library is None) for _run in range(options.runs)
+        ]
+        shutil.rmtree(state)
+    ratios = report(runs, len(songs), soulspot.peak)
+    if options.json:
+        options.json.write_text(json.dumps({"files": len(songs), "runs": runs, "ratios": ratios}, indent=2))
+    if options.guard and (low := {name: ratio for name, ratio in ratios.items() if ratio < GUARD.get(name, 0)}):
+        sys.exit(f"slower than CI lets pass: {low}, of {GUARD}")
+
+
+def report(runs: list[dict[str, float]], files: int, peak: int) -> dict[str, float]:
+    """Print the table, and return the ratios of rates that matter, each the median over the runs."""
+    print(f"{files:,} files, {len(runs)} runs, page cache warm, {os.cpu_count()} cores: median (least to most)")
+    print(f"{'':<18}{'seconds':>24}{'files/s':>10}")
+    for name in runs[0]:
+        values = [run[name] for run in runs]
+        middle = statistics.median(values)
+        spread = f"{middle:.2f} ({min(values):.2f} to {max(values):.2f})"
+        print(f"{name:<18}{spread:>24}{files / middle:>10,.0f}")
+    pairs = [("import", "mutagen"), ("import", "SQLite"), ("rescan", "walk"), ("rescan, inside", "walk")]
+    pairs += [("retag", "import"), ("rename", "walk")]
+    ratios = {
+        f"{ours} / {reference}": statistics.median(run[reference] / run[ours] for run in runs)
+        for ours, reference in pairs
+        if ours in runs[0]
+    }
+    print("ratios of rates:", ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
+    print(f"most memory of the process and its workers: {peak / 1e6:.0f} MB PSS")
+    return ratios
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""`soulspot failures`: which files could not be read, why, what to do about each, and what a person decides."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from soulspot.cli import logs
+from soulspot.cli.look import catalogue, file_asked_for, moment, print_entry, whole_path
+from soulspot.cli.text import local_time, print_json, print_table, printable
+from soulspot.config import database_file, find_catalogue, get_settings
+from soulspot.errors import ConfigError, NotFoundError
+from soulspot.infrastructure.filesystem import path_to_text
+from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.identity import new_id
+from soulspot.infrastructure.persistence.lock import writer_lock
+from soulspot.infrastructure.persistence.models import File
+from soulspot.infrastructure.persistence.repositories import AuditRepository, FailureQuestion, FileRepository
+from soulspot.infrastructure.persistence.schema import require_current
+from soulspot.ingest.failures import Failures
+
+ADVICE: Final = {
+    "empty": "It has no content: was it copied to the end? Copy it again, or delete it.",
+    "truncated": "It ends before its end: copy or download it again.",
+    "corrupt": "Try to play it. If it plays, write its tags anew with a tag editor; if not, get it again.",
+    "unsupported": "It is in no format that soulspot reads: convert it, or ignore it.",
+    "too-large": "Reading it took more memory than is allowed: raise tags.memory_limit and retry.",
+    "timeout": "Reading it took too long: is the disk well? Raise tags.time_limit and retry, or ignore it.",
+    "crashed-parser": "Its tags take the reader down: write them anew with a tag editor, or ignore it.",
+    "unreadable": "Give the user that soulspot runs as the right to read it; it is then tried again by itself.",
+    "not-regular": "It is a link, a pipe or a device: put a file in its place, or ignore it.",
+}
+"""What a person can do, by the code of a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line says of the failures that are meant."""
+
+    path: str | None = None
+    code: str | None = None
+    older_than: str | None = None
+    newer_than: str | None = None
+    ignored: bool = False
+
+    def is_of_all(self) -> bool:
+        return not (self.path or self.code or self.older_than or self.newer_than)
+
+    def question(self) -> FailureQuestion:
+        if self.code is not None and self.code not in ADVICE:
+            msg = f"--code {self.code} is none: the codes are {', '.join(ADVICE)}"
+            raise ConfigError(msg)
+        return FailureQuestion(
+            code=self.code,
+            path=path_to_text(str(Path(self.path).absolute())) if self.path else None,
+            before=moment(self.older_than, "--older-than") if self.older_than else None,
+            since=moment(self.newer_than, "--newer-than") if self.newer_than else None,
+            ignored=self.ignored,
+        )
+
+
+def print_list(asked: Asked, config: Path | None, *, limit: int | None, as_json: bool) -> None:
+    asyncio.run(_print_list(asked, config, limit=limit, as_json=as_json))
+
+
+def show(asked: str, config: Path | None, *, as_json: bool) -> None:
+    asyncio.run(_show(asked, config, as_json=as_json))
+
+
+def decide(verb: str, asked: Asked, config: Path | None, *, of_all: bool, as_json: bool) -> None:
+    """Retry or ignore the failures that are meant."""
+    if asked.is_of_all() and not of_all:
+        msg = f"which failures? Name a file or folder, a --code or an age, or say `failures {verb} --all`"
+        raise ConfigError(msg)
+    asyncio.run(_decide(verb, asked, config, as_json=as_json))
+
+
+async def _print_list(asked: Asked, config: Path | None, *, limit: int | None, as_json: bool) -> None:
+    question = asked.question()
+    async with catalogue(config) as (database, _url):
+        found = await FileRepository(database.session).failed(question, limit)
+    if as_json:
+        for file in found:
+            print_json(_described(file))
+        return
+    print_table(("code", "last tried", "file", "reason"), [_row(file) for file in found])
+
+
+async def _show(asked: str, config: Path | None, *, as_json: bool) -> None:
+    async with catalogue(config) as (database, _url):
+        file = await file_asked_for(database, asked)
+        entries = await AuditRepository(database.session).entries(entities=[file.id])
+    if file.error_code is None:
+        msg = f"{printable(whole_path(file))} is no failure: `soulspot track` shows it"
+        raise NotFoundError(msg)
+    if as_json:
+        history = [{"at": entry.at, "action": entry.action, "changes": entry.changes} for entry in entries]
+        print_json(_described(file) | {"history": history})
+        return
+    described = _described(file)
+    for name, value in (
+        ("file", described["path"]),
+        ("status", file.status),
+        ("code", file.error_code),
+        ("reason", file.error_text),
+        ("advice", described["advice"]),
+        ("tried", f"{file.attempts} times, last {local_time(file.failed_at)}" if file.failed_at else file.attempts),
+        ("size", f"{file.size} bytes"),
+        ("id", file.id),
+    ):
+        print(f"{name:<8}{printable(str(value))}")
+    for entry in entries:
+        print_entry(entry, as_json=False)
+
+
+async def _decide(verb: str, asked: Asked, config: Path | None, *, as_json: bool) -> None:
+    question = asked.question()
+    async with _to_write(config, f"failures {verb}") as database:
+        found = await FileRepository(database.session).failed(question)
+        failures = Failures(database, run=new_id())
+        act = failures.retry if verb == "retry" else failures.ignore
+        decided = [file for file in found if await act(file)]
+    if as_json:
+        for file in decided:
+            print_json({"id": file.id, "path": whole_path(file), "code": file.error_code})
+    elif decided:
+        for file in decided:
+            print(f"{verb}\t{printable(whole_path(file))}")
+        if verb == "retry":
+            print("the next scan reads them again, or the daemon when it starts")
+    if not decided:
+        msg = "no failure is like that: `soulspot failures list` shows those that there are"
+        raise NotFoundError(msg)
+
+
+def _described(file: File) -> dict[str, Any]:
+    return {
+        "id": file.id,
+        "path": whole_path(file),
+        "status": file.status,
+        "code": file.error_code,
+        "reason": file.error_text,
+        "advice": ADVICE.get(file.error_code or ""),
+        "attempts": file.attempts,
+        "failed_at": file.failed_at,
+        "size": file.size,
+        "track_id": file.track_id,
+    }
+
+
+def _row(file: File) -> Sequence[object]:
+    last = local_time(file.failed_at) if file.failed_at else None
+    return file.error_code, last, whole_path(file), file.error_text
+
+
+@asynccontextmanager
+async def _to_write(config: Path | None, command: str) -> AsyncIterator[Database]:
+    """Open the catalogue that there is, for writing; whoever writes it already is named."""
+    settings = get_settings(config_file=config)
+    logs.set_up(settings.log.level)
+    url = find_catalogue(settings)
+    file = database_file(url)
+    with writer_lock(file, command) if file else nullcontext():
+        async with Database(url, synchronous=settings.database.synchronous) as database:
+            await require_current(database)
+            yield database

@@ -1,0 +1,60 @@
+"""The command that forgets: files that have been missing for long, with their tracks."""
+
+import asyncio
+import socket
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import typer
+
+from soulspot.cli import logs
+from soulspot.cli.text import local_time, printable
+from soulspot.config import Settings, database_file, find_catalogue, get_settings
+from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.identity import new_id
+from soulspot.infrastructure.persistence.lock import writer_lock
+from soulspot.infrastructure.persistence.repositories import FileRepository
+from soulspot.infrastructure.persistence.schema import require_current
+from soulspot.ingest.service import IngestService
+
+
+def purge(config: Path | None, *, older_than: timedelta, dry_run: bool, confirmed: int | None) -> None:
+    settings = get_settings(config_file=config)
+    logs.set_up(settings.log.level)
+    if not asyncio.run(_purge(settings, older_than, dry_run=dry_run, confirmed=confirmed)):
+        raise typer.Exit(1)
+
+
+async def _purge(settings: Settings, older_than: timedelta, *, dry_run: bool, confirmed: int | None) -> bool:
+    """Return whether it was done, or there was nothing to do."""
+    url = find_catalogue(settings)
+    file = database_file(url)
+    wants_to_write = confirmed is not None and not dry_run
+    with writer_lock(file, "purge") if file and wants_to_write else nullcontext():
+        async with Database(url, synchronous=settings.database.synchronous, read_only=not wants_to_write) as database:
+            await require_current(database)
+            rows = await FileRepository(database.session).missing_since(datetime.now(UTC) - older_than)
+            if dry_run or confirmed != len(rows):
+                for row in rows if dry_run else ():
+                    assert row.missing_since is not None
+                    print(
+                        f"missing since {local_time(row.missing_since)}\t{printable(f'{row.folder.path}/{row.path}')}"
+                    )
+                return _tell(len(rows), dry_run=dry_run, confirmed=confirmed)
+            service = IngestService(database, run=new_id(), node=socket.gethostname())
+            for row in rows:
+                await service.purge(row)
+    print(f"removed {len(rows)} files that were missing, with their tracks")
+    return True
+
+
+def _tell(count: int, *, dry_run: bool, confirmed: int | None) -> bool:
+    if count == 0 and not confirmed:
+        print("nothing has been missing for that long")
+        return True
+    if confirmed is not None and confirmed != count:
+        print(f"nothing was removed: {count} files have been missing for that long, and --yes said {confirmed}")
+        return False
+    print(f"{count} files with their tracks would be removed for good: to do it, say --yes {count}")
+    return dry_run

@@ -1,0 +1,67 @@
+"""How the daemon is: one word with its reasons, a line for systemd, and whether its work goes on."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from soulspot.infrastructure.filesystem import path_to_text
+from soulspot.ingest.pipeline import Vitals
+from soulspot.ingest.scanner import Root
+
+STUCK_AFTER: Final = 60.0
+"""Seconds without a file done with, beyond what the slowest files may take, after which the work is stuck."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """`failed`: it does not work; `paused`: it waits for its database; `degraded`: it works, and not everywhere."""
+
+    state: Literal["ok", "degraded", "paused", "failed"]
+    reasons: tuple[str, ...] = ()
+
+
+def judge(vitals: Vitals, faults: Mapping[Root, str], held: Mapping[Root, int], *, is_stuck: bool) -> Health:
+    """Return the worst that there is to say, with every reason."""
+    reasons = [f"folder {path_to_text(root.path)} is offline: {fault}" for root, fault in faults.items()]
+    reasons += [
+        f"{count} files of {path_to_text(root.path)} are not there; if they are gone for good: "
+        "`soulspot scan --confirm-missing`"
+        for root, count in held.items()
+    ]
+    if vitals.paused is not None:
+        return Health("paused", (f"the database refuses ({vitals.paused})", *reasons))
+    if is_stuck:
+        return Health("failed", (f"{vitals.in_hand} files in hand, and none of them gets done", *reasons))
+    return Health("degraded" if reasons else "ok", tuple(reasons))
+
+
+def in_a_line(health: Health, vitals: Vitals, roots: Sequence[Root]) -> str:
+    """Return what `systemctl status` shows."""
+    if health.state in {"paused", "failed"}:
+        return f"{health.state}: {health.reasons[0]}"
+    doing = f"watching {', '.join(path_to_text(root.path) for root in roots)}"
+    if vitals.in_hand:
+        doing += f"; {vitals.in_hand} files in hand, {vitals.finished} done"
+    return "; ".join((doing, *health.reasons))
+
+
+class Watchdog:
+    """Tells whether files get done, for as long as there are any that could be.
+
+    Args:
+        time_limit: seconds that reading one file may take.
+
+    """
+
+    def __init__(self, time_limit: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit = STUCK_AFTER + 3 * time_limit  # a reader that hangs is given a second try, after another file's
+        self._clock = clock
+        self._finished = -1
+        self._moved = clock()
+
+    def is_stuck(self, vitals: Vitals) -> bool:
+        """Whether nothing has moved for too long. A database that refuses is no fault that a restart would mend."""
+        if vitals.finished != self._finished or not vitals.in_hand or vitals.paused is not None:
+            self._finished, self._moved = vitals.finished, self._clock()
+        return self._clock() - self._moved > self._limit

@@ -1,0 +1,178 @@
+"""Texts that are not in the encoding that they claim, and texts that no database would take.
+
+ID3v1, ID3v2 and RIFF say Latin-1, or nothing, where the program that wrote them used the encoding of its country.
+Such a text is marked `Undeclared` where it is read. The ones of a file are then judged together, since a lone short
+title says too little: UTF-8 if it is that; Latin-1 as long as its accents stand alone between letters, as they do in
+western names; else the one encoding whose text is all of one script.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import SupportsIndex
+
+LONGEST_VALUE = 1 << 16
+"""Characters; what is longer is cut, with a note. The longest lyrics are a tenth of it."""
+
+MOST_VALUES = 500
+"""Values of one name that are kept; the longest list of artists known has some 300."""
+
+_HIGH_RUN = re.compile(r"[\x80-\xff]+")
+_C1 = re.compile(r"[\x80-\x9f]")
+# Quotation marks and dashes of Windows, where they stand alone.
+_TYPOGRAPHY = re.compile(r"(?<![\x80-\xff])[\x85\x8c\x91-\x97\x99\x9c](?![\x80-\xff])")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_CYRILLIC_PAIR = re.compile(r"[а-яё][А-ЯЁ]")
+_CYRILLIC = re.compile(r"[А-Яа-яЁёЄєІіЇїҐґЎў№«»—–…“”„’ ]")
+_KANA = re.compile(r"[\u3040-\u30ff]")
+_HANGUL = re.compile(r"[\uac00-\ud7a3]")
+_EAST_ASIAN = re.compile(r"[\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff00-\uff5e]")
+# The first rows of each standard hold the characters in daily use.
+_DAILY = {
+    "gbk": re.compile(rb"(?:[\xb0-\xd7][\xa1-\xfe])"),
+    "big5": re.compile(rb"(?:[\xa4-\xc6][\x40-\x7e\xa1-\xfe])"),
+    "euc_kr": re.compile(rb"(?:[\xb0-\xc8][\xa1-\xfe])"),
+    "shift_jis": re.compile(rb"(?:[\x82\x83][\x40-\xfc]|[\x88-\x97][\x40-\xfc])"),
+}
+
+
+class Undeclared(str):
+    """A text whose bytes were read as Latin-1 because nothing better was known; so are its parts."""
+
+    __slots__ = ()
+
+    def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> "list[str]":
+        return [Undeclared(each) for each in super().split(sep, maxsplit)]
+
+    def strip(self, chars: str | None = None) -> "Undeclared":
+        return Undeclared(super().strip(chars))
+
+    def rstrip(self, chars: str | None = None) -> "Undeclared":
+        return Undeclared(super().rstrip(chars))
+
+
+def latin(raw: bytes) -> str:
+    """Return bytes of unknown encoding as text, marked where it matters."""
+    text = raw.decode("latin-1")
+    return text if raw.isascii() else Undeclared(text)
+
+
+def declared_utf8(raw: bytes, notes: list[str]) -> str:
+    """Return text that claims to be UTF-8; some of it may be damaged, and all of it may be something else."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        text = raw.decode("utf-8", "replace")
+        if all(each.isascii() or each == "\ufffd" for each in text):
+            return latin(raw)
+        notes.append("invalid-text")
+        return text
+
+
+def settled(names: dict[str, list[str]], notes: list[str]) -> None:
+    """Give each undeclared text of a file the encoding that all of them together suggest."""
+    undeclared = [each for values in names.values() for each in values if isinstance(each, Undeclared)]
+    if not undeclared:
+        return
+    encoding = encoding_of("\n".join(dict.fromkeys(undeclared)).encode("latin-1", "ignore"))
+    if encoding != "latin-1":
+        notes.append(f"encoding-guessed-{encoding.replace('_', '-')}")
+    for name, values in names.items():
+        names[name] = [_decoded(each, encoding) if isinstance(each, Undeclared) else each for each in values]
+
+
+def encoding_of(raw: bytes) -> str:
+    """Return the most likely encoding of bytes that are not ASCII."""
+    if _decodes(raw, "utf-8"):
+        return "utf-8"
+    if _is_western(raw):
+        return "cp1252" if _C1.search(raw.decode("latin-1")) and _decodes(raw, "cp1252") else "latin-1"
+    for encoding in ("cp1251", "koi8_r"):
+        if _is_cyrillic(raw, encoding):
+            return encoding
+    return max(_east_asian(raw), default=(0.0, "latin-1"))[1]
+
+
+def cleaned(values: Iterable[str], notes: list[str]) -> list[str]:
+    """Return values that every database takes: no NUL, no lone surrogate, none empty, too long or twice."""
+    kept = []
+    for value in values:
+        text = value.strip("\0 \t\r\n\ufeff")
+        if "\0" in text:
+            text = re.sub("\0+", " ", text)
+            notes.append("invalid-text")
+        if not text.isascii() and _SURROGATE.search(text):
+            text = _SURROGATE.sub("\ufffd", text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+            notes.append("invalid-text")
+        if len(text) > LONGEST_VALUE:
+            text = text[:LONGEST_VALUE]
+            notes.append("value-capped")
+        if text:
+            kept.append(text)
+    if len(kept) > 1:
+        kept = list(dict.fromkeys(kept))
+    if len(kept) > MOST_VALUES:
+        notes.append("value-capped")
+    return kept[:MOST_VALUES]
+
+
+def printable(text: str, length: int = 100) -> str:
+    """Return a short text without what cannot be shown."""
+    return text if text.isprintable() and len(text) <= length else "".join(filter(str.isprintable, text))[:length]
+
+
+def _is_western(raw: bytes) -> bool:
+    """Whether non-ASCII letters stand alone, or in twos, among more ASCII letters; so few of them say nothing else."""
+    text = _TYPOGRAPHY.sub("", raw.decode("latin-1"))
+    runs = [len(run) for run in _HIGH_RUN.findall(text)]
+    letters = sum(each.isascii() and each.isalpha() for each in text)
+    high, controls = sum(runs), len(_C1.findall(text))
+    if high <= 3 and not controls:  # noqa: PLR2004
+        return True
+    few_in_a_row = max(runs, default=0) <= 2 or (max(runs) == 3 and high * 3 <= letters)  # noqa: PLR2004
+    return few_in_a_row and high <= letters and controls * 4 <= letters
+
+
+def _is_cyrillic(raw: bytes, encoding: str) -> bool:
+    """Whether nearly all of it are Cyrillic letters, and no capital stands inside a word."""
+    if not _decodes(raw, encoding):
+        return False
+    high = [each for each in raw.decode(encoding) if not each.isascii()]
+    text = raw.decode(encoding)
+    of_script = sum(bool(_CYRILLIC.match(each)) for each in high)
+    return of_script * 20 >= len(high) * 19 and len(_CYRILLIC_PAIR.findall(text)) * 10 <= len(high)
+
+
+def _east_asian(raw: bytes) -> Iterator[tuple[float, str]]:
+    """Yield how much each encoding makes of the bytes: the share of characters in daily use."""
+    for encoding, daily in _DAILY.items():
+        if not _decodes(raw, encoding):
+            continue
+        text = raw.decode(encoding)
+        wide = [each for each in text if not each.isascii()]
+        if not wide or sum(bool(_EAST_ASIAN.match(each)) for each in wide) * 10 < len(wide) * 9:
+            continue
+        share = len(daily.findall(raw)) / len(wide)
+        kana = len(_KANA.findall(text))
+        if encoding == "gbk" and kana and _decodes(raw, "euc_jp"):
+            yield share + 0.5, "euc_jp"  # GBK and EUC-JP have kana at the same places, and only one needs them
+        elif encoding == "euc_kr" and not len(_HANGUL.findall(text)) * 10 >= len(wide) * 9:
+            continue
+        elif share >= 0.5:  # noqa: PLR2004
+            # Of the encodings that fit, the one with the narrowest rows fits least by chance.
+            yield (
+                share + {"euc_kr": 0.3, "shift_jis": 0.2 if kana else 0.0, "gbk": 0.1, "big5": 0.0}[encoding],
+                encoding,
+            )
+
+
+def _decodes(raw: bytes, encoding: str) -> bool:
+    try:
+        raw.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _decoded(text: str, encoding: str) -> str:
+    """Return one text in the encoding of the others; one that was cut inside a character loses no more than that."""
+    return text.encode("latin-1", "ignore").decode(encoding, "ignore")

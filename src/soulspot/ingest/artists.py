@@ -1,0 +1,150 @@
+"""Which artist a credit is of: by MusicBrainz id first, else by name.
+
+    id known                      that artist
+    id new, name-only namesake    the namesake gets the id
+    id new                        a new artist, whoever else has the name
+    name only, one namesake       that one
+    name only, several with ids   the one that the album credits already, else an artist of that name without an id
+
+An artist is called what it was first credited as for as long as any credit says so.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from soulspot.infrastructure.persistence.identity import fold
+from soulspot.infrastructure.persistence.models import NAME_LENGTH
+from soulspot.infrastructure.persistence.repositories import ArtistRepository, AuditRepository, Credit, Credited
+
+REMEMBERED: Final = 20_000
+_INSTRUMENT_LENGTH: Final = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where names were read: in which file, on which album, and whom its track has credited so far."""
+
+    path: str
+    album_key: str | None
+    before: Sequence[Credited] = ()
+
+
+class Artists:
+    """Finds and makes artists, inside the transaction of whoever calls."""
+
+    def __init__(self, artists: ArtistRepository, audit: AuditRepository) -> None:
+        self._artists = artists
+        self._audit = audit
+        # Ids found or made, by MusicBrainz id and by folded name, so that an album's second track asks for none.
+        self.ids: dict[str, str] = {}
+        self._sorted: set[str] = set()
+
+    def forget(self) -> None:
+        """Forget the ids: a rollback may have taken them back, a removal has."""
+        self.ids.clear()
+        self._sorted.clear()
+
+    async def credited(self, credits: Iterable[Credit], where: Where) -> list[Credited]:
+        """Return the credits with their artists, made where they are new; nobody twice in one role.
+
+        All are asked for before the first is added: what is added next to each other costs PostgreSQL one round trip.
+        """
+        keyed = [(credit, credit.musicbrainz_id or fold(credit.name)) for credit in credits]
+        known = [self.ids.get(key) or await self._find(credit, key, where) for credit, key in keyed]
+        found: dict[tuple[str, str, str | None], Credited] = {}
+        for (credit, key), there in zip(keyed, known, strict=True):
+            artist_id = there or self.ids.get(key) or self._remember(key, await self._add(credit, where.path))
+            if credit.sort_name is not None and artist_id not in self._sorted:
+                await self._give_sort_name(artist_id, credit.sort_name, where.path)
+            instrument = credit.instrument[:_INSTRUMENT_LENGTH] if credit.instrument else None
+            credited = Credited(credit.role, artist_id, credit.name[:NAME_LENGTH], instrument)
+            found.setdefault((credit.role, artist_id, instrument), credited)
+        return list(found.values())
+
+    async def change_sort_name(self, artist_id: str, sort_name: str, path: str) -> None:
+        """Write the sort name that a changed file gives."""
+        await self._give_sort_name(artist_id, sort_name, path, replace=True)
+
+    async def respell(self, artist_ids: Collection[str], path: str) -> None:
+        """Give the artists whose name no credit has any more the one that most have."""
+        for artist, name in await self._artists.respelt(artist_ids):
+            await self._artists.set(artist.id, name=name, name_key=fold(name)[:NAME_LENGTH])
+            await self._log_update(artist.id, path, {"name": [artist.name, name]})
+            self.forget()
+
+    async def remove_uncredited(self, artist_ids: Collection[str]) -> None:
+        """Remove those of these artists that nothing credits any more."""
+        for artist in await self._artists.uncredited(artist_ids):
+            await self._artists.remove(artist.id)
+            self.forget()
+            changes = {"name": artist.name, "musicbrainz_id": artist.musicbrainz_id}
+            await self._audit.log_action("artist_removed", artist.id, changes=changes)
+
+    async def _find(self, credit: Credit, key: str, where: Where) -> str | None:
+        namesakes = await self._artists.with_name(credit.name)
+        unidentified = next((artist_id for artist_id, identity in namesakes if identity is None), None)
+        identified = [artist_id for artist_id, identity in namesakes if identity is not None]
+        if credit.musicbrainz_id is not None:
+            found = await self._by_id(credit.musicbrainz_id, None if identified else unidentified, where.path)
+            self.ids.pop(fold(credit.name), None)  # the name alone may say less than it did
+        elif len(identified) > 1:
+            return await self._choose(credit, identified, unidentified, where)
+        else:
+            found = unidentified or next(iter(identified), None)
+        return None if found is None else self._remember(key, found)
+
+    async def _by_id(self, musicbrainz_id: str, namesake: str | None, path: str) -> str | None:
+        if (found := await self._artists.with_musicbrainz_id(musicbrainz_id)) is not None or namesake is None:
+            return found
+        if not await self._artists.identify(namesake, musicbrainz_id):
+            return await self._artists.with_musicbrainz_id(musicbrainz_id)  # another writer was faster
+        await self._log_update(namesake, path, {"musicbrainz_id": [None, musicbrainz_id]})
+        return namesake
+
+    async def _choose(self, credit: Credit, identified: list[str], unidentified: str | None, where: Where) -> str:
+        """Decide whom a name means that several artists with ids have, and write that down.
+
+        In a track that has credited one of them, it is that one.
+        """
+        candidates = [*identified, *([unidentified] if unidentified else [])]
+        name = fold(credit.name)
+        for each in where.before:
+            if each.artist_id in candidates and each.role == credit.role and fold(each.name) == name:
+                return each.artist_id
+        on_album = await self._artists.on_album(where.album_key, identified) if where.album_key else []
+        if len(on_album) == 1:
+            chosen, by = on_album[0], "album"
+        else:
+            chosen, by = unidentified or await self._add(credit, where.path), "name"
+        changes = {"name": credit.name, "candidates": identified, "chosen_by": by}
+        await self._audit.log_action("artist_ambiguous", chosen, path=where.path, changes=changes)
+        return chosen
+
+    async def _add(self, credit: Credit, path: str) -> str:
+        artist_id = await self._artists.add(
+            credit.name, musicbrainz_id=credit.musicbrainz_id, sort_name=credit.sort_name
+        )
+        changes = {"name": credit.name, "musicbrainz_id": credit.musicbrainz_id}
+        await self._audit.log_action("artist_added", artist_id, path=path, changes=changes)
+        if credit.sort_name is not None:
+            self._sorted.add(artist_id)
+        return artist_id
+
+    async def _give_sort_name(self, artist_id: str, sort_name: str, path: str, *, replace: bool = False) -> None:
+        row = await self._artists.get_by_id(artist_id)
+        self._sorted.add(artist_id)
+        sort_name = sort_name[:NAME_LENGTH]
+        if row is None or row.sort_name == sort_name or not (replace or row.sort_name is None):
+            return
+        await self._artists.set(artist_id, sort_name=sort_name)
+        await self._log_update(artist_id, path, {"sort_name": [row.sort_name, sort_name]})
+
+    async def _log_update(self, artist_id: str, path: str, changes: dict[str, Any]) -> None:
+        await self._audit.log_action("artist_updated", artist_id, path=path, changes=changes)
+
+    def _remember(self, key: str, artist_id: str) -> str:
+        if len(self.ids) >= REMEMBERED:
+            self.forget()
+        self.ids[key] = artist_id
+        return artist_id

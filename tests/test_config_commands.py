@@ -1,0 +1,105 @@
+"""soulspot config: what the settings are, whether they can be meant, a file to start from."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from tests.conftest import Soulspot
+
+from soulspot.config import Settings, get_settings, settings_table
+
+NAMES = re.findall(r"^\| `([\w.]+)`", settings_table(), re.MULTILINE)
+
+
+def shown(soulspot: Soulspot, **settings: str) -> dict[str, tuple[str, str]]:
+    lines = soulspot.run("config", "show", "--json", **settings).stdout.splitlines()
+    return {each["name"]: (each["value"], each["origin"]) for each in map(json.loads, lines)}
+
+
+def test_each_setting_is_shown_with_where_it_comes_from(soulspot: Soulspot, tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[library]\nfolders = ["/srv/music"]\nquiet_period = 3\n')
+
+    found = shown(soulspot, SOULSPOT_CONFIG=str(file), SOULSPOT_LIBRARY__QUIET_PERIOD="5")
+
+    assert list(found) == NAMES
+    assert found["library.folders"] == ('["/srv/music"]', f"{file}, line 2")
+    assert found["library.quiet_period"] == ("5.0", "SOULSPOT_LIBRARY__QUIET_PERIOD")
+    assert found["log.level"] == ('"info"', "the default")
+
+
+def test_a_password_is_not_shown(soulspot: Soulspot) -> None:
+    url = "postgresql+asyncpg://me:secret@host/music"
+
+    result = soulspot.run("config", "show", SOULSPOT_DATABASE__URL=url)
+
+    assert "postgresql+asyncpg://me:***@host/music" in result.stdout
+    assert "secret" not in result.stdout
+
+
+def test_a_secret_comes_by_a_credential(soulspot: Soulspot, tmp_path: Path) -> None:
+    del soulspot.environment["SOULSPOT_DATABASE__URL"]
+    (tmp_path / "database.url").write_text("postgresql+asyncpg://me:secret@host/music\n")
+
+    found = shown(soulspot, CREDENTIALS_DIRECTORY=str(tmp_path))
+
+    place = f"the credential {tmp_path}/database.url"
+    assert found["database.url"] == ('"postgresql+asyncpg://me:***@host/music"', place)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[library]\nquiet = 3\n", "config.toml, line 2: there is no setting library.quiet"),
+        ("[tags]\nworkers = -1\n", "tags.workers in"),
+        ("[tags\n", "line 1: this is not TOML"),
+        ('[library]\nfolders = ["/srv", "/srv/music"]\n', "lies inside /srv"),
+    ],
+)
+def test_a_check_names_the_place_and_what_is_allowed(soulspot: Soulspot, tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "config.toml").write_text(text)
+
+    result = soulspot.run("config", "check", "--config", str(tmp_path / "config.toml"))
+
+    assert result.returncode == 78
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_folder_that_is_not_mounted_now_is_no_fault_of_the_settings(soulspot: Soulspot) -> None:
+    result = soulspot.run("config", "check", SOULSPOT_LIBRARY__FOLDERS=f"{soulspot.music}:/nowhere")
+
+    assert result.returncode == 0
+    assert result.stdout == "the settings can be meant\nnot there now: /nowhere\n"
+
+
+def test_the_file_to_start_from_has_every_setting_and_changes_none(soulspot: Soulspot, tmp_path: Path) -> None:
+    file = tmp_path / "etc" / "config.toml"
+
+    assert soulspot.run("config", "init", str(file)).returncode == 0
+
+    text = file.read_text()
+    assert tomllib.loads(text) == {section: {} for section in Settings.model_fields}
+    uncommented = re.sub(r"^#(\w+ = )", r"\1", text, flags=re.MULTILINE)
+    sections = tomllib.loads(uncommented)
+    assert [f"{section}.{name}" for section, given in sections.items() for name in given] == NAMES
+    uncommented = uncommented.replace("////PATH", f"///{tmp_path}/x.db")
+    file.write_text(uncommented)
+    assert get_settings(config_file=file).model_dump(exclude={"database": {"url"}}) == get_settings().model_dump(
+        exclude={"database": {"url"}}
+    )
+
+
+def test_a_file_that_is_there_is_overwritten_only_by_force(soulspot: Soulspot, tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("mine")
+
+    refused = soulspot.run("config", "init", str(file))
+    kept = file.read_text()
+    forced = soulspot.run("config", "init", str(file), "--force")
+
+    assert (refused.returncode, kept) == (78, "mine")
+    assert forced.returncode == 0
+    assert file.read_text().startswith("# soulspot")

@@ -1,0 +1,133 @@
+"""The control socket: what the running daemon says of itself, and how it takes new settings."""
+
+import json
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import Soulspot, until, write_song
+
+from soulspot.infrastructure import control
+
+
+def status(soulspot: Soulspot) -> dict[str, Any]:
+    result = soulspot.run("status", "--json")
+    assert result.returncode == 0, result.stderr
+    return dict(json.loads(result.stdout))
+
+
+@pytest.fixture
+def configured(soulspot: Soulspot) -> Soulspot:
+    """Have the settings in a file, as an admin does."""
+    configure(soulspot, [soulspot.music])
+    soulspot.environment["SOULSPOT_CONFIG"] = str(soulspot.music.parent / "config.toml")
+    return soulspot
+
+
+def configure(soulspot: Soulspot, folders: list[Path], more: str = "") -> None:
+    (soulspot.music.parent / "config.toml").write_text(
+        f"[library]\nfolders = {json.dumps([str(each) for each in folders])}\n{more}"
+    )
+
+
+def start(soulspot: Soulspot) -> int:
+    daemon = soulspot.watch_unseen(folders=False)
+    until(lambda: soulspot.log.exists() and "watching" in soulspot.log.read_text())
+    return daemon.pid
+
+
+def test_the_status_is_that_of_the_running_daemon(soulspot: Soulspot) -> None:
+    daemon = soulspot.watch()
+    write_song(soulspot.music / "song.mp3")
+    until(soulspot.tracks)
+
+    told = status(soulspot)
+
+    assert (told["health"], told["reasons"], told["pid"]) == ("ok", [], daemon.pid)
+    assert told["queue"] == {"in_hand": 0, "settling": 0, "oldest_seconds": 0}
+    [folder] = told["folders"]
+    assert folder["watched"] == "inotify"
+    assert folder["last_event"] > told["since"]
+    assert folder["last_reconcile"] > told["since"]
+
+
+def test_without_a_daemon_the_status_is_that_of_the_catalogue(soulspot: Soulspot) -> None:
+    soulspot.scan()
+
+    told = status(soulspot)
+
+    assert (told["health"], told["reasons"]) == ("degraded", ["no soulspot is watching"])
+    assert "health    degraded\n          no soulspot is watching\n" in soulspot.run("status").stdout
+
+
+def test_a_folder_that_goes_offline_degrades(soulspot: Soulspot) -> None:
+    write_song(soulspot.music / "song.mp3")
+    soulspot.scan()
+    soulspot.watch()
+
+    soulspot.music.rename(soulspot.music.parent / "unmounted")
+
+    until(lambda: status(soulspot)["health"] == "degraded", 20)
+    assert "is offline" in status(soulspot)["reasons"][0]
+
+
+def test_only_the_owner_and_the_group_may_ask(soulspot: Soulspot) -> None:
+    daemon = soulspot.watch()
+    place = control.socket_of(soulspot.database)
+
+    assert stat.S_IMODE(place.stat().st_mode) == 0o660
+    daemon.terminate()
+    daemon.wait()
+    assert not place.exists()
+
+
+def test_a_question_that_is_none_is_answered_as_such(soulspot: Soulspot) -> None:
+    soulspot.watch()
+    place = control.socket_of(soulspot.database)
+
+    assert "is no question: status, reload" in (control.ask(place, "sing") or {})["error"]
+    with socket.socket(socket.AF_UNIX) as rude:
+        rude.connect(str(place))
+        rude.sendall(b"x" * 100_000)
+    assert (control.ask(place, "status") or {})["health"] == "ok"
+
+
+def test_new_settings_are_in_force_when_the_reload_ends(configured: Soulspot) -> None:
+    more = configured.music.parent / "more"
+    more.mkdir()
+    pid = start(configured)
+
+    configure(configured, [configured.music, more])
+    result = configured.run("reload")
+    write_song(more / "song.mp3")
+
+    assert result.stdout == "the new settings are in force\n"
+    until(lambda: configured.tracks() == {("song.mp3", "song")}, 5)
+    assert status(configured)["pid"] == pid
+    assert configured.run("reload").stdout == "the settings are as they were\n"
+
+
+@pytest.mark.parametrize(
+    "fault", ["[library]\nfolder = 1\n", "[tags]\nworkers = -1\n", "[library]\nfolders = ['/no']\n"]
+)
+def test_wrong_settings_are_refused_and_those_from_before_stay_in_force(configured: Soulspot, fault: str) -> None:
+    start(configured)
+
+    (configured.music.parent / "config.toml").write_text(fault)
+    result = configured.run("reload")
+    write_song(configured.music / "song.mp3")
+
+    assert result.returncode == 78
+    assert len(result.stderr.splitlines()) == 1
+    until(lambda: configured.tracks() == {("song.mp3", "song")}, 5)
+
+
+def test_a_reload_without_a_daemon_says_so(configured: Soulspot) -> None:
+    configured.run("scan")
+
+    result = configured.run("reload")
+
+    assert result.returncode == 78
+    assert "no soulspot answers" in result.stderr

@@ -1,0 +1,262 @@
+"""The catalogue in an admin's hands: copies, upgrades, and what happens when its file is harmed."""
+
+import asyncio
+import json
+import shutil
+import signal
+import sqlite3
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+from tests.conftest import Soulspot, until, write_song
+
+from soulspot.infrastructure.persistence import schema
+from soulspot.infrastructure.persistence.database import Database
+
+
+@pytest.fixture
+def filled(soulspot: Soulspot) -> Soulspot:
+    for number in range(3):
+        write_song(soulspot.music / f"{number}.mp3", title=f"Song {number}", artist="A")
+    soulspot.scan()
+    return soulspot
+
+
+def titles(database: Path) -> set[str]:
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    found = {title for (title,) in connection.execute("SELECT title FROM tracks")}
+    connection.close()
+    return found
+
+
+def change(database: Path, *statements: str) -> None:
+    """Change a database by hand, and leave no write-ahead log."""
+    connection = sqlite3.connect(database, isolation_level=None)
+    for statement in (*statements, "PRAGMA wal_checkpoint(TRUNCATE)"):
+        connection.execute(statement)
+    connection.close()
+
+
+def stop(daemon: subprocess.Popen[bytes]) -> None:
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(timeout=15) == 0
+
+
+THREE = {"Song 0", "Song 1", "Song 2"}
+
+
+def test_a_backup_of_a_catalogue_in_use_is_whole_private_and_one_file(filled: Soulspot) -> None:
+    filled.watch()
+    folder = filled.database.parent / "backups"
+
+    result = filled.run("db", "backup")
+
+    assert result.returncode == 0, result.stderr
+    [copy] = folder.iterdir()
+    assert (copy.stat().st_mode & 0o777, folder.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert titles(copy) == THREE
+    assert [each.name for each in folder.iterdir()] == [copy.name]
+
+
+def test_old_backups_make_room_and_nothing_else_does(filled: Soulspot, tmp_path: Path) -> None:
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    old = [folder / f"soulspot-2020010{day}T000000Z.db" for day in range(1, 5)]
+    for each in [*old, folder / "mine.db", folder / "soulspot-notes.db"]:
+        each.touch()
+
+    assert filled.run("db", "backup", "--to", str(folder), "--keep", "2").returncode == 0
+
+    left = {each.name for each in folder.iterdir()}
+    assert {"mine.db", "soulspot-notes.db", old[-1].name} < left
+    assert len(left) == 4
+
+
+def test_a_restore_waits_for_the_daemon_to_end_and_keeps_what_was_there(filled: Soulspot) -> None:
+    filled.run("db", "backup")
+    [copy] = (filled.database.parent / "backups").iterdir()
+    daemon = filled.watch()
+    write_song(filled.music / "new.mp3", title="New")
+    until(lambda: ("new.mp3", "New") in filled.tracks())
+
+    refused = filled.run("db", "restore", str(copy))
+    stop(daemon)
+    restored = filled.run("db", "restore", str(copy))
+
+    assert refused.returncode == 75
+    assert f"pid {daemon.pid}" in refused.stderr
+    assert restored.returncode == 0, restored.stderr
+    assert titles(filled.database) == THREE
+    [kept] = filled.database.parent.glob("*.before-restore-*Z")
+    assert titles(kept) == {*THREE, "New"}
+    filled.scan()
+    assert ("new.mp3", "New") in filled.tracks()
+
+
+def test_without_a_file_the_copies_that_there_are_are_listed(filled: Soulspot) -> None:
+    assert "there is no copy" in filled.run("db", "restore").stderr
+
+    filled.run("db", "backup")
+
+    [copy] = (filled.database.parent / "backups").iterdir()
+    assert filled.run("db", "restore").stdout.splitlines() == [str(copy)]
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (b"", "is empty"),
+        (b"garbage" * 1000, "file is not a database"),
+        (None, "there is no backup at"),
+        ("UPDATE alembic_version SET version_num = 'ffffffffffff'", "made by a newer soulspot"),
+        ("DELETE FROM tracks", "is damaged (table"),
+    ],
+)
+def test_what_is_no_sound_backup_is_not_put_in_place(filled: Soulspot, made: bytes | str | None, words: str) -> None:
+    source = filled.music.parent / "copy.db"
+    if isinstance(made, bytes):
+        source.write_bytes(made)
+    elif made is not None:
+        shutil.copyfile(filled.database, source)
+        change(source, made)
+    before = filled.dump()
+
+    result = filled.run("db", "restore", str(source))
+
+    assert result.returncode == 78
+    assert words in result.stderr
+    assert filled.dump() == before
+    assert list(filled.database.parent.glob("*restor*")) == []
+
+
+def test_the_schema_goes_back_and_forth_with_a_copy_before_each(filled: Soulspot) -> None:
+    assert filled.run("db", "downgrade", "base").returncode == 0
+    behind = json.loads(filled.run("db", "current", "--json").stdout)
+    upgraded = filled.run("db", "upgrade")
+
+    assert behind == {"revision": None, "needed": schema.REVISION, "is_current": False}
+    assert upgraded.returncode == 0, upgraded.stderr
+    assert json.loads(filled.run("db", "current", "--json").stdout)["is_current"] is True
+    [copy] = filled.database.parent.glob("*.before-upgrade-*Z")
+    assert titles(copy) == THREE
+    assert copy.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_revision_that_is_none_is_refused(filled: Soulspot) -> None:
+    result = filled.run("db", "downgrade", "abcdefabcdef")
+
+    assert result.returncode == 78
+    assert "cannot be taken back to abcdefabcdef" in result.stderr
+    assert titles(filled.database) == THREE
+
+
+def test_a_check_finds_damage_and_a_broken_promise(filled: Soulspot) -> None:
+    assert filled.run("db", "check").stdout == "the catalogue is sound\n"
+
+    last = "SELECT max(sequence) FROM audit_log WHERE action = 'track_added'"
+    change(filled.database, f"DELETE FROM audit_log WHERE sequence = ({last})")
+    promise = filled.run("db", "check", "--json")
+    harm(filled.database)
+    damage = filled.run("db", "check")
+
+    assert json.loads(promise.stdout) == {"is_sound": False, "faults": ["1 tracks without an entry in the history"]}
+    assert (promise.returncode, damage.returncode) == (1, 1)
+
+
+def harm(database: Path) -> None:
+    """Write over the middle of a database, and leave its first pages, which hold its name and its schema."""
+    with database.open("r+b") as file:
+        file.seek(4096 * 3)
+        file.write(b"\xa5" * (database.stat().st_size - 4096 * 3))
+
+
+def test_a_vacuum_gives_the_room_of_deleted_rows_back(filled: Soulspot) -> None:
+    numbers = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200)"
+    bulk = f"CREATE TABLE bulk AS {numbers} SELECT printf('%4000d', i) FROM n"
+    change(filled.database, bulk, "DROP TABLE bulk")
+    before = filled.database.stat().st_size
+
+    result = filled.run("db", "vacuum")
+
+    assert result.returncode == 0, result.stderr
+    assert filled.database.stat().st_size < before - 500_000
+    assert titles(filled.database) == THREE
+
+
+def test_a_file_that_is_no_database_is_left_as_it_is(filled: Soulspot) -> None:
+    filled.database.write_bytes(b"garbage" * 1000)
+
+    result = filled.run("scan", str(filled.music))
+
+    assert result.returncode == 78
+    assert "was left as it was" in result.stderr or "was left as it is" in result.stderr
+    assert filled.database.read_bytes() == b"garbage" * 1000
+
+
+def test_damage_under_a_running_daemon_ends_it_with_a_sentence(filled: Soulspot) -> None:
+    daemon = filled.watch()
+    change(filled.database)
+    harm(filled.database)
+    harmed = filled.database.read_bytes()
+
+    write_song(filled.music / "new.mp3")
+
+    assert daemon.wait(timeout=30) == 78
+    assert "the catalogue is damaged" in filled.log.read_text()
+    assert "Traceback" not in filled.log.read_text()
+    assert filled.database.read_bytes()[4096 * 3 :] == harmed[4096 * 3 :]
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_catalogue_that_is_taken_away_from_a_running_daemon_is_saved_and_never_begun_anew(
+    filled: Soulspot, replaced: bool
+) -> None:
+    daemon = filled.watch()
+    write_song(filled.music / "new.mp3", title="New")
+    until(lambda: ("new.mp3", "New") in filled.tracks())
+
+    if replaced:
+        other = filled.database.with_name("other")
+        other.write_bytes(b"another file")
+        other.replace(filled.database)
+    else:
+        for file in filled.database.parent.glob("soulspot.db*"):
+            file.unlink()
+    write_song(filled.music / "late.mp3", title="Late")
+
+    assert daemon.wait(timeout=10) == 78
+    [rescued] = filled.database.parent.glob("*.rescued-*Z")
+    assert {*THREE, "New"} <= titles(rescued)
+    assert f"soulspot db restore {rescued}" in filled.log.read_text()
+    assert (filled.database.read_bytes() if filled.database.exists() else None) == (
+        b"another file" if replaced else None
+    )
+    assert filled.run("db", "restore", str(rescued)).returncode == 0
+    filled.scan()
+    assert {title for _path, title in filled.tracks()} == {*THREE, "New", "Late"}
+
+
+async def test_a_connection_never_makes_a_file(tmp_path: Path) -> None:
+    async with Database(f"sqlite+aiosqlite:///{tmp_path}/catalogue.db") as database:
+        with pytest.raises(OperationalError, match="unable to open"):
+            async with database.session() as session:
+                await session.execute(text("SELECT 1"))
+        with pytest.raises(OperationalError, match="unable to open"):
+            async with database.transaction():
+                pass
+        for thread in threading.enumerate():  # the driver's, which has something to tell this loop yet
+            if "connection_worker" in thread.name:
+                await asyncio.to_thread(thread.join, 5)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_that_only_reads_makes_no_database(soulspot: Soulspot) -> None:
+    for command in ("current", "check", "backup"):
+        assert soulspot.run("db", command).returncode == 78
+
+    assert not soulspot.database.parent.exists()

@@ -1,0 +1,87 @@
+"""What the documents quote is what the program does."""
+
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+from tests.conftest import Soulspot, write_song
+from typer.main import get_command
+
+from soulspot.cli import app
+from soulspot.infrastructure.persistence.models import Base
+from soulspot.infrastructure.tags.model import FAILURE_CODES
+
+HERE = Path(__file__).parents[1]
+DOCUMENTS = ["docs/install.md", "docs/operations.md", "docs/schema.md", "docs/configuration.md"]
+SOURCE = "\n".join(file.read_text() for file in (HERE / "src").rglob("*.py"))
+
+
+def marked(document: str, name: str) -> str:
+    found = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", (HERE / document).read_text(), re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def rows(document: str, name: str) -> list[list[str]]:
+    lines = marked(document, name).splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def quoted_commands(text: str) -> list[str]:
+    """Return what follows `soulspot` in each piece of code, up to what is no part of the command."""
+    blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    lines = [*spans, *(line for block in blocks for line in block.splitlines())]
+    return [found[1].strip() for line in lines if (found := re.match(r"(?:\S*/)?soulspot((?: [^&|;…]+)?)$", line))]
+
+
+def test_each_failure_has_its_cure_and_no_other_is_named() -> None:
+    documented = [row[0].strip("`") for row in rows("docs/operations.md", "failures")]
+
+    assert documented == sorted(FAILURE_CODES)
+
+
+@pytest.mark.parametrize("words", [row[0].strip("`") for row in rows("docs/operations.md", "alerts")])
+def test_each_alert_is_one_that_the_program_gives(words: str) -> None:
+    assert words in re.sub(r'"\s*f?"', "", SOURCE)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_each_command_and_option_that_is_quoted_exists(document: str) -> None:
+    for line in quoted_commands((HERE / document).read_text()):
+        command, rest = get_command(app), line.split()
+        while rest and (below := getattr(command, "commands", {}).get(rest[0])) is not None:
+            command, rest = below, rest[1:]
+        assert command.name != "soulspot" or not rest or rest[0].startswith("-"), line
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in rest if word.startswith("-")} <= known, line
+
+
+def test_each_example_of_a_drop_in_is_named_with_what_it_is_for() -> None:
+    text = (HERE / "docs/install.md").read_text()
+
+    assert set(re.findall(r"^\| `([\w-]+\.conf)`", text, re.MULTILINE)) == {
+        file.name for file in (HERE / "systemd" / "drop-ins").iterdir()
+    }
+
+
+def test_each_table_and_column_that_is_promised_exists() -> None:
+    promised = {row[0].strip("`"): re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", row[2])) for row in
+                rows("docs/schema.md", "tables")}  # fmt: skip
+
+    assert set(promised) == set(Base.metadata.tables)
+    for table, columns in promised.items():
+        assert set(columns) <= set(Base.metadata.tables[table].columns.keys()), table
+
+
+def test_each_question_to_the_catalogue_has_an_answer(soulspot: Soulspot) -> None:
+    write_song(soulspot.music / "song.mp3")
+    (soulspot.music / "broken.mp3").write_bytes(b"no audio at all" * 100)
+    soulspot.scan()
+
+    questions = re.findall(r"```sql\n(.*?)```", (HERE / "docs/schema.md").read_text(), re.DOTALL)
+
+    connection = sqlite3.connect(soulspot.database)
+    assert [len(connection.execute(question).fetchall()) for question in questions] == [1, 1, 0, 0]
+    connection.close()

@@ -1,0 +1,229 @@
+"""What the world does to a running daemon: it pauses, says so, goes on by itself, and has lost nothing."""
+
+import os
+import resource
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from tests.conftest import Soulspot, until, write_song
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def small_disk(soulspot: Soulspot) -> Iterator[Soulspot]:
+    """Give the catalogue a disk of its own, of 4 MB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk takes root")
+    disk = soulspot.database.parent
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=True)
+    yield soulspot
+    for process in soulspot.running:
+        process.kill()
+        process.wait()
+    until(lambda: subprocess.run(["umount", disk], check=False).returncode == 0)  # its tag readers end a little later
+
+
+def drop(soulspot: Soulspot, count: int, start: int = 0) -> None:
+    song = write_song(soulspot.music.parent / "song.mp3")
+    for number in range(start, start + count):
+        shutil.copyfile(song, soulspot.music / f"{number}.mp3")
+
+
+def assert_equal_to_the_disk(soulspot: Soulspot) -> None:
+    """Wait until the catalogue holds what the disk does, and look whether each file was added once."""
+    on_disk = {file.name for file in soulspot.music.iterdir()}
+    until(lambda: {path for path, _title in soulspot.tracks()} == on_disk, 60)
+    added = soulspot.rows("SELECT count(*), count(DISTINCT entity_id) FROM audit_log WHERE action = 'track_added'")
+    assert added == soulspot.rows("SELECT count(*), count(*) FROM tracks")
+    assert soulspot.rows("PRAGMA integrity_check") == [("ok",)]
+
+
+def fill(disk: Path) -> Path:
+    """Leave no room on a disk; return the file to delete."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(b"x" * 4096):
+            pass
+    return filler
+
+
+def says(soulspot: Soulspot, *words: str) -> bool:
+    log = soulspot.log.read_text()
+    return all(each in log for each in words)
+
+
+@contextmanager
+def locked(database: Path) -> Iterator[None]:
+    other = sqlite3.connect(database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    yield
+    other.execute("ROLLBACK")
+    other.close()
+
+
+@pytest.mark.root
+def test_a_full_disk_pauses_and_free_room_resumes(small_disk: Soulspot) -> None:
+    daemon = small_disk.watch()
+    filler = fill(small_disk.database.parent)
+
+    drop(small_disk, 20)
+    until(lambda: says(small_disk, "paused: the database refuses", "full"))
+    assert daemon.poll() is None
+    filler.unlink()
+
+    assert_equal_to_the_disk(small_disk)
+    assert says(small_disk, "the database answers again")
+
+
+@pytest.mark.root
+def test_a_stop_in_a_pause_is_as_quick_as_any_and_the_next_start_finds_what_is_left(small_disk: Soulspot) -> None:
+    daemon = small_disk.watch()
+    filler = fill(small_disk.database.parent)
+    drop(small_disk, 20)
+    until(lambda: says(small_disk, "paused: the database refuses"))
+
+    began = time.monotonic()
+    daemon.send_signal(signal.SIGTERM)
+
+    assert daemon.wait(timeout=15) == 0
+    assert time.monotonic() - began < 10
+    filler.unlink()
+    small_disk.watch()
+    assert_equal_to_the_disk(small_disk)
+
+
+@pytest.mark.root
+def test_a_disk_that_cannot_be_written_is_refused_at_the_start_with_what_to_do(small_disk: Soulspot) -> None:
+    small_disk.scan()
+    disk = small_disk.database.parent
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+
+    result = small_disk.run("watch", str(small_disk.music))
+
+    assert result.returncode == 78
+    assert f"cannot write {disk}" in result.stderr
+
+
+def test_a_lock_of_another_program_pauses_and_its_end_resumes(soulspot: Soulspot) -> None:
+    soulspot.watch()
+
+    with locked(soulspot.database):
+        drop(soulspot, 20)
+        until(lambda: says(soulspot, "paused: the database refuses (database is locked)"))
+        assert soulspot.tracks() == set()
+
+    assert_equal_to_the_disk(soulspot)
+
+
+def test_a_start_waits_for_the_lock_of_another_program(soulspot: Soulspot) -> None:
+    soulspot.scan()
+    soulspot.rows("SELECT 1")
+    drop(soulspot, 3)
+    with locked(soulspot.database):
+        soulspot.watch_unseen()
+        until(lambda: says(soulspot, "database is locked"))
+
+    assert_equal_to_the_disk(soulspot)
+
+
+def test_too_many_open_files_cost_time_and_no_file(soulspot: Soulspot) -> None:
+    daemon = soulspot.watch()
+    allowed = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (3, allowed[1]))
+
+    drop(soulspot, 20)
+    (soulspot.music / "folder").mkdir()
+    time.sleep(2)
+    (soulspot.music / "folder").rmdir()
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, allowed)
+
+    assert_equal_to_the_disk(soulspot)
+    assert daemon.poll() is None
+
+
+def test_tag_readers_that_are_killed_cost_no_file(soulspot: Soulspot) -> None:
+    daemon = soulspot.watch()
+    drop(soulspot, 300)
+
+    until(soulspot.tracks)
+    for child in Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split():
+        os.kill(int(child), signal.SIGKILL)
+
+    assert_equal_to_the_disk(soulspot)
+
+
+def test_a_machine_that_slept_finds_what_has_changed(soulspot: Soulspot) -> None:
+    drop(soulspot, 5)
+    daemon = soulspot.watch()
+    until(lambda: len(soulspot.tracks()) == 5)
+
+    daemon.send_signal(signal.SIGSTOP)
+    drop(soulspot, 5, start=5)
+    (soulspot.music / "0.mp3").rename(soulspot.music / "renamed.mp3")
+    time.sleep(0.5)
+    daemon.send_signal(signal.SIGCONT)
+
+    assert_equal_to_the_disk(soulspot)
+    assert soulspot.actions("track_moved") == 1
+
+
+@pytest.mark.parametrize("stamp", [0, 1, 4_000_000_000])
+def test_a_clock_that_was_wrong_delays_and_doubles_nothing(soulspot: Soulspot, stamp: int) -> None:
+    drop(soulspot, 2)
+    os.utime(soulspot.music / "0.mp3", (stamp, stamp))
+    soulspot.scan()
+    before = soulspot.dump()
+
+    soulspot.scan()
+
+    assert len(soulspot.tracks()) == 2
+    assert soulspot.dump() == before
+
+
+@pytest.mark.parametrize("reader", ["gone", "asleep", "never there"])
+def test_a_log_that_nobody_reads_stops_nothing(soulspot: Soulspot, reader: str) -> None:
+    soulspot.scan()
+    ours, theirs = os.pipe()
+    command = [*soulspot.command, "watch", str(soulspot.music)]
+    environment = soulspot.environment | {"SOULSPOT_LOG__LEVEL": "debug"}
+    if reader == "never there":
+        daemon = subprocess.Popen(["sh", "-c", 'exec "$@" 2>&-', "sh", *command], env=environment)
+    else:
+        daemon = subprocess.Popen(command, env=environment, stderr=theirs)
+    soulspot.running.append(daemon)
+    if reader == "gone":
+        os.close(ours)
+    if reader == "asleep":
+        os.set_blocking(theirs, False)
+        with suppress(BlockingIOError):
+            while os.write(theirs, b"x" * 4096):
+                pass
+        os.set_blocking(theirs, True)
+    os.close(theirs)
+
+    drop(soulspot, 50)
+
+    until(lambda: len(soulspot.tracks()) == 50)
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(timeout=15) == 0
+
+
+def test_the_same_words_again_and_again_are_one_line(soulspot: Soulspot) -> None:
+    soulspot.watch()
+
+    with locked(soulspot.database):
+        drop(soulspot, 20)
+        until(lambda: says(soulspot, "paused"))
+        time.sleep(1)
+
+    assert_equal_to_the_disk(soulspot)
+    assert soulspot.log.read_text().count("paused") == 1

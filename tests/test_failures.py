@@ -1,0 +1,165 @@
+"""Files that could not be read: why, what to do, and what a person decides about them."""
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from tests.catalogue import Catalogue
+from tests.conftest import Soulspot, write_song
+
+import soulspot.infrastructure.tags
+from soulspot.cli.failures import ADVICE
+from soulspot.infrastructure.persistence.repositories import FailureQuestion, FileRepository
+from soulspot.infrastructure.tags import Failure
+from soulspot.infrastructure.tags.model import FAILURE_CODES
+
+
+def failed(soulspot: Soulspot, *arguments: str) -> set[str]:
+    lines = soulspot.run("failures", "list", "--json", *arguments).stdout.splitlines()
+    return {Path(json.loads(line)["path"]).name for line in lines}
+
+
+def write_broken(soulspot: Soulspot) -> None:
+    (soulspot.music / "a").mkdir()
+    (soulspot.music / "a" / "corrupt.mp3").write_bytes(b"no audio at all" * 100)
+    (soulspot.music / "corrupt.flac").write_bytes(b"no audio at all" * 90)
+    (soulspot.music / "empty.mp3").touch()
+
+
+def test_every_failure_that_the_reader_knows_has_an_advice() -> None:
+    sources = Path(soulspot.infrastructure.tags.__file__).parent.rglob("*.py")
+    used = {code for source in sources for code in re.findall(r'Failure\(\s*"([\w-]+)"', source.read_text())}
+
+    assert used <= FAILURE_CODES
+    assert FAILURE_CODES - {"vanished", "changed"} == set(ADVICE)
+
+
+def test_failures_are_listed_and_shown_with_reason_and_advice(soulspot: Soulspot) -> None:
+    write_broken(soulspot)
+    soulspot.scan()
+    before = soulspot.dump()
+
+    assert failed(soulspot, "--newer-than", "1h", "--code", "corrupt", str(soulspot.music)) == {
+        "corrupt.mp3",
+        "corrupt.flac",
+    }
+    shown = soulspot.run("failures", "show", str(soulspot.music / "empty.mp3")).stdout
+    assert "it has no content" in shown
+    assert ADVICE["empty"] in shown
+    assert "file_failed" in shown
+    assert soulspot.dump() == before
+
+
+@pytest.mark.parametrize(
+    ("question", "paths"),
+    [
+        (FailureQuestion(), ["a/1", "a/2", "b"]),
+        (FailureQuestion(code="empty"), ["a/2"]),
+        (FailureQuestion(path="/music"), ["a/1", "a/2", "b"]),
+        (FailureQuestion(path="/"), ["a/1", "a/2", "b"]),
+        (FailureQuestion(path="/music/a"), ["a/1", "a/2"]),
+        (FailureQuestion(path="/music/a/1"), ["a/1"]),
+        (FailureQuestion(path="/mus"), []),
+        (FailureQuestion(path="/elsewhere/a"), []),
+        (FailureQuestion(before=datetime(2000, 1, 1, tzinfo=UTC)), []),
+        (FailureQuestion(since=datetime(2000, 1, 1, tzinfo=UTC), code="corrupt"), ["a/1", "b"]),
+        (FailureQuestion(ignored=True), []),
+    ],
+)
+async def test_failures_are_asked_by_code_path_and_age(
+    catalogue: Catalogue, question: FailureQuestion, paths: list[str]
+) -> None:
+    for path, code in (("b", "corrupt"), ("a/2", "empty"), ("a/1", "corrupt")):
+        await catalogue.service.reject(catalogue.found(path), Failure(code, "bad"), None)
+    await catalogue.put("good", "A")
+
+    found = await FileRepository(catalogue.database.session).failed(question)
+
+    assert [file.path for file in found] == paths
+
+
+def test_a_question_that_means_nothing_is_refused_with_what_there_is(soulspot: Soulspot) -> None:
+    write_broken(soulspot)
+    soulspot.scan()
+
+    wrong_code = soulspot.run("failures", "list", "--code", "corupt")
+    of_all = soulspot.run("failures", "ignore")
+    nothing = soulspot.run("failures", "retry", str(soulspot.music / "none"))
+
+    assert (wrong_code.returncode, of_all.returncode, nothing.returncode) == (78, 78, 1)
+    assert "the codes are empty, truncated" in wrong_code.stderr
+    assert "--all" in of_all.stderr
+    assert soulspot.actions("file_ignored") == 0
+
+
+def test_a_retried_failure_is_read_again_once(soulspot: Soulspot) -> None:
+    write_broken(soulspot)
+    soulspot.scan()
+
+    retried = soulspot.run("failures", "retry", "--code", "corrupt", "--json")
+    again = json.loads(soulspot.scan("--json").stdout)
+    after = soulspot.dump()
+    soulspot.scan()
+
+    assert len(retried.stdout.splitlines()) == 2
+    assert (again["failed"], again["unchanged"]) == (2, 1)
+    assert (soulspot.actions("file_retried"), soulspot.actions("file_failed")) == (2, 5)
+    assert soulspot.rows("SELECT attempts FROM files ORDER BY path") == [(2,), (2,), (1,)]
+    assert soulspot.dump() == after
+
+
+def test_an_ignored_failure_counts_no_more_until_its_file_changes(soulspot: Soulspot) -> None:
+    write_broken(soulspot)
+    soulspot.scan()
+
+    soulspot.run("failures", "ignore", str(soulspot.music))
+    soulspot.scan()
+    status = json.loads(soulspot.run("status", "--json").stdout)
+    write_song(soulspot.music / "empty.mp3", title="Whole")
+    (soulspot.music / "corrupt.flac").write_bytes(b"no audio at all" * 80)
+    soulspot.scan()
+
+    assert (status["failures"], status["folders"][0]["ignored"]) == ({}, 3)
+    assert failed(soulspot) == {"corrupt.flac"}
+    assert failed(soulspot, "--ignored") == {"corrupt.mp3"}
+    assert soulspot.tracks() == {("empty.mp3", "Whole")}
+    assert soulspot.actions("file_ignored") == 3
+
+
+def test_deciding_is_refused_while_the_daemon_runs_and_looking_is_not(soulspot: Soulspot) -> None:
+    write_broken(soulspot)
+    soulspot.scan()
+    soulspot.watch()
+
+    refused = soulspot.run("failures", "retry", "--all")
+
+    assert refused.returncode == 75
+    assert "`soulspot watch`" in refused.stderr
+    assert len(failed(soulspot)) == 3
+
+
+async def test_an_ignored_file_stays_ignored_when_only_the_reader_has_changed(catalogue: Catalogue) -> None:
+    file = catalogue.found("a.mp3")
+    await catalogue.service.reject(file, Failure("corrupt", "bad"), None)
+    async with catalogue.database.transaction() as session:
+        await (await session.connection()).exec_driver_sql("UPDATE files SET status = 'ignored', parser_version = 0")
+    known = await catalogue.known("a.mp3")
+
+    outcome = await catalogue.service.reject(file, Failure("truncated", "worse"), known)
+
+    assert outcome.kind == "unchanged"
+    assert await catalogue.rows("SELECT status, error_code FROM files") == [("ignored", "truncated")]
+    assert (await catalogue.actions()).count("file_failed") == 1
+
+
+async def test_the_failure_of_a_track_ends_when_it_is_read_again(catalogue: Catalogue) -> None:
+    await catalogue.put("a.mp3", "A")
+    await catalogue.service.reject(catalogue.found("a.mp3"), Failure("corrupt", "bad"), await catalogue.known("a.mp3"))
+    assert await catalogue.rows("SELECT status, failed_at IS NULL FROM files") == [("failed", 0)]
+
+    await catalogue.put("a.mp3", "A")
+
+    assert await catalogue.rows("SELECT status, error_code, failed_at FROM files") == [("catalogued", None, None)]
+    assert await catalogue.rows("SELECT count(*) FROM tracks") == [(1,)]

@@ -1,0 +1,539 @@
+"""The faults F1 to F46 that a watcher and its catalogue meet, each injected for real.
+
+`TESTS` names the test of each, here or where the matter is at home, or says in a sentence why there is none.
+"""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import mutagen.id3
+import pytest
+from tests.conftest import AUDIO, Soulspot, until, write_song
+from tests.parts import Parts, shared
+
+from soulspot.ingest import intake
+from soulspot.ingest.stability import Verdict
+
+HERE = Path(__file__).parent
+SONG = (AUDIO / "tone.mp3").read_bytes()
+SERVICE = "It is the service's: see the tests of the environment, of the database commands and of systemd."
+
+TESTS = {
+    "F1": "test_faults.test_200_kills_at_random_moments_lose_and_double_nothing",
+    "F2": "test_faults.test_600_random_cuts_of_the_log_leave_a_consistent_catalogue",
+    "F3": "test_journal.test_a_file_that_takes_everything_down_is_set_aside_after_the_third_time",
+    "F4": SERVICE,
+    "F5": SERVICE,
+    "F6": SERVICE,
+    "F7": "test_main_job.test_a_second_writer_is_refused_and_told_who_is_first",
+    "F8": SERVICE,
+    "F9": SERVICE,
+    "F10": "test_persistence.test_a_newer_schema_is_refused_and_left_alone",
+    "F11": "test_faults.test_songs_that_came_while_the_queue_ran_over_are_found",
+    "F12": "test_watching.test_the_watch_limit_is_told_once_with_the_line_that_mends_it",
+    "F13": "test_watching.test_a_deaf_watcher_tries_again_slowly",
+    "F14": "test_watching.test_what_no_event_told_of_is_found_by_the_mtime_of_its_folder",
+    "F15": "test_losses.test_a_library_of_5000_survives_its_disk_going_away",
+    "F16": "test_faults.test_a_folder_that_is_deleted_and_made_again_is_watched_again",
+    "F17": "test_faults.test_folders_that_are_made_moved_in_or_copied_are_seen_whole",
+    "F18": "test_faults.test_a_copy_that_stalls_ends_complete",
+    "F19": "test_faults.test_a_file_that_never_settles_is_reported_once_and_does_not_spin",
+    "F20": "test_faults.test_a_file_that_changes_while_it_is_read_is_read_again",
+    "F21": "test_faults.test_a_file_that_vanishes_before_it_is_read_leaves_no_trace",
+    "F22": "test_identity.test_a_file_that_is_replaced_by_rename_is_the_same_track",
+    "F23": "test_identity.test_a_moved_folder_takes_its_tracks_along",
+    "F24": "test_identity.test_a_moved_file_is_the_same_track",
+    "F25": "test_identity.test_a_hard_link_is_another_track",
+    "F26": "test_identity.test_an_inode_that_is_used_again_is_no_move",
+    "F27": "test_faults.test_a_file_dropped_during_an_import_is_not_kept_waiting",
+    "F28": "test_watching.test_a_folder_whose_name_kills_each_watch_never_stops_the_ingest",
+    "F29": "test_faults.test_hostile_names_are_rows_of_their_own",
+    "F30": "test_faults.test_hostile_tags_become_valid_text",
+    "F31": "test_faults.test_an_empty_file_is_waited_for_and_then_a_failure",
+    "F32": "test_faults.test_a_file_cut_off_anywhere_is_a_track_or_a_failure_with_a_reason",
+    "F33": "test_faults.test_a_bomb_costs_one_file",
+    "F34": "test_faults.test_what_is_not_a_regular_file_is_left_alone",
+    "F35": "test_faults.test_links_are_not_followed_unless_set_and_never_out_or_round",
+    "F36": "test_faults.test_a_file_that_may_not_be_read_is_told_and_read_when_it_may",
+    "F37": SERVICE,
+    "F38": "test_faults.test_times_from_before_and_after_all_reason_are_as_good_as_any",
+    "F39": "test_watching.test_a_process_that_stood_still_looks_at_everything",
+    "F40": "test_main_job.test_a_restart_of_the_daemon_writes_nothing",
+    "F41": SERVICE,
+    "F42": "test_faults.test_a_file_whose_reader_is_killed_is_read_by_the_next",
+    "F43": "test_watching.test_a_network_mount_is_polled",
+    "F44": "test_main_job.test_a_wrong_setting_is_one_clear_sentence_and_exit_78",
+    "F45": SERVICE,
+    "F46": SERVICE,
+}
+
+
+def test_each_fault_has_a_test_or_a_reason() -> None:
+    named = {fault: name for fault, name in TESTS.items() if " " not in name}
+
+    assert list(TESTS) == [f"F{number}" for number in range(1, 47)]
+    for fault, name in named.items():
+        module, function = name.split(".")
+        source = (HERE / f"{module}.py").read_text()
+        assert re.search(rf"^(async )?def {function}\(", source, re.MULTILINE), f"{fault}: there is no {name}"
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Path:
+    folder = tmp_path / "music"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def parts(tmp_path: Path, music: Path) -> Iterator[Parts]:
+    with Parts(tmp_path / "state", music) as running:
+        running.settled()
+        yield running
+
+
+def test_200_kills_at_random_moments_lose_and_double_nothing() -> None:
+    """A longer run: python tests/kill_loop.py --kills 10000."""
+    command = [sys.executable, str(HERE / "kill_loop.py"), "--kills", "200"]
+
+    result = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "200 kills" in result.stdout
+
+
+def test_600_random_cuts_of_the_log_leave_a_consistent_catalogue(tmp_path: Path, music: Path) -> None:
+    """What a power cut leaves: the log ends anywhere, or a part of it was never written."""
+    for number in range(40):
+        (music / f"{number}.mp3").write_bytes(SONG)
+    with Parts(tmp_path / "state", music, watching=False) as parts:
+        parts.scan()
+        database = shutil.copy(parts.database_file, tmp_path / "whole.db")
+        log = Path(f"{parts.database_file}-wal").read_bytes()
+    base, chance, recovered = Path(database).read_bytes(), random.Random(1), set[int]()
+    memory = Path("/dev/shm")  # 600 catalogues need not wait for a disk
+    cut = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else tmp_path)) / "cut.db"
+
+    for number in range(600):
+        broken = bytearray(log)
+        place = chance.randrange(len(log))
+        if number % 3 == 0:
+            del broken[place:]
+        elif number % 3 == 1:
+            broken[place // 512 * 512 : place // 512 * 512 + 512] = bytes(512)
+        else:
+            broken[place:] = bytes(len(log) - place)
+        cut.write_bytes(base)
+        Path(f"{cut}-wal").write_bytes(broken)
+        connection = sqlite3.connect(cut)
+        tracks, audited, files, orphans = connection.execute(
+            "SELECT (SELECT count(*) FROM tracks),"
+            " (SELECT count(*) FROM audit_log WHERE action = 'track_added'),"
+            " (SELECT count(*) FROM files WHERE track_id IS NOT NULL),"
+            " (SELECT count(*) FROM tracks WHERE id NOT IN (SELECT track_id FROM track_artists))"
+        ).fetchone()
+        assert (tracks, audited, files, orphans) == (tracks, tracks, tracks, 0)
+        if number % 20 == 0:
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        connection.close()
+        recovered.add(tracks)
+
+    shutil.rmtree(cut.parent)
+    assert len(recovered) > 25
+
+
+def test_a_file_whose_reader_is_killed_is_read_by_the_next(parts: Parts, music: Path) -> None:
+    write_song(music / "first.flac")
+    parts.until(lambda: parts.paths() == {"first.flac"})
+    (worker,) = shared().readers._workers
+    os.kill(worker.process.pid, signal.SIGSTOP)
+    write_song(music / "song.mp3")
+    parts.until(lambda: worker.sent)
+
+    os.kill(worker.process.pid, signal.SIGKILL)
+
+    parts.until(lambda: parts.paths() == {"first.flac", "song.mp3"})
+
+
+def test_songs_that_came_while_the_queue_ran_over_are_found(soulspot: Soulspot) -> None:
+    """The process is stopped, the kernel's queue runs over, and songs come that no event tells of."""
+    daemon = soulspot.watch(SOULSPOT_LIBRARY__RECONCILE_INTERVAL="3600")
+    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    daemon.send_signal(signal.SIGSTOP)
+    for number in range(limit // 2):
+        os.close(os.open(soulspot.music / f"{number}.txt", os.O_CREAT | os.O_WRONLY))
+    for number in range(30):
+        folder = soulspot.music / f"album {number % 3}" / "disc"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}.mp3").write_bytes(SONG)
+    daemon.send_signal(signal.SIGCONT)
+
+    until(lambda: len(soulspot.tracks()) == 30)
+    (soulspot.music / "album 1" / "disc" / "later.mp3").write_bytes(SONG)
+    until(lambda: len(soulspot.tracks()) == 31)
+
+
+def test_a_folder_that_is_deleted_and_made_again_is_watched_again(
+    tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("soulspot.ingest.rounds.ROOT_LOOK", 0.1)
+    write_song(music / "album" / "a.mp3")
+    with Parts(tmp_path / "state", music, rounds=True) as parts:
+        parts.until(lambda: parts.paths() == {"album/a.mp3"})
+        for folder, name in ((music / "album", "b.flac"), (music, "c.ogg")):
+            shutil.rmtree(folder)
+            time.sleep(0.3)
+            write_song(music / "album" / name)
+            while f"album/{name}" not in parts.paths():
+                time.sleep(0.02)
+
+
+def test_folders_that_are_made_moved_in_or_copied_are_seen_whole(parts: Parts, tmp_path: Path, music: Path) -> None:
+    tree = tmp_path / "tree"
+    for number in range(40):
+        (tree / f"d{number}" / "e").mkdir(parents=True)
+        (tree / f"d{number}" / "e" / f"{number}.mp3").write_bytes(SONG)
+
+    subprocess.run(["cp", "-r", str(tree), str(music / "copied")], check=True)
+    tree.rename(music / "moved")
+    for number in range(40):
+        os.makedirs(music / f"x{number}" / "y")
+        (music / f"x{number}" / "y" / "z.mp3").write_bytes(SONG)
+
+    parts.until(lambda: len(parts.paths()) == 120, 30)
+
+
+@pytest.mark.parametrize("leases", [True, False])
+def test_a_copy_that_stalls_ends_complete(tmp_path: Path, music: Path, *, leases: bool) -> None:
+    """Closed half way, left alone for longer than the quiet period, then written to its end."""
+    whole = (AUDIO / "tone.flac").read_bytes()
+    with Parts(tmp_path / "state", music, leases=leases) as parts:
+        (music / "song.flac").write_bytes(whole[:30])
+        parts.until(lambda: parts.paths("failed") == {"song.flac"})
+        with (music / "song.flac").open("ab") as file:
+            file.write(whole[30:])
+        parts.until(lambda: parts.paths() == {"song.flac"})
+
+        assert parts.actions() == ["file_failed", "track_added"]
+
+
+def test_a_young_file_is_not_condemned_before_it_was_quiet(tmp_path: Path, music: Path) -> None:
+    whole = (AUDIO / "tone.flac").read_bytes()
+    with Parts(tmp_path / "state", music, quiet_period=1.0) as parts:
+        for end in range(10, 40, 10):
+            (music / "song.flac").write_bytes(whole[:end])
+            time.sleep(0.2)
+        (music / "song.flac").write_bytes(whole)
+        parts.until(lambda: parts.paths() == {"song.flac"})
+
+        assert parts.actions() == ["track_added"]
+
+
+def test_what_failed_is_tried_again_though_nobody_touched_it(
+    tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "RETRY_AFTER", (0.1, 0.1, 0.1))
+    (music / "song.flac").write_bytes((AUDIO / "tone.flac").read_bytes()[:30])
+    with Parts(tmp_path / "state", music) as parts:
+        parts.until(lambda: parts.paths("failed") == {"song.flac"})
+        time.sleep(0.8)
+
+        assert parts.actions() == ["file_failed"]
+        assert parts.rows("SELECT attempts FROM files") == [(1,)]
+
+
+def test_a_file_that_never_settles_is_reported_once_and_does_not_spin(
+    tmp_path: Path, music: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reports() -> int:
+        return len([record for record in caplog.records if "still being written" in record.message])
+
+    def write(file: IO[bytes], seconds: float) -> None:
+        for _turn in range(int(seconds / 0.005)):
+            file.write(b"x")
+            time.sleep(0.005)
+
+    looks = 0
+    with Parts(tmp_path / "state", music, quiet_period=0.02) as parts:
+        stability = parts.pipeline._intake._stability
+        judge = stability.judge
+
+        def count(path: str) -> Verdict:
+            nonlocal looks
+            looks += 1
+            return judge(path)
+
+        monkeypatch.setattr(stability, "judge", count)
+        with (music / "song.mp3").open("wb", buffering=0) as file:
+            deadline = time.monotonic() + 20
+            while not reports() and time.monotonic() < deadline:
+                write(file, 0.1)
+            looks = 0
+            write(file, 0.5)
+            assert parts.paths() == set()
+            assert reports() == 1
+            assert looks < 50  # and not one for each of a hundred writes
+
+        parts.until(lambda: parts.paths("failed") == {"song.mp3"})
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again(
+    parts: Parts, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, turns = shared().readers.read, []
+
+    async def read_and_change(path: str) -> object:
+        reading = await read(path)
+        turns.append(path)
+        if len(turns) == 1:
+            write_song(music / "song.mp3", title="second")
+        return reading
+
+    monkeypatch.setattr(shared().readers, "read", read_and_change)
+    write_song(music / "song.mp3", title="first")
+
+    parts.until(lambda: parts.rows("SELECT title FROM tracks WHERE title = 'second'"))
+    assert len(turns) >= 2
+
+
+def test_a_file_that_vanishes_before_it_is_read_leaves_no_trace(parts: Parts, music: Path) -> None:
+    for number in range(50):
+        (music / f"{number}.mp3").write_bytes(SONG)
+        (music / f"{number}.mp3").unlink()
+    write_song(music / "stays.mp3")
+
+    parts.until(lambda: "stays.mp3" in parts.paths())
+    parts.settled()
+
+    assert parts.paths("failed") == set()
+
+
+def test_a_file_dropped_during_an_import_is_not_kept_waiting(tmp_path: Path, music: Path) -> None:
+    for number in range(1500):
+        (music / f"{number}.mp3").write_bytes(SONG)
+    with Parts(tmp_path / "state", music) as parts:
+        parts.until(lambda: len(parts.paths()) > 100)
+        began = time.monotonic()
+        write_song(music / "new.mp3")
+        write_song(music / "album" / "new.mp3")
+        parts.until(lambda: {"new.mp3", "album/new.mp3"} <= parts.paths())
+        waited, imported = time.monotonic() - began, len(parts.paths())
+        assert parts.pipeline._intake._ready._bulk.maxlen is None
+
+        assert imported < 1500, f"it came last, after {waited:.1f} s"
+
+
+def test_hostile_names_are_rows_of_their_own(parts: Parts, music: Path) -> None:
+    names = [
+        b"new\nline.mp3",
+        b"tab\t\x1b[31m.mp3",
+        b"latin\xe9.mp3",
+        b"back\\slash.mp3",
+        "e\u0301.mp3".encode(),
+        "\u00e9.mp3".encode(),
+        "\u202e3pm.mp3".encode(),
+        b"x" * 251 + b".mp3",
+        b"'; DROP TABLE files;--.mp3",
+    ]
+    for name in names:
+        Path(os.fsdecode(os.fsencode(music) + b"/" + name)).write_bytes(SONG)
+    deep = os.fsencode(music)
+    for _level in range(40):
+        deep += b"/" + b"deep" * 20
+        os.mkdir(deep)
+    Path(os.fsdecode(deep + b"/deep.mp3")).write_bytes(SONG)
+
+    parts.until(lambda: len(parts.paths()) == len(names) + 1, 30)
+    assert len(set(parts.ids().values())) == len(names) + 1
+
+
+def test_hostile_tags_become_valid_text(parts: Parts, music: Path) -> None:
+    song = write_song(music.parent / "song.mp3")
+    tags = mutagen.id3.ID3(song)
+    tags.add(mutagen.id3.TIT2(encoding=3, text="nul\0and\ttab"))
+    tags.add(mutagen.id3.TPE1(encoding=3, text="\ufffd\u202e noncharacter \uffff"))
+    tags.add(mutagen.id3.TALB(encoding=3, text="long" * 250_000))
+    tags.save()
+    song.rename(music / "song.mp3")
+
+    parts.until(lambda: parts.paths() == {"song.mp3"})
+    ((title, artist, album),) = parts.rows(
+        "SELECT t.title, t.artist_credit, a.title FROM tracks t JOIN albums a ON a.id = t.album_id"
+    )
+    assert "\0" not in title
+    assert (artist.encode("utf-8").decode("utf-8"), len(album)) == (artist, 500)
+
+
+def test_an_empty_file_is_waited_for_and_then_a_failure(parts: Parts, music: Path) -> None:
+    (music / "filled.mp3").touch()
+    (music / "empty.mp3").touch()
+    (music / "filled.mp3").write_bytes(SONG)
+
+    parts.until(lambda: (parts.paths(), parts.paths("failed")) == ({"filled.mp3"}, {"empty.mp3"}))
+    assert parts.rows("SELECT error_code FROM files WHERE path = 'empty.mp3'") == [("empty",)]
+
+
+def test_a_file_cut_off_anywhere_is_a_track_or_a_failure_with_a_reason(tmp_path: Path, music: Path) -> None:
+    for kind in ("mp3", "flac", "ogg", "opus", "m4a", "wav", "wma"):
+        whole = (AUDIO / f"tone.{kind}").read_bytes()
+        for length in (1, 3, 4, 9, 10, 11, 27, 28, 30, 42, 64, 100, 200, 500, 1000, len(whole) // 2, len(whole) - 1):
+            (music / f"{length}.{kind}").write_bytes(whole[:length])
+        (music / f"as {kind}.flac").write_bytes(whole)
+    with Parts(tmp_path / "state", music, watching=False) as parts:
+        parts.scan(60)
+
+        assert len(parts.paths()) + len(parts.paths("failed")) == len(list(music.iterdir()))
+        assert parts.rows("SELECT 1 FROM files WHERE status = 'failed' AND length(error_text) = 0") == []
+
+
+def test_a_bomb_costs_one_file(tmp_path: Path, music: Path) -> None:
+    nested = b""
+    for _level in range(3000):
+        nested = struct.pack(">I4s", len(nested) + 8, b"moov") + nested
+    (music / "nested.m4a").write_bytes(struct.pack(">I4s4sI4s", 20, b"ftyp", b"M4A ", 0, b"M4A ") + nested)
+    with (music / "sparse.mp3").open("wb") as sparse:
+        sparse.write(SONG[:2000])
+        sparse.truncate(20 << 30)
+    write_song(music / "good.mp3")
+
+    with Parts(tmp_path / "state", music, watching=False) as parts:
+        parts.scan(60)
+
+        assert "good.mp3" in parts.paths()
+        assert "nested.m4a" in parts.paths("failed")
+        assert "sparse.mp3" in parts.paths() | parts.paths("failed")
+
+
+def test_what_is_not_a_regular_file_is_left_alone(parts: Parts, music: Path) -> None:
+    os.mkfifo(music / "pipe.mp3")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(music / "socket.flac"))
+    write_song(music / "folder.mp3" / "song.mp3")
+
+    parts.until(lambda: parts.paths() == {"folder.mp3/song.mp3"})
+    assert parts.paths("failed") == set()
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_links_are_not_followed_unless_set_and_never_out_or_round(tmp_path: Path, music: Path, *, follow: bool) -> None:
+    write_song(music / "real" / "song.mp3")
+    write_song(tmp_path / "outside" / "secret.mp3")
+    (music / "inside").symlink_to("real")
+    (music / "song.mp3").symlink_to("real/song.mp3")
+    (music / "out").symlink_to(tmp_path / "outside")
+    (music / "out.mp3").symlink_to(tmp_path / "outside" / "secret.mp3")
+    (music / "zero.mp3").symlink_to("/dev/zero")
+    (music / "nowhere.mp3").symlink_to("nothing.mp3")
+    (music / "loop").symlink_to("loop")
+    (music / "real" / "up").symlink_to("..")
+    (music / "real" / "self").symlink_to(".")
+    for one, other in (("a", "b"), ("b", "a")):
+        (music / one).mkdir()
+        (music / one / "other").symlink_to(f"../{other}")
+    write_song(music / "a" / "deep.mp3")
+
+    with Parts(tmp_path / "state", music, watching=False, follow_links=follow) as parts:
+        parts.scan()
+
+        expected = {"real/song.mp3", "a/deep.mp3"}
+        linked = {"song.mp3", "inside/song.mp3", "b/other/deep.mp3"} if follow else set()
+        assert parts.paths() == expected | linked
+        assert parts.paths("failed") == set()
+
+
+@pytest.mark.root
+def test_a_file_that_may_not_be_read_is_told_and_read_when_it_may(soulspot: Soulspot) -> None:
+    """Without the right of root to read everything."""
+    without = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+    for name in ("plain.mp3", "secret.mp3", "folder/inside.mp3"):
+        write_song(soulspot.music / name)
+    (soulspot.music / "secret.mp3").chmod(0)
+    (soulspot.music / "folder").chmod(0)
+    scan = [*without, sys.executable, "-m", "soulspot", "scan", str(soulspot.music), "--json"]
+
+    first = subprocess.run(scan, env=soulspot.environment, capture_output=True, text=True, check=False)
+    code = soulspot.rows("SELECT error_code FROM files WHERE path = 'secret.mp3'")
+    (soulspot.music / "secret.mp3").chmod(0o600)
+    (soulspot.music / "folder").chmod(0o700)
+    subprocess.run(scan, env=soulspot.environment, capture_output=True, check=True)
+
+    assert json.loads(first.stdout)["failed"] == 1
+    assert code == [("unreadable",)]
+    assert {path for path, _title in soulspot.tracks()} == {"plain.mp3", "secret.mp3", "folder/inside.mp3"}
+
+
+def test_times_from_before_and_after_all_reason_are_as_good_as_any(parts: Parts, music: Path) -> None:
+    for name, moment in (("old.mp3", 0), ("before.mp3", -1000), ("future.mp3", 2**33)):
+        song = write_song(music.parent / name, title="first")
+        os.utime(song, (moment, moment))
+        song.rename(music / name)
+    parts.until(lambda: len(parts.paths()) == 3)
+
+    moment = (music / "future.mp3").stat().st_mtime_ns
+    write_song(music / "future.mp3", title="a longer title than before", artist="with the same mtime")
+    os.utime(music / "future.mp3", ns=(moment, moment))
+
+    parts.until(lambda: parts.rows("SELECT 1 FROM tracks WHERE title = 'a longer title than before'"))
+
+
+def test_ignore_rules_leave_files_alone_and_a_changed_rule_takes_effect(parts: Parts, music: Path) -> None:
+    for name in ("a.mp3", "live/b.flac", "live/keep/c.ogg", "studio/d.opus"):
+        write_song(music / name)
+    parts.until(lambda: len(parts.paths()) == 4)
+
+    (music / ".soulspotignore").write_text("/live/*\n!/live/keep\n")
+    (music / "studio" / ".soulspotignore").write_text("*.opus\n")
+    parts.until(lambda: parts.paths() == {"a.mp3", "live/keep/c.ogg"})
+    reasons = "SELECT path, json_extract(changes, '$.reason') FROM audit_log WHERE action = 'track_missing'"
+    missing = dict(parts.rows(reasons))
+    (music / ".soulspotignore").unlink()
+    parts.until(lambda: parts.paths() == {"a.mp3", "live/b.flac", "live/keep/c.ogg"})
+
+    assert missing[f"{music}/live/b.flac"] == f"ignored by {music}/.soulspotignore, line 1: /live/*"
+    assert parts.actions().count("track_restored") == 1
+
+
+def test_the_setting_of_what_is_ignored_counts_everywhere(tmp_path: Path, music: Path) -> None:
+    for name in ("a.mp3", "x/demo/b.mp3", "x/c.live.mp3"):
+        write_song(music / name)
+
+    with Parts(tmp_path / "state", music, watching=False, ignore=["demo/", "*.live.mp3"]) as parts:
+        parts.scan()
+
+        assert parts.paths() == {"a.mp3"}
+
+
+def test_an_album_that_arrives_over_a_while_ends_complete(parts: Parts, music: Path) -> None:
+    """As a slow network copies it: names at once, content in pieces, several files open at a time."""
+    whole = {f"song.{kind}": (AUDIO / f"tone.{kind}").read_bytes() for kind in ("mp3", "flac", "ogg")}
+    (music / "album").mkdir()
+
+    def copy(name: str, content: bytes) -> None:
+        with (music / "album" / name).open("wb", buffering=0) as file:
+            for start in range(0, len(content), len(content) // 8 + 1):
+                file.write(content[start : start + len(content) // 8 + 1])
+                time.sleep(0.05)
+
+    writers = [threading.Thread(target=copy, args=each) for each in whole.items()]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+
+    parts.until(lambda: parts.paths() == {f"album/{name}" for name in whole})
+    assert parts.actions() == ["track_added"] * 3

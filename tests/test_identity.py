@@ -1,0 +1,312 @@
+"""A track keeps its id, whatever is done to its file; a copy is another track."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import mutagen
+import pytest
+from tests.conftest import write_song
+from tests.parts import Parts
+
+from soulspot.infrastructure.filesystem import FileSystem, Signature
+from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.repositories import FileRepository
+from soulspot.infrastructure.persistence.schema import bring_up_to_date
+from soulspot.infrastructure.tags import TrackTags
+from soulspot.ingest import losses
+from soulspot.ingest.scanner import FoundFile, Root
+from soulspot.ingest.service import IngestService, StaleError
+
+Change = Callable[[Path], object]
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Path:
+    folder = tmp_path / "music"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(params=["watched", "scanned after the daemon was down"])
+def do(request: pytest.FixtureRequest, tmp_path: Path, music: Path, other: Path) -> Iterator[Callable[[Change], Parts]]:
+    """Do something to a catalogued library, under the watcher or while nothing runs."""
+    started: list[Parts] = []
+
+    def change(act: Change) -> Parts:
+        watching = request.param == "watched"
+        parts = Parts(tmp_path / "state", music, other, watching=watching, missing_after=0.3)
+        parts.start()
+        parts.scan()
+        if not watching:
+            parts.stop()
+        act(music)
+        if not watching:
+            parts.start()
+            parts.scan()
+        started.append(parts)
+        parts.settled()
+        return parts
+
+    yield change
+    for parts in started:
+        parts.stop()
+
+
+def songs(music: Path, *names: str) -> dict[str, Path]:
+    return {name: write_song(music / f"{name}.mp3", title=name) for name in names}
+
+
+def titles(parts: Parts) -> dict[str, str]:
+    query = "SELECT f.path, t.title FROM files f JOIN tracks t ON t.id = f.track_id WHERE f.status = 'catalogued'"
+    return dict(parts.rows(query))
+
+
+def tracks(parts: Parts) -> dict[str, str]:
+    """Return the id of each title: each song was written with its own."""
+    return dict(parts.rows("SELECT title, id FROM tracks"))
+
+
+def added(parts: Parts) -> dict[str, str]:
+    """Return the id that each title was added with."""
+    query = "SELECT json_extract(changes, '$.title'), entity_id FROM audit_log WHERE action = 'track_added'"
+    return dict(parts.rows(query))
+
+
+@pytest.mark.parametrize(
+    ("names", "act", "expected"),
+    [
+        pytest.param("a", lambda m: (m / "a.mp3").rename(m / "b.mp3"), {"b.mp3": "a"}, id="rename"),
+        pytest.param("a", lambda m: (m / "a.mp3").rename(m / "A.mp3"), {"A.mp3": "a"}, id="case-only rename"),
+        pytest.param("a", lambda m: _into(m / "x" / "y", m / "a.mp3"), {"x/y/a.mp3": "a"}, id="into a new folder"),
+        pytest.param("ab", lambda m: _swap(m / "a.mp3", m / "b.mp3"), {"a.mp3": "b", "b.mp3": "a"}, id="swap"),
+        pytest.param(
+            "abc",
+            lambda m: [(m / f"{old}.mp3").rename(m / f"{new}.mp3") for old, new in ("cd", "bc", "ab")],
+            {"d.mp3": "c", "c.mp3": "b", "b.mp3": "a"},
+            id="chain",
+        ),
+        pytest.param(
+            "abc",
+            lambda m: [(m / f"{old}.mp3").rename(m / f"{new}.mp3") for old, new in ("ct", "bc", "ab", "ta")],
+            {"a.mp3": "c", "b.mp3": "a", "c.mp3": "b"},
+            id="ring of three",
+        ),
+    ],
+)
+def test_a_moved_file_is_the_same_track(
+    do: Callable[[Change], Parts], music: Path, names: str, act: Change, expected: dict[str, str]
+) -> None:
+    songs(music, *names)
+
+    parts = do(act)
+
+    assert titles(parts) == expected
+    assert tracks(parts) == added(parts)
+    assert parts.actions().count("track_added") == len(names)
+    assert parts.actions().count("track_moved") == len(names)
+    assert not parts.paths("missing")
+
+
+def test_a_move_between_two_watched_folders_keeps_the_track(
+    do: Callable[[Change], Parts], music: Path, other: Path
+) -> None:
+    songs(music, "a", "b")
+
+    parts = do(lambda m: (m / "a.mp3").rename(other / "a.mp3"))
+
+    assert titles(parts) == {"a.mp3": "a", "b.mp3": "b"}
+    assert parts.actions() == ["track_added", "track_added", "track_moved"]
+
+
+def test_a_moved_folder_takes_its_tracks_along(do: Callable[[Change], Parts], music: Path) -> None:
+    for name in "abcdef":
+        write_song(music / "old" / name / f"{name}.flac", title=name)
+
+    parts = do(lambda m: (m / "old").rename(m / "new"))
+
+    assert titles(parts) == {f"new/{name}/{name}.flac": name for name in "abcdef"}
+    assert tracks(parts) == added(parts)
+
+
+def test_a_file_that_is_replaced_by_rename_is_the_same_track(do: Callable[[Change], Parts], music: Path) -> None:
+    songs(music, "a")
+
+    parts = do(lambda m: os.replace(write_song(m.parent / "new.mp3", title="better"), m / "a.mp3"))
+
+    assert titles(parts) == {"a.mp3": "better"}
+    assert parts.actions() == ["track_added", "track_updated"]
+
+
+def test_a_known_file_that_takes_the_place_of_another_is_itself(do: Callable[[Change], Parts], music: Path) -> None:
+    songs(music, "a", "b")
+
+    parts = do(lambda m: os.replace(m / "b.mp3", m / "a.mp3"))
+
+    assert titles(parts) == {"a.mp3": "b"}
+    assert tracks(parts) == added(parts)
+    assert parts.ids("missing") == {"a.mp3": tracks(parts)["a"]}
+
+
+def test_a_copy_is_another_track(do: Callable[[Change], Parts], music: Path) -> None:
+    songs(music, "a")
+
+    parts = do(lambda m: shutil.copy2(m / "a.mp3", m / "copy.mp3"))
+
+    assert titles(parts) == {"a.mp3": "a", "copy.mp3": "a"}
+    assert parts.actions() == ["track_added", "track_added"]
+
+
+def test_a_hard_link_is_another_track(do: Callable[[Change], Parts], music: Path) -> None:
+    songs(music, "a")
+
+    parts = do(lambda m: os.link(m / "a.mp3", m / "link.mp3"))
+
+    assert titles(parts) == {"a.mp3": "a", "link.mp3": "a"}
+    assert len(set(parts.ids().values())) == 2
+
+
+def test_an_inode_that_is_used_again_is_no_move(do: Callable[[Change], Parts], music: Path) -> None:
+    songs(music, "a", "b")
+
+    def reuse(folder: Path) -> None:
+        inode = (folder / "a.mp3").stat().st_ino
+        (folder / "a.mp3").unlink()
+        for number in range(50):  # the file system gives a freed inode to the next file, or to one soon after
+            path = write_song(folder / f".{number}.flac", title="new")
+            if path.stat().st_ino == inode:
+                path.rename(folder / "new.flac")
+                return
+        pytest.fail("no file got the inode again")
+
+    parts = do(reuse)
+
+    assert titles(parts) == {"b.mp3": "b", "new.flac": "new"}
+    assert parts.paths("missing") == {"a.mp3"}
+    assert "track_moved" not in parts.actions()
+
+
+def test_a_file_that_was_missing_for_long_and_is_back_elsewhere_is_the_same_track(tmp_path: Path, music: Path) -> None:
+    songs(music, "a", "b")
+    away = tmp_path / "away.mp3"
+
+    with Parts(tmp_path / "state", music) as parts:
+        parts.settled()
+        (music / "a.mp3").rename(away)
+        parts.until(lambda: parts.paths("missing") == {"a.mp3"})
+        away.rename(music / "elsewhere.mp3")
+        parts.until(lambda: titles(parts) == {"elsewhere.mp3": "a", "b.mp3": "b"})
+
+        assert tracks(parts) == added(parts)
+        assert parts.actions() == ["track_added", "track_added", "track_missing", "track_moved"]
+
+
+@pytest.mark.parametrize("extension", ["mp3", "flac", "ogg", "opus", "m4a"])
+def test_a_file_that_is_moved_and_tagged_anew_is_the_same_track(
+    do: Callable[[Change], Parts], music: Path, extension: str
+) -> None:
+    write_song(music / f"a.{extension}", title="old")
+    write_song(music / "stays.mp3", title="stays")
+
+    def move_and_tag(folder: Path) -> None:
+        (folder / f"a.{extension}").rename(folder.parent / f"tagged.{extension}")
+        tag(folder.parent / f"tagged.{extension}", title="new", artist="someone")
+        (folder / "someone").mkdir()
+        (folder.parent / f"tagged.{extension}").rename(folder / "someone" / f"new.{extension}")
+
+    parts = do(move_and_tag)
+
+    assert titles(parts) == {f"someone/new.{extension}": "new", "stays.mp3": "stays"}
+    assert tracks(parts)["new"] == added(parts)["old"]
+    assert parts.actions() == ["track_added", "track_added", "track_moved", "track_updated"]
+
+
+def test_a_copy_that_is_tagged_anew_is_another_track(do: Callable[[Change], Parts], music: Path) -> None:
+    songs(music, "a")
+
+    def copy_and_tag(folder: Path) -> None:
+        shutil.copy2(folder / "a.mp3", folder.parent / "copy.mp3")
+        tag(folder.parent / "copy.mp3", title="copy")
+        (folder.parent / "copy.mp3").rename(folder / "copy.mp3")
+
+    parts = do(copy_and_tag)
+
+    assert titles(parts) == {"a.mp3": "a", "copy.mp3": "copy"}
+    assert parts.actions() == ["track_added", "track_added"]
+
+
+def test_a_folder_that_is_moved_to_another_disk_keeps_its_tracks(
+    do: Callable[[Change], Parts], music: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `mv` does it: everything is copied, then everything is removed."""
+    monkeypatch.setattr(losses, "HEIR_YOUNGER_BY", timedelta(0))
+    for number, name in enumerate(("flac", "ogg", "opus")):
+        write_song(music / "album" / f"{number}.{name}", title=name)
+    write_song(music / "stays.mp3")
+
+    def move(folder: Path) -> None:
+        shutil.copytree(folder / "album", other / "album")
+        time.sleep(0.5)
+        shutil.rmtree(folder / "album")
+
+    parts = do(move)
+    parts.until(lambda: len(titles(parts)) == 4 and not parts.paths("missing"))
+
+    assert set(parts.paths()) == {"album/0.flac", "album/1.ogg", "album/2.opus", "stays.mp3"}
+    assert tracks(parts) == {title: added_first(parts)[title] for title in tracks(parts)}
+    assert parts.rows("SELECT count(*) FROM track_artists")[0] == (4,)
+
+
+def added_first(parts: Parts) -> dict[str, str]:
+    entries = parts.rows(
+        "SELECT json_extract(changes, '$.title'), entity_id FROM audit_log"
+        " WHERE action = 'track_added' ORDER BY sequence DESC"
+    )
+    return dict(entries)
+
+
+async def test_a_move_is_not_written_when_the_track_has_become_another_file(tmp_path: Path) -> None:
+    """Found by the model: two files swapped, one of which was seen as a replacement first."""
+    async with Database(f"sqlite+aiosqlite:///{tmp_path}/catalogue.db") as database:
+        await bring_up_to_date(database)
+        service = IngestService(database, run="run", node="node")
+        root = Root((await service.adopt_folder("/music", FileSystem("ext4", "disk", "/"))).id, "/music")
+        files = FileRepository(database.session)
+        first, second = (FoundFile(root, "a.mp3", Signature(1, 2, 3, inode)) for inode in (10, 20))
+        await service.ingest(first, TrackTags(title="first", artist="A"), None)
+        before = (await files.known_at(root.id, ["a.mp3"]))["a.mp3"]
+        await service.ingest(second, TrackTags(title="second", artist="A"), before)
+
+        with pytest.raises(StaleError):
+            await service.move(FoundFile(root, "b.mp3", first.signature), before, None)
+
+
+def tag(path: Path, **tags: str) -> None:
+    song = mutagen.File(path, easy=True)
+    if song.tags is None:
+        song.add_tags()
+    for name, value in tags.items():
+        song[name] = value
+    song.save()
+
+
+def _into(folder: Path, song: Path) -> None:
+    folder.mkdir(parents=True)
+    song.rename(folder / song.name)
+
+
+def _swap(one: Path, other: Path) -> None:
+    between = one.with_name("between.mp3")
+    one.rename(between)
+    other.rename(one)
+    between.rename(other)

@@ -1,0 +1,93 @@
+"""A file that takes down the readers and the daemon with them is remembered, and set aside after the third time."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.conftest import Soulspot, write_song
+
+from soulspot.infrastructure.tags import TagReaders
+from soulspot.infrastructure.tags.journal import Journal, Note
+
+# Whatever reads a file of this name ends the whole process group, as the kernel does with a service out of memory.
+DEADLY = """
+import os, signal, sys
+real = os.open
+def deadly(path, *arguments, **options):
+    if os.fsdecode(path).endswith("deadly.mp3") and sys.argv[0].endswith("worker.py"):
+        os.killpg(0, signal.SIGKILL)
+    return real(path, *arguments, **options)
+os.open = deadly
+"""
+
+
+def test_a_file_that_takes_everything_down_is_set_aside_after_the_third_time(
+    soulspot: Soulspot, tmp_path: Path
+) -> None:
+    for name in ("a", "deadly", "z"):
+        write_song(soulspot.music / f"{name}.mp3", title=name)
+    (tmp_path / "sitecustomize.py").write_text(DEADLY)
+    command = [sys.executable, "-m", "soulspot", "scan", str(soulspot.music), "--json"]
+    environment = soulspot.environment | {"PYTHONPATH": str(tmp_path)}
+
+    def scan() -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(command, env=environment, capture_output=True, check=False, start_new_session=True)
+
+    deaths = [scan().returncode for _number in range(3)]
+    survived = scan()
+    again = scan()
+
+    assert deaths == [-9, -9, -9]
+    assert json.loads(survived.stdout)["failed"] == 1
+    assert soulspot.rows("SELECT path, error_code FROM files WHERE status = 'failed'") == [
+        ("deadly.mp3", "crashed-parser")
+    ]
+    assert soulspot.tracks() == {("a.mp3", "a"), ("z.mp3", "z")}
+    assert json.loads(again.stdout)["unchanged"] == 3
+
+
+async def test_a_file_that_was_read_while_something_else_died_is_read_and_forgiven(tmp_path: Path) -> None:
+    song, file = write_song(tmp_path / "song\udce9.mp3", title="One"), str(tmp_path / "x.db.reading")
+    Journal(file).close()
+    Note(file, 1).write(bytes(song))
+
+    async with TagReaders(1, journal=file) as readers:
+        reading = await readers.read(str(song))
+
+    assert reading.tags is not None
+    assert reading.tags.title == "One"
+    assert Journal(file).deaths == {}
+
+
+def test_each_start_that_finds_a_file_noted_counts_once(tmp_path: Path) -> None:
+    file = str(tmp_path / "x.db.reading")
+    Journal(file).close()
+
+    for _number in range(3):
+        Note(file, 0).write(b"/music/\xe9.mp3")
+        Journal(file).close()
+    Journal(file).close()
+
+    assert Journal(file).deaths == {"/music/\udce9.mp3": 3}
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"\0" * 64 * 8192 + b'{"a": [', b"\0" * 64 * 8192 + b"[1]"])
+def test_a_damaged_journal_is_begun_anew(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "x.db.reading"
+    file.write_bytes(content)
+
+    Journal(str(file)).close()
+    Journal(str(file)).close()
+
+    assert all(count == 1 for count in Journal(str(file)).deaths.values())
+
+
+async def test_readers_work_without_a_journal_where_none_can_be_written(tmp_path: Path) -> None:
+    song = write_song(tmp_path / "song.mp3", title="One")
+
+    async with TagReaders(1, journal=str(tmp_path / "nowhere" / "x.reading")) as readers:
+        reading = await readers.read(str(song))
+
+    assert reading.tags is not None

@@ -1,0 +1,325 @@
+"""A disk that goes away takes nothing along; what is really gone is missing, and never removed."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.conftest import AUDIO, write_song
+from tests.parts import Parts
+
+SONG = (AUDIO / "tone.mp3").read_bytes()
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Path:
+    folder = tmp_path / "music"
+    folder.mkdir()
+    return folder
+
+
+def fill(folder: Path, files: int) -> None:
+    for number in range(files):
+        place = folder / f"f{number // 20}"
+        place.mkdir(exist_ok=True)
+        (place / f"{number}.mp3").write_bytes(SONG)
+
+
+def look(parts: Parts) -> None:
+    """Look at everything, twice, with time enough between for what is gone to count as missing."""
+    for _turn in range(2):
+        parts.scan()
+        time.sleep(0.1)
+
+
+class Disk:
+    """A file system of its own in a file, which can be mounted and unmounted."""
+
+    def __init__(self, image: Path, place: Path) -> None:
+        self.image, self.place = image, place
+        self.other: Disk
+        image.write_bytes(b"")
+        os.truncate(image, 48 << 20)
+        subprocess.run(["mkfs.ext4", "-q", "-N", "20000", str(image)], check=True)
+
+    def mount(self) -> None:
+        subprocess.run(["mount", "-o", "loop", str(self.image), str(self.place)], check=True)
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", str(self.place)], check=True)
+
+
+@pytest.fixture
+def make_disk(tmp_path: Path) -> Iterator[Callable[[str, Path], Disk]]:
+    disks: list[Disk] = []
+
+    def make(name: str, place: Path) -> Disk:
+        disk = Disk(tmp_path / f"{name}.img", place)
+        disks.append(disk)
+        disk.mount()
+        return disk
+
+    yield make
+    for disk in reversed(disks):
+        while os.path.ismount(disk.place):
+            disk.unmount()
+
+
+def rows(parts: Parts) -> list[tuple[object, ...]]:
+    """Return every row about files and tracks."""
+    return parts.rows("SELECT * FROM files ORDER BY id") + parts.rows("SELECT * FROM tracks ORDER BY id")
+
+
+@pytest.mark.root
+def test_a_library_of_5000_survives_its_disk_going_away(tmp_path: Path, make_disk: Callable[[str, Path], Disk]) -> None:
+    """Unmounted, emptied, another device over it; for ten minutes each, and with a restart in between."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    disk = make_disk("library", place)
+    music = place / "music"
+    music.mkdir()
+    fill(music, 5000)
+    now = [0.0]
+    parts = Parts(tmp_path / "state", music, watching=False, missing_after=10, clock=lambda: now[0])
+    with parts:
+        parts.scan(120)
+        before = rows(parts)
+    assert len(before) == 10_000
+
+    def put_another_device() -> None:
+        disk.unmount()
+        disk.other = make_disk("other", place)
+        write_song(music / "foreign.mp3")
+
+    def take_it_away() -> None:
+        disk.other.unmount()
+        disk.mount()
+
+    ways: list[tuple[Callable[[], None], Callable[[], None], str]] = [
+        (disk.unmount, disk.mount, "it is not there"),
+        (lambda: exchange(music, place / "away"), lambda: exchange(music, place / "away"), "it is empty"),
+        (put_another_device, take_it_away, "another file system"),
+    ]
+    for go_away, come_back, reason in ways:
+        parts.start()
+        go_away()
+        for restart in (False, True):
+            if restart:
+                parts.stop()
+                parts.start()
+            for _minute in range(10):
+                now[0] += 60
+                parts.scan()
+            assert rows(parts) == before, reason
+            assert reason in parts.rows("SELECT status_reason FROM folders WHERE status = 'offline'")[0][0]
+        come_back()
+        now[0] += 600
+        parts.scan(60)
+        assert rows(parts) == before, reason
+        assert parts.rows("SELECT status FROM folders WHERE status = 'offline'") == []
+        parts.stop()
+
+
+def exchange(folder: Path, other: Path) -> None:
+    """Put a folder's content away, or back, as it is."""
+    source, target = (folder, other) if any(folder.iterdir()) else (other, folder)
+    target.mkdir(exist_ok=True)
+    for each in list(source.iterdir()):
+        each.rename(target / each.name)
+
+
+@pytest.mark.root
+def test_another_number_of_the_same_device_changes_nothing(
+    tmp_path: Path, music: Path, make_disk: Callable[[str, Path], Disk]
+) -> None:
+    disk = make_disk("library", music)
+    fill(music, 60)
+    parts = Parts(tmp_path / "state", music, watching=False)
+    with parts:
+        parts.scan()
+        before, device = rows(parts), music.stat().st_dev
+    disk.unmount()
+    spare = tmp_path / "spare"
+    spare.mkdir()
+    make_disk("spare", spare)  # takes the number that the library had
+    disk.mount()
+    assert music.stat().st_dev != device
+
+    with parts:
+        look(parts)
+
+        assert rows(parts) == before
+        assert not parts.pipeline.faults
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_file_system_mounted_below_a_folder_takes_nothing_along_when_it_goes(
+    tmp_path: Path, music: Path, make_disk: Callable[[str, Path], Disk], *, restart: bool
+) -> None:
+    (music / "usb").mkdir()
+    disk = make_disk("usb", music / "usb")
+    fill(music / "usb", 30)
+    write_song(music / "local.flac")
+    parts = Parts(tmp_path / "state", music, watching=False)
+    parts.start()
+    parts.scan()
+    before = rows(parts)
+
+    disk.unmount()
+    if restart:
+        parts.stop()
+        parts.start()
+    look(parts)
+
+    assert rows(parts) == before
+    assert parts.rows("SELECT status FROM folders WHERE path LIKE '%/usb'") == [("unmounted",)]
+    disk.mount()
+    look(parts)
+    assert rows(parts) == before
+    assert parts.rows("SELECT status FROM folders WHERE path LIKE '%/usb'") == [("mounted",)]
+    (music / "usb" / "f0" / "0.mp3").unlink()
+    look(parts)
+    assert parts.paths("missing") == {"usb/f0/0.mp3"}
+    parts.stop()
+
+
+@pytest.mark.root
+def test_a_file_system_mounted_over_known_files_only_hides_them(
+    tmp_path: Path, music: Path, make_disk: Callable[[str, Path], Disk]
+) -> None:
+    write_song(music / "album" / "song.mp3")
+    write_song(music / "local.flac")
+    parts = Parts(tmp_path / "state", music, watching=False)
+    with parts:
+        parts.scan()
+        before = rows(parts)
+        over = make_disk("over", music / "album")
+        look(parts)
+        assert rows(parts) == before
+
+    with parts:  # after a restart too
+        look(parts)
+        assert rows(parts) == before
+        over.unmount()
+        look(parts)
+        assert rows(parts) == before
+        assert parts.rows("SELECT status FROM folders WHERE path LIKE '%/album'") == [("mounted",)]
+
+
+@pytest.mark.root
+def test_a_person_can_say_that_a_file_system_below_is_gone_for_good(
+    tmp_path: Path, music: Path, make_disk: Callable[[str, Path], Disk]
+) -> None:
+    (music / "usb").mkdir()
+    disk = make_disk("usb", music / "usb")
+    fill(music / "usb", 3)
+    write_song(music / "local.flac")
+    with Parts(tmp_path / "state", music, watching=False) as parts:
+        parts.scan()
+    disk.unmount()
+
+    with Parts(tmp_path / "state", music, watching=False, confirmed=True) as parts:
+        look(parts)
+
+        assert parts.paths() == {"local.flac"}
+        assert len(parts.paths("missing")) == 3
+
+
+@pytest.mark.root
+def test_a_running_daemon_notices_that_its_folder_was_unmounted_and_is_back(
+    tmp_path: Path, music: Path, make_disk: Callable[[str, Path], Disk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("soulspot.ingest.rounds.ROOT_LOOK", 0.1)
+    disk = make_disk("library", music)
+    write_song(music / "song.mp3")
+    with Parts(tmp_path / "state", music, rounds=True) as parts:
+        parts.until(lambda: parts.paths() == {"song.mp3"})
+        subprocess.run(["umount", "--lazy", str(music)], check=True)
+        parts.until(lambda: parts.pipeline.faults)
+        disk.mount()
+        parts.until(lambda: not parts.pipeline.faults)
+
+        write_song(music / "new.mp3")
+
+        parts.until(lambda: parts.paths() == {"song.mp3", "new.mp3"})
+        assert "track_missing" not in parts.actions()
+
+
+def test_a_loss_of_more_than_a_fifth_and_fifty_files_is_held_and_said(tmp_path: Path, music: Path) -> None:
+    fill(music, 300)
+    with Parts(tmp_path / "state", music, watching=False) as parts:
+        parts.scan()
+        for folder in ("f0", "f1", "f2", "f3"):  # 80 of 300
+            shutil.rmtree(music / folder)
+
+        look(parts)
+
+        assert len(parts.paths()) == 300
+        status = parts.rows("SELECT status, status_reason FROM folders")
+        assert status == [("held", "80 of its 300 files are not there")]
+    with Parts(tmp_path / "state", music, watching=False, confirmed=True) as parts:
+        look(parts)
+        assert len(parts.paths("missing")) == 80
+        assert parts.rows("SELECT status FROM folders") == [("online",)]
+
+
+def test_files_that_are_back_end_what_was_held(tmp_path: Path, music: Path) -> None:
+    fill(music, 300)
+    with Parts(tmp_path / "state", music, watching=False) as parts:
+        parts.scan()
+        (music / "f0").rename(tmp_path / "f0")
+        for folder in ("f1", "f2", "f3"):
+            (music / folder).rename(tmp_path / folder)
+        look(parts)
+        for folder in ("f0", "f1", "f2", "f3"):
+            (tmp_path / folder).rename(music / folder)
+        look(parts)
+
+        assert parts.rows("SELECT status, status_reason FROM folders") == [("online", None)]
+        assert parts.actions() == ["track_added"] * 300
+
+
+@pytest.mark.parametrize(("files", "lost"), [(300, 50), (300, 60), (60, 50)])
+def test_a_smaller_loss_is_believed(tmp_path: Path, music: Path, files: int, lost: int) -> None:
+    fill(music, files)
+    with Parts(tmp_path / "state", music, watching=False) as parts:
+        parts.scan()
+        for number in range(lost):
+            (music / f"f{number // 20}" / f"{number}.mp3").unlink()
+
+        look(parts)
+
+        assert len(parts.paths("missing")) == lost
+
+
+def test_a_renamed_library_is_no_loss(tmp_path: Path, music: Path) -> None:
+    fill(music, 300)
+    with Parts(tmp_path / "state", music, missing_after=0.0) as parts:
+        parts.settled()
+        before = set(parts.ids().values())
+        (music / "all").mkdir()
+        for folder in list(music.glob("f*")):
+            folder.rename(music / "all" / folder.name)
+
+        parts.until(lambda: len([path for path in parts.paths() if path.startswith("all/")]) == 300, 30)
+
+        assert set(parts.ids().values()) == before
+        assert set(parts.actions()) == {"track_added", "track_moved"}
+        assert not parts.pipeline.held
+
+
+def test_a_library_that_is_deleted_slowly_is_held_too(tmp_path: Path, music: Path) -> None:
+    fill(music, 200)
+    with Parts(tmp_path / "state", music, watching=False) as parts:
+        parts.scan()
+        for turn in range(4):
+            for number in range(turn * 20, turn * 20 + 20):
+                (music / f"f{number // 20}" / f"{number}.mp3").unlink()
+            look(parts)
+
+        assert len(parts.paths("missing")) == 40
+        assert parts.pipeline.held

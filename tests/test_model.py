@@ -1,0 +1,38 @@
+"""The state machine of model.py, for as long as a test may take; `python tests/model_loop.py --hours 8` goes on."""
+
+import sys
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+from tests.model import Model, Scanned, WatchedAlone
+
+BOUNDED = settings(
+    max_examples=15,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    print_blob=True,
+    database=None,
+)
+
+
+def test_the_catalogue_is_true_whatever_happens() -> None:
+    run_state_machine_as_test(Model, settings=BOUNDED)
+
+
+def test_the_reconcile_alone_makes_it_true() -> None:
+    run_state_machine_as_test(Scanned, settings=BOUNDED)
+
+
+def test_what_the_watcher_alone_misses_is_a_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    WatchedAlone.done.clear()
+
+    run_state_machine_as_test(WatchedAlone, settings=settings(BOUNDED, max_examples=8))
+
+    songs, missed = WatchedAlone.done["songs"], WatchedAlone.done["missed"]
+    with capsys.disabled():
+        sys.stdout.write(
+            f"\nwithout the reconcile, the watcher missed {missed} of {songs} songs ({missed / max(songs, 1):.2%})\n"
+        )
+    assert songs > 0

@@ -1,0 +1,130 @@
+"""What crosses the pipe from a tag reader, and what becomes JSON in the catalogue, comes back as it was."""
+
+import os
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from soulspot.infrastructure.filesystem import Signature
+from soulspot.infrastructure.tags import Failure, Picture, Reading, TrackTags
+from soulspot.infrastructure.tags.fields import tags_from
+from soulspot.infrastructure.tags.frames import LENGTH, decode_readings, frame
+
+from .conftest import Soulspot, write_song
+from .tag_table import ROWS, WRITERS
+
+SAMPLES: dict[str, Any] = {
+    "str | None": "a text",
+    "int | None": 7,
+    "float | None": -7.25,
+    "bool | None": True,
+    "tuple[str, ...]": ("one", "two"),
+    "tuple[Picture, ...]": (Picture(3, "image/jpeg", 1000), Picture(4, "", 1)),
+    "dict[str, tuple[str, ...]]": {"mood board": ("a", "b")},
+}
+
+
+def test_tags_cross_the_pipe_as_they_are() -> None:
+    types = {each.name: str(each.type).replace("soulspot.infrastructure.tags.model.", "") for each in fields(TrackTags)}
+    whole = TrackTags(**{name: SAMPLES[kind] for name, kind in types.items()})
+    readings = [Reading(Signature(1, 2, 3, 4), whole), Reading(failure=Failure("corrupt", "a reason")), Reading()]
+
+    content = frame(readings)
+
+    assert decode_readings(content[LENGTH.size :]) == readings
+
+
+def test_the_same_tags_read_again_are_no_change(soulspot: Soulspot) -> None:
+    song = write_song(soulspot.music / "song.mp3", title="Title", artist="Artist")
+    for row in ROWS:
+        WRITERS["ID3v2"](song, row.name_in("ID3v2"), row.written)
+    WRITERS["ID3v2"](song, "TXXX:mood board", ("a", "b"))
+    soulspot.scan()
+
+    os.utime(song)
+    soulspot.scan()
+
+    assert soulspot.actions("track_added") == 1
+    assert soulspot.actions("track_updated") == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "field", "value"),
+    [
+        ("bpm", "9" * 400, "bpm", None),
+        ("tracknumber", "-3", "track_number", None),
+        ("tracknumber", "0/0", "track_number", None),
+        ("tracknumber", "A1", "track_number", None),
+        ("tracknumber", "07/11", "track_total", 11),
+        ("date", "2004-11-02T10:11:12", "date", "2004-11-02"),
+        ("date", "20041102", "date", "2004-11-02"),
+        ("date", "2004-13-02", "date", "2004"),
+        ("date", "31.12.1999", "date", "1999"),
+        ("date", "0000", "date", None),
+        ("date", "2004-11", "date", "2004-11"),
+        ("genre", "(17)Rock", "genres", ("Rock",)),
+        ("genre", "(51)(39)", "genres", ("Techno-Industrial", "Noise")),
+        ("genre", "((Bracketed)", "genres", ("(Bracketed)",)),
+        ("replaygaintrackgain", "-7,25 dB", "replaygain_track_gain", -7.25),
+        ("replaygaintrackgain", "9" * 400, "replaygain_track_gain", None),
+        ("r128trackgain", "-1280", "replaygain_track_gain", 0.0),
+        ("musicbrainzalbumid", "not an id", "musicbrainz_album_id", None),
+        ("performer", "Ann (guitar, vocals)", "performer_instruments", ("guitar, vocals",)),
+        ("compilation", "0", "compilation", False),
+        ("lyrics", "[00:01.00]la", "synced_lyrics", "[00:01.00]la"),
+    ],
+)
+def test_a_text_becomes_the_value_of_its_field(name: str, text: str, field: str, value: object) -> None:
+    assert getattr(tags_from({name: [text]}, {}), field) == value
+
+
+@pytest.mark.parametrize(("name", "text"), [("date", "soon"), ("tracknumber", "A1"), ("musicbrainzalbumid", "none")])
+def test_a_text_that_its_field_cannot_hold_is_kept_beside(name: str, text: str) -> None:
+    assert tags_from({name: [text]}, {}).other == {name: (text,)}
+
+
+def test_replaygain_beats_what_opus_has() -> None:
+    names = {"r128trackgain": ["256"], "replaygaintrackgain": ["-3 dB"]}
+
+    assert tags_from(names, {}).replaygain_track_gain == -3.0
+
+
+def test_the_instruments_of_one_performer_are_put_together() -> None:
+    tags = tags_from({"performer": ["Ann (guitar)", "Bob", "Ann (vocals)"]}, {})
+
+    assert tags.performers == ("Ann", "Bob")
+    assert tags.performer_instruments == ("guitar, vocals", "")
+
+
+def test_a_value_of_a_megabyte_is_cut_and_noted() -> None:
+    tags = tags_from({"comment": ["x" * (1 << 20)]}, {})
+
+    assert tags.comment == "x" * 65536
+    assert tags.notes == ("value-capped",)
+
+
+def test_a_file_cannot_fill_the_catalogue_with_names() -> None:
+    tags = tags_from({f"name{number}": ["x"] for number in range(60_000)}, {})
+
+    assert 1000 < len(tags.other) < 20_000
+    assert tags.notes == ("value-capped",)
+
+
+def test_a_list_of_very_many_is_cut_and_noted() -> None:
+    tags = tags_from({"artists": [f"Artist {number}" for number in range(40_000)]}, {})
+
+    assert len(tags.artists) == 500
+    assert tags.notes == ("value-capped",)
+
+
+def test_what_is_no_text_is_replaced_and_noted() -> None:
+    tags = tags_from({"title": ["a\0b\ud800c"], "artist": ["\0\0"]}, {})
+
+    assert tags.title == "a b\ufffdc"
+    assert tags.artist is None
+    assert tags.notes == ("invalid-text",)
+
+
+def test_a_pair_of_surrogates_is_the_character_that_it_means() -> None:
+    assert tags_from({"title": ["\ud83c\udfa7"]}, {}).title == "🎧"

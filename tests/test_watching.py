@@ -1,0 +1,334 @@
+"""Nothing is missed and nothing is lost, whatever the disk, the kernel and the copy tools do. Real parts throughout."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import AUDIO, write_song
+from tests.parts import Parts, shared
+
+from soulspot.infrastructure import filesystem, watcher
+from soulspot.ingest import rounds
+from soulspot.ingest.hints import FolderHints, Hints
+from soulspot.ingest.queues import Later
+from soulspot.ingest.scanner import Root
+
+SONG = (AUDIO / "tone.mp3").read_bytes()
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Path:
+    folder = tmp_path / "music"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def parts(tmp_path: Path, music: Path) -> Iterator[Parts]:
+    with Parts(tmp_path / "state", music) as running:
+        running.settled()
+        yield running
+
+
+def make_songs(folder: Path, count: int, *, per_folder: int = 10) -> set[str]:
+    made = set()
+    for number in range(count):
+        place = folder / f"f{number // per_folder}"
+        place.mkdir(exist_ok=True, parents=True)
+        (place / f"{number}.mp3").write_bytes(SONG)
+        made.add(f"f{number // per_folder}/{number}.mp3")
+    return made
+
+
+# Overflow
+
+
+def test_what_an_overflow_swallowed_is_found(parts: Parts, music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_songs(music, 30)
+    parts.settled()
+    hint = parts._hint
+    monkeypatch.setattr(parts.watcher, "_on_hint", lambda _paths: None)  # what the kernel dropped, nobody tells
+    monkeypatch.setattr(parts.watcher, "_burst", 3)
+
+    for number in range(400):
+        (music / f"{number}.mp3").write_bytes(SONG)
+
+    parts.until(lambda: parts.watcher.overflows >= 1)
+    monkeypatch.setattr(parts.watcher, "_on_hint", hint)
+    parts.until(lambda: len(parts.paths()) == 430, 30)
+
+
+def test_the_queue_of_the_kernel_is_seen_to_fill(parts: Parts, music: Path) -> None:
+    (descriptor,) = {number for watch in parts.watcher._watches for number in watch.descriptors}
+
+    assert descriptor in watcher._inotify_descriptors()
+    assert parts.watcher._queued() == 0
+
+
+def test_a_quiet_watcher_does_not_look_at_the_queue(parts: Parts, music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_song(music / "a.mp3")
+    parts.until(lambda: parts.paths() == {"a.mp3"})
+    parts.until(lambda: not parts.watcher._stirred.is_set())
+    time.sleep(watcher.QUIET + 0.2)
+    looks = iter(range(1000))
+    monkeypatch.setattr(parts.watcher, "_queued", lambda: next(looks))
+
+    time.sleep(0.3)
+
+    assert next(looks) == 0
+
+
+# Blind folders
+
+
+def test_a_folder_that_became_blind_is_watched_again(
+    tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folders appear while the watcher is made deaf to them, as after an overflow."""
+    monkeypatch.setattr("soulspot.ingest.pipeline.BLIND_AFTER", 0.1)
+    make_songs(music, 20)
+    with Parts(tmp_path / "state", music, rounds=True) as parts:
+        parts.settled()
+        blind = music / "f0"
+        real = parts.watcher.watched
+        key = (blind.stat().st_dev, blind.stat().st_ino)
+        monkeypatch.setattr(parts.watcher, "watched", lambda: real() - {key} if parts.watcher.restarts == 0 else real())
+        parts.pipeline.compare_with(parts.watcher.watched, parts.rounds.cover)
+
+        parts.look_everywhere()
+
+        parts.until(lambda: parts.watcher.restarts == 1)
+        assert str(blind) in parts.watcher._covered
+        write_song(blind / "late.mp3")
+        parts.until(lambda: "f0/late.mp3" in parts.paths())
+
+
+def test_a_new_watch_begins_before_the_old_one_ends(parts: Parts, music: Path) -> None:
+    stop = threading.Event()
+    made: list[str] = []
+
+    def write() -> None:
+        while not stop.is_set():
+            (music / f"{len(made)}.mp3").write_bytes(SONG)
+            made.append(f"{len(made)}.mp3")
+            time.sleep(0.002)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    for restart in range(1, 4):
+        shared().loop.call_soon_threadsafe(parts.watcher.restart)
+        while parts.watcher.restarts < restart:
+            time.sleep(0.005)
+    stop.set()
+    writer.join()
+
+    parts.until(lambda: parts.paths() == set(made))
+    assert len(watcher._inotify_descriptors()) >= 1
+
+
+@pytest.mark.root
+def test_the_watch_limit_is_told_once_with_the_line_that_mends_it(tmp_path: Path) -> None:
+    """In a user namespace of its own, whose limit can be lowered without harm to anybody."""
+    music = tmp_path / "music"
+    make_songs(music, 60, per_folder=2)
+    script = """
+        echo 12 > /proc/sys/user/max_inotify_watches
+        exec "$0" -m soulspot watch "$1" 2> "$2"
+    """
+    log = tmp_path / "log"
+    environment = os.environ | {"SOULSPOT_DATABASE__URL": f"sqlite+aiosqlite:///{tmp_path}/catalogue.db"}
+    command = ["unshare", "--user", "--map-root-user", "sh", "-c", script, sys.executable, str(music), str(log)]
+    daemon = subprocess.Popen(command, env=environment)
+    try:
+        _until(lambda: log.exists() and b"fs.inotify.max_user_watches=" in log.read_bytes())
+        (music / "f29" / "late.mp3").write_bytes(SONG)
+        _until(lambda: b"f29/late.mp3" in log.read_bytes())
+    finally:
+        daemon.kill()
+        daemon.wait()
+    assert log.read_bytes().count(b"sudo sysctl fs.inotify.max_user_watches=") == 1
+
+
+def _until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+# A watcher that dies
+
+
+def test_a_watch_that_dies_begins_anew_and_finds_what_was_missed(parts: Parts, music: Path) -> None:
+    (Path(os.fsdecode(os.fsencode(music) + b"/caf\xe9.mp3"))).write_bytes(SONG)
+    write_song(music / "plain.mp3")
+
+    parts.until(lambda: parts.paths() == {"plain.mp3", "caf\\xe9.mp3"})
+
+
+def test_a_folder_whose_name_kills_each_watch_never_stops_the_ingest(tmp_path: Path, music: Path) -> None:
+    os.mkdir(os.fsencode(music) + b"/caf\xe9")
+    with Parts(tmp_path / "state", music, rounds=True) as parts:
+        write_song(music / "plain.mp3")
+        parts.until(lambda: parts.paths() == {"plain.mp3"})
+        (Path(os.fsdecode(os.fsencode(music) + b"/caf\xe9/song.mp3"))).write_bytes(SONG)
+
+        parts.until(lambda: parts.paths() == {"plain.mp3", "caf\\xe9/song.mp3"})
+
+
+def test_a_deaf_watcher_tries_again_slowly(tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def die(_self: object, _folders: object) -> None:
+        died.append(time.monotonic())
+        message = "no watch today"
+        raise RuntimeError(message)
+
+    died: list[float] = []
+    monkeypatch.setattr(watcher.Watcher, "_watch", die)
+    with Parts(tmp_path / "state", music, rounds=True) as parts:
+        parts.until(lambda: parts.watcher.is_deaf)
+        time.sleep(0.3)
+        assert len(died) == watcher.DEATHS
+
+        write_song(music / "song.mp3")
+        parts.until(lambda: parts.paths() == {"song.mp3"})
+
+
+# Folders looked at without an event
+
+
+def test_what_no_event_told_of_is_found_by_the_mtime_of_its_folder(
+    tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "FOLDER_LOOK", 0.1)
+    make_songs(music, 20)
+    with Parts(tmp_path / "state", music, rounds=True, missing_after=0) as parts:
+        parts.until(lambda: len(parts.paths()) == 20)
+        monkeypatch.setattr(parts.watcher, "_on_hint", lambda _paths: None)
+
+        write_song(music / "f1" / "new.flac")
+        (music / "f0" / "0.mp3").unlink()
+        write_song(music / "folder" / "deep" / "new.flac")
+
+        parts.until(lambda: {"f1/new.flac", "folder/deep/new.flac"} < parts.paths())
+        parts.until(lambda: parts.paths("missing") == {"f0/0.mp3"})
+        assert parts.rounds.missed_by_watcher > 0
+
+
+def test_a_look_at_the_folders_of_an_unchanged_library_reads_and_writes_nothing(tmp_path: Path, music: Path) -> None:
+    make_songs(music, 50)
+    with Parts(tmp_path / "state", music, watching=False) as parts:
+        parts.scan()
+        before = parts.changes()
+
+        changes = parts.pipeline.folders.look(parts.roots[0])
+
+        assert (changes.changed, changes.gone) == ([], [])
+        assert len(parts.pipeline.folders) == 6
+        assert parts.changes() == before
+
+
+def test_a_process_that_stood_still_looks_at_everything(
+    tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "ROOT_LOOK", 0.05)
+    awake = [0.0]
+    with Parts(tmp_path / "state", music, rounds=False) as parts:
+        parts.settled()
+        monkeypatch.setattr(parts.watcher, "_on_hint", lambda _paths: None)
+        parts.rounds._awake = lambda: awake[0]
+        task = shared().call(_in_loop(parts.rounds._look_at_roots))
+        write_song(music / "song.mp3")
+        time.sleep(0.2)
+        assert parts.paths() == set()
+
+        awake[0] += 60
+
+        parts.until(lambda: parts.paths() == {"song.mp3"})
+        shared().loop.call_soon_threadsafe(task.cancel)
+
+
+async def _in_loop(work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
+    return asyncio.create_task(work())
+
+
+# Bounds
+
+
+async def test_too_many_paths_become_their_root() -> None:
+    root, hints = Root("1", "/music"), Hints(limit=10)
+
+    hints.add(root, [f"{number}.mp3" for number in range(11)])
+
+    assert await hints.take() == {root: {""}}
+
+
+async def test_too_many_folders_become_their_root_and_folders_below_others_are_left_out() -> None:
+    root, folders = Root("1", "/music"), FolderHints(limit=10)
+
+    for prefix in ("a/", "a/b/", "c/"):
+        folders.add(root, prefix, 1.0)
+    few = await folders.take()
+    for number in range(11):
+        folders.add(root, f"{number}/", float(number))
+    many = await folders.take()
+
+    assert few == [(root, "a/", 1.0), (root, "c/", 1.0)]
+    assert many == [(root, "", 0.0)]
+
+
+async def test_what_is_due_later_comes_in_its_order() -> None:
+    later: Later[str] = Later(time.monotonic)
+
+    later.put("second", 0.02)
+    later.put("first", 0.0)
+
+    assert [await later.take(), await later.take()] == ["first", "second"]
+
+
+# Network file systems and what is mounted below
+
+
+MOUNTED = "36 35 0:50 / {path} rw,noatime shared:1 - {kind} {source} rw\n"
+
+
+@pytest.fixture
+def mount_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    table = tmp_path / "mountinfo"
+    table.write_text("1 1 254:0 / / rw - ext4 /dev/root rw\n")
+    monkeypatch.setattr(filesystem, "MOUNT_TABLE", table)
+    return table
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "9p"])
+def test_a_network_mount_is_polled(tmp_path: Path, music: Path, mount_table: Path, kind: str) -> None:
+    mount_table.write_text(mount_table.read_text() + MOUNTED.format(path=music, kind=kind, source="server:/music"))
+
+    with Parts(tmp_path / "state", music, rounds=True, watching=False, poll_interval=1.0) as parts:
+        assert not parts.roots[0].trusts_inodes
+        write_song(music / "song.mp3")
+        parts.until(lambda: parts.paths() == {"song.mp3"})
+
+
+def test_a_network_file_system_below_a_local_folder_is_polled_alone(
+    tmp_path: Path, music: Path, mount_table: Path
+) -> None:
+    (music / "nas").mkdir()
+    mount_table.write_text(
+        mount_table.read_text() + MOUNTED.format(path=music / "nas", kind="nfs4", source="server:/music")
+    )
+
+    with Parts(tmp_path / "state", music, rounds=True, watching=False, poll_interval=1.0) as parts:
+        parts.scan()
+        assert parts.roots[0].trusts_inodes
+        assert not parts.roots[0].trusts_inode_of("nas/song.mp3")
+        write_song(music / "nas" / "song.mp3")
+        write_song(music / "local.mp3")
+        parts.until(lambda: "nas/song.mp3" in parts.paths())
+        assert parts.paths() == {"nas/song.mp3"}
