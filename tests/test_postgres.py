@@ -5,7 +5,8 @@ import io
 import pytest
 from alembic import command
 from sqlalchemy import text
-from tests.postgres import Server
+from tests.conftest import write_song
+from tests.postgres import PostgresSoulspot, Server
 from tests.test_persistence import alembic_config
 
 from soulspot.infrastructure.persistence import schema
@@ -66,3 +67,14 @@ async def test_paths_are_in_the_order_of_their_bytes_whatever_the_locale(
             found = [tuple(row) for row in await session.execute(query)]
 
     assert found == [("audit_log", "path"), ("files", "path"), ("folders", "path")]
+
+
+def test_every_question_is_answered_from_postgresql(postgres_soulspot: PostgresSoulspot) -> None:
+    song = str(write_song(postgres_soulspot.music / "song.mp3"))
+    postgres_soulspot.scan()
+    asked = [("explain", song), ("track", song), *((each,) for each in ("tracks", "artists", "albums", "audit"))]
+    asked += [("failures", "list"), ("db", "check"), ("db", "current"), ("verify",)]
+
+    answers = [postgres_soulspot.run(*each, SOULSPOT_LIBRARY__FOLDERS=str(postgres_soulspot.music)) for each in asked]
+
+    assert [answer.args for answer in answers if answer.returncode or answer.stderr] == []

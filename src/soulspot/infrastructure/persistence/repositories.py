@@ -261,10 +261,10 @@ class FileRepository:
             rows = await session.execute(select(*_KNOWN).where(File.inode.in_(inodes), File.track_id.is_not(None)))
             return [_known(row) for row in rows]
 
-    async def get(self, file_id: str) -> File | None:
-        """Return a file's row, which nobody else changes before this transaction ends."""
+    async def get(self, file_id: str, *, to_write: bool = True) -> File | None:
+        """Return a file's row; one that is to be written, nobody else changes before this transaction ends."""
         async with self._session_factory() as session:
-            return await session.get(File, file_id, populate_existing=True, with_for_update=True)
+            return await session.get(File, file_id, populate_existing=True, with_for_update=to_write)
 
     async def add(self, **values: object) -> None:
         async with self._session_factory() as session:
