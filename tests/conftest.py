@@ -22,6 +22,8 @@ from soulspot.infrastructure.persistence.schema import bring_up_to_date
 from soulspot.ingest.scanner import Root
 from soulspot.ingest.service import IngestService
 
+pytest_plugins = ["tests.postgres"]
+
 AUDIO = Path(__file__).parent / "audio"
 SHARED = Path(__file__).parents[2] / "shared"
 
@@ -103,11 +105,21 @@ class Soulspot:
     def actions(self, action: str) -> int:
         return int(self.rows(f"SELECT count(*) FROM audit_log WHERE action = '{action}'")[0][0])
 
+    def check(self) -> str:
+        """Return "ok" when the database says that it is whole."""
+        return str(self.rows("PRAGMA integrity_check")[0][0])
+
     def dump(self) -> list[str]:
         connection = sqlite3.connect(self.database)
         lines = list(connection.iterdump())
         connection.close()
         return lines
+
+    def kill(self) -> None:
+        for process in self.running:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.wait()
 
 
 def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
@@ -118,14 +130,20 @@ def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
         time.sleep(0.02)
 
 
+both = pytest.mark.parametrize(
+    "soulspot", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True
+)
+"""Runs a test on each of the databases."""
+
+
 @pytest.fixture
-def soulspot(tmp_path: Path) -> Iterator[Soulspot]:
-    command = Soulspot(tmp_path)
+def soulspot(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Soulspot]:
+    if getattr(request, "param", "sqlite") == "sqlite":
+        command = Soulspot(tmp_path)
+    else:
+        command = request.getfixturevalue("postgres_soulspot")
     yield command
-    for process in command.running:
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-        process.wait()
+    command.kill()
 
 
 @pytest.fixture

@@ -260,7 +260,8 @@ def test_sizes_and_words_are_read_as_people_write_them(monkeypatch: pytest.Monke
         ("SOULSPOT_CONFG", ": did you mean SOULSPOT_CONFIG?"),
         (
             "SOULSPOT_DATABASE",
-            " but a section, of SOULSPOT_DATABASE__URL, SOULSPOT_DATABASE__UPGRADE, SOULSPOT_DATABASE__SYNCHRONOUS",
+            " but a section, of SOULSPOT_DATABASE__URL, SOULSPOT_DATABASE__CONNECTIONS, SOULSPOT_DATABASE__UPGRADE,"
+            " SOULSPOT_DATABASE__SYNCHRONOUS",
         ),
     ],
 )

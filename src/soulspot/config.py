@@ -149,6 +149,12 @@ class DatabaseSettings(_Section):
         repr=False,  # it may hold a password
         description=f"Where the catalogue is: `{_SQLITE}:////PATH` or `{_POSTGRESQL_FORM}`.",
     )
+    connections: int = Field(
+        default=8,
+        ge=1,
+        le=100,
+        description="Connections that write to PostgreSQL at once; five more read, and hold the lock.",
+    )
     upgrade: bool = Field(
         default=True, description="Bring the schema up to date at start, an SQLite file copied first."
     )

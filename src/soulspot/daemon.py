@@ -12,7 +12,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -119,7 +119,7 @@ async def _watch_with(
     """Watch until told to stop, or to go on with other settings: these are returned."""
     settings = state.settings
 
-    async with _open(settings, report=report, warm=True) as ingest:
+    async with _open(settings, "watch", report=report, warm=True) as ingest:
 
         def hint(paths: Iterable[str]) -> None:
             for root in ingest.roots:
@@ -190,7 +190,7 @@ async def scan(settings: Settings, *, progress: Progress, confirm_missing: bool 
     check_library(settings, settings.library.folders)  # before anything is made: what is absent is judged later
     with _alone(settings, "scan") as file:
         warm = file is not None and not file.exists()
-        async with _open(settings, report=count, confirm_missing=confirm_missing, warm=warm) as ingest:
+        async with _open(settings, "scan", report=count, confirm_missing=confirm_missing, warm=warm) as ingest:
             await _scan_and_end(ingest, result, stop, progress)
     return result
 
@@ -220,7 +220,8 @@ async def dry_run(settings: Settings, *, report: Report) -> ScanResult:
         is_new = file is not None and not file.exists()
         if not is_new:
             await require_current(database)
-        folders = {} if is_new else {row.path: row.id for row in await FolderRepository(database.session).all()}
+        rows = [] if is_new else await FolderRepository(database.session).all()
+        folders = {row.path: row.id for row in rows if row.node == socket.gethostname()}
         check_library(settings, [Path(text_to_path(path)) for path in folders])
         files = FileRepository(database.session)
         for path in map(str, settings.library.folders):
@@ -244,7 +245,7 @@ async def dry_run(settings: Settings, *, report: Report) -> ScanResult:
 
 @contextmanager
 def _alone(settings: Settings, command: str) -> Iterator[Path | None]:
-    """Be the only one that writes; yield the file of an SQLite database."""
+    """Be the only one that writes an SQLite database, and yield its file; PostgreSQL has `Database.owning`."""
     file = database_file(settings.database.url)
     with writer_lock(file, command) if file else nullcontext():
         yield file
@@ -252,7 +253,7 @@ def _alone(settings: Settings, command: str) -> Iterator[Path | None]:
 
 @asynccontextmanager
 async def _open(
-    settings: Settings, *, report: Report, confirm_missing: bool = False, warm: bool = False
+    settings: Settings, command: str, *, report: Report, confirm_missing: bool = False, warm: bool = False
 ) -> AsyncIterator[_Ingest]:
     """Build what a command that writes needs, and holds the lock for: database, folders, tag readers, pipeline.
 
@@ -267,14 +268,24 @@ async def _open(
         time_limit=tags.time_limit,
         journal=f"{file}.reading" if file else None,
     )
-    async with readers, Database(settings.database.url, synchronous=settings.database.synchronous) as database:
+    async with (
+        readers,
+        Database(
+            settings.database.url,
+            synchronous=settings.database.synchronous,
+            connections=settings.database.connections,
+        ) as database,
+        AsyncExitStack() as owned,
+    ):
         if warm:
             readers.start()
         await bring_up_to_date(database, allowed=settings.database.upgrade)
-        known = await FolderRepository(database.session).all()
+        node = socket.gethostname()
+        await owned.enter_async_context(database.owning(node, map(str, settings.library.folders), command))
+        known = [folder for folder in await patiently(FolderRepository(database.session).all) if folder.node == node]
         check_library(settings, [Path(text_to_path(folder.path)) for folder in known])
         rules = credit_rules(settings)
-        service = IngestService(database, run=new_id(), node=socket.gethostname(), credit_rules=rules)
+        service = IngestService(database, run=new_id(), node=node, credit_rules=rules)
         pipeline = Pipeline(
             service=service,
             files=FileRepository(database.session),

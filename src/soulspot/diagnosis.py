@@ -21,7 +21,7 @@ from sqlalchemy import text
 
 from soulspot.config import Settings, check_library, database_file, get_settings
 from soulspot.config_sources import SYSTEM_CONFIG, variable
-from soulspot.errors import CatalogueError, ConfigError
+from soulspot.errors import CatalogueError, ConfigError, UnreachableError
 from soulspot.infrastructure.filesystem import file_system_of, has_writer
 from soulspot.infrastructure.persistence import inspection, schema
 from soulspot.infrastructure.persistence.database import Database
@@ -197,6 +197,10 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
                 schema.require_known(database, revision)
         except CatalogueError as error:
             yield Finding("database", "FAIL", *_said_and_cure(str(error)))
+            return
+        except UnreachableError as error:
+            cure = f"start the server, or correct {variable('database.url')}"
+            yield Finding("database", "FAIL", str(error), cure)
             return
         if revision != schema.REVISION:
             told = f"the schema is {revision or 'none'}, and this soulspot needs {schema.REVISION}"

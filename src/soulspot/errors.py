@@ -4,6 +4,7 @@ SoulspotError
 ├── ConfigError          78  a setting is wrong: nothing runs until a person mends it
 ├── CatalogueError       78  the database is missing, foreign, newer than this program or damaged
 ├── LockHeldError        75  another soulspot writes this database
+├── UnreachableError     75  the server that the database is on does not answer
 └── NotFoundError         1  the catalogue has nothing like what was asked for
 """
 
@@ -32,6 +33,12 @@ class LockHeldError(SoulspotError):
     """Another soulspot writes this database."""
 
     exit_code = 75  # EX_TEMPFAIL: try again when the other has ended
+
+
+class UnreachableError(SoulspotError):
+    """The server that the database is on cannot be reached, or does not let us in."""
+
+    exit_code = 75
 
 
 class NotFoundError(SoulspotError):

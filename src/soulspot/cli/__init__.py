@@ -413,6 +413,17 @@ def db_downgrade(
     database.downgrade(revision, config)
 
 
+@db.command("copy")
+def db_copy(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="A database's URL, or the file of one in SQLite.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="The same, of one that is new or empty.")],
+) -> None:
+    """Copy a catalogue with its history and its ids, between SQLite and PostgreSQL; then compare the two."""
+    from soulspot.cli.db_copy import copy
+
+    copy(source, target)
+
+
 @db.command("current")
 def db_current(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Show the schema's revision, and the one that is needed."""

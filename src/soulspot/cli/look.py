@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -29,6 +31,9 @@ from soulspot.infrastructure.persistence.repositories import (
 from soulspot.infrastructure.persistence.schema import require_current
 
 FOLLOW_EVERY = 0.25
+FOLLOW_BATCH = 1000
+GIVE_UP_AFTER = 120.0
+"""Seconds after which a number that was passed over is one whose transaction was rolled back."""
 _SPAN = re.compile(r"(\d+)\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -192,12 +197,35 @@ async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, 
         for entry in await entries.entries(**asked, since=since, limit=question.limit):
             print_entry(entry, as_json=as_json)
             last = max(last, entry.sequence)
-        while follow:
+        if follow:
+            sys.stdout.flush()
+            async for numbers in _taken(entries, last):
+                for entry in await entries.entries(**asked, among=numbers):
+                    print_entry(entry, as_json=as_json)
+                sys.stdout.flush()
+
+
+async def _taken(entries: AuditRepository, last: int) -> AsyncIterator[Sequence[int]]:
+    """Yield the numbers of new entries, each once.
+
+    Where several write, a number is taken before its entry can be seen, so a later one may be seen first. One that was
+    passed over is looked for until its transaction must have ended.
+    """
+    passed_over: dict[int, float] = {}
+    while True:
+        now = time.monotonic()
+        passed_over = {number: since for number, since in passed_over.items() if now - since < GIVE_UP_AFTER}
+        numbers = await entries.numbers(last, passed_over, FOLLOW_BATCH)
+        if numbers and numbers[-1] > last:
+            between = range(max(last + 1, numbers[-1] - FOLLOW_BATCH), numbers[-1])
+            passed_over |= dict.fromkeys(set(between).difference(numbers), now)
+            last = numbers[-1]
+        for number in numbers:
+            passed_over.pop(number, None)
+        if numbers:
+            yield numbers
+        else:
             await asyncio.sleep(FOLLOW_EVERY)
-            newest = await entries.last_sequence()
-            for entry in await entries.entries(**asked, after=last) if newest > last else ():
-                print_entry(entry, as_json=as_json)
-            last = max(last, newest)
 
 
 def print_entry(entry: AuditEntry, *, as_json: bool) -> None:

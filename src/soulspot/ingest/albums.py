@@ -23,17 +23,17 @@ class Albums:
     def __init__(self, albums: AlbumRepository, audit: AuditRepository) -> None:
         self._albums = albums
         self._audit = audit
-        self._ids: dict[str, str] = {}  # by identity key
+        self.ids: dict[str, str] = {}  # by identity key
 
     def forget(self) -> None:
         """Forget the ids: a rollback may have taken them back, a removal has."""
-        self._ids.clear()
+        self.ids.clear()
 
     async def find(self, key: str | None) -> str | None:
         """Return the album with this identity."""
         if key is None:
             return None
-        if (remembered := self._ids.get(key)) is not None:
+        if (remembered := self.ids.get(key)) is not None:
             return remembered
         found = await self._albums.with_key(key)
         return None if found is None else self._remember(key, found)
@@ -125,9 +125,9 @@ class Albums:
             await self._audit.log_action("album_updated", album_id, path=path, changes=changes)
 
     def _remember(self, key: str, album_id: str) -> str:
-        if len(self._ids) >= REMEMBERED:
+        if len(self.ids) >= REMEMBERED:
             self.forget()
-        self._ids[key] = album_id
+        self.ids[key] = album_id
         return album_id
 
 

@@ -37,12 +37,12 @@ class Artists:
         self._artists = artists
         self._audit = audit
         # Ids found or made, by MusicBrainz id and by folded name, so that an album's second track asks for none.
-        self._ids: dict[str, str] = {}
+        self.ids: dict[str, str] = {}
         self._sorted: set[str] = set()
 
     def forget(self) -> None:
         """Forget the ids: a rollback may have taken them back, a removal has."""
-        self._ids.clear()
+        self.ids.clear()
         self._sorted.clear()
 
     async def credited(self, credits: Iterable[Credit], where: Where) -> list[Credited]:
@@ -51,10 +51,10 @@ class Artists:
         All are asked for before the first is added: what is added next to each other costs PostgreSQL one round trip.
         """
         keyed = [(credit, credit.musicbrainz_id or fold(credit.name)) for credit in credits]
-        known = [self._ids.get(key) or await self._find(credit, key, where) for credit, key in keyed]
+        known = [self.ids.get(key) or await self._find(credit, key, where) for credit, key in keyed]
         found: dict[tuple[str, str, str | None], Credited] = {}
         for (credit, key), there in zip(keyed, known, strict=True):
-            artist_id = there or self._ids.get(key) or self._remember(key, await self._add(credit, where.path))
+            artist_id = there or self.ids.get(key) or self._remember(key, await self._add(credit, where.path))
             if credit.sort_name is not None and artist_id not in self._sorted:
                 await self._give_sort_name(artist_id, credit.sort_name, where.path)
             instrument = credit.instrument[:_INSTRUMENT_LENGTH] if credit.instrument else None
@@ -87,7 +87,7 @@ class Artists:
         identified = [artist_id for artist_id, identity in namesakes if identity is not None]
         if credit.musicbrainz_id is not None:
             found = await self._by_id(credit.musicbrainz_id, None if identified else unidentified, where.path)
-            self._ids.pop(fold(credit.name), None)  # the name alone may say less than it did
+            self.ids.pop(fold(credit.name), None)  # the name alone may say less than it did
         elif len(identified) > 1:
             return await self._choose(credit, identified, unidentified, where)
         else:
@@ -97,7 +97,8 @@ class Artists:
     async def _by_id(self, musicbrainz_id: str, namesake: str | None, path: str) -> str | None:
         if (found := await self._artists.with_musicbrainz_id(musicbrainz_id)) is not None or namesake is None:
             return found
-        await self._artists.set(namesake, musicbrainz_id=musicbrainz_id)
+        if not await self._artists.identify(namesake, musicbrainz_id):
+            return await self._artists.with_musicbrainz_id(musicbrainz_id)  # another writer was faster
         await self._log_update(namesake, path, {"musicbrainz_id": [None, musicbrainz_id]})
         return namesake
 
@@ -143,7 +144,7 @@ class Artists:
         await self._audit.log_action("artist_updated", artist_id, path=path, changes=changes)
 
     def _remember(self, key: str, artist_id: str) -> str:
-        if len(self._ids) >= REMEMBERED:
+        if len(self.ids) >= REMEMBERED:
             self.forget()
-        self._ids[key] = artist_id
+        self.ids[key] = artist_id
         return artist_id

@@ -1,4 +1,8 @@
-"""Waits for a database that refuses: a full disk, a foreign lock or a lost server costs time, and no file."""
+"""Waits for a database that refuses: a full disk, a foreign lock or a lost server costs time, and no file.
+
+A transaction that lost a race against another (a deadlock, a serialisation failure) is tried again almost at once, and
+after a wait that is never the same for two, or they would meet again.
+"""
 
 import asyncio
 import logging
@@ -9,11 +13,12 @@ from typing import Final, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
-from soulspot.errors import CatalogueError
-from soulspot.infrastructure.persistence.database import is_damage, is_environment_fault
+from soulspot.errors import CatalogueError, UnreachableError
+from soulspot.infrastructure.persistence.database import is_damage, is_environment_fault, is_lost_race
 
 logger = logging.getLogger(__name__)
 
+RACE_WAIT: Final = 0.01
 FIRST_WAIT: Final = 0.05
 LONGEST_WAIT: Final = 5.0
 SAY_AFTER: Final = 1.0
@@ -43,10 +48,16 @@ class Patience:
 
     async def __call__(self, act: Callable[..., Awaitable[_T]], *arguments: object) -> _T:
         """Call until the database answers; raises CatalogueError when it is damaged, and what is a fault of ours."""
-        try:
-            return await act(*arguments)
-        except DBAPIError as error:
-            self._judge(error)
+        race_wait = RACE_WAIT
+        while True:
+            try:
+                return await act(*arguments)
+            except (DBAPIError, UnreachableError) as error:
+                self._judge(error)
+                if not is_lost_race(error):
+                    break
+            await asyncio.sleep(random.uniform(race_wait / 2, race_wait))  # noqa: S311 - no secret
+            race_wait = min(race_wait * 2, LONGEST_WAIT)
         if not self._refused:
             self._since, self._was_said, self._answered = self._clock(), False, asyncio.Event()
         self._refused += 1
@@ -69,7 +80,7 @@ class Patience:
                 wait = min(wait * 2, LONGEST_WAIT)
             try:
                 result = await act(*arguments)
-            except DBAPIError as error:
+            except (DBAPIError, UnreachableError) as error:
                 self._judge(error)
                 self._say_once()
             else:
@@ -78,8 +89,8 @@ class Patience:
                     logger.warning("the database answers again, after %.0f s", self._clock() - self._since)
                 return result
 
-    def _judge(self, error: DBAPIError) -> None:
-        if is_damage(error):
+    def _judge(self, error: DBAPIError | UnreachableError) -> None:
+        if isinstance(error, DBAPIError) and is_damage(error):
             msg = (
                 f"the catalogue is damaged ({error.orig}) and was left as it is: `soulspot doctor` examines it, "
                 f"`soulspot db restore` puts a backup in its place"
@@ -87,7 +98,7 @@ class Patience:
             raise CatalogueError(msg) from error
         if not is_environment_fault(error):
             raise error
-        self._reason = str(error.orig)
+        self._reason = str(error if isinstance(error, UnreachableError) else error.orig)
 
     def _say_once(self) -> None:
         if not self._was_said and self._clock() - self._since > SAY_AFTER:

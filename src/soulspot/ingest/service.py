@@ -9,12 +9,13 @@ purge    a file that is to be forgotten, with its track
 """
 
 import logging
+from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, NoResultFound
 
 from soulspot.infrastructure.filesystem import FileSystem, path_to_text
 from soulspot.infrastructure.persistence.database import Database
@@ -36,6 +37,7 @@ from soulspot.infrastructure.tags import Failure, TrackTags
 from soulspot.ingest import columns
 from soulspot.ingest.albums import Albums
 from soulspot.ingest.artists import Artists, Where
+from soulspot.ingest.claims import Claims
 from soulspot.ingest.credits import AS_WRITTEN, MOST_CREDITS, CreditRules, credits_of
 from soulspot.ingest.scanner import FoundFile, Root
 
@@ -76,12 +78,20 @@ class IngestService:
         self._audit = AuditRepository(database.session, run=run)
         self._artists = Artists(ArtistRepository(database.session), self._audit)
         self._albums = Albums(AlbumRepository(database.session), self._audit)
+        self._claims = Claims()
 
     async def ingest(self, file: FoundFile, tags: TrackTags, known: Known | None) -> Outcome:
         """Write what a file's tags say: a new track, or what has changed of one that is known.
 
         Raises StaleError when `known` is not what the catalogue has any more.
         """
+        if self._database.is_sqlite:  # it has one writer
+            return await self._ingest(file, tags, known)
+        existing = ChainMap(self._artists.ids, self._albums.ids)
+        async with self._claims.claimed(self._identities(file, tags), existing=existing):
+            return await self._ingest(file, tags, known)
+
+    async def _ingest(self, file: FoundFile, tags: TrackTags, known: Known | None) -> Outcome:
         with self._forgetting_on_rollback():
             async with self._database.transaction():
                 if known is None or known.track_id is None:
@@ -319,6 +329,11 @@ class IngestService:
             name.notes.append(columns.CREDITS_CAPPED)
         return credits[:MOST_CREDITS]
 
+    def _identities(self, file: FoundFile, tags: TrackTags) -> list[str]:
+        """Return the keys of the artists and the album that a file names."""
+        credits, album = self._named(tags, columns.named(file, tags)), columns.album_key_of(file, tags)
+        return [credit.musicbrainz_id or fold(credit.name) for credit in credits] + ([album] if album else [])
+
     async def _follow_album(self, track_id: str, origin: Known, file: FoundFile) -> dict[str, Any]:
         current = (await self._tracks.values(track_id))["album_id"]
         if current is None or (album_id := await self._albums.follow(current, origin, file)) == current:
@@ -390,8 +405,8 @@ class IngestService:
         except BaseException as error:
             self._artists.forget()
             self._albums.forget()
-            if isinstance(error, IntegrityError):
-                raise StaleError(str(error.orig)) from error
+            if isinstance(error, IntegrityError | NoResultFound):  # another writer added the same, or removed it
+                raise StaleError(str(error)) from error
             raise
 
 

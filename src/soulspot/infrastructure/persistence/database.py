@@ -16,7 +16,7 @@ itself meanwhile: SQLite before 3.51.3 can damage a database that one connection
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -29,11 +29,14 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from soulspot.errors import CatalogueError, UnreachableError
 from soulspot.infrastructure.persistence import inline
 
 SessionFactory = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 """What a repository is built with: yields the session of the transaction in progress, else one that only reads."""
 
+LOCKS: Final = "soulspot_locks"
+"""The execution option of a query that locks what it finds, and so needs a transaction."""
 BUSY_TIMEOUT_MS: Final = 5_000
 """How long a reader waits for a lock. The writer does not: it would stop the event loop, and it is tried again."""
 CHECKPOINT_AFTER: Final = 500
@@ -63,7 +66,7 @@ _in_progress: ContextVar[_Transaction | None] = ContextVar("soulspot_transaction
 class Database:
     """One database, open. Close it with `aclose`, or use it as an async context manager."""
 
-    def __init__(self, url: str, *, synchronous: str = "NORMAL", read_only: bool = False) -> None:
+    def __init__(self, url: str, *, synchronous: str = "NORMAL", read_only: bool = False, connections: int = 8) -> None:
         self.url: URL = make_url(url)
         options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": msgspec.json.decode}
         if self.is_sqlite:
@@ -74,10 +77,17 @@ class Database:
             _set_up_sqlite(self._writer, pragmas, "BEGIN IMMEDIATE")
             _set_up_sqlite(self._reader, [f"busy_timeout={BUSY_TIMEOUT_MS}", "query_only=ON"], "BEGIN")
         else:
-            self._writer = create_async_engine(self.url, pool_size=4, max_overflow=4, pool_pre_ping=True, **options)
-            self._reader = self._writer.execution_options(postgresql_readonly=True)
+            try:
+                from soulspot.infrastructure.persistence import postgres
+            except ModuleNotFoundError as error:
+                msg = f"PostgreSQL needs {error.name}: install it with pip install 'soulspot[postgresql]'"
+                raise CatalogueError(msg) from error
+            options["json_serializer"] = postgres.to_json
+            self._writer, self._reader = postgres.engines(self.url, connections, **options)
+            self._lock_keeper = postgres.unpooled(self.url)
+            self._writers = postgres.Writers(self._writer, connections)
+            self._reading = postgres.reading
         self._read_only = read_only
-        self._write_sessions = async_sessionmaker(self._writer, expire_on_commit=False)
         self._read_sessions = async_sessionmaker(self._reader, expire_on_commit=False)
         self._turn = asyncio.Lock()  # of SQLite's one writer
         self._held: AsyncConnection | None = None
@@ -96,7 +106,7 @@ class Database:
         if (current := _in_progress.get()) is not None and current.database is self:
             msg = "a transaction is in progress already; the service that began it owns it"
             raise RuntimeError(msg)
-        async with self._sqlite_session() if self.is_sqlite else self._write_sessions.begin() as session:
+        async with self._sqlite_session() if self.is_sqlite else self._writers.session() as session:
             token = _in_progress.set(_Transaction(self, nullcontext(session), asyncio.current_task()))
             try:
                 yield session
@@ -120,11 +130,28 @@ class Database:
             if self._commits % CHECKPOINT_AFTER == 0:
                 await asyncio.to_thread(self._session.checkpoint)
 
+    def owning(self, node: str, folders: Iterable[str], command: str) -> AbstractAsyncContextManager[None]:
+        """Be the only process that writes what this machine has in these folders; SQLite's lock is of the file."""
+        if self.is_sqlite:
+            return nullcontext()
+        from soulspot.infrastructure.persistence.owner import folders_owned
+
+        return folders_owned(self._lock_keeper, node, folders, command)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
+        """Yield a connection that only reads, and reads what there was at one moment."""
+        async with self._reader.connect() as connection:
+            if not self.is_sqlite:
+                await connection.execution_options(isolation_level="REPEATABLE READ")
+            async with connection.begin():
+                yield connection
+
     def session(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Return the session of this task's transaction, else a fresh one that only reads and closes itself."""
         current = _in_progress.get()
         if current is None or current.database is not self:
-            return self._read_sessions()
+            return self._read_sessions() if self.is_sqlite else self._reading(self._read_sessions)
         if current.task is not asyncio.current_task():
             msg = "a task inherited the transaction of another: two tasks cannot share one connection"
             raise RuntimeError(msg)
@@ -147,6 +174,8 @@ class Database:
 
     async def aclose(self) -> None:
         await self._reader.dispose()
+        if not self.is_sqlite:
+            await self._writers.aclose()
         if self._held is not None:
             await self._held.close()
         await self._writer.dispose()
@@ -158,18 +187,24 @@ class Database:
         await self.aclose()
 
 
-def is_environment_fault(error: DBAPIError) -> bool:
+def is_environment_fault(error: DBAPIError | UnreachableError) -> bool:
     """Whether the database refuses for a reason that passes: full disk, foreign lock, lost server, lost race.
 
     Such a transaction may be tried again as a whole; anything else is a fault of the program.
     """
-    if error.connection_invalidated:
+    if isinstance(error, UnreachableError) or error.connection_invalidated:
         return True
     name = getattr(error.orig, "sqlite_errorname", None)
     if name is not None:
         return isinstance(error, OperationalError) and name.startswith(_ENVIRONMENT_SQLITE)
     state = getattr(error.orig, "sqlstate", None)
     return state is not None and state.startswith(_ENVIRONMENT_SQLSTATE)
+
+
+def is_lost_race(error: DBAPIError | UnreachableError) -> bool:
+    """Whether another transaction was in the way (a deadlock, a serialisation failure), and this one had to yield."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return state is not None and state.startswith("40")
 
 
 def is_damage(error: DBAPIError) -> bool:

@@ -11,13 +11,27 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import ColumnElement, CursorResult, Row, Table, delete, false, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Select,
+    Table,
+    delete,
+    false,
+    func,
+    insert,
+    or_,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.orm import InstrumentedAttribute, contains_eager, joinedload, selectinload
 
 from soulspot.infrastructure.filesystem import Signature
-from soulspot.infrastructure.persistence.database import SessionFactory
+from soulspot.infrastructure.persistence.database import LOCKS, SessionFactory
 from soulspot.infrastructure.persistence.identity import fold, new_id
 from soulspot.infrastructure.persistence.models import (
     NAME_LENGTH,
@@ -131,7 +145,7 @@ _ADD_FILE = insert(_FILES)
 _ADD_ENTRY = insert(_ENTRIES)
 
 
-def _known(row: Row[*tuple[Any, ...]]) -> Known:
+def _known(row: Sequence[Any]) -> Known:
     file_id, folder_id, path, size, mtime_ns, ctime_ns, inode, *rest = row
     return Known(file_id, folder_id, path, Signature(size, mtime_ns, ctime_ns, inode), *rest)
 
@@ -247,9 +261,10 @@ class FileRepository:
             rows = await session.execute(select(*_KNOWN).where(File.inode.in_(inodes), File.track_id.is_not(None)))
             return [_known(row) for row in rows]
 
-    async def get(self, file_id: str) -> File | None:
+    async def get(self, file_id: str, *, to_write: bool = True) -> File | None:
+        """Return a file's row; one that is to be written, nobody else changes before this transaction ends."""
         async with self._session_factory() as session:
-            return await session.get(File, file_id, populate_existing=True)
+            return await session.get(File, file_id, populate_existing=True, with_for_update=to_write)
 
     async def add(self, **values: object) -> None:
         async with self._session_factory() as session:
@@ -325,15 +340,15 @@ class FileRepository:
             return (await session.scalars(query.options(joinedload(File.folder)))).all()
 
     async def _known_where(self, *scope: ColumnElement[bool]) -> dict[str, Known]:
-        # Two statements, so that each can use the index that was made for it.
-        query = select(*_KNOWN).where(*scope)
+        # Two halves, so that each can use the index that was made for it, and one statement, so that both are of one
+        # moment: a file that goes missing between two would be in neither.
+        query = select(*_KNOWN, File.missing_since).where(*scope)
+        halves = query.where(File.missing_since.is_not(None)), query.where(File.missing_since.is_(None))
         async with self._session_factory() as session:
-            missing = await session.execute(query.where(File.missing_since.is_not(None)).order_by(File.missing_since))
-            known = {row.path: _known(row) for row in missing}
-            known.update(
-                (row.path, _known(row)) for row in await session.execute(query.where(File.missing_since.is_(None)))
-            )
-        return known
+            rows = (await session.execute(union_all(*halves))).all()
+        missing = sorted((row for row in rows if row.missing_since is not None), key=attrgetter("missing_since"))
+        present = (row for row in rows if row.missing_since is None)
+        return {row.path: _known(row[:-1]) for row in (*missing, *present)}
 
 
 class ArtistRepository:
@@ -371,6 +386,13 @@ class ArtistRepository:
             rows = await session.execute(select(Artist.id, Artist.musicbrainz_id).where(Artist.name_key == key))
             return [(artist_id, musicbrainz_id) for artist_id, musicbrainz_id in rows]
 
+    async def identify(self, artist_id: str, musicbrainz_id: str) -> bool:
+        """Give a name-only artist its MusicBrainz id; false where another writer was faster."""
+        nameless = (_ARTISTS.c.id == artist_id) & _ARTISTS.c.musicbrainz_id.is_(None)
+        async with self._session_factory() as session:
+            result = await session.execute(update(_ARTISTS).where(nameless).values(musicbrainz_id=musicbrainz_id))
+            return cast("CursorResult[Any]", result).rowcount == 1
+
     async def on_album(self, identity_key: str, artist_ids: Collection[str]) -> list[str]:
         """Return those of these artists that tracks of an album credit."""
         async with self._session_factory() as session:
@@ -397,7 +419,11 @@ class ArtistRepository:
 
     async def uncredited(self, artist_ids: Collection[str]) -> Sequence[Artist]:
         """Return those of these artists that no track and no album names any more."""
+        if not artist_ids:
+            return []
         async with self._session_factory() as session:
+            # Two writers that each take away one of the last two credits: the second has to see what the first did.
+            await session.execute(_locking(select(Artist.id).where(Artist.id.in_(artist_ids)).order_by(Artist.id)))
             credited = or_(
                 select(TrackArtist.track_id).where(TrackArtist.artist_id == Artist.id).exists(),
                 select(Album.id).where(Album.artist_id == Artist.id).exists(),
@@ -454,6 +480,7 @@ class AlbumRepository:
         if track_id is not None:
             query = query.where(Track.id != track_id)
         async with self._session_factory() as session:
+            await session.execute(_locking(select(Album.id).where(Album.id == album_id)))  # as in `uncredited`
             return await session.scalar(query) is not None
 
     async def present_paths(self, album_id: str, folder_id: str) -> list[str]:
@@ -614,13 +641,13 @@ class AuditRepository:
         artist: str | None = None,
         action: str | None = None,
         since: datetime | None = None,
-        after: int | None = None,
+        among: Collection[int] | None = None,
         limit: int | None = None,
     ) -> Sequence[AuditEntry]:
         """Return the newest `limit` entries that match, oldest first.
 
         `path` is a file or folder, whole and escaped; `entities` are ids; `artist` a name: entries of the artist and of
-        its tracks; `after` a sequence number.
+        its tracks; `among` sequence numbers.
         """
         query = select(AuditEntry)
         if path is not None:
@@ -635,15 +662,27 @@ class AuditRepository:
             query = query.where(AuditEntry.action == action)
         if since is not None:
             query = query.where(AuditEntry.at >= since)
-        if after is not None:
-            query = query.where(AuditEntry.sequence > after)
+        if among is not None:
+            query = query.where(AuditEntry.sequence.in_(among))
         query = query.order_by(AuditEntry.sequence.desc()).limit(limit)
         async with self._session_factory() as session:
             return list(reversed((await session.scalars(query)).all()))
 
+    async def numbers(self, after: int, among: Collection[int], limit: int) -> Sequence[int]:
+        """Return the first sequence numbers that are taken, of those after one and of some before it."""
+        asked = (AuditEntry.sequence > after) | AuditEntry.sequence.in_(among)
+        async with self._session_factory() as session:
+            query = select(AuditEntry.sequence).where(asked).order_by(AuditEntry.sequence).limit(limit)
+            return (await session.scalars(query)).all()
+
     async def last_sequence(self) -> int:
         async with self._session_factory() as session:
             return (await session.scalar(select(func.max(AuditEntry.sequence)))) or 0
+
+
+def _locking(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    """Have what a query finds kept as it is until this transaction ends; SQLite has one writer anyway."""
+    return query.with_for_update().execution_options(**{LOCKS: True})
 
 
 def _holds(column: InstrumentedAttribute[str], words: Iterable[str]) -> list[ColumnElement[bool]]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Literal
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import DatabaseError
 
-from soulspot.errors import CatalogueError
+from soulspot.errors import CatalogueError, UnreachableError
 from soulspot.infrastructure.persistence import backup
+from soulspot.infrastructure.persistence.database import is_environment_fault
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -103,14 +104,17 @@ async def current_revision(database: "Database") -> str | None:
                 return None
             return (await session.execute(text("SELECT version_num FROM alembic_version"))).scalar()
     except DatabaseError as error:
+        if not database.is_sqlite and is_environment_fault(error):
+            msg = f"{_name(database)} cannot be reached: {error.orig}"
+            raise UnreachableError(msg) from error
         msg = (
             f"{_name(database)} cannot be opened as a catalogue ({error.orig}) and was left as it is: "
             f"`soulspot doctor` examines it, `soulspot db restore` puts a backup in its place"
         )
         raise CatalogueError(msg) from error
-    except OSError as error:
+    except UnreachableError as error:
         msg = f"{_name(database)} cannot be reached: {error}"
-        raise CatalogueError(msg) from error
+        raise UnreachableError(msg) from error
 
 
 def migrations_folder() -> Path:

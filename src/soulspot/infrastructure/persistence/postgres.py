@@ -1,0 +1,292 @@
+"""PostgreSQL in few round trips: what one file inserts is gathered, and sent as one statement.
+
+The network sets the pace here, not the statements. A new file's rows (artists, album, track, credits, file, audit
+entries) depend on nothing that the database would have to answer first, so they wait in the session and go out
+together when something has to be read or changed after them, or at the commit. Where they are all that there is to
+write, that one statement is the transaction, and needs no BEGIN and no COMMIT around it. A read does not begin a
+transaction either: at READ COMMITTED each statement sees what was committed before it, with a BEGIN or without.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+from sqlalchemy import URL, Executable, Insert, NullPool, Result, Select, Table, event
+from sqlalchemy.engine import IteratorResult
+from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from soulspot.errors import UnreachableError
+from soulspot.infrastructure.persistence.database import LOCKS
+
+CONNECT_LIMIT: Final = 10.0
+"""Seconds that the server has to take a connection in."""
+ANSWER_LIMIT: Final = 60.0
+"""Seconds that it has to answer a statement in: more is a network that was cut."""
+
+READERS: Final = 4
+"""Connections that only read."""
+
+# The last is what the driver raises when the server ended a connection while a statement was being prepared.
+_CUT_OFF: Final = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
+_NO_ROWS: Result[Any] = IteratorResult(SimpleResultMetaData([]), iter(()))
+
+
+async def connect(*arguments: Any, **options: Any) -> asyncpg.Connection:  # noqa: ANN401 - the driver's own
+    """Connect; raises UnreachableError that says why the server cannot be had, whatever the reason."""
+    try:
+        return await asyncpg.connect(*arguments, **options)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        why = "it does not answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
+        raise UnreachableError(why) from error
+
+
+class PostgresSession(AsyncSession):
+    """The session of the transactions on one connection, one after the other; whoever begins one ends it.
+
+    An insert of whole rows, a plain `insert(table)` with its values beside it, is gathered. Whatever else is run finds
+    what was gathered before it in the database.
+    """
+
+    def __init__(self, connection: AsyncConnection, driver: asyncpg.Connection) -> None:
+        super().__init__(connection, expire_on_commit=False, join_transaction_mode="rollback_only")
+        self._on_connection = connection
+        self._driver = driver
+        self._has_begun = False
+        self._gathered: dict[Table, list[Mapping[str, Any]]] = {}
+
+    async def execute(self, statement: Executable, params: Any = None, **options: Any) -> Result[Any]:  # noqa: ANN401 - the base class's signature
+        if isinstance(statement, Insert) and params:
+            rows = params if isinstance(params, list) else [params]
+            assert isinstance(statement.table, Table)
+            self._gathered.setdefault(statement.table, []).extend(rows)
+            return _NO_ROWS
+        await self._before(is_read=_is_read(statement))
+        return await super().execute(statement, params, **options)
+
+    async def scalar(self, statement: Executable, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as above
+        await self._before(is_read=_is_read(statement))
+        return await super().scalar(statement, *arguments, **options)
+
+    async def scalars(self, statement: Executable, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as above
+        await self._before(is_read=_is_read(statement))
+        return await super().scalars(statement, *arguments, **options)
+
+    async def get(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as above
+        await self._before(is_read=not options.get("with_for_update"))
+        return await super().get(*arguments, **options)
+
+    async def flush(self, objects: Sequence[Any] | None = None) -> None:
+        await self._before(is_read=False)
+        await super().flush(objects)
+
+    async def connection(self, *arguments: Any, **options: Any) -> AsyncConnection:  # noqa: ANN401 - as above
+        await self._before(is_read=False)
+        return await super().connection(*arguments, **options)
+
+    async def end(self) -> None:
+        """Commit."""
+        if self.sync_session.new or self.sync_session.dirty or self.sync_session.deleted:
+            await self.flush()
+        await self._send()
+        if self._has_begun:
+            await self._run("COMMIT")
+            self._has_begun = False
+        await self._forget()
+
+    async def undo(self, error: BaseException) -> None:
+        """Roll back; where the connection broke, or something was cut short on it, give it up instead."""
+        self._gathered.clear()
+        if _is_lost(error):
+            self._driver.terminate()
+        elif self._has_begun:
+            try:
+                await self._run("ROLLBACK")
+            except DBAPIError:
+                self._driver.terminate()
+        self._has_begun = False
+        await self._forget()
+
+    @property
+    def is_lost(self) -> bool:
+        return bool(self._driver.is_closed())
+
+    async def aclose(self) -> None:
+        """Close the connection too."""
+        if self.is_lost:
+            await self._on_connection.invalidate()
+        await self._on_connection.close()
+
+    async def _before(self, *, is_read: bool) -> None:
+        if (self._gathered or not is_read) and not self._has_begun:
+            await self._run("BEGIN")
+            self._has_begun = True
+        await self._send()
+
+    async def _send(self) -> None:
+        if self._gathered:
+            gathered, self._gathered = self._gathered, {}
+            await self._run(*_one_statement(gathered))
+
+    async def _run(self, statement: str, *parameters: str) -> None:
+        """Run a statement on the driver itself: no pool, no cursor, no thread of control between."""
+        try:
+            await self._driver.execute(statement, *parameters)
+        except asyncpg.IntegrityConstraintViolationError as error:
+            raise IntegrityError(statement, None, error) from error
+        except (asyncpg.PostgresError, *_CUT_OFF) as error:
+            lost = isinstance(error, _CUT_OFF) or self._driver.is_closed()
+            raise OperationalError(statement, None, error, connection_invalidated=lost) from error
+
+    async def _forget(self) -> None:
+        if self.sync_session.in_transaction():
+            await self.close()
+
+
+class Writers:
+    """The connections that write, each with its session: at most so many, opened when they are needed."""
+
+    def __init__(self, engine: AsyncEngine, limit: int) -> None:
+        self._engine = engine
+        self._room = asyncio.Semaphore(limit)
+        self._idle: list[PostgresSession] = []
+        event.listen(engine.sync_engine, "before_cursor_execute", _keep_nul_out, retval=True)
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[PostgresSession]:
+        """Yield a session, and commit."""
+        async with self._room:
+            session = await self._take()
+            try:
+                yield session
+                await session.end()
+            except BaseException as error:
+                await session.undo(error)
+                if isinstance(error, _CUT_OFF):
+                    raise UnreachableError(str(error) or "it does not answer") from error
+                raise
+            finally:
+                if session.is_lost:
+                    await session.aclose()
+                else:
+                    self._idle.append(session)
+
+    async def aclose(self) -> None:
+        while self._idle:
+            await self._idle.pop().aclose()
+
+    async def _take(self) -> PostgresSession:
+        while self._idle:
+            session = self._idle.pop()
+            if not session.is_lost:
+                return session
+            await session.aclose()
+        connection = await self._engine.connect()
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        return PostgresSession(connection, driver)
+
+
+def engines(url: URL, connections: int, **options: Any) -> tuple[AsyncEngine, AsyncEngine]:  # noqa: ANN401 - the engine's own
+    """Return the engine of the connections that write, and of those that the server lets do nothing but read."""
+    options |= {"isolation_level": "AUTOCOMMIT", "max_overflow": 0, "pool_timeout": ANSWER_LIMIT}
+    reading = _arguments(default_transaction_read_only="on")
+    readers = create_async_engine(url, pool_size=READERS, connect_args=reading, **options)
+    event.listen(readers.sync_engine, "checkout", _refuse_lost)
+    event.listen(readers.sync_engine, "before_cursor_execute", _keep_nul_out, retval=True)
+    return create_async_engine(url, pool_size=connections, connect_args=_arguments(), **options), readers
+
+
+def unpooled(url: URL) -> AsyncEngine:
+    """Return an engine whose connections are closed when they are let go."""
+    return create_async_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=_arguments())
+
+
+@asynccontextmanager
+async def reading(sessions: async_sessionmaker[AsyncSession]) -> AsyncIterator[AsyncSession]:
+    """Yield a session that only reads; raises UnreachableError when no connection is to be had, or none answers."""
+    try:
+        async with sessions() as session:
+            yield session
+    except (PoolTimeoutError, *_CUT_OFF) as error:
+        raise UnreachableError(str(error) or "it does not answer") from error
+
+
+def _arguments(**server_settings: str) -> dict[str, Any]:
+    return {
+        "async_creator_fn": connect,
+        "timeout": CONNECT_LIMIT,
+        "command_timeout": ANSWER_LIMIT,
+        "server_settings": {"application_name": "soulspot", **server_settings},
+    }
+
+
+def _refuse_lost(connection: Any, *_more: object) -> None:  # noqa: ANN401 - SQLAlchemy's event
+    """Have the pool open another connection: the driver knows of one that was closed, and need not ask the server."""
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+
+
+def _is_read(statement: Executable) -> bool:
+    return isinstance(statement, Select) and not statement.get_execution_options().get(LOCKS)
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether nobody knows what a connection would answer next: it broke, or a statement on it was cut short."""
+    if not isinstance(error, Exception) or isinstance(error, _CUT_OFF):
+        return True
+    state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    return isinstance(error, DBAPIError) and (error.connection_invalidated or state.startswith(("08", "57P")))
+
+
+def _keep_nul_out(*occasion: Any, **_more: Any) -> tuple[str, Any]:  # noqa: ANN401 - SQLAlchemy's event
+    _connection, _cursor, statement, parameters, *_rest = occasion
+    return statement, tuple(without_nul(list(parameters)))
+
+
+def without_nul(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
+    """Return a value in which no text holds NUL, which PostgreSQL refuses in every text."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, Mapping):
+        return {without_nul(key): without_nul(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nul(each) for each in value]
+    return value
+
+
+def to_json(value: object) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if r"\u0000" not in text else msgspec.json.encode(without_nul(value)).decode()
+
+
+def _one_statement(gathered: dict[Table, list[Mapping[str, Any]]]) -> list[str]:
+    """Return one statement that inserts all rows, and its parameters: the rows of each table, as JSON.
+
+    In JSON the statement is the same however many rows there are, so the server plans it once. Foreign keys are
+    checked at its end, and rows of one table that others may insert too are in one order: two watchers that insert the
+    same wait for each other, and never both.
+    """
+    parts, parameters = [], []
+    for number, (table, rows) in enumerate(gathered.items(), start=1):
+        names = ", ".join(f'"{name}"' for name in rows[0])
+        source = f"json_populate_recordset(NULL::{table.name}, ${number}::json)"
+        parts.append(f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {source}")  # noqa: S608 - our own names
+        if any(row.keys() != rows[0].keys() for row in rows):
+            msg = f"the rows of {table.name} have different columns"
+            raise ValueError(msg)
+        parameters.append(to_json(sorted(rows, key=_order) if len(rows) > 1 and "name_key" in rows[0] else rows))
+    *others, last = parts
+    if others:
+        last = f"WITH {', '.join(f'_{number} AS ({part})' for number, part in enumerate(others))} {last}"
+    return [last, *parameters]
+
+
+def _order(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["name_key"], row["musicbrainz_id"] or ""

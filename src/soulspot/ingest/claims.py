@@ -1,0 +1,35 @@
+"""Who makes what is new: of the files that name one new artist or album at once, the first; the others wait for it.
+
+Without, each of them would find nothing, all would insert, and all but one would fail and start again. Files in other
+processes still can: there the database's unique constraints decide, and the loser looks again.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Container, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+
+class Claims:
+    """Names that somebody is making just now."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._users: dict[str, int] = {}
+
+    @asynccontextmanager
+    async def claimed(self, names: Iterable[str], *, existing: Container[str]) -> AsyncIterator[None]:
+        """Be the only one who makes those of these names that do not exist, or may not because they are being made."""
+        wanted = sorted({name for name in names if name in self._locks or name not in existing})
+        for name in wanted:
+            self._locks.setdefault(name, asyncio.Lock())
+            self._users[name] = self._users.get(name, 0) + 1
+        try:
+            async with AsyncExitStack() as stack:
+                for name in wanted:  # in one order, so that no two wait for each other
+                    await stack.enter_async_context(self._locks[name])
+                yield
+        finally:
+            for name in wanted:
+                self._users[name] -= 1
+                if not self._users[name]:
+                    del self._locks[name], self._users[name]

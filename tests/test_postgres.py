@@ -1,0 +1,80 @@
+"""What is PostgreSQL's own: its schema, its passwords, its order of text."""
+
+import io
+
+import pytest
+from alembic import command
+from sqlalchemy import text
+from tests.conftest import write_song
+from tests.postgres import PostgresSoulspot, Server
+from tests.test_persistence import alembic_config
+
+from soulspot.infrastructure.persistence import schema
+from soulspot.infrastructure.persistence.database import Database
+
+pytestmark = pytest.mark.postgresql
+
+
+def tables(server: Server, name: str) -> set[str]:
+    with server.connect(name) as connection:
+        rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+    return {row[0] for row in rows}
+
+
+def test_migrations_go_up_and_down_and_leave_no_difference(postgres_server: Server, empty_database: str) -> None:
+    config = alembic_config(postgres_server.socket_url(empty_database))
+
+    command.upgrade(config, "head")
+    command.check(config)
+    command.downgrade(config, "base")
+    left = tables(postgres_server, empty_database)
+    command.upgrade(config, "head")
+
+    assert left == {"alembic_version"}
+    assert "track_artists" in tables(postgres_server, empty_database)
+
+
+def test_the_migrations_printed_as_sql_make_the_same_schema(postgres_server: Server, empty_database: str) -> None:
+    config = alembic_config(postgres_server.socket_url(empty_database))
+    config.output_buffer = io.StringIO()
+    command.upgrade(config, "head", sql=True)
+
+    postgres_server.run(f"SET ROLE soulspot; {config.output_buffer.getvalue()}", empty_database)
+
+    command.check(config)
+
+
+async def test_a_password_with_every_sign_in_it_reaches_server_and_migrations(
+    postgres_server: Server, empty_database: str
+) -> None:
+    async with Database(postgres_server.tcp_url(empty_database)) as database:
+        await schema.bring_up_to_date(database)
+
+        assert await schema.current_revision(database) == schema.REVISION
+
+
+async def test_paths_are_in_the_order_of_their_bytes_whatever_the_locale(
+    postgres_server: Server, empty_database: str
+) -> None:
+    url = postgres_server.socket_url(empty_database)
+    async with Database(url) as database:
+        await schema.bring_up_to_date(database)
+        async with database.session() as session:
+            query = text(
+                "SELECT table_name, column_name FROM information_schema.columns"
+                " WHERE column_name = 'path' AND collation_name = 'C' ORDER BY 1"
+            )
+            found = [tuple(row) for row in await session.execute(query)]
+
+    assert found == [("audit_log", "path"), ("files", "path"), ("folders", "path")]
+
+
+def test_every_question_is_answered_from_postgresql(postgres_soulspot: PostgresSoulspot) -> None:
+    song = str(write_song(postgres_soulspot.music / "song.mp3"))
+    postgres_soulspot.scan()
+    asked = [("explain", song), ("track", song), *((each,) for each in ("tracks", "artists", "albums", "audit"))]
+    asked += [("failures", "list"), ("db", "check"), ("db", "current"), ("verify",)]
+
+    answers = [postgres_soulspot.run(*each, SOULSPOT_LIBRARY__FOLDERS=str(postgres_soulspot.music)) for each in asked]
+
+    assert [answer.args for answer in answers if answer.returncode or answer.stderr] == []
