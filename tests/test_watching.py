@@ -17,8 +17,9 @@ from tests.parts import Parts, shared
 from soulspot.infrastructure import filesystem, watcher
 from soulspot.ingest import rounds
 from soulspot.ingest.hints import FolderHints, Hints
-from soulspot.ingest.queues import Later
-from soulspot.ingest.scanner import Root
+from soulspot.ingest.planner import Work
+from soulspot.ingest.queues import Later, Pending, Ready
+from soulspot.ingest.scanner import FoundFile, Root
 
 SONG = (AUDIO / "tone.mp3").read_bytes()
 
@@ -278,12 +279,38 @@ async def _in_loop(work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Tas
 # Bounds
 
 
-async def test_too_many_paths_become_their_root() -> None:
+async def test_too_many_hints_become_their_root_and_the_newest_stay() -> None:
     root, hints = Root("1", "/music"), Hints(limit=10)
 
     hints.add(root, [f"{number}.mp3" for number in range(11)])
 
-    assert await hints.take() == {root: {""}}
+    assert await hints.take() == {root: [f"{number}.mp3" for number in (10, 9, 8, 7, 6)] + [""]}
+    assert not hints
+
+
+async def test_what_was_said_last_is_looked_at_first_however_much_was_said_before() -> None:
+    root, hints = Root("1", "/music"), Hints()
+
+    hints.add(root, [f"{number}.mp3" for number in range(2000)])
+    hints.add(root, ["", "dropped.mp3"])
+
+    taken = await hints.take()
+    assert taken[root][:2] == ["dropped.mp3", ""]
+    assert len(taken[root]) == 500
+    assert hints
+
+
+async def test_a_song_that_comes_last_is_taken_second_at_the_latest() -> None:
+    ready, file = Ready(10), FoundFile(Root("1", "/music"), "a.mp3", filesystem.Signature(1, 2, 3, 4))
+    pending = [Pending(Work(file), is_fresh=True, since=number) for number in range(100)]
+
+    for each in pending:
+        await ready.put(each)
+
+    taken = [await ready.take() for _number in range(100)]
+    assert pending[-1] in taken[:2]
+    assert pending[0] in taken[:2]
+    assert len({id(each) for each in taken}) == 100
 
 
 async def test_too_many_folders_become_their_root_and_folders_below_others_are_left_out() -> None:

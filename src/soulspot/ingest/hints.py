@@ -1,19 +1,19 @@
 """The dirty set: paths that somebody said to look at, and folders to walk, each once however often it was said.
 
-It never blocks who adds to it, and it is bounded: where too many paths of one root gather, the root itself takes their
-place, and looking at it finds them all.
+It never blocks who adds to it, and it is bounded: where too many paths of one root gather, the root itself takes the
+place of the older half, and looking at it finds them all.
 """
 
 import asyncio
 from collections.abc import Iterable
 
-from soulspot.ingest.scanner import Root
+from soulspot.ingest.scanner import QUESTION, Root
 
 
 class Hints:
     def __init__(self, limit: int = 50_000) -> None:
         self._limit = limit
-        self._paths: dict[Root, set[str]] = {}
+        self._paths: dict[Root, dict[str, None]] = {}  # in the order in which they came
         self._any = asyncio.Event()
 
     def __bool__(self) -> bool:
@@ -21,17 +21,23 @@ class Hints:
 
     def add(self, root: Root, paths: Iterable[str]) -> None:
         """Remember paths below a root; "" is the whole root."""
-        gathered = self._paths.setdefault(root, set())
-        gathered.update(paths)
-        if "" in gathered or len(gathered) > self._limit:
-            self._paths[root] = {""}
+        gathered = self._paths.setdefault(root, {})
+        gathered.update(dict.fromkeys(paths))
+        if len(gathered) > self._limit:
+            newest = list(gathered)[-self._limit // 2 :]
+            self._paths[root] = dict.fromkeys(["", *newest])
         self._any.set()
 
-    async def take(self) -> dict[Root, set[str]]:
-        """Wait until there is a hint; remove and return all of them."""
+    async def take(self) -> dict[Root, list[str]]:
+        """Wait until there is a hint; remove and return the newest of each root: a storm keeps no newcomer waiting."""
         await self._any.wait()
-        self._any.clear()
-        taken, self._paths = self._paths, {}
+        taken = {}
+        for root, gathered in list(self._paths.items()):
+            taken[root] = [gathered.popitem()[0] for _number in range(min(len(gathered), QUESTION))]
+            if not gathered:
+                del self._paths[root]
+        if not self._paths:
+            self._any.clear()
         return taken
 
 

@@ -25,7 +25,7 @@ from soulspot.ingest.losses import Losses
 from soulspot.ingest.origins import Origins
 from soulspot.ingest.patience import patiently
 from soulspot.ingest.planner import Work
-from soulspot.ingest.scanner import Batch, FoundFile, FoundFolder, Root, chunks, list_folder, look_at_all, walk
+from soulspot.ingest.scanner import Batch, FoundFile, FoundFolder, Root, list_folder, look_at_all, walk
 from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import FIRST_WAIT, Stability
 
@@ -305,9 +305,8 @@ class Pipeline:
             for root, paths in taken.items():
                 if "" in paths or root in self.faults:
                     self._hint_folder(root, "")
-                else:
-                    for some in chunks(paths):
-                        await self._look_at(root, some)
+                if root not in self.faults:
+                    await self._look_at(root, [path for path in paths if path])
             self._count_busy(-1)
 
     async def _look_at(self, root: Root, paths: Collection[str]) -> None:

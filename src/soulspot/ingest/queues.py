@@ -73,7 +73,11 @@ class Settling:
 
 
 class Ready:
-    """Files that are complete and wait for a lane: what a hint named first, then what a walk found."""
+    """Files that are complete and wait for a lane: what a hint named first, then what a walk found.
+
+    Of what hints named, the newest and the oldest take turns: a song that is dropped while a library is copied does not
+    wait for it, and all of the library comes in.
+    """
 
     def __init__(self, room: int) -> None:
         self._fresh: deque[Pending] = deque()
@@ -81,6 +85,7 @@ class Ready:
         self._room = asyncio.Semaphore(room)
         self._any = asyncio.Semaphore(0)
         self._is_closed = False
+        self._oldest_next = False
 
     async def put(self, pending: Pending) -> None:
         """Add a file; one that a walk found waits for room."""
@@ -98,7 +103,8 @@ class Ready:
             self._any.release()
             return None
         if self._fresh:
-            return self._fresh.popleft()
+            self._oldest_next = not self._oldest_next
+            return self._fresh.pop() if self._oldest_next else self._fresh.popleft()
         self._room.release()
         return self._bulk.popleft()
 
