@@ -103,7 +103,7 @@ def test_a_server_without_a_free_connection_is_waited_for(postgres_soulspot: Pos
     postgres_soulspot.watch()
     name = postgres_soulspot.name
     postgres_soulspot.server.run(f"ALTER DATABASE {name} CONNECTION LIMIT 0")
-    postgres_soulspot.rows(KILL)
+    until(lambda: not postgres_soulspot.rows(KILL))
 
     add_songs(postgres_soulspot.music, 20)
     until(lambda: "too many connections" in postgres_soulspot.log.read_text())
