@@ -107,8 +107,9 @@ def test_a_reader_that_goes_away_ends_a_listing_in_peace(soulspot: Soulspot) -> 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_shell_is_given_a_completion(shell: str) -> None:
-    command = [installed_command(), "--show-completion", shell]
-    script = subprocess.run(command, capture_output=True, text=True, check=False)
+    # What `--install-completion` writes; that itself looks for the shell it was called from, and here may be none.
+    asked = os.environ | {"_SOULSPOT_COMPLETE": f"source_{shell}"}
+    script = subprocess.run([installed_command()], env=asked, capture_output=True, text=True, check=False)
 
     assert script.returncode == 0, script.stderr
     assert "_SOULSPOT_COMPLETE" in script.stdout
