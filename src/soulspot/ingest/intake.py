@@ -130,7 +130,9 @@ class Intake:
         pending = self._pending.get((root.id, path))
         if pending is None or pending.due is None:
             return False
-        self._settling.put(pending, self._stability.hurry(pending.work.file.full_path))
+        wait = self._stability.hurry(pending.work.file.full_path)
+        if self._clock() + wait < pending.due:  # a file that is touched again and again is looked at all the same
+            self._settling.put(pending, wait)
         return True
 
     async def offer(self, work: Collection[Work], *, is_fresh: bool) -> int:
