@@ -141,6 +141,20 @@ def test_a_renamed_file_and_a_renamed_folder_keep_their_ids(soulspot: Soulspot) 
 
 
 @both
+def test_a_scan_after_a_rename_does_not_wait_for_what_is_found_elsewhere_to_be_gone(soulspot: Soulspot) -> None:
+    song = write_song(soulspot.music / "a" / "0.mp3")
+    for number in range(1, 60):
+        shutil.copyfile(song, soulspot.music / "a" / f"{number}.mp3")
+    soulspot.scan()
+    (soulspot.music / "a").rename(soulspot.music / "b")
+
+    summary = json.loads(
+        soulspot.run("scan", str(soulspot.music), "--json", SOULSPOT_LIBRARY__MISSING_AFTER="3600").stdout
+    )
+
+    assert (summary["moved"], summary["missing"]) == (60, 0)
+
+
 def test_a_vanished_file_is_missing_and_comes_back_with_its_id(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "stays.mp3")
     song = write_song(soulspot.music / "song.mp3", title="One")

@@ -41,6 +41,10 @@ class Absences:
         """Forget what was noted below a folder: it is not known any more whether anything is gone."""
         self._due.pop(root, None)
 
+    def found(self, root: Root, path: str) -> None:
+        """Forget one path: it is known where its file went."""
+        self._due.get(root, {}).pop(path, None)
+
     def waiting(self, root: Root) -> list[str]:
         return list(self._due.get(root, ()))
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
-from soulspot.infrastructure.tags import Failure, TagReaders
+from soulspot.infrastructure.tags import Failure, TagReaders, TrackTags
 from soulspot.ingest.losses import Losses
 from soulspot.ingest.origins import Origins
 from soulspot.ingest.patience import patiently
@@ -213,7 +213,7 @@ class Intake:
         """Do what there is to do with one complete file."""
         work, file, known = pending.work, pending.work.file, pending.work.known
         if work.moved_from is not None and await self._origins.has_moved(file, work.moved_from):
-            return await self._service.move(file, work.moved_from, known)
+            return await self._move(file, work.moved_from, known)
         if known is not None and _is_back(file, known):
             return await self._service.restore(file, known)
         reading = await self._readers.read(file.full_path)
@@ -232,8 +232,15 @@ class Intake:
         if sound is not None and sound != pending.sound:
             origin = await self._origins.with_sound(file, sound)
             if origin is not None:
-                return await self._service.move(file, origin, known, reading.tags)
+                return await self._move(file, origin, known, reading.tags)
         return await self._service.ingest(file, reading.tags, known)
+
+    async def _move(
+        self, file: FoundFile, origin: Known, occupant: Known | None, tags: TrackTags | None = None
+    ) -> Outcome:
+        outcome = await self._service.move(file, origin, occupant, tags)
+        self._losses.moved(origin)
+        return outcome
 
     async def _reject(self, pending: Pending, failure: Failure) -> Outcome | None:
         """Write that a file could not be read, unless it may be one that is not whole yet; try it again anyway."""

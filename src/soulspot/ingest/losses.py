@@ -113,6 +113,11 @@ class Losses:
     def __len__(self) -> int:
         return len(self._absences)
 
+    def moved(self, origin: Known) -> None:
+        """Hear that a file went elsewhere: nobody need wait for it to be gone for long enough."""
+        if (root := self.root_of(origin)) is not None:
+            self._absences.found(root, origin.path)
+
     async def note(self, root: Root, paths: Collection[str]) -> None:
         """Remember files that were not found."""
         if paths:
