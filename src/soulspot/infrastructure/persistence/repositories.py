@@ -485,10 +485,11 @@ class AlbumRepository:
 
     async def present_paths(self, album_id: str, folder_id: str) -> list[str]:
         """Return the paths of an album's files that are there, in one watched folder."""
-        query = select(File.path).join(File.track)
-        query = query.where(Track.album_id == album_id, File.folder_id == folder_id, File.missing_since.is_(None))
+        # By the album alone: SQLite would take the folder for the narrower of the two, and read all of it.
+        query = select(File.folder_id, File.path).join(File.track)
+        query = query.where(Track.album_id == album_id, File.missing_since.is_(None))
         async with self._session_factory() as session:
-            return list(await session.scalars(query))
+            return [path for folder, path in await session.execute(query) if folder == folder_id]
 
     async def take_tracks(self, album_id: str, other: str) -> int:
         """Put every track of another album on this one, and return how many there were."""
