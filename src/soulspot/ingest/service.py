@@ -335,8 +335,8 @@ class IngestService:
         return [credit.musicbrainz_id or fold(credit.name) for credit in credits] + ([album] if album else [])
 
     async def _follow_album(self, track_id: str, origin: Known, file: FoundFile) -> dict[str, Any]:
-        current = await self._tracks.album_of(track_id)
-        if current is None or (album_id := await self._albums.follow(current, origin, file)) == current:
+        current, album_id = await self._albums.follow(track_id, origin, file)
+        if album_id == current:
             return {}
         await self._tracks.set(track_id, album_id=album_id)
         await self._remove_orphans(current, album_id, (), ())

@@ -175,7 +175,7 @@ _FILE = _locking(_having_id(_FILES))
 _TRACK = _having_id(_TRACKS)
 _ALBUM = _having_id(_ALBUMS)
 _FOLDER_PATH = select(_FOLDERS.c.path).where(_FOLDERS.c.id == bindparam("its_id"))
-_ALBUM_OF_TRACK = select(_TRACKS.c.album_id).where(_TRACKS.c.id == bindparam("its_id"))
+_ALBUM_OF_TRACK = select(_ALBUMS).select_from(_ALBUMS.join(_TRACKS)).where(_TRACKS.c.id == bindparam("its_id"))
 _ALBUM_WITH_KEY = select(_ALBUMS.c.id).where(_ALBUMS.c.identity_key == bindparam("key"))
 _ALBUM_LOCKED = _locking(select(_ALBUMS.c.id).where(_ALBUMS.c.id == bindparam("its_id")))
 _ANOTHER_ON_ALBUM = (
@@ -524,6 +524,12 @@ class AlbumRepository:
             row = (await session.execute(_ALBUM, {"its_id": album_id})).one()
             return dict(zip(_ALBUM_COLUMNS, row, strict=True))
 
+    async def of_track(self, track_id: str) -> dict[str, Any] | None:
+        """Return the row of the album that a track is on by column name."""
+        async with self._session_factory() as session:
+            row = (await session.execute(_ALBUM_OF_TRACK, {"its_id": track_id})).one_or_none()
+            return None if row is None else dict(zip(_ALBUM_COLUMNS, row, strict=True))
+
     async def add(self, **values: object) -> str:
         """Add an album and return its id."""
         album_id = new_id()
@@ -602,12 +608,6 @@ class TrackRepository:
         async with self._session_factory() as session:
             row = (await session.execute(_TRACK, {"its_id": track_id})).one()
             return dict(zip(_TRACK_COLUMNS, row, strict=True))
-
-    async def album_of(self, track_id: str) -> str | None:
-        """Return the id of the album that a track is on."""
-        async with self._session_factory() as session:
-            album_id: str | None = (await session.execute(_ALBUM_OF_TRACK, {"its_id": track_id})).scalar_one()
-            return album_id
 
     async def set(self, track_id: str, **values: object) -> None:
         async with self._session_factory() as session:
