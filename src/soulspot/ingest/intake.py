@@ -183,7 +183,7 @@ class Intake:
                 self._settling.put(pending, verdict.wait)
                 self._report_busy(pending)
             else:
-                file = replace(pending.work.file, signature=verdict.signature)
+                file = pending.work.file._replace(signature=verdict.signature)
                 pending.work = replace(pending.work, file=file)
                 await self._ready.put(pending)
 

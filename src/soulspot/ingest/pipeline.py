@@ -228,8 +228,8 @@ class Pipeline:
             return walked
         watched = await self._watched_now()
         arrived, may_have_moved = list[Work](), await self._losses.knows_any(root)
-        batches = walk(root, prefix)
         after = ""
+        batches = walk(root, prefix)
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
             known = await patiently(self._files.known_between, root.id, prefix, after, batch.upto)
             compared = self._compare(root, batch, known)
