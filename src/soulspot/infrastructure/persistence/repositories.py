@@ -215,9 +215,10 @@ class FileRepository:
             return list(await session.scalars(query))
 
     async def sounds_at(self, folder_id: str, paths: Collection[str]) -> list[str]:
-        """Return the fingerprints of the files at these paths."""
+        """Return the fingerprints of the files that were there last at these paths."""
         async with self._session_factory() as session:
             query = select(File.fingerprint).where(File.folder_id == folder_id, File.path.in_(paths))
+            query = query.where(File.missing_since.is_(None))  # it is by this that the paths have an index
             return list(await session.scalars(query.where(File.fingerprint.is_not(None))))
 
     async def sounds_of(self, file_ids: Collection[str]) -> dict[str, str]:
@@ -289,7 +290,7 @@ class FileRepository:
         if prefix:
             query = query.where(File.path < prefix[:-1] + "0")
         async with self._session_factory() as session:
-            return list(await session.scalars(query.limit(limit)))
+            return list(await session.scalars(query.order_by(File.path).limit(limit)))
 
     async def counts(self) -> dict[tuple[str, str, str | None], int]:
         """Return the number of files by folder id, status and error code."""
@@ -693,7 +694,10 @@ def _holds(column: InstrumentedAttribute[str], words: Iterable[str]) -> list[Col
 def _at(path: str, folder: Folder) -> ColumnElement[bool]:
     """Whether a file of this folder is at a whole path."""
     top = folder.path.rstrip("/") + "/"
-    return (File.folder_id == folder.id) & (File.path == path[len(top) :]) if path.startswith(top) else false()
+    if not path.startswith(top):
+        return false()
+    here = (File.folder_id == folder.id) & (File.path == path[len(top) :])
+    return (here & File.missing_since.is_(None)) | (here & File.missing_since.is_not(None))  # each has its own index
 
 
 def _at_or_below(path: str, folder: Folder) -> ColumnElement[bool]:
