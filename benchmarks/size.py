@@ -31,11 +31,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from catalogues import Collection, Example, Place, fill_postgres, fill_sqlite
-from postgres import USUAL, new_catalogue
 from speed import Memory
 from tests.plans import noted, one_file_of_each_fate, whole_tables_in_postgres, whole_tables_in_sqlite
 from tests.postgres import Server, new_server
 
+from postgres import USUAL, new_catalogue
 from soulspot.infrastructure.filesystem import FileSystem, Signature, file_system_of
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
@@ -101,15 +101,15 @@ def reconcile(catalogue: Catalogue) -> None:
     command = [sys.executable, "-m", "soulspot", "scan", catalogue.root.path, "--json"]
     began = time.perf_counter()
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, start_new_session=True) as process:
-        with Memory(process) as memory:
-            assert process.stdout is not None
-            summary = json.loads(process.stdout.read())
+        memory = Memory(process)
+        assert process.stdout is not None
+        summary = json.loads(process.stdout.read())
     seconds = time.perf_counter() - began
     if process.returncode or summary["unchanged"] != catalogue.root_files:
         sys.exit(f"nothing should have changed, and the scan came to {summary}")
     print(
         f"  reconcile of {catalogue.root_files:>9,} files in {catalogue.name:>9} tracks: {seconds:5.1f} s,"
-        f" {summary['seconds']:.1f} s of it the work, {memory.peak / 1e6:.0f} MB",
+        f" {summary['seconds']:.1f} s of it the work, {memory.peak() / 1e6:.0f} MB",
         flush=True,
     )
 
@@ -120,9 +120,7 @@ async def block(catalogue: Catalogue) -> None:
     for _number in range(BLOCK):
         file, tags = new_file(catalogue)
         await catalogue.measure("asked: by path", lambda file=file: files.known_at(file.root.id, [file.path]))
-        await catalogue.measure(
-            "asked: by inode", lambda file=file: files.with_inodes([file.signature.inode])
-        )
+        await catalogue.measure("asked: by inode", lambda file=file: files.with_inodes([file.signature.inode]))
         await catalogue.measure("new", lambda file=file, tags=tags: service.ingest(file, tags, None))
     for _number in range(BLOCK):
         example, known = await some_file(catalogue, files)
@@ -231,8 +229,9 @@ async def run(kind: str, place: Path, tracks: list[int], root_files: int) -> Non
             catalogues.append(await build(url, music, number, min(number, root_files), fill))
         for catalogue in catalogues:
             reconcile(catalogue)
-        heads = "".join(f"{catalogue.name + ' p50':>9}{'p95':>9}" for catalogue in catalogues)
-        print(f"  {'milliseconds':<18}{heads}{'ratios':>9}")
+        heads = "".join(f"{catalogue.name:>18}" for catalogue in catalogues)
+        print(f"  {'tracks':<18}{heads}{'ratio':>18}")
+        print(f"  {'milliseconds':<18}{'p50      p95'.rjust(18) * 3}")
         await measure(catalogues)
         await plans(catalogues[-1], server)
         for catalogue in catalogues:

@@ -17,7 +17,7 @@ from soulspot.ingest.service import IngestService
 
 Statements = dict[str, tuple[object, ...]]
 """What was run, with the values of the first time."""
-_WHOLE_TABLE = re.compile(r"Seq Scan on (\w+)|SCAN (\w+)(?! USING (?:COVERING )?INDEX ix_files_folder_id_path_missing)")
+_WHOLE_TABLE = re.compile(r"Seq Scan on (\w+)|SCAN (\w+)\b(?! USING (?:COVERING )?INDEX ix_files_folder_id_path_missing)")
 """One index is small enough to be read whole: that of what is missing."""
 PLANNED_ANEW = 5
 """Times that PostgreSQL plans a prepared statement for its values, before it may do with one plan for all."""
