@@ -17,8 +17,10 @@ from soulspot.ingest.service import IngestService
 
 Statements = dict[str, tuple[object, ...]]
 """What was run, with the values of the first time."""
-_WHOLE_TABLE = re.compile(r"Seq Scan on (\w+)|SCAN (\w+)\b(?! USING (?:COVERING )?INDEX ix_files_folder_id_path_missing)")
-"""One index is small enough to be read whole: that of what is missing."""
+# One index is small enough to be read whole: that of what is missing.
+_WHOLE_TABLE = re.compile(
+    r"Seq Scan on (\w+)|SCAN (\w+)\b(?! USING (?:COVERING )?INDEX ix_files_folder_id_path_missing)"
+)
 PLANNED_ANEW = 5
 """Times that PostgreSQL plans a prepared statement for its values, before it may do with one plan for all."""
 _SMALL = frozenset(("folders",))
@@ -118,7 +120,7 @@ async def whole_tables_in_sqlite(database: Database, seen: Statements) -> dict[s
         connection = await session.connection()
         for statement, values in seen.items():
             plan = (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)).all()
-            if scanned := _whole_tables([row[3] for row in plan]):
+            if scanned := _whole_tables([row.detail for row in plan]):
                 found[statement] = scanned
     return found
 
