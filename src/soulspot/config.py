@@ -139,6 +139,18 @@ _Number = Annotated[float, BeforeValidator(_no_truth)]
 _Texts = Annotated[list[str], NoDecode, BeforeValidator(_texts)]
 
 
+def _socket(path: str) -> str:
+    return str(_absolute(Path(path))) if path else path
+
+
+def _mode(value: object) -> object:
+    text = f"{value:04o}" if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or re.fullmatch("0?[67][0-7]{2}", text) is None:
+        msg = 'a mode such as "0660", in which the owner may read and write'
+        raise ValueError(msg)
+    return text
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -247,6 +259,18 @@ class LogSettings(_Section):
     ] = Field(default="info", description="The least that is logged: `debug`, `info`, `warning` or `error`.")
 
 
+class ControlSettings(_Section):
+    socket: Annotated[str, AfterValidator(_socket)] = Field(
+        default="",
+        description="The control socket; by default beside an SQLite catalogue, for PostgreSQL in `$RUNTIME_DIRECTORY`"
+        " (systemd) or the user's own runtime folder.",
+    )
+    mode: Annotated[str, BeforeValidator(_mode)] = Field(
+        default="0660", description="Its mode: who may open it may ask for what only reads."
+    )
+    group: str = Field(default="", description="Its group, by name or number; by default that of the daemon.")
+
+
 class Settings(BaseSettings):
     """Everything that can be set. `get_settings` reads it from every place, and explains what is wrong."""
 
@@ -263,6 +287,7 @@ class Settings(BaseSettings):
     library: LibrarySettings = Field(default_factory=LibrarySettings)
     tags: TagsSettings = Field(default_factory=TagsSettings)
     artists: ArtistsSettings = Field(default_factory=ArtistsSettings)
+    control: ControlSettings = Field(default_factory=ControlSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
 
