@@ -157,7 +157,7 @@ def _judge_waiting(found: FoundFile, shown: str, state: str, reason: str) -> Exp
 async def _row_at(database: Database, folder_id: str, path: str) -> File | None:
     files = FileRepository(database.session)
     known = (await files.known_at(folder_id, [path])).get(path)
-    return await files.get(known.id, to_write=False) if known is not None else None
+    return await files.get(known.id) if known is not None else None
 
 
 async def _track_of(database: Database, file: File | None) -> str:

@@ -332,6 +332,7 @@ class Pipeline:
             if isinstance(what, FoundFile) and not self._losses.is_out_of_sight(root, path)
         }
         nothing = [path for path, what in found.items() if what is None]
+        self._intake.look_once_more(root, nothing)
         known = await patiently(self._files.known_at, root.id, [*files, *nothing])
         gone = [path for path in nothing if path in known and not known[path].is_missing]
         for path in nothing:

@@ -3,14 +3,15 @@
 A repository is built with a session factory and joins the transaction that it is called in; outside one it can only
 read. It adds, queries, at most flushes, and never commits: the service that began the transaction does.
 
-The hot path (a first import) uses plain Core statements on the tables: SQLAlchemy keeps them compiled, and the unit of
-work of the ORM would cost half of the speed.
+What runs for each file is a plain Core statement, made once and given its values beside it: to build one anew, to find
+it among those that SQLAlchemy has compiled, and to make objects of rows costs several times what the database takes.
 """
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, NamedTuple, cast
 
@@ -19,6 +20,8 @@ from sqlalchemy import (
     CursorResult,
     Select,
     Table,
+    Update,
+    bindparam,
     delete,
     false,
     func,
@@ -137,12 +140,61 @@ _KNOWN = (
 _ARTISTS, _ALBUMS, _TRACKS, _CREDITS, _FOLDERS, _FILES, _ENTRIES = (
     cast("Table", model.__table__) for model in (Artist, Album, Track, TrackArtist, Folder, File, AuditEntry)
 )
+_FILE_COLUMNS, _TRACK_COLUMNS, _ALBUM_COLUMNS = (table.c.keys() for table in (_FILES, _TRACKS, _ALBUMS))
 _ADD_ARTIST = insert(_ARTISTS)
 _ADD_ALBUM = insert(_ALBUMS)
 _ADD_TRACK = insert(_TRACKS)
 _ADD_CREDITS = insert(_CREDITS)
 _ADD_FILE = insert(_FILES)
 _ADD_ENTRY = insert(_ENTRIES)
+
+
+def _locking(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    """Have what a query finds kept as it is until this transaction ends; SQLite has one writer anyway."""
+    return query.with_for_update().execution_options(**{LOCKS: True})
+
+
+def _having_id(table: Table) -> Select[*tuple[Any, ...]]:
+    return select(table).where(table.c.id == bindparam("its_id"))
+
+
+@lru_cache(maxsize=256)
+def _set(table: Table, *names: str) -> Update:
+    """Return the statement that sets these columns of one row."""
+    values: dict[str, object] = {name: bindparam(f"new_{name}") for name in names}
+    return update(table).where(table.c.id == bindparam("its_id")).values(values)
+
+
+def _set_to(table: Table, its_id: str, values: Mapping[str, object]) -> tuple[Update, dict[str, object]]:
+    """Return the statement that sets these columns of one row, and what it is given."""
+    return _set(table, *values), {"its_id": its_id, **{f"new_{name}": value for name, value in values.items()}}
+
+
+# Each of these is one object for as long as the process runs, because it is kept by identity.
+_FILE = _locking(_having_id(_FILES))
+_TRACK = _having_id(_TRACKS)
+_ALBUM = _having_id(_ALBUMS)
+_FOLDER_PATH = select(_FOLDERS.c.path).where(_FOLDERS.c.id == bindparam("its_id"))
+_ALBUM_OF_TRACK = select(_ALBUMS).select_from(_ALBUMS.join(_TRACKS)).where(_TRACKS.c.id == bindparam("its_id"))
+_ALBUM_WITH_KEY = select(_ALBUMS.c.id).where(_ALBUMS.c.identity_key == bindparam("key"))
+_ALBUM_LOCKED = _locking(select(_ALBUMS.c.id).where(_ALBUMS.c.id == bindparam("its_id")))
+_ANOTHER_ON_ALBUM = (
+    select(_TRACKS.c.id).where(_TRACKS.c.album_id == bindparam("album"), _TRACKS.c.id != bindparam("but")).limit(1)
+)
+# By the album alone: SQLite would take the folder for the narrower of the two, and read all of it.
+_PRESENT_ON_ALBUM = (
+    select(_FILES.c.folder_id, _FILES.c.path)
+    .select_from(_FILES.join(_TRACKS))
+    .where(_TRACKS.c.album_id == bindparam("album"), _FILES.c.missing_since.is_(None))
+)
+_CREDITS_OF_TRACK = (
+    select(_CREDITS.c.role, _CREDITS.c.artist_id, _CREDITS.c.credited_as, _CREDITS.c.instrument)
+    .where(_CREDITS.c.track_id == bindparam("its_id"))
+    .order_by(_CREDITS.c.role, _CREDITS.c.position)
+)
+_CLEAR_CREDITS = delete(_CREDITS).where(_CREDITS.c.track_id == bindparam("its_id"))
+_ARTIST_WITH_ID = select(_ARTISTS.c.id).where(_ARTISTS.c.musicbrainz_id == bindparam("identity"))
+_ARTISTS_WITH_NAME = select(_ARTISTS.c.id, _ARTISTS.c.musicbrainz_id).where(_ARTISTS.c.name_key == bindparam("key"))
 
 
 def _known(row: Sequence[Any]) -> Known:
@@ -170,7 +222,11 @@ class FolderRepository:
 
     async def set(self, folder_id: str, **values: object) -> None:
         async with self._session_factory() as session:
-            await session.execute(update(_FOLDERS).where(_FOLDERS.c.id == folder_id).values(**values))
+            await session.execute(*_set_to(_FOLDERS, folder_id, values))
+
+    async def path_of(self, folder_id: str) -> str:
+        async with self._session_factory() as session:
+            return str((await session.execute(_FOLDER_PATH, {"its_id": folder_id})).scalar_one())
 
 
 class FileRepository:
@@ -261,10 +317,15 @@ class FileRepository:
             rows = await session.execute(select(*_KNOWN).where(File.inode.in_(inodes), File.track_id.is_not(None)))
             return [_known(row) for row in rows]
 
-    async def get(self, file_id: str, *, to_write: bool = True) -> File | None:
-        """Return a file's row; one that is to be written, nobody else changes before this transaction ends."""
+    async def get(self, file_id: str) -> File | None:
         async with self._session_factory() as session:
-            return await session.get(File, file_id, populate_existing=True, with_for_update=to_write)
+            return await session.get(File, file_id)
+
+    async def values(self, file_id: str) -> dict[str, Any] | None:
+        """Return the row of a file by column name; nobody else changes it before this transaction ends."""
+        async with self._session_factory() as session:
+            row = (await session.execute(_FILE, {"its_id": file_id})).one_or_none()
+            return None if row is None else dict(zip(_FILE_COLUMNS, row, strict=True))
 
     async def add(self, **values: object) -> None:
         async with self._session_factory() as session:
@@ -272,7 +333,7 @@ class FileRepository:
 
     async def set(self, file_id: str, **values: object) -> None:
         async with self._session_factory() as session:
-            await session.execute(update(_FILES).where(_FILES.c.id == file_id).values(**values))
+            await session.execute(*_set_to(_FILES, file_id, values))
 
     async def remove(self, file_id: str) -> None:
         async with self._session_factory() as session:
@@ -377,13 +438,13 @@ class ArtistRepository:
     async def with_musicbrainz_id(self, musicbrainz_id: str) -> str | None:
         """Return the id of the artist with this MusicBrainz id."""
         async with self._session_factory() as session:
-            return await session.scalar(select(Artist.id).where(Artist.musicbrainz_id == musicbrainz_id))
+            return (await session.execute(_ARTIST_WITH_ID, {"identity": musicbrainz_id})).scalar()
 
     async def with_name(self, name: str) -> list[tuple[str, str | None]]:
         """Return id and MusicBrainz id of every artist of this name."""
         async with self._session_factory() as session:
             key = fold(name)[:NAME_LENGTH]
-            rows = await session.execute(select(Artist.id, Artist.musicbrainz_id).where(Artist.name_key == key))
+            rows = await session.execute(_ARTISTS_WITH_NAME, {"key": key})
             return [(artist_id, musicbrainz_id) for artist_id, musicbrainz_id in rows]
 
     async def identify(self, artist_id: str, musicbrainz_id: str) -> bool:
@@ -402,7 +463,7 @@ class ArtistRepository:
 
     async def set(self, artist_id: str, **values: object) -> None:
         async with self._session_factory() as session:
-            await session.execute(update(_ARTISTS).where(_ARTISTS.c.id == artist_id).values(**values))
+            await session.execute(*_set_to(_ARTISTS, artist_id, values))
 
     async def respelt(self, artist_ids: Collection[str]) -> list[tuple[Artist, str]]:
         """Return those of these artists whose name no credit gives any more, with the name that most credits give."""
@@ -455,13 +516,19 @@ class AlbumRepository:
 
     async def with_key(self, identity_key: str) -> str | None:
         async with self._session_factory() as session:
-            return await session.scalar(select(Album.id).where(Album.identity_key == identity_key))
+            return (await session.execute(_ALBUM_WITH_KEY, {"key": identity_key})).scalar()
 
     async def values(self, album_id: str) -> dict[str, Any]:
         """Return the row of an album by column name."""
         async with self._session_factory() as session:
-            row = (await session.execute(select(_ALBUMS).where(_ALBUMS.c.id == album_id))).one()
-            return dict(zip(_ALBUMS.c.keys(), row, strict=True))
+            row = (await session.execute(_ALBUM, {"its_id": album_id})).one()
+            return dict(zip(_ALBUM_COLUMNS, row, strict=True))
+
+    async def of_track(self, track_id: str) -> dict[str, Any] | None:
+        """Return the row of the album that a track is on by column name."""
+        async with self._session_factory() as session:
+            row = (await session.execute(_ALBUM_OF_TRACK, {"its_id": track_id})).one_or_none()
+            return None if row is None else dict(zip(_ALBUM_COLUMNS, row, strict=True))
 
     async def add(self, **values: object) -> str:
         """Add an album and return its id."""
@@ -472,24 +539,20 @@ class AlbumRepository:
 
     async def set(self, album_id: str, **values: object) -> None:
         async with self._session_factory() as session:
-            await session.execute(update(_ALBUMS).where(_ALBUMS.c.id == album_id).values(**values))
+            await session.execute(*_set_to(_ALBUMS, album_id, values))
 
     async def has_tracks_but(self, album_id: str, track_id: str | None) -> bool:
         """Whether an album has another track than this one."""
-        query = select(Track.id).where(Track.album_id == album_id).limit(1)
-        if track_id is not None:
-            query = query.where(Track.id != track_id)
         async with self._session_factory() as session:
-            await session.execute(_locking(select(Album.id).where(Album.id == album_id)))  # as in `uncredited`
-            return await session.scalar(query) is not None
+            await session.execute(_ALBUM_LOCKED, {"its_id": album_id})  # as in `uncredited`
+            found = await session.execute(_ANOTHER_ON_ALBUM, {"album": album_id, "but": track_id or ""})
+            return found.scalar() is not None
 
     async def present_paths(self, album_id: str, folder_id: str) -> list[str]:
         """Return the paths of an album's files that are there, in one watched folder."""
-        # By the album alone: SQLite would take the folder for the narrower of the two, and read all of it.
-        query = select(File.folder_id, File.path).join(File.track)
-        query = query.where(Track.album_id == album_id, File.missing_since.is_(None))
         async with self._session_factory() as session:
-            return [path for folder, path in await session.execute(query) if folder == folder_id]
+            rows = await session.execute(_PRESENT_ON_ALBUM, {"album": album_id})
+            return [path for folder, path in rows if folder == folder_id]
 
     async def take_tracks(self, album_id: str, other: str) -> int:
         """Put every track of another album on this one, and return how many there were."""
@@ -543,22 +606,17 @@ class TrackRepository:
     async def values(self, track_id: str) -> dict[str, Any]:
         """Return the row of a track by column name."""
         async with self._session_factory() as session:
-            row = (await session.execute(select(_TRACKS).where(_TRACKS.c.id == track_id))).one()
-            return dict(zip(_TRACKS.c.keys(), row, strict=True))
+            row = (await session.execute(_TRACK, {"its_id": track_id})).one()
+            return dict(zip(_TRACK_COLUMNS, row, strict=True))
 
     async def set(self, track_id: str, **values: object) -> None:
         async with self._session_factory() as session:
-            await session.execute(update(_TRACKS).where(_TRACKS.c.id == track_id).values(updated_at=now(), **values))
+            await session.execute(*_set_to(_TRACKS, track_id, {"updated_at": now(), **values}))
 
     async def credits(self, track_id: str) -> list[Credited]:
         """Return the credits of a track, by role, each role in its order."""
         async with self._session_factory() as session:
-            columns = (TrackArtist.role, TrackArtist.artist_id, TrackArtist.credited_as, TrackArtist.instrument)
-            rows = await session.execute(
-                select(*columns)
-                .where(TrackArtist.track_id == track_id)
-                .order_by(TrackArtist.role, TrackArtist.position)
-            )
+            rows = await session.execute(_CREDITS_OF_TRACK, {"its_id": track_id})
             return [Credited(*row) for row in rows]
 
     async def credit(self, track_id: str, credited: Iterable[Credited]) -> None:
@@ -588,7 +646,7 @@ class TrackRepository:
 
     async def clear_credits(self, track_id: str) -> None:
         async with self._session_factory() as session:
-            await session.execute(delete(_CREDITS).where(_CREDITS.c.track_id == track_id))
+            await session.execute(_CLEAR_CREDITS, {"its_id": track_id})
 
     async def count(self) -> int:
         async with self._session_factory() as session:
@@ -679,11 +737,6 @@ class AuditRepository:
     async def last_sequence(self) -> int:
         async with self._session_factory() as session:
             return (await session.scalar(select(func.max(AuditEntry.sequence)))) or 0
-
-
-def _locking(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
-    """Have what a query finds kept as it is until this transaction ends; SQLite has one writer anyway."""
-    return query.with_for_update().execution_options(**{LOCKS: True})
 
 
 def _holds(column: InstrumentedAttribute[str], words: Iterable[str]) -> list[ColumnElement[bool]]:
