@@ -109,6 +109,18 @@ def _split(value: object) -> object:
     return value
 
 
+def _socket(path: str) -> str:
+    return str(absolute(Path(path))) if path else path
+
+
+def _mode(value: object) -> object:
+    text = f"{value:04o}" if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or re.fullmatch("0?[67][0-7]{2}", text) is None:
+        msg = 'a mode such as "0660", in which the owner may read and write'
+        raise ValueError(msg)
+    return text
+
+
 class DatabaseSettings(Section):
     url: Annotated[str, AfterValidator(_checked_url)] = Field(
         default_factory=lambda: _sqlite_url(_own_database()),
@@ -212,6 +224,18 @@ class LogSettings(Section):
     ] = Field(default="info", description="The least that is logged: `debug`, `info`, `warning` or `error`.")
 
 
+class ControlSettings(Section):
+    socket: Annotated[str, AfterValidator(_socket)] = Field(
+        default="",
+        description="The control socket; by default beside an SQLite catalogue, for PostgreSQL in `$RUNTIME_DIRECTORY`"
+        " (systemd) or the user's own runtime folder.",
+    )
+    mode: Annotated[str, BeforeValidator(_mode)] = Field(
+        default="0660", description="Its mode: who may open it may ask for what only reads."
+    )
+    group: str = Field(default="", description="Its group, by name or number; by default that of the daemon.")
+
+
 class Settings(BaseSettings):
     """Everything that can be set. `get_settings` reads it from every place, and explains what is wrong."""
 
@@ -228,6 +252,7 @@ class Settings(BaseSettings):
     library: LibrarySettings = Field(default_factory=LibrarySettings)
     tags: TagsSettings = Field(default_factory=TagsSettings)
     artists: ArtistsSettings = Field(default_factory=ArtistsSettings)
+    control: ControlSettings = Field(default_factory=ControlSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     on_batch: OnBatchSettings = Field(default_factory=OnBatchSettings)
     log: LogSettings = Field(default_factory=LogSettings)

@@ -65,8 +65,8 @@ def _headers(headers: list[SecretStr]) -> list[SecretStr]:
 class MetricsSettings(Section):
     listen: Annotated[str, AfterValidator(_listening)] = Field(
         default="",
-        description="Where `/metrics`, `/livez` and `/readyz` answer: `127.0.0.1:PORT`, or the path of a socket;"
-        " nowhere by default. Needs `soulspot[metrics]`, and a port under the shipped unit the drop-in"
+        description="Where `/metrics`, `/livez` and `/readyz` answer: `127.0.0.1:PORT`, or the path of a socket,"
+        " with mode and group of the control socket; nowhere by default. Needs `soulspot[metrics]`, and a port under the shipped unit the drop-in"
         " `loopback.conf`.",
     )
     textfile: Annotated[str, AfterValidator(_prom_file)] = Field(

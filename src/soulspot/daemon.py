@@ -41,6 +41,7 @@ from soulspot.ingest.scanner import Root, count_files, walk
 from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import Stability
 from soulspot.oversight import Change, State, controlled, look_at_the_database, tell_systemd
+from soulspot.sockets import place_to_serve
 
 logger = logging.getLogger(__name__)
 
@@ -102,8 +103,8 @@ async def watch(read: Callable[[], Settings], *, report: Report) -> None:
         state.feed.tell(outcome)
 
     check_library(settings, settings.library.folders)  # before anything is made: what is absent is judged later
-    with _alone(settings, "watch") as file:
-        async with controlled(file, state, read, changes):
+    with _alone(settings, "watch"):
+        async with controlled(lambda: place_to_serve(settings), state, read, changes):
             change: Change | None = None
             while True:
                 try:

@@ -51,9 +51,10 @@ async def listening(state: State) -> AsyncIterator[None]:
         "/livez": lambda _accepted: probes.livez(state),
         "/readyz": lambda _accepted: probes.readyz(state),
     }
+    own = state.settings.control  # whoever may ask there may ask here
     async with AsyncExitStack() as serving:
         try:
-            await serving.enter_async_context(listener.serve(place, answers))
+            await serving.enter_async_context(listener.serve(place, answers, mode=int(own.mode, 8), group=own.group))
         except OSError as error:
             msg = (
                 f"nothing can listen at {place} ({why(error)}): set metrics.listen to another place, or see whether the"

@@ -6,15 +6,15 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from soulspot import health
-from soulspot.config import Settings, check_library, database_file
-from soulspot.errors import CatalogueError, SoulspotError
+from soulspot.config import ControlSettings, Settings, check_library, database_file
+from soulspot.errors import CatalogueError, ConfigError, LockHeldError, SoulspotError
 from soulspot.feed import Feed, Happened
 from soulspot.hooks import Hook
 from soulspot.infrastructure import control
@@ -27,6 +27,7 @@ from soulspot.infrastructure.watcher import Watcher
 from soulspot.ingest.pipeline import Pipeline, Vitals
 from soulspot.ingest.rounds import Rounds
 from soulspot.ingest.scanner import Root
+from soulspot.sockets import Place
 from soulspot.tally import Tally
 
 logger = logging.getLogger(__name__)
@@ -66,9 +67,9 @@ class State:
 
 @asynccontextmanager
 async def controlled(
-    file: Path | None, state: State, read: Callable[[], Settings], changes: "asyncio.Queue[Change]"
+    place: Callable[[], Place], state: State, read: Callable[[], Settings], changes: "asyncio.Queue[Change]"
 ) -> AsyncIterator[None]:
-    """Answer questions about the daemon, beside the catalogue."""
+    """Answer questions about the daemon; a folder in which there can be no socket keeps no file from the catalogue."""
 
     async def reload(_asked: Arguments) -> Answer:
         before = state.settings
@@ -77,8 +78,8 @@ async def controlled(
             check_library(settings, before.library.folders)
         except SoulspotError as error:
             return {"error": str(error)}
-        if settings.database != before.database:
-            return {"error": "the settings of the database change by a restart: systemctl restart soulspot"}
+        if (settings.database, settings.control) != (before.database, before.control):
+            return {"error": "the settings of database and control change by a restart: systemctl restart soulspot"}
         if settings == before:
             return {"changed": False}
         change = Change(settings, before, asyncio.get_running_loop().create_future())
@@ -94,11 +95,18 @@ async def controlled(
             async for news in listener.news():
                 yield {"lost": news.lost, "happened": [_told(each) for each in news.happened]}
 
-    if file is None:
-        yield
-        return
     offers: control.Offers = {"status": Once(status), "follow": Stream(follow), "reload": Once(reload, steers=True)}
-    async with control.serve(control.socket_of(file), offers):
+    async with AsyncExitStack() as serving:
+        try:
+            where = place()
+            served = control.serve(where.path, offers, mode=where.mode, group=where.group)
+            await serving.enter_async_context(served)
+        except (OSError, LockHeldError) as error:
+            reason = f"{error.filename or ''} ({error.strerror})" if isinstance(error, OSError) else f"({error})"
+            msg = f"there can be no control socket {reason}: set control.socket"
+            if state.settings.control != ControlSettings():
+                raise ConfigError(msg) from error
+            logger.warning("%s; until then `soulspot status` and `soulspot reload` do not reach this process", msg)
         yield
 
 

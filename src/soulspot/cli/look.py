@@ -12,11 +12,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from soulspot import sockets
 from soulspot.cli import logs
 from soulspot.cli.text import duration, local_time, print_json, print_table, printable
 from soulspot.config import database_file, find_catalogue, get_settings
 from soulspot.errors import ConfigError, NotFoundError
-from soulspot.infrastructure import control
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.lock import holder_of
@@ -73,7 +73,7 @@ async def _status(config: Path | None, *, as_json: bool) -> None:
         files = FileRepository(database.session)
         counts, failures = await files.counts(), await files.failures(10)
         file = database_file(url)
-        daemon = control.ask(control.socket_of(file), "status") if file else None
+        daemon = sockets.ask(get_settings(config_file=config), url, "status")
         holder = holder_of(file) if file else None
         report: dict[str, Any] = {
             **_health(daemon, holder, folders),

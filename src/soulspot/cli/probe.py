@@ -5,16 +5,16 @@ from typing import Final
 
 import typer
 
+from soulspot import sockets
 from soulspot.cli.text import print_json, printable
-from soulspot.config import database_file, find_catalogue, get_settings
-from soulspot.infrastructure import control
+from soulspot.config import find_catalogue, get_settings
 
 EXIT: Final = {"ok": 0, "degraded": 1, "paused": 1, "failed": 2}
 
 
 def health(config: Path | None, *, as_json: bool) -> None:
-    file = database_file(find_catalogue(get_settings(config_file=config)))
-    told = control.ask(control.socket_of(file), "status") if file else None
+    settings = get_settings(config_file=config)
+    told = sockets.ask(settings, find_catalogue(settings), "status")
     if told is None or "health" not in told:
         told = {"health": "failed", "reasons": ["no soulspot answers"], "pid": None}
     state, reasons = told["health"], told["reasons"]

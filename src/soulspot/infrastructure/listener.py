@@ -6,17 +6,18 @@ a page in a browser cannot ask by another name of this machine.
 """
 
 import asyncio
-import os
 import socket
-import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Final
 
 import h11
+
+from soulspot.infrastructure import control
 
 WITHIN: Final = 5.0
 """Seconds that a connection may take from its beginning to its end."""
@@ -42,10 +43,11 @@ Answers = Mapping[str, Callable[[str], Awaitable[Reply]]]
 
 
 @asynccontextmanager
-async def serve(place: str, answers: Answers) -> AsyncIterator[None]:
-    """Answer at `HOST:PORT`, or at the socket of an absolute path, until the block ends.
+async def serve(place: str, answers: Answers, *, mode: int, group: str) -> AsyncIterator[None]:
+    """Answer at `HOST:PORT`, or at an absolute path by a socket of this mode and group, until the block ends.
 
     Raises:
+        LockHeldError: somebody else answers at that path.
         OSError: nothing can listen there.
 
     """
@@ -67,7 +69,7 @@ async def serve(place: str, answers: Answers) -> AsyncIterator[None]:
         finally:
             served.pop(task, None)
 
-    with _listening(place) as listening:
+    with _listening(place, mode, group) as listening:
         server = await asyncio.start_server(connected, sock=listening, limit=_HEAD_LIMIT)
         try:
             yield
@@ -123,36 +125,9 @@ def _is_this_machine(host: str) -> bool:
         return False
 
 
-@contextmanager
-def _listening(place: str) -> Iterator[socket.socket]:
-    if not place.startswith("/"):
-        host, _, port = place.rpartition(":")
-        host = "127.0.0.1" if host == "localhost" else host.strip("[]")
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.create_server((host, int(port)), family=family) as listening:
-            yield listening
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-        _take_the_place_of_the_dead(place)
-        before = os.umask(0o117)  # for the owner and the group, as the control socket
-        try:
-            listening.bind(place)
-        finally:
-            os.umask(before)
-        try:
-            yield listening
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(place)
-
-
-def _take_the_place_of_the_dead(place: str) -> None:
-    """Remove a socket at which nobody answers any more, and nothing else."""
-    try:
-        is_socket = stat.S_ISSOCK(os.lstat(place).st_mode)
-    except FileNotFoundError:
-        return
-    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
-        probe.settimeout(1.0)
-        if is_socket and probe.connect_ex(place) != 0:
-            os.unlink(place)
+def _listening(place: str, mode: int, group: str) -> AbstractContextManager[socket.socket]:
+    if place.startswith("/"):
+        return control.bound(Path(place), mode=mode, group=group)
+    host, _, port = place.rpartition(":")
+    host = "127.0.0.1" if host == "localhost" else host.strip("[]")
+    return socket.create_server((host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
