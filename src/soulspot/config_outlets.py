@@ -16,16 +16,20 @@ SECRETS: Final = frozenset(("on_batch.url", "on_batch.headers"))
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: *[\x20-\x7e]*")
 
 
+def is_this_machine(host: str) -> bool:
+    """Whether a name or an address is that of this machine to itself."""
+    try:
+        return host.lower() == "localhost" or ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
 def _listening(place: str) -> str:
     """Return where to listen: "" for nowhere, the absolute path of a socket, or an address of this machine alone."""
     if not place or place.startswith(("/", "~")):
         return str(absolute(Path(place))) if place else ""
     host, _, port = place.rpartition(":")
-    try:
-        is_here = host == "localhost" or ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        is_here = False
-    if not is_here or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+    if not is_this_machine(host) or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         msg = "a port on this machine alone, such as 127.0.0.1:9842, or the absolute path of a socket"
         raise ValueError(msg)
     return place
@@ -65,9 +69,9 @@ def _headers(headers: list[SecretStr]) -> list[SecretStr]:
 class MetricsSettings(Section):
     listen: Annotated[str, AfterValidator(_listening)] = Field(
         default="",
-        description="Where `/metrics`, `/livez` and `/readyz` answer: `127.0.0.1:PORT`, or the path of a socket,"
-        " with mode and group of the control socket; nowhere by default. Needs `soulspot[metrics]`, and a port under the shipped unit the drop-in"
-        " `loopback.conf`.",
+        description="Where `/metrics`, `/livez` and `/readyz` answer: `127.0.0.1:PORT`, or the path of a socket, with"
+        " mode and group of the control socket; nowhere by default. Needs `soulspot[metrics]`, and a port under the"
+        " shipped unit the drop-in `loopback.conf`.",
     )
     textfile: Annotated[str, AfterValidator(_prom_file)] = Field(
         default="",

@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from importlib.util import find_spec
 
 from soulspot.config import Settings
 from soulspot.config_sources import why
@@ -17,10 +17,18 @@ from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.ingest.scanner import Root
 from soulspot.oversight import State
 
-if TYPE_CHECKING:
-    from soulspot.metrics import Metrics
-
 logger = logging.getLogger(__name__)
+
+
+def check(settings: Settings) -> None:
+    """Raise ConfigError where the settings of the metrics cannot be used."""
+    wanted = [f"metrics.{name}" for name in ("listen", "textfile") if getattr(settings.metrics, name)]
+    missing = [package for package in ("h11", "prometheus_client") if find_spec(package) is None]
+    if wanted and missing:
+        msg = f"{wanted[0]} needs {missing[0]}: install it with pip install 'soulspot[metrics]'"
+        raise ConfigError(msg)
+    if settings.metrics.textfile:
+        _check_folder(settings.metrics.textfile)
 
 
 @asynccontextmanager
@@ -31,17 +39,16 @@ async def listening(state: State) -> AsyncIterator[None]:
         ConfigError: the settings of the metrics cannot be used.
 
     """
-    place, textfile = state.settings.metrics.listen, state.settings.metrics.textfile
-    if textfile:
-        _metrics(state, "metrics.textfile")
-        _check_folder(textfile)
-    if not place:
+    check(state.settings)
+    if not (place := state.settings.metrics.listen):
         yield
         return
-    metrics = _metrics(state, "metrics.listen")
     from soulspot import probes
     from soulspot.infrastructure import listener
     from soulspot.infrastructure.listener import Reply
+    from soulspot.metrics import Metrics
+
+    metrics = Metrics(state, with_process=True)
 
     async def tell(accepted: str) -> Reply:
         return Reply(HTTPStatus.OK, *await metrics.text(accepted))
@@ -68,7 +75,9 @@ async def write_textfile(state: State) -> None:
     """Write the metrics where `metrics.textfile` says, until this is cancelled; wait for that where it says nothing."""
     settings = state.settings.metrics
     if settings.textfile:
-        metrics = _metrics(state, "metrics.textfile", with_process=False)  # node_exporter has such metrics of its own
+        from soulspot.metrics import Metrics
+
+        metrics = Metrics(state, with_process=False)  # node_exporter has such metrics of its own
         await metrics.write_to(settings.textfile, settings.textfile_interval)
     await asyncio.Event().wait()
 
@@ -111,17 +120,6 @@ def _hooks_of(settings: Settings) -> Sequence[Hook]:
             url_hook(url, headers, within=asked.timeout, quiet=asked.quiet, longest=asked.longest, paths=asked.paths)
         )
     return hooks
-
-
-def _metrics(state: State, setting: str, *, with_process: bool = True) -> "Metrics":
-    try:
-        import h11  # noqa: F401 - to say so now and not when the first scraper comes
-
-        from soulspot.metrics import Metrics
-    except ModuleNotFoundError as error:
-        msg = f"{setting} needs {error.name}: install it with pip install 'soulspot[metrics]'"
-        raise ConfigError(msg) from error
-    return Metrics(state, with_process=with_process)
 
 
 def _check_folder(textfile: str) -> None:
