@@ -16,15 +16,19 @@ from soulspot import health
 from soulspot.config import ControlSettings, Settings, check_library, database_file
 from soulspot.errors import CatalogueError, ConfigError, LockHeldError, SoulspotError
 from soulspot.feed import Feed, Happened
+from soulspot.hooks import Hook
 from soulspot.infrastructure import control
 from soulspot.infrastructure.control import Answer, Arguments, Once, Stream
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence import backup
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.systemd import notify, watchdog_interval
+from soulspot.infrastructure.watcher import Watcher
 from soulspot.ingest.pipeline import Pipeline, Vitals
+from soulspot.ingest.rounds import Rounds
 from soulspot.ingest.scanner import Root
 from soulspot.sockets import Place
+from soulspot.tally import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +58,11 @@ class State:
     watchdog: health.Watchdog = field(default_factory=lambda: health.Watchdog(0))
     last_event: dict[Root, datetime] = field(default_factory=dict)
     feed: Feed = field(default_factory=Feed)
+    tally: Tally = field(default_factory=Tally)
+    database: Database | None = None
+    watcher: Watcher | None = None
+    rounds: Rounds | None = None
+    hooks: Sequence[Hook] = ()
 
 
 @asynccontextmanager
@@ -111,12 +120,13 @@ def _told(happened: Happened) -> Answer:
 def _report(state: State) -> dict[str, Any]:
     """Return how the daemon is, for `soulspot status`."""
     told: dict[str, Any] = {"pid": os.getpid(), "since": state.since.isoformat()}
+    found = current_health(state)
     if (pipeline := state.pipeline) is None:
-        return told | {"health": "degraded", "reasons": ["it is starting"], "folders": {}}
+        return told | {"health": found.state, "reasons": found.reasons, "folders": {}}
     vitals = pipeline.vitals()
-    found = _judge(state, pipeline, vitals)
     folders = {
         path_to_text(root.path): {
+            "id": root.id,
             "watched": "inotify" if root.trusts_inodes else "inotify and reconcile",
             "last_event": _moment(state.last_event.get(root)),
             "last_reconcile": _moment(pipeline.reconciled.get(root)),
@@ -129,7 +139,27 @@ def _report(state: State) -> dict[str, Any]:
         "queue": {"in_hand": vitals.in_hand, "settling": vitals.settling, "oldest_seconds": round(vitals.oldest)},
         "finished": vitals.finished,
         "folders": folders,
+        "hooks": [_told_of(hook) for hook in state.hooks],
     }
+
+
+def _told_of(hook: Hook) -> dict[str, Any]:
+    return {
+        "hook": hook.kind,
+        "place": hook.place,
+        "error": hook.error,
+        "waiting": hook.waiting,
+        "delivered": hook.delivered,
+        "failed": hook.failed,
+        "last_delivery": _moment(hook.last_delivery),
+    }
+
+
+def current_health(state: State) -> health.Health:
+    """Return how the daemon is at this moment."""
+    if (pipeline := state.pipeline) is None:
+        return health.Health("degraded", ("it is starting",))
+    return _judge(state, pipeline, pipeline.vitals())
 
 
 def _judge(state: State, pipeline: Pipeline, vitals: Vitals) -> health.Health:

@@ -12,11 +12,12 @@ import typer
 
 from soulspot import daemon, sockets
 from soulspot.cli import logs
-from soulspot.cli.progress import KINDS, listed, log_outcome, shown_progress
+from soulspot.cli.progress import listed, log_outcome, shown_progress
 from soulspot.cli.text import print_json, printable
 from soulspot.config import Settings, find_catalogue, get_settings
 from soulspot.errors import CatalogueError, ConfigError
 from soulspot.ingest.service import Outcome
+from soulspot.tally import KINDS
 
 RELOAD_LIMIT: Final = 60.0
 """Seconds that new settings may take: the files in hand are ended first."""

@@ -23,6 +23,7 @@ class Pending:
         again: whether something was said about the path since it was last looked at.
         due: when it is looked at again, while it is not complete.
         since: when it began to wait.
+        appeared: when its folder was said to be new, in seconds since 1970; its own times may be older.
         sound: the fingerprint that the catalogue has of it.
         is_reported: whether it was said that it is still being written.
 
@@ -31,6 +32,7 @@ class Pending:
     work: Work
     is_fresh: bool
     since: float
+    appeared: float = 0.0
     again: bool = False
     due: float | None = None
     sound: str | None = None

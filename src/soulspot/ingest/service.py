@@ -60,6 +60,7 @@ class Outcome:
     path: str  # the whole path, escaped as the catalogue writes it
     track_id: str | None = None
     detail: str = ""
+    waited: float | None = None  # seconds from its last change to this, where it changed while soulspot watched
 
 
 class IngestService:
