@@ -135,6 +135,10 @@ def _no_truth(value: object) -> object:
     return value
 
 
+def _log_format(value: object) -> object:
+    return value.lower().replace("color", "colour") if isinstance(value, str) else value
+
+
 _Number = Annotated[float, BeforeValidator(_no_truth)]
 _Texts = Annotated[list[str], NoDecode, BeforeValidator(_texts)]
 
@@ -244,6 +248,11 @@ class LogSettings(_Section):
         Literal["debug", "info", "warning", "error"],
         BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
     ] = Field(default="info", description="The least that is logged: `debug`, `info`, `warning` or `error`.")
+    format: Annotated[Literal["auto", "plain", "colour", "json"], BeforeValidator(_log_format)] = Field(
+        default="auto",
+        description="How: `plain`, `colour`, `json` (an object a line), or `auto`, which is `colour` on a terminal and"
+        " else `plain`.",
+    )
 
 
 class Settings(BaseSettings):
