@@ -126,7 +126,7 @@ async def block(catalogue: Catalogue) -> None:
     for _number in range(BLOCK):
         example, known = await some_file(catalogue, files)
         tags = replace(example.tags, title=f"{example.tags.title} again")
-        file = found(catalogue, example.place, known.path, replace(known.signature, size=known.signature.size + 1))
+        file = found(catalogue, example.place, known.path, known.signature._replace(size=known.size + 1))
         await catalogue.measure("retagged", service.ingest(file, tags, known))
     for _number in range(BLOCK):
         example, known = await some_file(catalogue, files)

@@ -305,7 +305,7 @@ async def file_asked_for(database: Database, asked: str) -> File:
 async def catalogue(config: Path | None) -> AsyncIterator[tuple[Database, str]]:
     """Open the catalogue that there is, for reading."""
     settings = get_settings(config_file=config)
-    logs.set_up(settings.log.level)
+    logs.set_up(settings.log.level, settings.log.format)
     url = find_catalogue(settings)
     async with Database(url, read_only=True) as database:
         await require_current(database)
