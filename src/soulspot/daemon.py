@@ -94,13 +94,18 @@ async def watch(read: Callable[[], Settings], *, report: Report) -> None:
     """
     settings, stop, changes = read(), _stop_on_signals(), asyncio.Queue[Change]()
     state = State(settings)
+
+    def tell(outcome: Outcome) -> None:
+        report(outcome)
+        state.feed.tell(outcome)
+
     check_library(settings, settings.library.folders)  # before anything is made: what is absent is judged later
     with _alone(settings, "watch") as file:
         async with controlled(file, state, read, changes):
             change: Change | None = None
             while True:
                 try:
-                    following = await _watch_with(state, stop, changes, change, report)
+                    following = await _watch_with(state, stop, changes, change, tell)
                 except SoulspotError as error:
                     if change is None or change.done.done():
                         raise
