@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +22,6 @@ from soulspot.ingest.queues import Later, Pending, Ready
 from soulspot.ingest.scanner import FoundFile, Root
 
 SONG = (AUDIO / "tone.mp3").read_bytes()
-
-
-@pytest.fixture
-def music(tmp_path: Path) -> Path:
-    folder = tmp_path / "music"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def parts(tmp_path: Path, music: Path) -> Iterator[Parts]:
-    with Parts(tmp_path / "state", music) as running:
-        running.settled()
-        yield running
 
 
 def make_songs(folder: Path, count: int, *, per_folder: int = 10) -> set[str]:
