@@ -113,8 +113,8 @@ def fetch_wheels(target: Path) -> None:
     subprocess.run([PYTHON, "-m", "venv", "--without-pip", environment], check=True)
     pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", environment / "bin" / "python"]
     wanted = [f"{HERE}[postgresql]", "hatchling>=1.26"]
-    constraint = ["--constraint", HERE / "constraints.txt"]
-    subprocess.run([*pip, "wheel", "--quiet", *constraint, "--wheel-dir", target, *wanted], check=True)
+    pip += ["wheel", "--quiet", "--constraint", HERE / "constraints.txt", "--wheel-dir", target]
+    subprocess.run([*pip, *wanted], check=True)
 
 
 def offline(wheels: str) -> dict[str, str]:

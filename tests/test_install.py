@@ -52,6 +52,7 @@ def test_the_readme_leads_from_nothing_to_a_catalogued_file_within_two_minutes(
     ready, done = install_as_the_readme_says(tree, wheels, tmp_path / "log")
 
     assert ready <= done < 120
+    assert (tree.root / "root/soulspot/.venv/share/man/man1/soulspot.1").exists()
 
 
 @dataclass
