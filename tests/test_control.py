@@ -1,6 +1,8 @@
 """The control socket: what the running daemon says of itself, and how it takes new settings."""
 
+import asyncio
 import json
+import os
 import socket
 import stat
 from pathlib import Path
@@ -87,11 +89,30 @@ def test_a_question_that_is_none_is_answered_as_such(soulspot: Soulspot) -> None
     soulspot.watch()
     place = control.socket_of(soulspot.database)
 
-    assert "is no question: status, reload" in (control.ask(place, "sing") or {})["error"]
-    with socket.socket(socket.AF_UNIX) as rude:
-        rude.connect(str(place))
-        rude.sendall(b"x" * 100_000)
+    assert "'sing' is no question" in (control.ask(place, "sing") or {})["error"]
+    for rudeness in (b"x" * 100_000, b"[1]\n", b'{"ask": []}\n', b"\xff\n", b"\n"):
+        with socket.socket(socket.AF_UNIX) as rude:
+            rude.connect(str(place))
+            rude.sendall(rudeness)
     assert (control.ask(place, "status") or {})["health"] == "ok"
+
+
+async def test_what_becomes_of_a_file_is_told_to_all_who_follow(soulspot: Soulspot) -> None:
+    soulspot.watch()
+    place = control.socket_of(soulspot.database)
+    followers = [control.listen(place, "follow") for _number in range(2)]
+    for follower in followers:
+        assert await anext(follower) == {"following": True}
+
+    write_song(soulspot.music / "song.mp3")
+
+    for follower in followers:
+        told = await asyncio.wait_for(anext(follower), 5)
+        assert (told["lost"], [(each["kind"], Path(each["path"]).name) for each in told["happened"]]) == (
+            0,
+            [("added", "song.mp3")],
+        )
+        await follower.aclose()
 
 
 def test_new_settings_are_in_force_when_the_reload_ends(configured: Soulspot) -> None:
@@ -131,3 +152,59 @@ def test_a_reload_without_a_daemon_says_so(configured: Soulspot) -> None:
 
     assert result.returncode == 78
     assert "no soulspot answers" in result.stderr
+
+
+def test_mode_and_group_and_place_of_the_socket_are_settings(soulspot: Soulspot, tmp_path: Path) -> None:
+    place = tmp_path / "socket"
+    group = os.getgroups()[0] if os.geteuid() else 65534
+    settings = {
+        "SOULSPOT_CONTROL__SOCKET": str(place),
+        "SOULSPOT_CONTROL__MODE": "0600",
+        "SOULSPOT_CONTROL__GROUP": str(group),
+    }
+    daemon = soulspot.watch(**settings)
+
+    told = json.loads(soulspot.run("status", "--json", **settings).stdout)
+
+    assert told["pid"] == daemon.pid
+    assert (stat.S_IMODE(place.stat().st_mode), place.stat().st_gid) == (0o600, group)
+
+
+def test_a_socket_that_cannot_be_made_is_named_where_a_person_chose_it(soulspot: Soulspot, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("precious")
+    for settings in (
+        {"SOULSPOT_CONTROL__SOCKET": f"{tmp_path}/no/socket"},
+        {"SOULSPOT_CONTROL__SOCKET": f"{tmp_path}/file"},
+        {"SOULSPOT_CONTROL__GROUP": "nobody-has-this"},
+    ):
+        result = soulspot.run("watch", str(soulspot.music), **settings)
+
+        assert (result.returncode, len(result.stderr.splitlines())) == (78, 1), result.stderr
+        assert "set control.socket" in result.stderr
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_a_second_daemon_leaves_the_socket_to_the_first(soulspot: Soulspot, tmp_path: Path) -> None:
+    first = soulspot.watch(SOULSPOT_CONTROL__SOCKET=f"{tmp_path}/socket")
+    other = {"SOULSPOT_DATABASE__URL": f"sqlite+aiosqlite:///{tmp_path}/other.db"}
+
+    refused = soulspot.run("watch", str(soulspot.music), SOULSPOT_CONTROL__SOCKET=f"{tmp_path}/socket", **other)
+    same = soulspot.run("watch", str(soulspot.music))
+
+    assert f"another soulspot (pid {first.pid}) answers at {tmp_path}/socket" in refused.stderr
+    assert (same.returncode, f"(pid {first.pid})" in same.stderr) == (75, True)
+    assert (control.ask(tmp_path / "socket", "status") or {})["pid"] == first.pid
+
+
+@pytest.mark.postgresql
+def test_with_postgresql_the_daemon_is_found_by_the_name_of_its_database(
+    postgres_soulspot: Soulspot, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o700)
+    daemon = postgres_soulspot.watch(RUNTIME_DIRECTORY=str(tmp_path))
+
+    told = json.loads(postgres_soulspot.run("status", "--json", RUNTIME_DIRECTORY=str(tmp_path)).stdout)
+    second = postgres_soulspot.run("watch", str(postgres_soulspot.music), RUNTIME_DIRECTORY=str(tmp_path))
+
+    assert told["pid"] == daemon.pid
+    assert (second.returncode, f"(pid {daemon.pid})" in second.stderr.splitlines()[-1]) == (75, True), second.stderr

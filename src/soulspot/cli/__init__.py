@@ -121,6 +121,14 @@ def status(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def health(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+    """Say in one line how the running daemon is; exit 1 for degraded or paused, 2 for failed or none. For probes."""
+    from soulspot.cli import probe
+
+    probe.health(config, as_json=as_json)
+
+
+@app.command()
 def tracks(
     words: Words = None, config: ConfigOption = None, limit: Limit = None, *, as_json: JsonOption = False
 ) -> None:

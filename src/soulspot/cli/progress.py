@@ -7,18 +7,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from soulspot.cli import logs
 from soulspot.daemon import Progress
 from soulspot.ingest.service import Outcome
+from soulspot.tally import KINDS
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 logger = logging.getLogger("soulspot")
 
-KINDS: Final = ("added", "updated", "moved", "missing", "restored", "failed", "unchanged")
 _LOG_EVERY = 10.0
 _LEVELS = {"failed": logging.WARNING, "missing": logging.WARNING, "unchanged": logging.DEBUG}
 
