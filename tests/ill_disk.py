@@ -41,7 +41,9 @@ class IllDisk:
         self.recover()
         for folder in (self.source, self.place):
             folder.mkdir(exist_ok=True)
-        self._serving = subprocess.Popen([sys.executable, __file__, self.source, self.place, self._rules], stderr=subprocess.DEVNULL)
+        self._serving = subprocess.Popen(
+            [sys.executable, __file__, self.source, self.place, self._rules], stderr=subprocess.DEVNULL
+        )
         deadline = time.monotonic() + 20
         while not os.path.ismount(self.place):
             assert time.monotonic() < deadline
@@ -75,7 +77,7 @@ class IllDisk:
         written.rename(self._rules)
 
 
-def serve(source: str, place: str, rules: str) -> None:
+def serve(source: str, place: str, rules: str) -> None:  # noqa: C901 - one short function for each operation
     import mfusepy
 
     class Disk(mfusepy.Operations):  # type: ignore[misc] - it ships no types
@@ -150,6 +152,10 @@ def serve(source: str, place: str, rules: str) -> None:
 
         def mkdir(self, path: str, mode: int) -> int:
             os.mkdir(self._at("mkdir", path), mode)
+            return 0
+
+        def mknod(self, path: str, mode: int, device: int) -> int:
+            os.mknod(self._at("mknod", path), mode, device)
             return 0
 
         def rmdir(self, path: str) -> int:

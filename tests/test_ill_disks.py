@@ -1,8 +1,6 @@
 """Disks and servers that answer with an error, for a while: nothing is concluded from that, and nothing is lost."""
 
 import json
-import os
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -11,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import Soulspot, until, write_song
-from tests.ill_disk import HANGS, READING, WRITING, IllDisk, why_no_ill_disk
+from tests.ill_disk import READING, WRITING, IllDisk, why_no_ill_disk
 from tests.test_environment import assert_equal_to_the_disk, drop, says
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.root]
@@ -43,7 +41,12 @@ def _ill_disk(soulspot: Soulspot, place: Path) -> Iterator[IllDisk]:
 
 
 def watch(soulspot: Soulspot, **settings: str) -> subprocess.Popen[bytes]:
-    return soulspot.watch(SOULSPOT_LIBRARY__POLL_INTERVAL="1", SOULSPOT_LIBRARY__QUIET_PERIOD="0.2", SOULSPOT_LIBRARY__MISSING_AFTER="1", **settings)
+    return soulspot.watch(
+        SOULSPOT_LIBRARY__POLL_INTERVAL="1",
+        SOULSPOT_LIBRARY__QUIET_PERIOD="0.2",
+        SOULSPOT_LIBRARY__MISSING_AFTER="1",
+        **settings,
+    )
 
 
 def status(soulspot: Soulspot) -> dict[str, Any]:
@@ -57,7 +60,12 @@ def test_files_that_cannot_be_read_are_failures_until_they_can(soulspot: Soulspo
     drop(soulspot, 20)
 
     until(lambda: len(soulspot.tracks()) == 9)
-    until(lambda: soulspot.rows("SELECT DISTINCT error_code, count(*) FROM files WHERE status = 'failed'") == [("unreadable", 11)])
+    until(
+        lambda: (
+            soulspot.rows("SELECT DISTINCT error_code, count(*) FROM files WHERE status = 'failed'")
+            == [("unreadable", 11)]
+        )
+    )
     ill.recover()
 
     assert_equal_to_the_disk(soulspot)
@@ -88,7 +96,9 @@ def drop_below(ill: IllDisk, count: int, start: int) -> None:
 
 
 @pytest.mark.parametrize("illness", ILLNESSES)
-def test_a_folder_that_cannot_be_listed_loses_nothing_and_is_told(soulspot: Soulspot, ill: IllDisk, illness: str) -> None:
+def test_a_folder_that_cannot_be_listed_loses_nothing_and_is_told(
+    soulspot: Soulspot, ill: IllDisk, illness: str
+) -> None:
     write_song(ill.source / "album" / "a.mp3")
     write_song(ill.source / "b.mp3")
     watch(soulspot)
@@ -110,7 +120,9 @@ def test_a_folder_that_cannot_be_listed_loses_nothing_and_is_told(soulspot: Soul
 
 
 @pytest.mark.parametrize("illness", ILLNESSES)
-def test_a_server_that_answers_nothing_well_is_offline_until_it_does(soulspot: Soulspot, ill: IllDisk, illness: str) -> None:
+def test_a_server_that_answers_nothing_well_is_offline_until_it_does(
+    soulspot: Soulspot, ill: IllDisk, illness: str
+) -> None:
     daemon = watch(soulspot)
     drop(soulspot, 10)
     until(lambda: len(soulspot.tracks()) == 10)
@@ -159,7 +171,9 @@ def test_an_import_from_a_disk_that_fails_now_and_then_ends_complete(soulspot: S
 
 
 @pytest.mark.parametrize("illness", ["EIO", "EROFS", "ENOSPC", "EDQUOT", "ESTALE"])
-def test_a_catalogue_that_cannot_be_written_pauses_and_goes_on(soulspot: Soulspot, ill_catalogue: IllDisk, illness: str) -> None:
+def test_a_catalogue_that_cannot_be_written_pauses_and_goes_on(
+    soulspot: Soulspot, ill_catalogue: IllDisk, illness: str
+) -> None:
     daemon = soulspot.watch()
     drop(soulspot, 5)
     until(lambda: len(soulspot.tracks()) == 5)
@@ -177,7 +191,9 @@ def test_a_catalogue_that_cannot_be_written_pauses_and_goes_on(soulspot: Soulspo
 
 
 @pytest.mark.parametrize("illness", ["EIO", "ESTALE", "ETIMEDOUT"])
-def test_a_catalogue_whose_disk_answers_nothing_pauses_and_goes_on(soulspot: Soulspot, ill_catalogue: IllDisk, illness: str) -> None:
+def test_a_catalogue_whose_disk_answers_nothing_pauses_and_goes_on(
+    soulspot: Soulspot, ill_catalogue: IllDisk, illness: str
+) -> None:
     daemon = soulspot.watch()
     drop(soulspot, 5)
     until(lambda: len(soulspot.tracks()) == 5)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 DATABASE_LOOK = 2.0
 """Seconds between two looks at whether the database is still the file at its path."""
+SOCKET_RETRY = 10.0
+"""Seconds after which the control socket is tried again that could not be made."""
 STATUS_EVERY = 1.0
 """Seconds between two lines of status, where it has changed."""
 
@@ -89,8 +91,27 @@ async def controlled(
         yield
         return
     offers: control.Offers = {"status": Once(status), "follow": Stream(follow), "reload": Once(reload, steers=True)}
-    async with control.serve(control.socket_of(file), offers):
+    serving = asyncio.create_task(_serve(control.socket_of(file), offers))
+    try:
         yield
+    finally:
+        serving.cancel()
+        with suppress(asyncio.CancelledError):
+            await serving
+
+
+async def _serve(place: Path, offers: control.Offers) -> None:
+    """Serve, as soon as the disk lets a socket be made there: everything else works without."""
+    is_said = False
+    while True:
+        try:
+            async with control.serve(place, offers):
+                await asyncio.Event().wait()
+        except OSError as error:
+            if not is_said:
+                logger.warning("no control socket at %s (%s): nobody can ask or reload until there is", place, error)
+            is_said = True
+        await asyncio.sleep(SOCKET_RETRY)
 
 
 def _told(happened: Happened) -> Answer:
@@ -126,7 +147,8 @@ def _report(state: State) -> dict[str, Any]:
 
 def _judge(state: State, pipeline: Pipeline, vitals: Vitals) -> health.Health:
     is_stuck = state.watchdog.is_stuck(vitals)
-    return health.judge(vitals, pipeline.faults, pipeline.held, is_stuck=is_stuck)
+    unreadable = pipeline.folders.unreadable
+    return health.judge(vitals, pipeline.faults, pipeline.held, is_stuck=is_stuck, unreadable=unreadable)
 
 
 def _moment(moment: datetime | None) -> str | None:
@@ -156,7 +178,7 @@ async def look_at_the_database(database: Database) -> None:
     if file is None:
         return
     opened = os.stat(file)
-    while (now := _status(file)) is not None and os.path.samestat(now, opened):  # noqa: ASYNC110 - nobody tells
+    while (now := _status(file, opened)) is not None and os.path.samestat(now, opened):  # noqa: ASYNC110 - nobody tells
         await asyncio.sleep(DATABASE_LOOK)
     happened = "was deleted or moved away" if now is None else "was replaced by another file"
     try:
@@ -170,9 +192,11 @@ async def look_at_the_database(database: Database) -> None:
     os._exit(CatalogueError.exit_code)
 
 
-def _status(file: Path) -> os.stat_result | None:
-    """Return the status of a file, None where there is none."""
+def _status(file: Path, opened: os.stat_result) -> os.stat_result | None:
+    """Return the status of a file, None where there is none, and the one before where nothing can be known."""
     try:
         return os.stat(file)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError:  # its disk does not answer: the next transaction pauses for that
+        return opened

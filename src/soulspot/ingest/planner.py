@@ -73,8 +73,10 @@ def match_moves(work: Iterable[Work], elsewhere: Iterable[Known]) -> list[Work]:
 
 
 def _is_current(file: FoundFile, known: Known) -> bool:
-    may_pass = known.status == "failed" and known.error_code in MAY_PASS
-    return file.is_as(known.signature) and known.parser_version == file.root.reading and not may_pass
+    before = known.signature
+    if known.status == "failed" and known.error_code in MAY_PASS:
+        return False
+    return known.parser_version == file.root.reading and (file.signature == before or file.is_as(before))
 
 
 def _may_have_moved(work: Work) -> bool:
