@@ -12,7 +12,7 @@ from tests.conftest import Soulspot, until, write_song
 from tests.ill_disk import READING, WRITING, IllDisk, why_no_ill_disk
 from tests.test_environment import assert_equal_to_the_disk, drop, says
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.root]
+pytestmark = [pytest.mark.timeout(60), pytest.mark.root]
 
 ILLNESSES = ["EIO", "ESTALE", "EBUSY", "ETIMEDOUT"]
 
@@ -203,5 +203,11 @@ def test_a_catalogue_whose_disk_answers_nothing_pauses_and_goes_on(
     time.sleep(5)
     assert daemon.poll() is None, soulspot.log.read_text()
     ill_catalogue.recover()
+    try:
+        until(lambda: len(soulspot.tracks())==15, 20)
+    except AssertionError:
+        print(soulspot.log.read_text(), soulspot.tracks(), soulspot.run("status").stdout); 
+        subprocess.run(["ls","-la", ill_catalogue.place, ill_catalogue.source])
+        raise
 
     assert_equal_to_the_disk(soulspot)

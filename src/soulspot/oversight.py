@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -103,15 +103,17 @@ async def controlled(
 async def _serve(place: Path, offers: control.Offers) -> None:
     """Serve, as soon as the disk lets a socket be made there: everything else works without."""
     is_said = False
-    while True:
-        try:
-            async with control.serve(place, offers):
+    async with AsyncExitStack() as serving:
+        while True:
+            try:
+                await serving.enter_async_context(control.serve(place, offers))
                 await asyncio.Event().wait()
-        except OSError as error:
-            if not is_said:
-                logger.warning("no control socket at %s (%s): nobody can ask or reload until there is", place, error)
-            is_said = True
-        await asyncio.sleep(SOCKET_RETRY)
+            except OSError as error:
+                if not is_said:
+                    told = "no control socket at %s (%s): nobody can ask or reload until there is"
+                    logger.warning(told, place, error.strerror)
+                is_said = True
+            await asyncio.sleep(SOCKET_RETRY)
 
 
 def _told(happened: Happened) -> Answer:
