@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.ingest.pipeline import Vitals
@@ -15,12 +15,15 @@ STUCK_AFTER: Final = 60.0
 SHOWN: Final = 3
 """Places in one folder that are named when they cannot be read."""
 
+State = Literal["ok", "degraded", "paused", "failed"]
+STATES: Final[tuple[State, ...]] = get_args(State)
+
 
 @dataclass(frozen=True, slots=True)
 class Health:
     """`failed`: it does not work; `paused`: it waits for its database; `degraded`: it works, and not everywhere."""
 
-    state: Literal["ok", "degraded", "paused", "failed"]
+    state: State
     reasons: tuple[str, ...] = ()
 
 

@@ -276,9 +276,10 @@ class FileRepository:
             return list(await session.scalars(query))
 
     async def sounds_at(self, folder_id: str, paths: Collection[str]) -> list[str]:
-        """Return the fingerprints of the files at these paths."""
+        """Return the fingerprints of the files that were there last at these paths."""
         async with self._session_factory() as session:
             query = select(_FILES.c.fingerprint).where(_FILES.c.folder_id == folder_id, _FILES.c.path.in_(paths))
+            query = query.where(_FILES.c.missing_since.is_(None))  # it is by this that the paths have an index
             return list(await session.scalars(query.where(_FILES.c.fingerprint.is_not(None))))
 
     async def sounds_of(self, file_ids: Collection[str]) -> dict[str, str]:
@@ -358,8 +359,9 @@ class FileRepository:
         scope = [_FILES.c.folder_id == folder_id, _FILES.c.missing_since.is_(None), _FILES.c.path > prefix]
         if prefix:
             scope.append(_FILES.c.path < prefix[:-1] + "0")
+        query = select(_FILES.c.path).where(*scope)
         async with self._session_factory() as session:
-            return list(await session.scalars(select(_FILES.c.path).where(*scope).limit(limit)))
+            return list(await session.scalars(query.order_by(_FILES.c.path).limit(limit)))
 
     async def counts(self) -> dict[tuple[str, str, str | None], int]:
         """Return the number of files by folder id, status and error code."""
@@ -754,7 +756,10 @@ def _holds(column: InstrumentedAttribute[str], words: Iterable[str]) -> list[Col
 def _at(path: str, folder: KnownFolder) -> ColumnElement[bool]:
     """Whether a file of this folder is at a whole path."""
     top = folder.path.rstrip("/") + "/"
-    return (File.folder_id == folder.id) & (File.path == path[len(top) :]) if path.startswith(top) else false()
+    if not path.startswith(top):
+        return false()
+    here = (File.folder_id == folder.id) & (File.path == path[len(top) :])
+    return (here & File.missing_since.is_(None)) | (here & File.missing_since.is_not(None))  # each has its own index
 
 
 def _at_or_below(path: str, folder: KnownFolder) -> ColumnElement[bool]:
