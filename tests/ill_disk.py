@@ -80,7 +80,7 @@ class IllDisk:
 def serve(source: str, place: str, rules: str) -> None:  # noqa: C901 - one short function for each operation
     import mfusepy
 
-    class Disk(mfusepy.Operations):  # type: ignore[misc] - it ships no types
+    class Disk(mfusepy.Operations):  # type: ignore[misc]  # it ships no types
         use_ns = True
 
         def init_with_config(self, _connection: object, config: Any) -> None:
@@ -170,7 +170,7 @@ def serve(source: str, place: str, rules: str) -> None:  # noqa: C901 - one shor
             os.lchown(self._at("chown", path), uid, gid)
             return 0
 
-        def utimens(self, path: str, times: tuple[int, int] | None = None) -> int:
+        def utimens(self, path: str, times: tuple[int, int]) -> int:
             os.utime(self._at("utimens", path), ns=times, follow_symlinks=False)
             return 0
 
