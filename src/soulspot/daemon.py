@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -297,7 +298,8 @@ async def _open(
     ):
         if warm:
             readers.start()
-        await bring_up_to_date(database, allowed=settings.database.upgrade)
+        patiently.file = file
+        await _bring_up_to_date(database, allowed=settings.database.upgrade)
         node = socket.gethostname()
         await owned.enter_async_context(database.owning(node, map(str, settings.library.folders), command))
         known = [folder for folder in await patiently(FolderRepository(database.session).all) if folder.node == node]
@@ -316,6 +318,12 @@ async def _open(
         )
         roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
         yield _Ingest(pipeline, service, database, roots, run)
+
+
+async def _bring_up_to_date(database: Database, *, allowed: bool) -> None:
+    """Upgrade the schema, and wait for a disk that is full; a server that is away is for systemd to try again."""
+    bring = partial(bring_up_to_date, database, allowed=allowed)
+    await (patiently(bring) if database.is_sqlite else bring())
 
 
 async def _adopt(service: IngestService, pipeline: Pipeline, path: str, settings: Settings) -> Root:
