@@ -23,7 +23,7 @@ from soulspot import health, hooks, outlets
 from soulspot.config import Settings, check_library, database_file
 from soulspot.errors import SoulspotError
 from soulspot.infrastructure.filesystem import file_system_of, ignore_lease_signals, path_to_text, text_to_path
-from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.database import Database, Place
 from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.lock import writer_lock
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
@@ -299,13 +299,13 @@ async def _open(
         if warm:
             readers.start()
         patiently.file = file
+        node, run = socket.gethostname(), new_id()
         await _bring_up_to_date(database, allowed=settings.database.upgrade)
-        node = socket.gethostname()
-        await owned.enter_async_context(database.owning(node, map(str, settings.library.folders), command))
+        places = [Place(node, path_to_text(str(folder))) for folder in settings.library.folders]
+        await owned.enter_async_context(database.owning(places, command, node=node, run=run))
         known = [folder for folder in await patiently(FolderRepository(database.session).all) if folder.node == node]
         check_library(settings, [Path(text_to_path(folder.path)) for folder in known])
         rules = credit_rules(settings)
-        run = new_id()
         service = IngestService(database, run=run, node=node, credit_rules=rules)
         pipeline = Pipeline(
             service=service,
