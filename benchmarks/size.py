@@ -126,7 +126,7 @@ async def block(catalogue: Catalogue) -> None:
     for _number in range(BLOCK):
         example, known = await some_file(catalogue, files)
         tags = replace(example.tags, title=f"{example.tags.title} again")
-        file = found(catalogue, example.place, known.path, replace(known.signature, size=known.signature.size + 1))
+        file = found(catalogue, example.place, known.path, changed(known.signature))
         await catalogue.measure("retagged", service.ingest(file, tags, known))
     for _number in range(BLOCK):
         example, known = await some_file(catalogue, files)
@@ -166,6 +166,10 @@ def new_file(catalogue: Catalogue) -> tuple[FoundFile, TrackTags]:
 def found(catalogue: Catalogue, place: Place, path: str, signature: Signature | None) -> FoundFile:
     inode = (1 << 50) + catalogue.added
     return FoundFile(Root(place.id, place.path), path, signature or Signature(5_000_000, inode, inode, inode))
+
+
+def changed(before: Signature) -> Signature:
+    return Signature(before.size + 1, before.mtime_ns, before.ctime_ns, before.inode)
 
 
 async def some_file(catalogue: Catalogue, files: FileRepository) -> tuple[Example, Known]:

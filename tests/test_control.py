@@ -1,5 +1,6 @@
 """The control socket: what the running daemon says of itself, and how it takes new settings."""
 
+import asyncio
 import json
 import socket
 import stat
@@ -87,11 +88,30 @@ def test_a_question_that_is_none_is_answered_as_such(soulspot: Soulspot) -> None
     soulspot.watch()
     place = control.socket_of(soulspot.database)
 
-    assert "is no question: status, reload" in (control.ask(place, "sing") or {})["error"]
-    with socket.socket(socket.AF_UNIX) as rude:
-        rude.connect(str(place))
-        rude.sendall(b"x" * 100_000)
+    assert "'sing' is no question" in (control.ask(place, "sing") or {})["error"]
+    for rudeness in (b"x" * 100_000, b"[1]\n", b'{"ask": []}\n', b"\xff\n", b"\n"):
+        with socket.socket(socket.AF_UNIX) as rude:
+            rude.connect(str(place))
+            rude.sendall(rudeness)
     assert (control.ask(place, "status") or {})["health"] == "ok"
+
+
+async def test_what_becomes_of_a_file_is_told_to_all_who_follow(soulspot: Soulspot) -> None:
+    soulspot.watch()
+    place = control.socket_of(soulspot.database)
+    followers = [control.listen(place, "follow") for _number in range(2)]
+    for follower in followers:
+        assert await anext(follower) == {"following": True}
+
+    write_song(soulspot.music / "song.mp3")
+
+    for follower in followers:
+        told = await asyncio.wait_for(anext(follower), 5)
+        assert (told["lost"], [(each["kind"], Path(each["path"]).name) for each in told["happened"]]) == (
+            0,
+            [("added", "song.mp3")],
+        )
+        await follower.aclose()
 
 
 def test_new_settings_are_in_force_when_the_reload_ends(configured: Soulspot) -> None:

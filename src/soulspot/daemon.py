@@ -29,14 +29,12 @@ from soulspot.infrastructure.persistence.repositories import FileRepository, Fol
 from soulspot.infrastructure.persistence.schema import bring_up_to_date, require_current
 from soulspot.infrastructure.systemd import notify
 from soulspot.infrastructure.tags import TagReaders
-from soulspot.infrastructure.watcher import Watcher
 from soulspot.ingest.absence import LossGuard
 from soulspot.ingest.credits import CreditRules
 from soulspot.ingest.ignoring import Ignoring
 from soulspot.ingest.patience import patiently
 from soulspot.ingest.pipeline import Pipeline
 from soulspot.ingest.planner import compare
-from soulspot.ingest.rounds import Rounds
 from soulspot.ingest.scanner import Root, count_files, walk
 from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import Stability
@@ -94,13 +92,18 @@ async def watch(read: Callable[[], Settings], *, report: Report) -> None:
     """
     settings, stop, changes = read(), _stop_on_signals(), asyncio.Queue[Change]()
     state = State(settings)
+
+    def tell(outcome: Outcome) -> None:
+        report(outcome)
+        state.feed.tell(outcome)
+
     check_library(settings, settings.library.folders)  # before anything is made: what is absent is judged later
     with _alone(settings, "watch") as file:
         async with controlled(file, state, read, changes):
             change: Change | None = None
             while True:
                 try:
-                    following = await _watch_with(state, stop, changes, change, report)
+                    following = await _watch_with(state, stop, changes, change, tell)
                 except SoulspotError as error:
                     if change is None or change.done.done():
                         raise
@@ -117,6 +120,9 @@ async def _watch_with(
     state: State, stop: asyncio.Event, changes: asyncio.Queue[Change], change: Change | None, report: Report
 ) -> Change | None:
     """Watch until told to stop, or to go on with other settings: these are returned."""
+    from soulspot.infrastructure.watcher import Watcher
+    from soulspot.ingest.rounds import Rounds
+
     settings = state.settings
 
     async with _open(settings, "watch", report=report, warm=True) as ingest:

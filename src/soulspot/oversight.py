@@ -15,7 +15,9 @@ from typing import Any
 from soulspot import health
 from soulspot.config import Settings, check_library, database_file
 from soulspot.errors import CatalogueError, SoulspotError
+from soulspot.feed import Feed, Happened
 from soulspot.infrastructure import control
+from soulspot.infrastructure.control import Answer, Arguments, Once, Stream
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence import backup
 from soulspot.infrastructure.persistence.database import Database
@@ -50,6 +52,7 @@ class State:
     roots: Sequence[Root] = ()
     watchdog: health.Watchdog = field(default_factory=lambda: health.Watchdog(0))
     last_event: dict[Root, datetime] = field(default_factory=dict)
+    feed: Feed = field(default_factory=Feed)
 
 
 @asynccontextmanager
@@ -58,7 +61,7 @@ async def controlled(
 ) -> AsyncIterator[None]:
     """Answer questions about the daemon, beside the catalogue."""
 
-    async def reload() -> dict[str, Any]:
+    async def reload(_asked: Arguments) -> Answer:
         before = state.settings
         try:
             settings = read()
@@ -73,14 +76,28 @@ async def controlled(
         changes.put_nowait(change)
         return await change.done
 
-    async def status() -> dict[str, Any]:
+    async def status(_asked: Arguments) -> Answer:
         return _report(state)
+
+    async def follow(_asked: Arguments) -> AsyncIterator[Answer]:
+        with state.feed.listening() as listener:
+            yield {"following": True}  # what happens from here on is told
+            async for news in listener.news():
+                yield {"lost": news.lost, "happened": [_told(each) for each in news.happened]}
 
     if file is None:
         yield
         return
-    async with control.serve(control.socket_of(file), {"status": status, "reload": reload}):
+    offers: control.Offers = {"status": Once(status), "follow": Stream(follow), "reload": Once(reload, steers=True)}
+    async with control.serve(control.socket_of(file), offers):
         yield
+
+
+def _told(happened: Happened) -> Answer:
+    """Return an outcome as the control socket tells it."""
+    outcome = happened.outcome
+    told = {"kind": outcome.kind, "path": outcome.path, "track_id": outcome.track_id, "detail": outcome.detail}
+    return {"at": happened.at.isoformat(), **told}
 
 
 def _report(state: State) -> dict[str, Any]:

@@ -1,20 +1,56 @@
-"""The daemon's control socket, beside its catalogue: a line asks, one line of JSON answers.
+"""The daemon's control socket: one line of JSON asks, one line answers, or one after the other as things happen.
 
-Who may open it may ask: its owner and its group (mode 0660). Whoever serves holds the writer lock, so a socket that is
-there already was left by a process that is gone.
+    {"ask": "status"}                    {"pid": 4711, "health": "ok", …}
+    {"ask": "scan", "folders": ["/m"]}   {"error": "only root and the user soulspot may ask for a scan"}
+
+Who may open it may ask what only reads: its owner and its group (mode 0660). What steers the daemon is for its own user
+and for root. Whoever serves is the catalogue's only writer, so a socket that is there already was left by a process
+that is gone.
 """
 
 import asyncio
 import json
 import os
+import pwd
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+import struct
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-Answers = Mapping[str, Callable[[], Awaitable[dict[str, Any]]]]
-_QUESTION_LIMIT: Final = 1024
+Arguments = Mapping[str, Any]
+Answer = dict[str, Any]
+
+_QUESTION_LIMIT: Final = 65_536
+"""Bytes that a question may have."""
+_QUESTION_WITHIN: Final = 10.0
+"""Seconds that an asker has to say what it wants."""
+_ASKERS: Final = 64
+"""Connections that are served at once: one more is told so, and takes no descriptor from the files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """Answers a question by one line. `steers`: only the daemon's own user and root may ask it."""
+
+    answer: Callable[[Arguments], Awaitable[Answer]]
+    steers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Answers a question by a line for each thing that happens, until the asker goes.
+
+    An asker that does not read stops only its own answers: what yields them is not asked for more meanwhile.
+    """
+
+    answers: Callable[[Arguments], AsyncIterator[Answer]]
+    steers: bool = False
+
+
+Offers = Mapping[str, Once | Stream]
 
 
 def socket_of(database_file: Path) -> Path:
@@ -22,17 +58,22 @@ def socket_of(database_file: Path) -> Path:
 
 
 @asynccontextmanager
-async def serve(place: Path, answers: Answers) -> AsyncIterator[None]:
-    """Answer questions, each by the function of its name, until the block ends."""
+async def serve(place: Path, offers: Offers) -> AsyncIterator[None]:
+    """Answer questions, each by the offer of its name, until the block ends."""
+    served: set[asyncio.Task[None]] = set()
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError):
-            question = (await reader.readline()).decode(errors="replace").strip()
-            known = answers.get(question)
-            said = await known() if known else {"error": f"{question[:40]!r} is no question: {', '.join(answers)}"}
-            writer.write(json.dumps(said).encode() + b"\n")
-            await writer.drain()
-        writer.close()
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        served.add(task)
+        try:
+            with closing(writer), suppress(ConnectionError, TimeoutError):
+                async with aclosing(_answers(offers, reader, writer, len(served))) as answers:
+                    async for answer in answers:
+                        writer.write(json.dumps(answer).encode() + b"\n")
+                        await writer.drain()
+        finally:
+            served.discard(task)
 
     with _short(place) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
         with suppress(FileNotFoundError):
@@ -42,27 +83,106 @@ async def serve(place: Path, answers: Answers) -> AsyncIterator[None]:
             listening.bind(address)
         finally:
             os.umask(before)
-        server = await asyncio.start_unix_server(answer, sock=listening, limit=_QUESTION_LIMIT)
+        server = await asyncio.start_unix_server(connected, sock=listening, limit=_QUESTION_LIMIT)
         try:
             yield
         finally:
             server.close()
+            for task in list(served):
+                task.cancel()
+            await asyncio.gather(*served, return_exceptions=True)
             with suppress(FileNotFoundError):
                 place.unlink()
 
 
-def ask(place: Path, question: str, *, within: float = 5.0) -> dict[str, Any] | None:
+async def _answers(
+    offers: Offers, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, askers: int
+) -> AsyncGenerator[Answer, None]:
+    """Yield what there is to say to one connection."""
+    try:
+        async with asyncio.timeout(_QUESTION_WITHIN):
+            question = json.loads(await reader.readline())
+    except ValueError:  # no JSON, no text, or a line beyond the limit
+        question = None
+    asked = question.pop("ask", None) if isinstance(question, dict) else None
+    offer = offers.get(asked) if isinstance(asked, str) else None
+    if askers > _ASKERS:
+        yield {"error": f"{_ASKERS} others ask already"}
+    elif offer is None:
+        said = "that" if asked is None else repr(asked)[:40]
+        yield {"error": f'{said} is no question: one line of JSON, {{"ask": …}}, of: {", ".join(offers)}'}
+    elif offer.steers and not _may_steer(writer):
+        yield {"error": f"only root and the user {_own_name()} may ask for {asked}"}
+    elif isinstance(offer, Once):
+        yield await offer.answer(question)
+    else:
+        async for answer in _until_gone(offer.answers(question), reader):
+            yield answer
+
+
+async def _until_gone(answers: AsyncIterator[Answer], reader: asyncio.StreamReader) -> AsyncGenerator[Answer, None]:
+    """Yield answers until the asker closes its side: nothing else tells that, while there is nothing to say."""
+    gone = asyncio.ensure_future(reader.read())
+    try:
+        while True:
+            following = asyncio.ensure_future(anext(answers, None))
+            await asyncio.wait([gone, following], return_when=asyncio.FIRST_COMPLETED)
+            if not following.done():
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+                return
+            if (answer := following.result()) is None:
+                return
+            yield answer
+    finally:
+        gone.cancel()
+
+
+def _may_steer(writer: asyncio.StreamWriter) -> bool:
+    """Whether root or the daemon's own user asks (SO_PEERCRED, unix(7))."""
+    peer = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _pid, user, _group = struct.unpack("3i", peer)
+    return user in {0, os.geteuid()}
+
+
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
+def ask(place: Path, question: str, *, within: float = 5.0, **arguments: Any) -> Answer | None:  # noqa: ANN401 - JSON
     """Return the answer of the daemon that serves there, None where there is none or it does not answer in time."""
     try:
         with _short(place) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(within)
             connection.connect(address)
-            connection.sendall(question.encode() + b"\n")
+            connection.sendall(_line(question, arguments))
             line = connection.makefile("rb").readline()
     except OSError:
         return None
     answer = json.loads(line) if line else None
     return answer if isinstance(answer, dict) else None
+
+
+async def listen(place: Path, question: str, **arguments: Any) -> AsyncGenerator[Answer, None]:  # noqa: ANN401 - JSON
+    """Yield the answers of the daemon that serves there, until it ends.
+
+    Raises:
+        OSError: none serves there.
+
+    """
+    with _short(place) as address:
+        reader, writer = await asyncio.open_unix_connection(address, limit=2**24)
+    with closing(writer), suppress(ConnectionError):
+        writer.write(_line(question, arguments))
+        while line := await reader.readline():
+            yield json.loads(line)
+
+
+def _line(question: str, arguments: Arguments) -> bytes:
+    return json.dumps({"ask": question, **arguments}).encode() + b"\n"
 
 
 @contextmanager

@@ -228,8 +228,8 @@ class Pipeline:
             return walked
         watched = await self._watched_now()
         arrived, may_have_moved = list[Work](), await self._losses.knows_any(root)
-        batches = walk(root, prefix)
         after = ""
+        batches = walk(root, prefix)
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
             known = await patiently(self._files.known_between, root.id, prefix, after, batch.upto)
             compared = self._compare(root, batch, known)
@@ -325,6 +325,7 @@ class Pipeline:
             if isinstance(what, FoundFile) and not self._losses.is_out_of_sight(root, path)
         }
         nothing = [path for path, what in found.items() if what is None]
+        self._intake.look_once_more(root, nothing)
         known = await patiently(self._files.known_at, root.id, [*files, *nothing])
         gone = [path for path in nothing if path in known and not known[path].is_missing]
         for path in nothing:
