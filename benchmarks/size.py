@@ -134,7 +134,7 @@ async def block(catalogue: Catalogue) -> None:
     for _number in range(BLOCK):
         example, known = await some_file(catalogue, files)
         tags = replace(example.tags, title=f"{example.tags.title} again")
-        file = found(catalogue, example.place, known.path, changed(known.signature))
+        file = found(catalogue, example.place, known.path, known.signature._replace(size=known.size + 1))
         await catalogue.measure("retagged", service.ingest(file, tags, known))
     for _number in range(BLOCK):
         example, known = await some_file(catalogue, files)
@@ -174,10 +174,6 @@ def new_file(catalogue: Catalogue) -> tuple[FoundFile, TrackTags]:
 def found(catalogue: Catalogue, place: Place, path: str, signature: Signature | None) -> FoundFile:
     inode = (1 << 50) + catalogue.added
     return FoundFile(Root(place.id, place.path), path, signature or Signature(5_000_000, inode, inode, inode))
-
-
-def changed(before: Signature) -> Signature:
-    return Signature(before.size + 1, before.mtime_ns, before.ctime_ns, before.inode)
 
 
 async def some_file(catalogue: Catalogue, files: FileRepository) -> tuple[Example, Known]:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from soulspot import health
+from soulspot import health, hooks, outlets
 from soulspot.config import Settings, check_library, database_file
 from soulspot.errors import SoulspotError
 from soulspot.infrastructure.filesystem import file_system_of, ignore_lease_signals, path_to_text, text_to_path
@@ -39,6 +39,7 @@ from soulspot.ingest.scanner import Root, count_files, walk
 from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import Stability
 from soulspot.oversight import Change, State, controlled, look_at_the_database, tell_systemd
+from soulspot.sockets import place_to_serve
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class _Ingest:
     service: IngestService
     database: Database
     roots: list[Root]
+    run: str
 
 
 async def watch(read: Callable[[], Settings], *, report: Report) -> None:
@@ -95,11 +97,12 @@ async def watch(read: Callable[[], Settings], *, report: Report) -> None:
 
     def tell(outcome: Outcome) -> None:
         report(outcome)
+        state.tally.add(outcome)
         state.feed.tell(outcome)
 
     check_library(settings, settings.library.folders)  # before anything is made: what is absent is judged later
-    with _alone(settings, "watch") as file:
-        async with controlled(file, state, read, changes):
+    with _alone(settings, "watch"):
+        async with controlled(lambda: place_to_serve(settings), state, read, changes):
             change: Change | None = None
             while True:
                 try:
@@ -112,6 +115,7 @@ async def watch(read: Callable[[], Settings], *, report: Report) -> None:
                     state.settings, change = change.before, None
                     continue
                 if following is None:
+                    outlets.say_what_was_not_told(state)
                     return
                 state.settings, change = following.settings, following
 
@@ -125,7 +129,11 @@ async def _watch_with(
 
     settings = state.settings
 
-    async with _open(settings, "watch", report=report, warm=True) as ingest:
+    async with (
+        outlets.listening(state),
+        _open(settings, "watch", report=report, warm=True) as ingest,
+        outlets.hooked(state, ingest.run, ingest.roots) as hooked,
+    ):
 
         def hint(paths: Iterable[str]) -> None:
             for root in ingest.roots:
@@ -138,7 +146,7 @@ async def _watch_with(
             for root in ingest.roots:
                 ingest.pipeline.look_again(root, [""])
 
-        state.pipeline, state.roots = ingest.pipeline, ingest.roots
+        state.pipeline, state.roots, state.database = ingest.pipeline, ingest.roots, ingest.database
         state.watchdog = health.Watchdog(settings.tags.time_limit)
         watcher = Watcher([root.path for root in ingest.roots], hint, look_everywhere)
         rounds = Rounds(
@@ -149,12 +157,15 @@ async def _watch_with(
             poll_interval=settings.library.poll_interval,
         )
         ingest.pipeline.compare_with(watcher.watched, rounds.cover)
+        state.watcher, state.rounds = watcher, rounds
         async with asyncio.TaskGroup() as group:
+            telling = [group.create_task(hook.run(listener)) for hook, listener in hooked]
             pipeline = group.create_task(ingest.pipeline.run())
             others = [
                 group.create_task(watcher.run()),
                 group.create_task(rounds.run()),
                 group.create_task(look_at_the_database(ingest.database)),
+                group.create_task(outlets.write_textfile(state)),
             ]
             await watcher.is_live.wait()
             others.append(group.create_task(tell_systemd(state, ingest.pipeline)))
@@ -173,7 +184,8 @@ async def _watch_with(
             for task in others:
                 task.cancel()
             await _end(ingest, pipeline)
-    state.pipeline = None
+            await hooks.end(hooked, telling)
+    state.pipeline = state.database = None
     return following
 
 
@@ -291,7 +303,8 @@ async def _open(
         known = [folder for folder in await patiently(FolderRepository(database.session).all) if folder.node == node]
         check_library(settings, [Path(text_to_path(folder.path)) for folder in known])
         rules = credit_rules(settings)
-        service = IngestService(database, run=new_id(), node=node, credit_rules=rules)
+        run = new_id()
+        service = IngestService(database, run=run, node=node, credit_rules=rules)
         pipeline = Pipeline(
             service=service,
             files=FileRepository(database.session),
@@ -302,7 +315,7 @@ async def _open(
             guard=LossGuard(confirmed=confirm_missing),
         )
         roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
-        yield _Ingest(pipeline, service, database, roots)
+        yield _Ingest(pipeline, service, database, roots, run)
 
 
 async def _adopt(service: IngestService, pipeline: Pipeline, path: str, settings: Settings) -> Root:

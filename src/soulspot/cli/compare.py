@@ -225,7 +225,7 @@ async def _is_none_of_ours(file: FoundFile, readers: TagReaders) -> bool:
 async def _catalogue(config: Path | None) -> AsyncIterator[tuple[Database, Settings, list[KnownFolder]]]:
     """Open the catalogue that there is, for reading, with the folders of this machine."""
     settings = get_settings(config_file=config)
-    logs.set_up(settings.log.level)
+    logs.set_up(settings.log.level, settings.log.format)
     async with Database(find_catalogue(settings), read_only=True) as database:
         await require_current(database)
         rows: list[Any] = list(await FolderRepository(database.session).all())

@@ -60,6 +60,8 @@ class Outcome:
     path: str  # the whole path, escaped as the catalogue writes it
     track_id: str | None = None
     detail: str = ""
+    code: str | None = None  # why it failed
+    waited: float | None = None  # seconds from its last change to this, where it changed while soulspot watched
 
 
 class IngestService:
@@ -127,7 +129,7 @@ class IngestService:
                     return Outcome("unchanged", path)
                 changes = {"code": failure.code, "reason": failure.message, "attempts": attempts}
                 await self._audit.log_action("file_failed", file_id, path=path, changes=changes)
-        return Outcome("failed", path, detail=f"{failure.code}: {failure.message}")
+        return Outcome("failed", path, known.track_id if known else None, failure.message, failure.code)
 
     async def move(
         self, file: FoundFile, origin: Known, occupant: Known | None, tags: TrackTags | None = None

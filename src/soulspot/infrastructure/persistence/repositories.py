@@ -359,9 +359,9 @@ class FileRepository:
         scope = [_FILES.c.folder_id == folder_id, _FILES.c.missing_since.is_(None), _FILES.c.path > prefix]
         if prefix:
             scope.append(_FILES.c.path < prefix[:-1] + "0")
+        query = select(_FILES.c.path).where(*scope)
         async with self._session_factory() as session:
-            query = select(_FILES.c.path).where(*scope).order_by(_FILES.c.path).limit(limit)
-            return list(await session.scalars(query))
+            return list(await session.scalars(query.order_by(_FILES.c.path).limit(limit)))
 
     async def counts(self) -> dict[tuple[str, str, str | None], int]:
         """Return the number of files by folder id, status and error code."""
