@@ -17,7 +17,7 @@ from soulspot.infrastructure.persistence.models import Base
 from soulspot.infrastructure.tags.model import FAILURE_CODES
 
 HERE = Path(__file__).parents[1]
-DOCUMENTS = ["docs/install.md", "docs/operations.md", "docs/schema.md", "docs/configuration.md"]
+DOCUMENTS = ["docs/install.md", "docs/operations.md", "docs/schema.md", "docs/configuration.md", "docs/scaling.md"]
 SOURCE = "\n".join(file.read_text() for file in (HERE / "src").rglob("*.py"))
 
 
