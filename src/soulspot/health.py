@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from soulspot.infrastructure.filesystem import path_to_text
+from soulspot.ingest.gate import Paused
 from soulspot.ingest.pipeline import Vitals
 from soulspot.ingest.scanner import Root
 
@@ -15,7 +16,7 @@ STUCK_AFTER: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`failed`: it does not work; `paused`: it waits for its database; `degraded`: it works, and not everywhere."""
+    """`failed`: it does not work; `paused`: it waits for its database or a person; `degraded`: not all of it works."""
 
     state: Literal["ok", "degraded", "paused", "failed"]
     reasons: tuple[str, ...] = ()
@@ -29,11 +30,21 @@ def judge(vitals: Vitals, faults: Mapping[Root, str], held: Mapping[Root, int], 
         "`soulspot scan --confirm-missing`"
         for root, count in held.items()
     ]
+    if vitals.held_up is not None:
+        reasons.insert(0, _held_up(vitals.held_up))
     if vitals.paused is not None:
         return Health("paused", (f"the database refuses ({vitals.paused})", *reasons))
+    if vitals.held_up is not None:
+        return Health("paused", tuple(reasons))
     if is_stuck:
         return Health("failed", (f"{vitals.in_hand} files in hand, and none of them gets done", *reasons))
     return Health("degraded" if reasons else "ok", tuple(reasons))
+
+
+def _held_up(paused: Paused) -> str:
+    since, until = paused.since.astimezone(), paused.until
+    end = "until `soulspot resume`" if until is None else f"until {until.astimezone():%Y-%m-%d %H:%M}"
+    return f"paused by {paused.by} since {since:%Y-%m-%d %H:%M}, {end}: nothing is lost meanwhile"
 
 
 def in_a_line(health: Health, vitals: Vitals, roots: Sequence[Root]) -> str:
@@ -61,7 +72,8 @@ class Watchdog:
         self._moved = clock()
 
     def is_stuck(self, vitals: Vitals) -> bool:
-        """Whether nothing has moved for too long. A database that refuses is no fault that a restart would mend."""
-        if vitals.finished != self._finished or not vitals.in_hand or vitals.paused is not None:
+        """Whether nothing has moved for too long. To wait, for a database or a person, is nothing to restart for."""
+        waits = vitals.paused is not None or vitals.held_up is not None
+        if vitals.finished != self._finished or not vitals.in_hand or waits:
             self._finished, self._moved = vitals.finished, self._clock()
         return self._clock() - self._moved > self._limit

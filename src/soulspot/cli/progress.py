@@ -4,9 +4,9 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from soulspot.cli.text import printable
 from soulspot.daemon import Progress
@@ -32,8 +32,18 @@ def listed(counts: Counter[str]) -> str:
     return ", ".join(f"{counts[kind]} {kind}" for kind in KINDS)
 
 
+class Shown(Progress, Protocol):
+    """How far a scan is, as a person sees it."""
+
+    def count(self, counts: Mapping[str, int]) -> None:
+        """Hear of so many more files, by what became of them."""
+
+    def say(self, line: str) -> None:
+        """Tell something that is not to be passed over."""
+
+
 @contextmanager
-def shown_progress() -> Iterator[Progress]:
+def shown_progress() -> Iterator[Shown]:
     """Show how far a scan is, on standard error; failures are told one by one."""
     if not sys.stderr.isatty():
         yield LoggedProgress()
@@ -64,8 +74,14 @@ class LoggedProgress:
         self._log_now_and_then()
 
     def pass_over(self, count: int) -> None:
-        self._counts["unchanged"] += count
+        self.count({"unchanged": count})
+
+    def count(self, counts: Mapping[str, int]) -> None:
+        self._counts.update(counts)
         self._log_now_and_then()
+
+    def say(self, line: str) -> None:
+        logger.warning("%s", line)
 
     def expect(self, total: int) -> None:
         self._total = total
@@ -91,9 +107,14 @@ class _BarProgress:
 
     def report(self, outcome: Outcome) -> None:
         if outcome.kind == "failed":
-            line = f"failed {printable(outcome.path)}: {printable(outcome.detail)}"
-            self._bar.console.print(line, markup=False, highlight=False)
+            self.say(f"failed {outcome.path}: {outcome.detail}")
         self.pass_over(1)
+
+    def count(self, counts: Mapping[str, int]) -> None:
+        self.pass_over(sum(counts.values()))
+
+    def say(self, line: str) -> None:
+        self._bar.console.print(printable(line), markup=False, highlight=False)
 
     def pass_over(self, count: int) -> None:
         self._done += count
