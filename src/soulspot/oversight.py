@@ -16,19 +16,23 @@ from soulspot import health
 from soulspot.config import ControlSettings, Settings, check_library, database_file
 from soulspot.errors import CatalogueError, ConfigError, LockHeldError, SoulspotError
 from soulspot.feed import Feed, Happened
+from soulspot.hooks import Hook
 from soulspot.infrastructure import control
 from soulspot.infrastructure.control import Answer, Arguments, Once, Stream
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence import backup
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.systemd import notify, watchdog_interval
+from soulspot.infrastructure.watcher import Watcher
 from soulspot.ingest.pipeline import Pipeline, Vitals
 from soulspot.ingest.requests import Requests
+from soulspot.ingest.rounds import Rounds
 from soulspot.ingest.scanner import Root
 from soulspot.ingest.service import Outcome
 from soulspot.pauses import Pauses
 from soulspot.sockets import Place
 from soulspot.steering import paused_told, steering
+from soulspot.tally import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +63,11 @@ class State:
     watchdog: health.Watchdog = field(default_factory=lambda: health.Watchdog(0))
     last_event: dict[Root, datetime] = field(default_factory=dict)
     feed: Feed = field(default_factory=Feed)
+    tally: Tally = field(default_factory=Tally)
+    database: Database | None = None
+    watcher: Watcher | None = None
+    rounds: Rounds | None = None
+    hooks: Sequence[Hook] = ()
     is_watching: asyncio.Event = field(default_factory=asyncio.Event)
     asked: Requests | None = None
 
@@ -69,6 +78,7 @@ class State:
 
     def hear(self, outcome: Outcome) -> None:
         """Hear what became of a file, once that is committed, and tell it on."""
+        self.tally.add(outcome)
         self.feed.tell(outcome)
         if self.asked is not None:
             self.asked.hear(outcome)
@@ -135,12 +145,13 @@ def _report(state: State) -> dict[str, Any]:
     """Return how the daemon is, for `soulspot status`."""
     paused = paused_told(state.pauses.gate.paused)
     told: dict[str, Any] = {"pid": os.getpid(), "since": state.since.isoformat(), "paused": paused}
+    found = current_health(state)
     if (pipeline := state.pipeline) is None:
-        return told | {"health": "degraded", "reasons": ["it is starting"], "folders": {}}
+        return told | {"health": found.state, "reasons": found.reasons, "folders": {}}
     vitals = pipeline.vitals()
-    found = _judge(state, pipeline, vitals)
     folders = {
         path_to_text(root.path): {
+            "id": root.id,
             "watched": "inotify" if root.trusts_inodes else "inotify and reconcile",
             "last_event": _moment(state.last_event.get(root)),
             "last_reconcile": _moment(pipeline.reconciled.get(root)),
@@ -153,7 +164,27 @@ def _report(state: State) -> dict[str, Any]:
         "queue": {"in_hand": vitals.in_hand, "settling": vitals.settling, "oldest_seconds": round(vitals.oldest)},
         "finished": vitals.finished,
         "folders": folders,
+        "hooks": [_told_of(hook) for hook in state.hooks],
     }
+
+
+def _told_of(hook: Hook) -> dict[str, Any]:
+    return {
+        "hook": hook.kind,
+        "place": hook.place,
+        "error": hook.error,
+        "waiting": hook.waiting,
+        "delivered": hook.delivered,
+        "failed": hook.failed,
+        "last_delivery": _moment(hook.last_delivery),
+    }
+
+
+def current_health(state: State) -> health.Health:
+    """Return how the daemon is at this moment."""
+    if (pipeline := state.pipeline) is None:
+        return health.Health("degraded", ("it is starting",))
+    return _judge(state, pipeline, pipeline.vitals())
 
 
 def _judge(state: State, pipeline: Pipeline, vitals: Vitals) -> health.Health:
@@ -198,6 +229,7 @@ async def look_at_the_database(database: Database) -> None:
         then = f"{error}; `soulspot db restore` puts a backup in its place"
     logger.critical("the catalogue %s %s while it was open; %s", file, happened, then)
     notify("STOPPING=1", f"STATUS=failed: the catalogue {file} {happened}")
+    logging.shutdown()
     # Not an orderly end: to close the database would delete the write-ahead log of the file that is there now.
     os._exit(CatalogueError.exit_code)
 

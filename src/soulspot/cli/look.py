@@ -20,12 +20,13 @@ from soulspot.errors import ConfigError, NotFoundError
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.lock import holder_of
-from soulspot.infrastructure.persistence.models import MOUNT_STATES, AuditEntry, File, Folder
+from soulspot.infrastructure.persistence.models import MOUNT_STATES, AuditEntry, File
 from soulspot.infrastructure.persistence.repositories import (
     ArtistRepository,
     AuditRepository,
     FileRepository,
     FolderRepository,
+    KnownFolder,
     TrackRepository,
 )
 from soulspot.infrastructure.persistence.schema import require_current
@@ -91,7 +92,7 @@ async def _status(config: Path | None, *, as_json: bool) -> None:
             for (folder_id, state, _code), count in counts.items():
                 by_state[state] += count if folder_id == folder.id else 0
             told = (daemon or {}).get("folders", {}).get(folder.path, {})
-            described = {"path": folder.path, "status": folder.status, "reason": folder.status_reason}
+            described = {"path": folder.path, "id": folder.id, "status": folder.status, "reason": folder.status_reason}
             described |= {name: told.get(name) for name in ("watched", "last_event", "last_reconcile")}
             counted = {state: by_state[state] for state in ("catalogued", "failed", "missing", "ignored")}
             report["folders"].append(described | counted)
@@ -115,19 +116,34 @@ async def _status(config: Path | None, *, as_json: bool) -> None:
     if queue := report["queue"]:
         oldest = f", the oldest for {queue['oldest_seconds']} s" if queue["in_hand"] or queue["settling"] else ""
         print(f"queue     {queue['in_hand']} in hand, {queue['settling']} not complete yet{oldest}")
+    for hook in report["hooks"] or ():
+        print(f"hook      {printable(hook['place'])}: {_state_of(hook)}")
     for code, count in report["failures"].most_common():
         print(f"failed    {count} {code}")
     for row in failures:
         print(f"          {printable(whole_path(row))}: {printable(row.error_text or '')}")
 
 
-def _health(daemon: dict[str, Any] | None, holder: str | None, folders: Sequence[Folder]) -> dict[str, Any]:
+def _health(daemon: dict[str, Any] | None, holder: str | None, folders: Sequence[KnownFolder]) -> dict[str, Any]:
     """Return what the daemon says of itself; without one, what the catalogue shows."""
     if daemon is not None:
-        return {name: daemon.get(name) for name in ("health", "reasons", "pid", "since", "queue")}
+        return {name: daemon.get(name) for name in ("health", "reasons", "pid", "since", "queue", "hooks")}
     reasons = [] if holder else ["no soulspot is watching"]
     reasons += [f"folder {each.path} was offline: {each.status_reason}" for each in folders if each.status == "offline"]
-    return {"health": "degraded" if reasons else "ok", "reasons": reasons, "pid": None, "since": None, "queue": None}
+    return {
+        "health": "degraded" if reasons else "ok",
+        "reasons": reasons,
+        "pid": None,
+        "since": None,
+        "queue": None,
+        "hooks": None,
+    }
+
+
+def _state_of(hook: dict[str, Any]) -> str:
+    if hook["error"]:
+        return f"fails ({printable(hook['error'])}), {hook['waiting']} changes not told yet"
+    return f"told of {hook['delivered']} batches, the last {_ago(hook['last_delivery'])}"
 
 
 def _ago(moment: str | None) -> str:
@@ -289,7 +305,7 @@ async def file_asked_for(database: Database, asked: str) -> File:
 async def catalogue(config: Path | None) -> AsyncIterator[tuple[Database, str]]:
     """Open the catalogue that there is, for reading."""
     settings = get_settings(config_file=config)
-    logs.set_up(settings.log.level)
+    logs.set_up(settings.log.level, settings.log.format)
     url = find_catalogue(settings)
     async with Database(url, read_only=True) as database:
         await require_current(database)

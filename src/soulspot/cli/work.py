@@ -12,17 +12,18 @@ import typer
 
 from soulspot import daemon
 from soulspot.cli import logs
-from soulspot.cli.progress import KINDS, listed, log_outcome, shown_progress
+from soulspot.cli.progress import listed, log_outcome, shown_progress
 from soulspot.cli.steer import folders_of_the_daemon, scan_by_daemon
 from soulspot.cli.text import print_json, printable
 from soulspot.config import Settings, get_settings
 from soulspot.ingest.service import Outcome
+from soulspot.tally import KINDS
 
 
 def watch(folders: Sequence[Path], config: Path | None) -> None:
     def read() -> Settings:
         settings = get_settings(config_file=config, folders=folders)
-        logs.set_up(settings.log.level)
+        logs.set_up(settings.log.level, settings.log.format)
         return settings
 
     faulthandler.enable()  # the watchdog ends a process that is stuck by SIGABRT: the journal then has the place
@@ -40,7 +41,7 @@ class ScanOptions:
 def scan(paths: Sequence[Path], config: Path | None, options: ScanOptions) -> None:
     """Have the running daemon scan; without one, scan here."""
     settings, as_json = get_settings(config_file=config), options.as_json
-    logs.set_up(settings.log.level)
+    logs.set_up(settings.log.level, settings.log.format)
     began = time.monotonic()
     result = None
     if options.dry_run:

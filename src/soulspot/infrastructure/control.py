@@ -93,6 +93,20 @@ async def serve(place: Path, offers: Offers, *, mode: int = 0o660, group: str = 
         finally:
             served.discard(task)
 
+    with bound(place, mode=mode, group=group) as listening:
+        server = await asyncio.start_unix_server(connected, sock=listening, limit=_QUESTION_LIMIT)
+        try:
+            yield
+        finally:
+            server.close()
+            for task in list(served):
+                task.cancel()
+            await asyncio.gather(*served, return_exceptions=True)
+
+
+@contextmanager
+def bound(place: Path, *, mode: int, group: str) -> Iterator[socket.socket]:
+    """Yield a socket that is bound to a path, which is there until the block ends; raises as `serve` does."""
     with _short(place) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
         _take_the_place_of_the_dead(place, address)
         before = os.umask(0o177)
@@ -104,14 +118,9 @@ async def serve(place: Path, offers: Offers, *, mode: int = 0o660, group: str = 
         if group:
             os.chown(place, -1, _group_id(group))
         place.chmod(mode)
-        server = await asyncio.start_unix_server(connected, sock=listening, limit=_QUESTION_LIMIT)
         try:
-            yield
+            yield listening
         finally:
-            server.close()
-            for task in list(served):
-                task.cancel()
-            await asyncio.gather(*served, return_exceptions=True)
             with suppress(FileNotFoundError):
                 if os.path.samestat(place.lstat(), made):
                     place.unlink()

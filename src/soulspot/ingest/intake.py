@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 
 LANES = 64
 """Files that are read or written at once."""
+FRESH_ROOM = 64
+"""Files that hints may have waiting for a lane: what is dropped next waits for these, and no more."""
 BULK_ROOM = 256
 """Files that walks may have waiting for a lane."""
 LOOK_HOLDS = 1.0
@@ -76,6 +78,7 @@ class Intake:
         progressed: Callable[[], None],
         gate: Gate,
         clock: Callable[[], float] = time.monotonic,
+        calendar: Callable[[], float] = time.time,
     ) -> None:
         self._service = service
         self._readers = readers
@@ -88,9 +91,11 @@ class Intake:
         self._progressed = progressed
         self._gate = gate
         self._clock = clock
+        self._calendar = calendar
+        self._began = calendar()
         self._pending: dict[tuple[str, str], Pending] = {}
         self._settling = Settling(clock)
-        self._ready = Ready(BULK_ROOM)
+        self._ready = Ready(fresh_room=FRESH_ROOM, bulk_room=BULK_ROOM)
         self._retries: Later[_Retry] = Later(clock)
         self._not_audio: dict[tuple[str, str], object] = {}  # with the signature that was looked into
         self._stale: Counter[tuple[str, str]] = Counter()
@@ -159,14 +164,16 @@ class Intake:
             self._settling.put(pending, wait)
         return True
 
-    async def offer(self, work: Collection[Work], *, is_fresh: bool) -> int:
+    async def offer(self, work: Collection[Work], *, is_fresh: bool, since: float | None = None) -> int:
         """Take files in, each unless it is on its way already; return how many were not.
 
         In pieces, each when there is room for it: what was looked at long before it is written may be true no more.
+        `since` is when their folder was said to be new, which may be later than their own last change.
         """
-        return sum([await self._offer(some, is_fresh=is_fresh) for some in chunks(work)])
+        appeared = 0.0 if since is None else self._calendar() - (self._clock() - since)
+        return sum([await self._offer(some, is_fresh=is_fresh, appeared=appeared) for some in chunks(work)])
 
-    async def _offer(self, work: Collection[Work], *, is_fresh: bool) -> int:
+    async def _offer(self, work: Collection[Work], *, is_fresh: bool, appeared: float) -> int:
         admitted = []
         sounds = await self._origins.sounds_before(work)
         for each in await self._origins.match(work):
@@ -174,7 +181,7 @@ class Intake:
             if (pending := self._pending.get(key)) is not None:
                 pending.again = True
             elif self._not_audio.get(key) != each.file.signature:
-                self._pending[key] = pending = Pending(each, is_fresh, self._clock())
+                self._pending[key] = pending = Pending(each, is_fresh, self._clock(), appeared)
                 pending.sound = sounds.get(each.known.id) if each.known is not None else None
                 admitted.append(pending)
         await self._judge(admitted)
@@ -199,7 +206,7 @@ class Intake:
                 self._settling.put(pending, verdict.wait)
                 self._report_busy(pending)
             else:
-                file = replace(pending.work.file, signature=verdict.signature)
+                file = pending.work.file._replace(signature=verdict.signature)
                 pending.work = replace(pending.work, file=file)
                 await self._ready.put(pending)
 
@@ -215,9 +222,21 @@ class Intake:
             await self._gate.passed()
             outcome = await self._take_in(pending)
             if outcome is not None:
-                self._report(outcome)
+                self._report(self._timed(outcome, pending))
             if pending.due is None:
                 self._finish(pending)
+
+    def _timed(self, outcome: Outcome, pending: Pending) -> Outcome:
+        """Add how long it took from the file's last change; not where that was before the start, or nobody knows when.
+
+        Nothing else tells when a file was closed: a write, a rename and a change of its times all set its ctime. A
+        network file system has its server's clock.
+        """
+        file, known = pending.work.file, pending.work.known
+        changed = max(file.signature.ctime_ns / 1e9, pending.appeared)
+        if changed < self._began or not file.trusts_inode or (known is not None and known.signature == file.signature):
+            return outcome
+        return replace(outcome, waited=max(0.0, self._calendar() - changed))
 
     def _finish(self, pending: Pending) -> None:
         file = pending.work.file
