@@ -25,9 +25,13 @@ from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.systemd import notify, watchdog_interval
 from soulspot.infrastructure.watcher import Watcher
 from soulspot.ingest.pipeline import Pipeline, Vitals
+from soulspot.ingest.requests import Requests
 from soulspot.ingest.rounds import Rounds
 from soulspot.ingest.scanner import Root
+from soulspot.ingest.service import Outcome
+from soulspot.pauses import Pauses
 from soulspot.sockets import Place
+from soulspot.steering import paused_told, steering
 from soulspot.tally import Tally
 
 logger = logging.getLogger(__name__)
@@ -52,6 +56,7 @@ class State:
     """What the control socket and systemd are told of; the daemon keeps it up to date."""
 
     settings: Settings
+    pauses: Pauses
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     pipeline: Pipeline | None = None
     roots: Sequence[Root] = ()
@@ -63,6 +68,20 @@ class State:
     watcher: Watcher | None = None
     rounds: Rounds | None = None
     hooks: Sequence[Hook] = ()
+    is_watching: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: Requests | None = None
+
+    @property
+    def requests(self) -> Requests:
+        assert self.asked is not None
+        return self.asked
+
+    def hear(self, outcome: Outcome) -> None:
+        """Hear what became of a file, once that is committed, and tell it on."""
+        self.tally.add(outcome)
+        self.feed.tell(outcome)
+        if self.asked is not None:
+            self.asked.hear(outcome)
 
 
 @asynccontextmanager
@@ -95,7 +114,12 @@ async def controlled(
             async for news in listener.news():
                 yield {"lost": news.lost, "happened": [_told(each) for each in news.happened]}
 
-    offers: control.Offers = {"status": Once(status), "follow": Stream(follow), "reload": Once(reload, steers=True)}
+    offers: control.Offers = {
+        "status": Once(status),
+        "follow": Stream(follow),
+        "reload": Once(reload, steers=True),
+        **steering(state),
+    }
     async with AsyncExitStack() as serving:
         try:
             where = place()
@@ -119,7 +143,8 @@ def _told(happened: Happened) -> Answer:
 
 def _report(state: State) -> dict[str, Any]:
     """Return how the daemon is, for `soulspot status`."""
-    told: dict[str, Any] = {"pid": os.getpid(), "since": state.since.isoformat()}
+    paused = paused_told(state.pauses.gate.paused)
+    told: dict[str, Any] = {"pid": os.getpid(), "since": state.since.isoformat(), "paused": paused}
     found = current_health(state)
     if (pipeline := state.pipeline) is None:
         return told | {"health": found.state, "reasons": found.reasons, "folders": {}}
