@@ -121,6 +121,10 @@ def _mode(value: object) -> object:
     return text
 
 
+def _log_format(value: object) -> object:
+    return value.lower().replace("color", "colour") if isinstance(value, str) else value
+
+
 class DatabaseSettings(Section):
     url: Annotated[str, AfterValidator(_checked_url)] = Field(
         default_factory=lambda: _sqlite_url(_own_database()),
@@ -128,10 +132,11 @@ class DatabaseSettings(Section):
         description=f"Where the catalogue is: `{_SQLITE}:////PATH` or `{_POSTGRESQL_FORM}`.",
     )
     connections: int = Field(
-        default=8,
+        default=24,
         ge=1,
         le=100,
-        description="Connections that write to PostgreSQL at once; five more read, and hold the lock.",
+        description="Connections that write to PostgreSQL at once, at most: four, and one for each millisecond that it"
+        " is away; five more read, and hold the lock.",
     )
     upgrade: bool = Field(
         default=True, description="Bring the schema up to date at start, an SQLite file copied first."
@@ -222,6 +227,11 @@ class LogSettings(Section):
         Literal["debug", "info", "warning", "error"],
         BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
     ] = Field(default="info", description="The least that is logged: `debug`, `info`, `warning` or `error`.")
+    format: Annotated[Literal["auto", "plain", "colour", "json"], BeforeValidator(_log_format)] = Field(
+        default="auto",
+        description="How: `plain`, `colour`, `json` (an object a line), or `auto`, which is `colour` on a terminal and"
+        " else `plain`.",
+    )
 
 
 class ControlSettings(Section):

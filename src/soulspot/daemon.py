@@ -29,14 +29,12 @@ from soulspot.infrastructure.persistence.repositories import FileRepository, Fol
 from soulspot.infrastructure.persistence.schema import bring_up_to_date, require_current
 from soulspot.infrastructure.systemd import notify
 from soulspot.infrastructure.tags import TagReaders
-from soulspot.infrastructure.watcher import Watcher
 from soulspot.ingest.absence import LossGuard
 from soulspot.ingest.credits import CreditRules
 from soulspot.ingest.ignoring import Ignoring
 from soulspot.ingest.patience import patiently
 from soulspot.ingest.pipeline import Pipeline
 from soulspot.ingest.planner import compare
-from soulspot.ingest.rounds import Rounds
 from soulspot.ingest.scanner import Root, count_files, walk
 from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import Stability
@@ -126,6 +124,9 @@ async def _watch_with(
     state: State, stop: asyncio.Event, changes: asyncio.Queue[Change], change: Change | None, report: Report
 ) -> Change | None:
     """Watch until told to stop, or to go on with other settings: these are returned."""
+    from soulspot.infrastructure.watcher import Watcher
+    from soulspot.ingest.rounds import Rounds
+
     settings = state.settings
 
     async with (

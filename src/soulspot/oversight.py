@@ -204,6 +204,7 @@ async def look_at_the_database(database: Database) -> None:
         then = f"{error}; `soulspot db restore` puts a backup in its place"
     logger.critical("the catalogue %s %s while it was open; %s", file, happened, then)
     notify("STOPPING=1", f"STATUS=failed: the catalogue {file} {happened}")
+    logging.shutdown()
     # Not an orderly end: to close the database would delete the write-ahead log of the file that is there now.
     os._exit(CatalogueError.exit_code)
 

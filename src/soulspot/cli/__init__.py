@@ -56,7 +56,9 @@ def _hold_standard_streams() -> None:
 
 
 def _refuse(error: SoulspotError) -> NoReturn:
-    print(f"soulspot: {error}", file=sys.stderr)
+    from soulspot.cli import logs
+
+    logs.say_why_it_ends(error)
     sys.exit(error.exit_code)
 
 

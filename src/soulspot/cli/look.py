@@ -20,12 +20,13 @@ from soulspot.errors import ConfigError, NotFoundError
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.lock import holder_of
-from soulspot.infrastructure.persistence.models import MOUNT_STATES, AuditEntry, File, Folder
+from soulspot.infrastructure.persistence.models import MOUNT_STATES, AuditEntry, File
 from soulspot.infrastructure.persistence.repositories import (
     ArtistRepository,
     AuditRepository,
     FileRepository,
     FolderRepository,
+    KnownFolder,
     TrackRepository,
 )
 from soulspot.infrastructure.persistence.schema import require_current
@@ -123,7 +124,7 @@ async def _status(config: Path | None, *, as_json: bool) -> None:
         print(f"          {printable(whole_path(row))}: {printable(row.error_text or '')}")
 
 
-def _health(daemon: dict[str, Any] | None, holder: str | None, folders: Sequence[Folder]) -> dict[str, Any]:
+def _health(daemon: dict[str, Any] | None, holder: str | None, folders: Sequence[KnownFolder]) -> dict[str, Any]:
     """Return what the daemon says of itself; without one, what the catalogue shows."""
     if daemon is not None:
         return {name: daemon.get(name) for name in ("health", "reasons", "pid", "since", "queue", "hooks")}
@@ -304,7 +305,7 @@ async def file_asked_for(database: Database, asked: str) -> File:
 async def catalogue(config: Path | None) -> AsyncIterator[tuple[Database, str]]:
     """Open the catalogue that there is, for reading."""
     settings = get_settings(config_file=config)
-    logs.set_up(settings.log.level)
+    logs.set_up(settings.log.level, settings.log.format)
     url = find_catalogue(settings)
     async with Database(url, read_only=True) as database:
         await require_current(database)

@@ -26,7 +26,7 @@ RELOAD_LIMIT: Final = 60.0
 def watch(folders: Sequence[Path], config: Path | None) -> None:
     def read() -> Settings:
         settings = get_settings(config_file=config, folders=folders)
-        logs.set_up(settings.log.level)
+        logs.set_up(settings.log.level, settings.log.format)
         return settings
 
     faulthandler.enable()  # the watchdog ends a process that is stuck by SIGABRT: the journal then has the place
@@ -46,7 +46,7 @@ def reload(config: Path | None) -> None:
 
 def scan(folders: Sequence[Path], config: Path | None, *, dry_run: bool, confirm_missing: bool, as_json: bool) -> None:
     settings = get_settings(config_file=config, folders=folders)
-    logs.set_up(settings.log.level)
+    logs.set_up(settings.log.level, settings.log.format)
     began = time.monotonic()
     if dry_run:
         result = asyncio.run(daemon.dry_run(settings, report=_print_plan if not as_json else _say_nothing))

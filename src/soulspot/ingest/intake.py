@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 LANES = 64
 """Files that are read or written at once."""
+FRESH_ROOM = 64
+"""Files that hints may have waiting for a lane: what is dropped next waits for these, and no more."""
 BULK_ROOM = 256
 """Files that walks may have waiting for a lane."""
 LOOK_HOLDS = 1.0
@@ -89,7 +91,7 @@ class Intake:
         self._began = calendar()
         self._pending: dict[tuple[str, str], Pending] = {}
         self._settling = Settling(clock)
-        self._ready = Ready(BULK_ROOM)
+        self._ready = Ready(fresh_room=FRESH_ROOM, bulk_room=BULK_ROOM)
         self._retries: Later[_Retry] = Later(clock)
         self._not_audio: dict[tuple[str, str], object] = {}  # with the signature that was looked into
         self._stale: Counter[tuple[str, str]] = Counter()
@@ -188,7 +190,7 @@ class Intake:
                 self._settling.put(pending, verdict.wait)
                 self._report_busy(pending)
             else:
-                file = replace(pending.work.file, signature=verdict.signature)
+                file = pending.work.file._replace(signature=verdict.signature)
                 pending.work = replace(pending.work, file=file)
                 await self._ready.put(pending)
 

@@ -234,8 +234,8 @@ class Pipeline:
             return walked
         watched = await self._watched_now()
         arrived, may_have_moved = list[Work](), await self._losses.knows_any(root)
-        batches = walk(root, prefix)
         after = ""
+        batches = walk(root, prefix)
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
             known = await patiently(self._files.known_between, root.id, prefix, after, batch.upto)
             compared = self._compare(root, batch, known)
@@ -258,8 +258,6 @@ class Pipeline:
         self, root: Root, prefix: str, watched: Collection[tuple[int, int]] | None, since: float
     ) -> Walked | None:
         """Do the same for a folder while it is small, before all that walks found; None for one that is large."""
-        if not await self._losses.is_well(root):
-            return Walked()
         batch = await asyncio.to_thread(next, walk(root, prefix, size=NEAR))
         if batch.upto is not None:
             return None
@@ -355,8 +353,9 @@ class Pipeline:
             hints = await self._near.take()
             self._count_busy(1)
             watched = await self._watched_now()
+            well = {root for root in {root for root, _prefix, _since in hints} if await self._losses.is_well(root)}
             for root, prefix, since in hints:
-                walked = await self._walk_near_folder(root, prefix, watched, since)
+                walked = await self._walk_near_folder(root, prefix, watched, since) if root in well else Walked()
                 if walked is None:
                     self._far.add(root, prefix, since)
                 else:

@@ -12,7 +12,7 @@ import logging
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError, NoResultFound
@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError, NoResultFound
 from soulspot.infrastructure.filesystem import FileSystem, path_to_text
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import album_folder, fold, new_id
-from soulspot.infrastructure.persistence.models import MOUNT_STATES, File, Folder
+from soulspot.infrastructure.persistence.models import MOUNT_STATES, File
 from soulspot.infrastructure.persistence.repositories import (
     AlbumRepository,
     ArtistRepository,
@@ -30,6 +30,7 @@ from soulspot.infrastructure.persistence.repositories import (
     FileRepository,
     FolderRepository,
     Known,
+    KnownFolder,
     TrackRepository,
     now,
 )
@@ -59,6 +60,7 @@ class Outcome:
     path: str  # the whole path, escaped as the catalogue writes it
     track_id: str | None = None
     detail: str = ""
+    code: str | None = None  # why it failed
     waited: float | None = None  # seconds from its last change to this, where it changed while soulspot watched
 
 
@@ -127,7 +129,7 @@ class IngestService:
                     return Outcome("unchanged", path)
                 changes = {"code": failure.code, "reason": failure.message, "attempts": attempts}
                 await self._audit.log_action("file_failed", file_id, path=path, changes=changes)
-        return Outcome("failed", path, detail=f"{failure.code}: {failure.message}")
+        return Outcome("failed", path, known.track_id if known else None, failure.message, failure.code)
 
     async def move(
         self, file: FoundFile, origin: Known, occupant: Known | None, tags: TrackTags | None = None
@@ -149,20 +151,13 @@ class IngestService:
                     changes["status"] = ["missing", "catalogued"]
                 if tags is None and columns.TITLE_FROM_NAME in row["notes"]:
                     changes |= await self._retitle(track_id, columns.title_of(file.path))
-                place = {"folder_id": file.root.id, "path": file.path, "missing_since": None}
-                read = {"status": _read_status(row)}
-                await self._change_file(row, columns.signature_columns(file) | place | read)
+                place = {"folder_id": file.root.id, "path": file.path, "status": _read_status(row)}
+                await self._change_file(row, columns.signature_columns(file) | place | {"missing_since": None})
                 if (album_folder(origin.path), origin.folder_id) != (album_folder(file.path), file.root.id):
                     changes |= await self._follow_album(track_id, origin, file)
                 await self._audit.log_action("track_moved", track_id, path=path, changes=changes)
                 if tags is not None:
-                    here = replace(
-                        origin,
-                        folder_id=file.root.id,
-                        path=file.path,
-                        status=_read_status(row),
-                        signature=file.signature,
-                    )
+                    here = origin._replace(**columns.signature_columns(file) | place)
                     await self._update(file, tags, here, track_id)
         return Outcome("moved", path, track_id, f"from {before}")
 
@@ -229,27 +224,19 @@ class IngestService:
             await self._mark_missing(known, path, {"reason": reason} if reason else None)
         return Outcome("missing", path, known.track_id, reason or "")
 
-    async def adopt_folder(self, path: str, file_system: FileSystem, status: str = "online") -> Folder:
+    async def adopt_folder(self, path: str, file_system: FileSystem, status: str = "online") -> KnownFolder:
         """Return the row of a folder, made where there is none yet: a watched one, or a file system mounted below."""
         text = path_to_text(path)
         if (folder := await self._folders.get(self._node, text)) is not None:
             return folder
         async with self._database.transaction():
-            folder = Folder(
-                id=new_id(),
-                node=self._node,
-                path=text,
-                file_system=file_system.kind,
-                file_system_id=file_system.identity,
-                status=status,
-                created_at=now(),
-            )
+            folder = KnownFolder(new_id(), self._node, text, file_system.kind, file_system.identity, status, None)
             await self._folders.add(folder)
             changes = {"file_system": file_system.kind, "file_system_id": file_system.identity}
             await self._audit.log_action("folder_added", folder.id, path=text, changes=changes)
         return folder
 
-    async def mounts_below(self, root: Root) -> list[Folder]:
+    async def mounts_below(self, root: Root) -> list[KnownFolder]:
         """Return the file systems that were seen mounted below a watched folder."""
         prefix = path_to_text(root.path).rstrip("/") + "/"
         rows = await self._folders.all()

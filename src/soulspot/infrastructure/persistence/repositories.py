@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from operator import attrgetter
+from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
 from sqlalchemy import (
@@ -52,23 +52,41 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """What the catalogue remembers of one file."""
 
     id: str
     folder_id: str
     path: str
-    signature: Signature
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
     status: str
     parser_version: int
     attempts: int
     track_id: str | None
-    error_code: str | None = None
+    error_code: str | None
+
+    @property
+    def signature(self) -> Signature:
+        return Signature._make(self[3:7])
 
     @property
     def is_missing(self) -> bool:
         return self.status == "missing"
+
+
+class KnownFolder(NamedTuple):
+    """A folder that is watched, or a file system below one."""
+
+    id: str
+    node: str
+    path: str
+    file_system: str
+    file_system_id: str
+    status: str
+    status_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,28 +141,17 @@ class OnAlbum(NamedTuple):
 
 
 _LIKE_SIGNS = re.compile(r"[%_^]")
-_KNOWN = (
-    File.id,
-    File.folder_id,
-    File.path,
-    File.size,
-    File.mtime_ns,
-    File.ctime_ns,
-    File.inode,
-    File.status,
-    File.parser_version,
-    File.attempts,
-    File.track_id,
-    File.error_code,
-)
 _ARTISTS, _ALBUMS, _TRACKS, _CREDITS, _FOLDERS, _FILES, _ENTRIES = (
     cast("Table", model.__table__) for model in (Artist, Album, Track, TrackArtist, Folder, File, AuditEntry)
 )
+_KNOWN = tuple([_FILES.c[name] for name in Known._fields])
+_KNOWN_FOLDER = tuple([_FOLDERS.c[name] for name in KnownFolder._fields])
 _FILE_COLUMNS, _TRACK_COLUMNS, _ALBUM_COLUMNS = (table.c.keys() for table in (_FILES, _TRACKS, _ALBUMS))
 _ADD_ARTIST = insert(_ARTISTS)
 _ADD_ALBUM = insert(_ALBUMS)
 _ADD_TRACK = insert(_TRACKS)
 _ADD_CREDITS = insert(_CREDITS)
+_ADD_FOLDER = insert(_FOLDERS)
 _ADD_FILE = insert(_FILES)
 _ADD_ENTRY = insert(_ENTRIES)
 
@@ -197,28 +204,24 @@ _ARTIST_WITH_ID = select(_ARTISTS.c.id).where(_ARTISTS.c.musicbrainz_id == bindp
 _ARTISTS_WITH_NAME = select(_ARTISTS.c.id, _ARTISTS.c.musicbrainz_id).where(_ARTISTS.c.name_key == bindparam("key"))
 
 
-def _known(row: Sequence[Any]) -> Known:
-    file_id, folder_id, path, size, mtime_ns, ctime_ns, inode, *rest = row
-    return Known(file_id, folder_id, path, Signature(size, mtime_ns, ctime_ns, inode), *rest)
-
-
 class FolderRepository:
     def __init__(self, session_factory: SessionFactory) -> None:
         self._session_factory = session_factory
 
-    async def all(self) -> Sequence[Folder]:
+    async def all(self) -> list[KnownFolder]:
         async with self._session_factory() as session:
-            return (await session.scalars(select(Folder).order_by(Folder.path))).all()
+            rows = await session.execute(select(*_KNOWN_FOLDER).order_by(_FOLDERS.c.path))
+            return [KnownFolder(*row) for row in rows]
 
-    async def get(self, node: str, path: str) -> Folder | None:
+    async def get(self, node: str, path: str) -> KnownFolder | None:
+        query = select(*_KNOWN_FOLDER).where(_FOLDERS.c.node == node, _FOLDERS.c.path == path)
         async with self._session_factory() as session:
-            return await session.scalar(select(Folder).where(Folder.node == node, Folder.path == path))
+            row = (await session.execute(query)).one_or_none()
+            return None if row is None else KnownFolder(*row)
 
-    async def add(self, folder: Folder) -> Folder:
+    async def add(self, folder: KnownFolder) -> None:
         async with self._session_factory() as session:
-            session.add(folder)
-            await session.flush()
-            return folder
+            await session.execute(_ADD_FOLDER, {**folder._asdict(), "created_at": now()})
 
     async def set(self, folder_id: str, **values: object) -> None:
         async with self._session_factory() as session:
@@ -238,48 +241,53 @@ class FileRepository:
 
         Of a path where no file is, it is the file that went missing there last.
         """
-        scope = [File.folder_id == folder_id, File.path > max(after, prefix)]
+        scope = [_FILES.c.folder_id == folder_id, _FILES.c.path > max(after, prefix)]
         if prefix:
-            scope.append(File.path < prefix[:-1] + "0")  # "0" follows "/"
+            scope.append(_FILES.c.path < prefix[:-1] + "0")  # "0" follows "/"
         if upto is not None:
-            scope.append(File.path <= upto)
+            scope.append(_FILES.c.path <= upto)
         return await self._known_where(*scope)
 
     async def known_at(self, folder_id: str, paths: Collection[str]) -> dict[str, Known]:
         """Return what is known of these paths, by path."""
-        return await self._known_where(File.folder_id == folder_id, File.path.in_(paths)) if paths else {}
+        return await self._known_where(_FILES.c.folder_id == folder_id, _FILES.c.path.in_(paths)) if paths else {}
 
     async def known_in(self, folder_id: str, prefix: str) -> dict[str, Known]:
         """Return what is known of the files that lie in a folder itself ("" or "folder/"), by path."""
         deeper = _LIKE_SIGNS.sub(r"^\g<0>", prefix) + "%/%"
-        scope = [File.folder_id == folder_id, File.path > prefix, File.path.not_like(deeper, escape="^")]
+        scope = [_FILES.c.folder_id == folder_id, _FILES.c.path > prefix, _FILES.c.path.not_like(deeper, escape="^")]
         if prefix:
-            scope.append(File.path < prefix[:-1] + "0")  # "0" follows "/"
+            scope.append(_FILES.c.path < prefix[:-1] + "0")  # "0" follows "/"
         return await self._known_where(*scope)
 
     async def with_sound(self, fingerprint: str, limit: int) -> list[Known]:
         """Return files of any folder that have this fingerprint, missing ones last."""
         async with self._session_factory() as session:
-            query = select(*_KNOWN).where(File.fingerprint == fingerprint, File.track_id.is_not(None))
-            rows = await session.execute(query.order_by(File.missing_since.is_not(None)).limit(limit))
-            return [_known(row) for row in rows]
+            query = select(*_KNOWN).where(_FILES.c.fingerprint == fingerprint, _FILES.c.track_id.is_not(None))
+            rows = await session.execute(query.order_by(_FILES.c.missing_since.is_not(None)).limit(limit))
+            return [Known(*row) for row in rows]
 
     async def sounds_missing(self) -> list[str]:
         """Return the fingerprints of the files that are missing."""
         async with self._session_factory() as session:
-            query = select(File.fingerprint).where(File.missing_since.is_not(None), File.fingerprint.is_not(None))
+            query = select(_FILES.c.fingerprint).where(
+                _FILES.c.missing_since.is_not(None), _FILES.c.fingerprint.is_not(None)
+            )
             return list(await session.scalars(query))
 
     async def sounds_at(self, folder_id: str, paths: Collection[str]) -> list[str]:
-        """Return the fingerprints of the files at these paths."""
+        """Return the fingerprints of the files that were there last at these paths."""
         async with self._session_factory() as session:
-            query = select(File.fingerprint).where(File.folder_id == folder_id, File.path.in_(paths))
-            return list(await session.scalars(query.where(File.fingerprint.is_not(None))))
+            query = select(_FILES.c.fingerprint).where(_FILES.c.folder_id == folder_id, _FILES.c.path.in_(paths))
+            query = query.where(_FILES.c.missing_since.is_(None))  # it is by this that the paths have an index
+            return list(await session.scalars(query.where(_FILES.c.fingerprint.is_not(None))))
 
     async def sounds_of(self, file_ids: Collection[str]) -> dict[str, str]:
         """Return the fingerprints of these files, by file id."""
         async with self._session_factory() as session:
-            query = select(File.id, File.fingerprint).where(File.id.in_(file_ids), File.fingerprint.is_not(None))
+            query = select(_FILES.c.id, _FILES.c.fingerprint).where(
+                _FILES.c.id.in_(file_ids), _FILES.c.fingerprint.is_not(None)
+            )
             return {file_id: str(fingerprint) for file_id, fingerprint in await session.execute(query)}
 
     async def heirs_of(self, file_id: str, *, younger_by: timedelta, since: datetime) -> list[Known]:
@@ -288,34 +296,36 @@ class FileRepository:
             file = await session.get(File, file_id)
             if file is None or file.fingerprint is None:
                 return []
-            query = select(*_KNOWN).where(File.fingerprint == file.fingerprint, File.id != file_id)
-            query = query.where(File.created_at >= max(since, file.created_at + younger_by))
-            query = query.where(File.missing_since.is_(None), File.track_id.is_not(None)).limit(10)
-            return [_known(row) for row in await session.execute(query)]
+            query = select(*_KNOWN).where(_FILES.c.fingerprint == file.fingerprint, _FILES.c.id != file_id)
+            query = query.where(_FILES.c.created_at >= max(since, file.created_at + younger_by))
+            query = query.where(_FILES.c.missing_since.is_(None), _FILES.c.track_id.is_not(None)).limit(10)
+            return [Known(*row) for row in await session.execute(query)]
 
     async def missing_since(self, before: datetime) -> Sequence[File]:
         """Return the files that went missing before a moment, with their folders, in the order of their paths."""
-        query = select(File).where(File.missing_since < before).order_by(File.folder_id, File.path)
+        query = select(File).where(_FILES.c.missing_since < before).order_by(_FILES.c.folder_id, _FILES.c.path)
         async with self._session_factory() as session:
             return (await session.scalars(query.options(joinedload(File.folder)))).all()
 
     async def present_below(self, folder_id: str, path: str) -> list[Known]:
         """Return the files that were there last at a path and, were it a folder, below it."""
-        below = (File.path > f"{path}/") & (File.path < f"{path}0")  # "0" follows "/"
-        everything = below | (File.path == path) if path else File.path > ""
+        below = (_FILES.c.path > f"{path}/") & (_FILES.c.path < f"{path}0")  # "0" follows "/"
+        everything = below | (_FILES.c.path == path) if path else _FILES.c.path > ""
         async with self._session_factory() as session:
             rows = await session.execute(
-                select(*_KNOWN).where(File.folder_id == folder_id, everything, File.missing_since.is_(None))
+                select(*_KNOWN).where(_FILES.c.folder_id == folder_id, everything, _FILES.c.missing_since.is_(None))
             )
-            return [_known(row) for row in rows]
+            return [Known(*row) for row in rows]
 
     async def with_inodes(self, inodes: Collection[int]) -> list[Known]:
         """Return the files of any folder that had one of these inodes, missing ones included."""
         if not inodes:
             return []
         async with self._session_factory() as session:
-            rows = await session.execute(select(*_KNOWN).where(File.inode.in_(inodes), File.track_id.is_not(None)))
-            return [_known(row) for row in rows]
+            rows = await session.execute(
+                select(*_KNOWN).where(_FILES.c.inode.in_(inodes), _FILES.c.track_id.is_not(None))
+            )
+            return [Known(*row) for row in rows]
 
     async def get(self, file_id: str) -> File | None:
         async with self._session_factory() as session:
@@ -341,16 +351,17 @@ class FileRepository:
 
     async def count_present(self, folder_id: str) -> int:
         async with self._session_factory() as session:
-            counted = select(func.count()).where(File.folder_id == folder_id, File.missing_since.is_(None))
+            counted = select(func.count()).where(_FILES.c.folder_id == folder_id, _FILES.c.missing_since.is_(None))
             return (await session.scalar(counted)) or 0
 
     async def some_present(self, folder_id: str, prefix: str = "", limit: int = 20) -> list[str]:
         """Return the paths of a few files that were there last, at and below `prefix` ("" or "folder/")."""
-        query = select(File.path).where(File.folder_id == folder_id, File.missing_since.is_(None), File.path > prefix)
+        scope = [_FILES.c.folder_id == folder_id, _FILES.c.missing_since.is_(None), _FILES.c.path > prefix]
         if prefix:
-            query = query.where(File.path < prefix[:-1] + "0")
+            scope.append(_FILES.c.path < prefix[:-1] + "0")
+        query = select(_FILES.c.path).where(*scope)
         async with self._session_factory() as session:
-            return list(await session.scalars(query.limit(limit)))
+            return list(await session.scalars(query.order_by(_FILES.c.path).limit(limit)))
 
     async def counts(self) -> dict[tuple[str, str, str | None], int]:
         """Return the number of files by folder id, status and error code."""
@@ -373,7 +384,7 @@ class FileRepository:
             query = query.where(File.failed_at >= question.since)
         async with self._session_factory() as session:
             if question.path is not None:
-                folders = (await session.scalars(select(Folder))).all()
+                folders = [KnownFolder(*row) for row in await session.execute(select(*_KNOWN_FOLDER))]
                 query = query.where(or_(false(), *(_at_or_below(question.path, folder) for folder in folders)))
             query = query.order_by(Folder.path, File.path).limit(limit).options(contains_eager(File.folder))
             return (await session.scalars(query)).all()
@@ -381,7 +392,7 @@ class FileRepository:
     async def at(self, path: str) -> Sequence[File]:
         """Return the files at a whole path, with their folders, one that is there before those that went missing."""
         async with self._session_factory() as session:
-            folders = (await session.scalars(select(Folder))).all()
+            folders = [KnownFolder(*row) for row in await session.execute(select(*_KNOWN_FOLDER))]
             here = [_at(path, folder) for folder in folders]
             query = select(File).where(or_(false(), *here)).options(joinedload(File.folder))
             return (
@@ -403,13 +414,12 @@ class FileRepository:
     async def _known_where(self, *scope: ColumnElement[bool]) -> dict[str, Known]:
         # Two halves, so that each can use the index that was made for it, and one statement, so that both are of one
         # moment: a file that goes missing between two would be in neither.
-        query = select(*_KNOWN, File.missing_since).where(*scope)
-        halves = query.where(File.missing_since.is_not(None)), query.where(File.missing_since.is_(None))
+        since = _FILES.c.missing_since
+        halves = [select(*_KNOWN, since).where(*scope, half) for half in (since.is_not(None), since.is_(None))]
         async with self._session_factory() as session:
             rows = (await session.execute(union_all(*halves))).all()
-        missing = sorted((row for row in rows if row.missing_since is not None), key=attrgetter("missing_since"))
-        present = (row for row in rows if row.missing_since is None)
-        return {row.path: _known(row[:-1]) for row in (*missing, *present)}
+        missing = sorted([row for row in rows if row[-1] is not None], key=itemgetter(-1))
+        return {row[2]: Known(*row[:-1]) for row in (*missing, *[row for row in rows if row[-1] is None])}
 
 
 class ArtistRepository:
@@ -743,13 +753,16 @@ def _holds(column: InstrumentedAttribute[str], words: Iterable[str]) -> list[Col
     return [column.contains(fold(word), autoescape=True) for word in words]
 
 
-def _at(path: str, folder: Folder) -> ColumnElement[bool]:
+def _at(path: str, folder: KnownFolder) -> ColumnElement[bool]:
     """Whether a file of this folder is at a whole path."""
     top = folder.path.rstrip("/") + "/"
-    return (File.folder_id == folder.id) & (File.path == path[len(top) :]) if path.startswith(top) else false()
+    if not path.startswith(top):
+        return false()
+    here = (File.folder_id == folder.id) & (File.path == path[len(top) :])
+    return (here & File.missing_since.is_(None)) | (here & File.missing_since.is_not(None))  # each has its own index
 
 
-def _at_or_below(path: str, folder: Folder) -> ColumnElement[bool]:
+def _at_or_below(path: str, folder: KnownFolder) -> ColumnElement[bool]:
     """Whether a file of this folder is at a whole path or, were it a folder, below it."""
     if f"{folder.path}/".startswith(path.rstrip("/") + "/"):
         return File.folder_id == folder.id
