@@ -131,7 +131,7 @@ def test_one_whose_database_refuses_is_alive_and_not_ready(watched: Watched) -> 
     until(lambda: ask(watched.place, "/readyz").status == 503)
     assert "the database refuses" in ask(watched.place, "/readyz").text
     assert ask(watched.place, "/livez").status == 200
-    assert watched.has("soulspot_database_paused", 1)
+    assert watched.has('soulspot_paused{by="database"}', 1)
     result = watched.soulspot.run("health", "--json")
     assert (result.returncode, json.loads(result.stdout)["health"]) == (1, "paused")
     holder.execute("ROLLBACK")
