@@ -51,7 +51,13 @@ class Artists:
         All are asked for before the first is added: what is added next to each other costs PostgreSQL one round trip.
         """
         keyed = [(credit, credit.musicbrainz_id or fold(credit.name)) for credit in credits]
-        known = [self.ids.get(key) or await self._find(credit, key, where) for credit, key in keyed]
+        unknown = set[str]()  # asked for once, in however many roles
+        known = []
+        for credit, key in keyed:
+            there = self.ids.get(key) or (None if key in unknown else await self._find(credit, key, where))
+            known.append(there)
+            if there is None:
+                unknown.add(key)
         found: dict[tuple[str, str, str | None], Credited] = {}
         for (credit, key), there in zip(keyed, known, strict=True):
             artist_id = there or self.ids.get(key) or self._remember(key, await self._add(credit, where.path))
