@@ -68,6 +68,15 @@ def test_what_is_made_out_of_the_code_is_what_the_code_makes() -> None:
     assert result.returncode == 0, f"run docs/make.py: {result.stdout.decode()}"
 
 
+def test_the_picture_shows_what_a_run_shows() -> None:
+    result = subprocess.run([sys.executable, HERE / "docs" / "picture.py", "--check"], capture_output=True, check=False)
+
+    assert result.returncode == 0, f"run docs/picture.py: {result.stderr.decode()}"
+    picture = (HERE / "docs" / "picture.svg").read_text()
+    assert len(picture) < 20_000
+    assert "http" not in picture.replace("http://www.w3.org/", "").replace("https://www.textualize.io", "")
+
+
 @pytest.mark.parametrize("page", ["soulspot.1", "soulspot.toml.5"])
 def test_man_shows_each_page_without_a_warning(page: str) -> None:
     if shutil.which("man") is None:
