@@ -1,5 +1,6 @@
 """What the documents quote is what the program does."""
 
+import json
 import os
 import re
 import shutil
@@ -12,12 +13,15 @@ import pytest
 from tests.conftest import Soulspot, write_song
 from typer.main import get_command
 
+from soulspot.batches import Batch
 from soulspot.cli import app
+from soulspot.config import get_settings
 from soulspot.infrastructure.persistence.models import Base
 from soulspot.infrastructure.tags.model import FAILURE_CODES
 
 HERE = Path(__file__).parents[1]
-DOCUMENTS = ["docs/install.md", "docs/operations.md", "docs/schema.md", "docs/configuration.md"]
+NAMED = ("install", "operations", "hooks", "schema", "configuration", "scaling")
+DOCUMENTS = [f"docs/{name}.md" for name in NAMED]
 SOURCE = "\n".join(file.read_text() for file in (HERE / "src").rglob("*.py"))
 
 
@@ -96,6 +100,28 @@ def test_each_example_of_a_drop_in_is_named_with_what_it_is_for() -> None:
     assert set(re.findall(r"^\| `([\w-]+\.conf)`", text, re.MULTILINE)) == {
         file.name for file in (HERE / "systemd" / "drop-ins").iterdir()
     }
+
+
+def test_each_example_of_a_hook_is_one_that_the_settings_allow(tmp_path: Path) -> None:
+    examples = re.findall(r"```toml\n(.*?)```", (HERE / "docs/hooks.md").read_text(), re.DOTALL)
+
+    assert len(examples) == 5
+    for example in examples:
+        (tmp_path / "config.toml").write_text(example)
+        hook = get_settings(config_file=tmp_path / "config.toml").on_batch
+        assert hook.command or hook.url.get_secret_value()
+
+
+def test_each_field_of_a_batch_is_documented() -> None:
+    documented = {name for row in rows("docs/hooks.md", "payload") for name in re.findall(r"`(\w+)`", row[0])}
+
+    assert documented == set(json.loads(Batch(1).payload(run="", node="", number=1, roots=())))
+
+
+def test_each_metric_that_is_named_is_one_of_the_program() -> None:
+    text = "".join((HERE / document).read_text() for document in ("docs/operations.md", "docs/hooks.md"))
+
+    assert all(f'"{name}"' in SOURCE for name in re.findall(r"\bsoulspot_\w+", text))
 
 
 def test_each_table_and_column_that_is_promised_exists() -> None:

@@ -55,14 +55,19 @@ _ALLOWED: Final = {
 _BOUNDS: Final = {"ge": "at least", "gt": "more than", "le": "at most"}
 
 
-def _own_database() -> Path:
+def own_state_folder() -> Path:
+    """Return where this user's soulspot, or this service, keeps what it has to keep."""
     # systemd gives the folder of StateDirectory=, or several with colons between.
     state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     try:
-        return absolute((Path(state) if state else user_data_path("soulspot")) / "soulspot.db")
+        return absolute(Path(state) if state else user_data_path("soulspot"))
     except RuntimeError as error:
         msg = f"there is no home folder to keep the catalogue in: set HOME or {variable('database.url')}"
         raise ConfigError(msg) from error
+
+
+def _own_database() -> Path:
+    return own_state_folder() / "soulspot.db"
 
 
 def _sqlite_url(file: Path) -> str:
