@@ -1,5 +1,6 @@
 """What the documents quote is what the program does."""
 
+import ast
 import json
 import os
 import re
@@ -14,14 +15,16 @@ from tests.conftest import Soulspot, write_song
 from typer.main import get_command
 
 from soulspot.batches import Batch
-from soulspot.cli import app
+from soulspot.cli import app, examine, probe
 from soulspot.config import get_settings
+from soulspot.errors import SoulspotError
 from soulspot.infrastructure.persistence.models import Base
 from soulspot.infrastructure.tags.model import FAILURE_CODES
 
 HERE = Path(__file__).parents[1]
 NAMED = ("install", "operations", "hooks", "schema", "configuration", "scaling")
 DOCUMENTS = [f"docs/{name}.md" for name in NAMED]
+LEVELS = ("warning", "error", "exception", "critical")
 SOURCE = "\n".join(file.read_text() for file in (HERE / "src").rglob("*.py"))
 
 
@@ -53,6 +56,32 @@ def test_each_failure_has_its_cure_and_no_other_is_named() -> None:
 @pytest.mark.parametrize("words", [row[0].strip("`") for row in rows("docs/operations.md", "alerts")])
 def test_each_alert_is_one_that_the_program_gives(words: str) -> None:
     assert words in re.sub(r'"\s*f?"', "", SOURCE)
+
+
+def alerts() -> list[str]:
+    """Return what the program logs as a warning or worse, as it stands in the code."""
+    found = []
+    for file in (HERE / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in {f"logger.{level}" for level in LEVELS}:
+                [words, *_] = node.args
+                assert isinstance(words, ast.Constant)
+                found.append(str(words.value))
+    return sorted({words for words in found if words != "%s"})
+
+
+@pytest.mark.parametrize("words", alerts())
+def test_each_alert_of_the_program_has_its_meaning_and_its_cure(words: str) -> None:
+    assert any(row[0].strip("`") in words for row in rows("docs/operations.md", "alerts"))
+
+
+def test_each_exit_code_has_its_meaning_and_no_other_is_named() -> None:
+    errors = {error.exit_code for error in (SoulspotError, *SoulspotError.__subclasses__())}
+    told_by_others = {0, 130, 134}  # a good end; the command line's own library, on Ctrl-C; SIGABRT
+
+    documented = {int(row[0]) for row in rows("docs/operations.md", "exits")}
+
+    assert documented == errors | set(examine.EXIT.values()) | set(probe.EXIT.values()) | told_by_others
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
