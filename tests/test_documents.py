@@ -22,7 +22,7 @@ from soulspot.infrastructure.persistence.models import Base
 from soulspot.infrastructure.tags.model import FAILURE_CODES
 
 HERE = Path(__file__).parents[1]
-NAMED = ("install", "operations", "hooks", "schema", "configuration", "scaling")
+NAMED = ("install", "contributing", "operations", "hooks", "schema", "configuration", "scaling")
 DOCUMENTS = [f"docs/{name}.md" for name in NAMED]
 LEVELS = ("warning", "error", "exception", "critical")
 SOURCE = "\n".join(file.read_text() for file in (HERE / "src").rglob("*.py"))
@@ -76,7 +76,7 @@ def test_each_alert_of_the_program_has_its_meaning_and_its_cure(words: str) -> N
 
 
 def test_each_exit_code_has_its_meaning_and_no_other_is_named() -> None:
-    errors = {error.exit_code for error in (SoulspotError, *SoulspotError.__subclasses__())}
+    errors = {SoulspotError.exit_code} | {error.exit_code for error in SoulspotError.__subclasses__()}
     told_by_others = {0, 130, 134}  # a good end; the command line's own library, on Ctrl-C; SIGABRT
 
     documented = {int(row[0]) for row in rows("docs/operations.md", "exits")}
@@ -93,6 +93,18 @@ def test_each_command_and_option_that_is_quoted_exists(document: str) -> None:
         assert command.name != "soulspot" or not rest or rest[0].startswith("-"), line
         known = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in rest if word.startswith("-")} <= known, line
+
+
+def test_the_checks_that_are_asked_of_a_contributor_are_those_of_ci() -> None:
+    checks = set(marked("docs/contributing.md", "checks").splitlines()) - {"```sh", "```"}
+
+    assert checks <= set((HERE / ".ci" / "run").read_text().splitlines())
+
+
+def test_each_file_that_a_document_links_to_is_there() -> None:
+    for document in [HERE / "README.md", *(HERE / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
 def test_what_is_made_out_of_the_code_is_what_the_code_makes() -> None:
