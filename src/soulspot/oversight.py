@@ -12,6 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from sqlalchemy.exc import DBAPIError
+
 from soulspot import health
 from soulspot.config import ControlSettings, Settings, check_library, database_file
 from soulspot.errors import CatalogueError, ConfigError, LockHeldError, SoulspotError
@@ -22,8 +25,11 @@ from soulspot.infrastructure.control import Answer, Arguments, Once, Stream
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence import backup
 from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.identity import new_id
+from soulspot.infrastructure.persistence.repositories import FailureQuestion
 from soulspot.infrastructure.systemd import notify, watchdog_interval
 from soulspot.infrastructure.watcher import Watcher
+from soulspot.ingest.failures import Failures
 from soulspot.ingest.pipeline import Pipeline, Vitals
 from soulspot.ingest.rounds import Rounds
 from soulspot.ingest.scanner import Root
@@ -95,7 +101,15 @@ async def controlled(
             async for news in listener.news():
                 yield {"lost": news.lost, "happened": [_told(each) for each in news.happened]}
 
-    offers: control.Offers = {"status": Once(status), "follow": Stream(follow), "reload": Once(reload, steers=True)}
+    async def failures(asked: Arguments) -> Answer:
+        return await _decide(state, asked)
+
+    offers: control.Offers = {
+        "status": Once(status),
+        "follow": Stream(follow),
+        "reload": Once(reload, steers=True),
+        "failures": Once(failures, steers=True),
+    }
     async with AsyncExitStack() as serving:
         try:
             where = place()
@@ -108,6 +122,22 @@ async def controlled(
                 raise ConfigError(msg) from error
             logger.warning("%s; until then `soulspot status` and `soulspot reload` do not reach this process", msg)
         yield
+
+
+async def _decide(state: State, asked: Arguments) -> Answer:
+    """Do what a person decides about failures, and read at once what is to be read again."""
+    if (pipeline := state.pipeline) is None or state.database is None:
+        return {"error": "it is starting"}
+    try:
+        question = msgspec.convert(asked.get("which"), FailureQuestion)
+        decided = await Failures(state.database, run=new_id()).decide(str(asked.get("verb")), question)
+    except (KeyError, msgspec.ValidationError) as error:
+        return {"error": f"that is no decision about failures: {error}"}
+    except DBAPIError as error:
+        return {"error": f"the database refuses ({error.orig}): try again when it answers"}
+    for root in state.roots:
+        pipeline.look_again(root, [file.path for file in decided if file.folder_id == root.id])
+    return {"decided": [{"id": file.id, "path": file.whole_path, "code": file.error_code} for file in decided]}
 
 
 def _told(happened: Happened) -> Answer:
@@ -130,6 +160,9 @@ def _report(state: State) -> dict[str, Any]:
             "watched": "inotify" if root.trusts_inodes else "inotify and reconcile",
             "last_event": _moment(state.last_event.get(root)),
             "last_reconcile": _moment(pipeline.reconciled.get(root)),
+            "missed_by_watcher": 0 if state.rounds is None else state.rounds.missed[root],
+            "unwatched_folders": len(pipeline.unwatched.get(root, ())),
+            "unreadable": len(pipeline.folders.unreadable.get(root, ())),
         }
         for root in state.roots
     }
@@ -138,9 +171,14 @@ def _report(state: State) -> dict[str, Any]:
         "reasons": found.reasons,
         "queue": {"in_hand": vitals.in_hand, "settling": vitals.settling, "oldest_seconds": round(vitals.oldest)},
         "finished": vitals.finished,
+        "watcher": None if state.watcher is None else _described(state.watcher),
         "folders": folders,
         "hooks": [_told_of(hook) for hook in state.hooks],
     }
+
+
+def _described(watcher: Watcher) -> dict[str, Any]:
+    return {"is_deaf": watcher.is_deaf, "overflows": watcher.overflows, "restarts": watcher.restarts}
 
 
 def _told_of(hook: Hook) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.models import File
-from soulspot.infrastructure.persistence.repositories import AuditRepository, FileRepository
+from soulspot.infrastructure.persistence.repositories import AuditRepository, FailureQuestion, FileRepository
 
 _NEVER_READ = 0
 """The parser version of a file that is to be read again, whatever it was read by."""
@@ -15,6 +15,11 @@ class Failures:
         self._database = database
         self._files = FileRepository(database.session)
         self._audit = AuditRepository(database.session, run=run)
+
+    async def decide(self, verb: str, question: FailureQuestion) -> list[File]:
+        """Retry or ignore the failures that are meant; return those."""
+        act = {"retry": self.retry, "ignore": self.ignore}[verb]
+        return [file for file in await self._files.failed(question) if await act(file)]
 
     async def retry(self, file: File) -> bool:
         """Have a file read by the next look at it, although it has not changed."""
