@@ -12,9 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
-from sqlalchemy.exc import DBAPIError
-
 from soulspot import health
 from soulspot.config import ControlSettings, Settings, check_library, database_file
 from soulspot.errors import CatalogueError, ConfigError, LockHeldError, SoulspotError
@@ -25,15 +22,16 @@ from soulspot.infrastructure.control import Answer, Arguments, Once, Stream
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence import backup
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.identity import new_id
-from soulspot.infrastructure.persistence.repositories import FailureQuestion
 from soulspot.infrastructure.systemd import notify, watchdog_interval
 from soulspot.infrastructure.watcher import Watcher
-from soulspot.ingest.failures import Failures
 from soulspot.ingest.pipeline import Pipeline, Vitals
+from soulspot.ingest.requests import Requests
 from soulspot.ingest.rounds import Rounds
 from soulspot.ingest.scanner import Root
+from soulspot.ingest.service import Outcome
+from soulspot.pauses import Pauses
 from soulspot.sockets import Place
+from soulspot.steering import paused_told, steering
 from soulspot.tally import Tally
 
 logger = logging.getLogger(__name__)
@@ -58,6 +56,7 @@ class State:
     """What the control socket and systemd are told of; the daemon keeps it up to date."""
 
     settings: Settings
+    pauses: Pauses
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     pipeline: Pipeline | None = None
     roots: Sequence[Root] = ()
@@ -69,6 +68,20 @@ class State:
     watcher: Watcher | None = None
     rounds: Rounds | None = None
     hooks: Sequence[Hook] = ()
+    is_watching: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: Requests | None = None
+
+    @property
+    def requests(self) -> Requests:
+        assert self.asked is not None
+        return self.asked
+
+    def hear(self, outcome: Outcome) -> None:
+        """Hear what became of a file, once that is committed, and tell it on."""
+        self.tally.add(outcome)
+        self.feed.tell(outcome)
+        if self.asked is not None:
+            self.asked.hear(outcome)
 
 
 @asynccontextmanager
@@ -101,14 +114,11 @@ async def controlled(
             async for news in listener.news():
                 yield {"lost": news.lost, "happened": [_told(each) for each in news.happened]}
 
-    async def failures(asked: Arguments) -> Answer:
-        return await _decide(state, asked)
-
     offers: control.Offers = {
         "status": Once(status),
         "follow": Stream(follow),
         "reload": Once(reload, steers=True),
-        "failures": Once(failures, steers=True),
+        **steering(state),
     }
     async with AsyncExitStack() as serving:
         try:
@@ -124,22 +134,6 @@ async def controlled(
         yield
 
 
-async def _decide(state: State, asked: Arguments) -> Answer:
-    """Do what a person decides about failures, and read at once what is to be read again."""
-    if (pipeline := state.pipeline) is None or state.database is None:
-        return {"error": "it is starting"}
-    try:
-        question = msgspec.convert(asked.get("which"), FailureQuestion)
-        decided = await Failures(state.database, run=new_id()).decide(str(asked.get("verb")), question)
-    except (KeyError, msgspec.ValidationError) as error:
-        return {"error": f"that is no decision about failures: {error}"}
-    except DBAPIError as error:
-        return {"error": f"the database refuses ({error.orig}): try again when it answers"}
-    for root in state.roots:
-        pipeline.look_again(root, [file.path for file in decided if file.folder_id == root.id])
-    return {"decided": [{"id": file.id, "path": file.whole_path, "code": file.error_code} for file in decided]}
-
-
 def _told(happened: Happened) -> Answer:
     """Return an outcome as the control socket tells it."""
     outcome = happened.outcome
@@ -149,7 +143,8 @@ def _told(happened: Happened) -> Answer:
 
 def _report(state: State) -> dict[str, Any]:
     """Return how the daemon is, for `soulspot status`."""
-    told: dict[str, Any] = {"pid": os.getpid(), "since": state.since.isoformat()}
+    paused = paused_told(state.pauses.gate.paused)
+    told: dict[str, Any] = {"pid": os.getpid(), "since": state.since.isoformat(), "paused": paused}
     found = current_health(state)
     if (pipeline := state.pipeline) is None:
         return told | {"health": found.state, "reasons": found.reasons, "folders": {}}

@@ -1,6 +1,7 @@
 """`soulspot failures`: which files could not be read, why, what to do about each, and what a person decides."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import msgspec
 
 from soulspot import sockets
 from soulspot.cli import logs
+from soulspot.cli.forget import places_of
 from soulspot.cli.look import catalogue, file_asked_for, moment, print_entry, whole_path
 from soulspot.cli.text import local_time, print_json, print_table, printable
 from soulspot.config import database_file, find_catalogue, get_settings
@@ -23,6 +25,7 @@ from soulspot.infrastructure.persistence.models import File
 from soulspot.infrastructure.persistence.repositories import AuditRepository, FailureQuestion, FileRepository
 from soulspot.infrastructure.persistence.schema import require_current
 from soulspot.ingest.failures import Failures
+from soulspot.ingest.patience import patiently
 
 ADVICE: Final = {
     "empty": "It has no content: was it copied to the end? Copy it again, or delete it.",
@@ -127,7 +130,10 @@ async def _decide(verb: str, asked: Asked, config: Path | None, *, as_json: bool
     if decided is None:
         then = "the next scan reads them again, or the daemon when it starts"
         async with _to_write(config, f"failures {verb}") as database:
-            files = await Failures(database, run=new_id()).decide(verb, question)
+            found, run = await FileRepository(database.session).failed(question), new_id()
+            failures, folders = Failures(database, run=run), {file.folder_id for file in found}
+            async with database.owning(places_of(found), f"failures {verb}", node=socket.gethostname(), run=run):
+                files = await patiently(failures.decide, verb, question, folders)
         decided = [{"id": file.id, "path": whole_path(file), "code": file.error_code} for file in files]
     if as_json:
         for each in decided:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from soulspot.config import find_catalogue, get_settings
 from soulspot.errors import ConfigError, NotFoundError
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.listening import Wait
 from soulspot.infrastructure.persistence.models import AuditEntry, File
 from soulspot.infrastructure.persistence.repositories import (
     ArtistRepository,
@@ -25,8 +27,8 @@ from soulspot.infrastructure.persistence.repositories import (
     TrackRepository,
 )
 from soulspot.infrastructure.persistence.schema import require_current
+from soulspot.ingest.patience import patiently
 
-FOLLOW_EVERY = 0.25
 FOLLOW_BATCH = 1000
 GIVE_UP_AFTER = 120.0
 """Seconds after which a number that was passed over is one whose transaction was rolled back."""
@@ -121,13 +123,14 @@ async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, 
             last = max(last, entry.sequence)
         if follow:
             sys.stdout.flush()
-            async for numbers in _taken(entries, last):
-                for entry in await entries.entries(**asked, among=numbers):
-                    print_entry(entry, as_json=as_json)
-                sys.stdout.flush()
+            async with database.hearing() as wait:
+                async for numbers in _taken(entries, last, wait):
+                    for entry in await patiently(partial(entries.entries, **asked, among=numbers)):
+                        print_entry(entry, as_json=as_json)
+                    sys.stdout.flush()
 
 
-async def _taken(entries: AuditRepository, last: int) -> AsyncIterator[Sequence[int]]:
+async def _taken(entries: AuditRepository, last: int, wait: Wait) -> AsyncIterator[Sequence[int]]:
     """Yield the numbers of new entries, each once.
 
     Where several write, a number is taken before its entry can be seen, so a later one may be seen first. One that was
@@ -137,7 +140,7 @@ async def _taken(entries: AuditRepository, last: int) -> AsyncIterator[Sequence[
     while True:
         now = time.monotonic()
         passed_over = {number: since for number, since in passed_over.items() if now - since < GIVE_UP_AFTER}
-        numbers = await entries.numbers(last, passed_over, FOLLOW_BATCH)
+        numbers = await patiently(entries.numbers, last, passed_over, FOLLOW_BATCH)
         if numbers and numbers[-1] > last:
             between = range(max(last + 1, numbers[-1] - FOLLOW_BATCH), numbers[-1])
             passed_over |= dict.fromkeys(set(between).difference(numbers), now)
@@ -147,7 +150,7 @@ async def _taken(entries: AuditRepository, last: int) -> AsyncIterator[Sequence[
         if numbers:
             yield numbers
         else:
-            await asyncio.sleep(FOLLOW_EVERY)
+            await wait()
 
 
 def print_entry(entry: AuditEntry, *, as_json: bool) -> None:

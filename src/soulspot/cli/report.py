@@ -11,16 +11,18 @@ from sqlalchemy.exc import DBAPIError
 
 from soulspot import sockets
 from soulspot.cli.look import catalogue, whole_path
-from soulspot.cli.text import print_json, printable
+from soulspot.cli.text import local_time, print_json, printable
 from soulspot.config import database_file, find_catalogue, get_settings
 from soulspot.errors import CatalogueError, UnreachableError
+from soulspot.infrastructure.persistence.database import Place
 from soulspot.infrastructure.persistence.lock import holder_of
 from soulspot.infrastructure.persistence.models import MOUNT_STATES
+from soulspot.infrastructure.persistence.owner import Writer
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository, KnownFolder
 
 Told = dict[str, Any]
 
-_OF_THE_DAEMON: Final = ("health", "reasons", "pid", "since", "queue", "watcher", "hooks")
+_OF_THE_DAEMON: Final = ("health", "reasons", "pid", "since", "paused", "queue", "watcher", "hooks")
 _OF_A_FOLDER: Final = (
     "watched", "last_event", "last_reconcile", "missed_by_watcher", "unwatched_folders", "unreadable",
 )  # fmt: skip
@@ -48,8 +50,9 @@ async def _with_catalogue(config: Path | None, daemon: Told | None) -> tuple[Tol
         folders = await FolderRepository(database.session).all()
         files = FileRepository(database.session)
         counts, failed = await files.counts(), await files.failures(SHOWN)
-    file = database_file(url)
-    holder = holder_of(file) if file else None
+        file = database_file(url)
+        writers = [] if file else await database.writers([Place(each.node, each.path) for each in folders])
+    holder = holder_of(file) if file else "; ".join(map(str, writers)) or None
     by_state = Counter[tuple[str, str]]()
     failures = Counter[str]()
     for (folder_id, state, code), count in counts.items():
@@ -60,6 +63,7 @@ async def _with_catalogue(config: Path | None, daemon: Told | None) -> tuple[Tol
         **_of_the_daemon(daemon, holder, folders),
         "database": database.url.render_as_string(hide_password=True) if file is None else str(file),
         "writer": holder,
+        "writers": [_of_a_writer(each) for each in writers],
         "tracks": sum(count for (_folder, state), count in by_state.items() if state == "catalogued"),
         "failures": dict(failures.most_common()),
         "folders": [_of_a_folder(folder, daemon, by_state) for folder in folders],
@@ -85,20 +89,27 @@ def _of_the_daemon(daemon: Told | None, holder: str | None, folders: Sequence[Kn
 def _of_a_folder(folder: KnownFolder, daemon: Told | None, by_state: Counter[tuple[str, str]]) -> Told:
     told = (daemon or {}).get("folders", {}).get(folder.path, {})
     return {
-        "path": folder.path,
-        "id": folder.id,
-        "status": folder.status,
+        **{name: getattr(folder, name) for name in ("node", "path", "id", "status")},
         "reason": folder.status_reason,
         **{name: told.get(name) for name in _OF_A_FOLDER},
         **{state: by_state[folder.id, state] for state in ("catalogued", "failed", "missing", "ignored")},
     }
 
 
+def _of_a_writer(writer: Writer) -> Told:
+    named = ("name", "pid", "address", "since")
+    folders = [place._asdict() for place in writer.folders]
+    return {**{name: getattr(writer, name) for name in named}, "folders": folders}
+
+
 def _print(report: Told, failures: Sequence[str]) -> None:
     print(f"health    {report['health']}" + "".join(f"\n          {printable(each)}" for each in report["reasons"]))
     if (error := report.get("database_error")) is None:
         print(f"database  {report['database']}")
-        print(f"writer    {report['writer'] or 'none: no soulspot is watching'}")
+        if not report["writers"]:
+            print(f"writer    {report['writer'] or 'none: no soulspot is watching'}")
+        for each in report["writers"]:
+            _print_writer(each)
         print(f"tracks    {report['tracks']}")
     else:
         print(f"database  cannot be read: {printable(error)}")
@@ -116,6 +127,14 @@ def _print(report: Told, failures: Sequence[str]) -> None:
         print(f"failed    {count} {code}")
     for line in failures:
         print(f"          {printable(line)}")
+
+
+def _print_writer(told: Told) -> None:
+    whence = f", from {told['address']}" if told["address"] else ""
+    since = f", since {local_time(told['since'])}" if told["since"] else ""
+    print(f"writer    {printable(told['name'])}{whence}{since}")
+    for place in told["folders"]:
+        print(f"          {printable(place['path'])} of {printable(place['node'])}")
 
 
 def _print_folder(told: Told) -> None:

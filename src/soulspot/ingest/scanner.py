@@ -234,9 +234,14 @@ def chunks(items: Collection[_T]) -> Iterator[list[_T]]:
     return (listed[start : start + QUESTION] for start in range(0, len(listed), QUESTION))
 
 
-def count_files(root: Root) -> int:
+def covers(part: str, path: str) -> bool:
+    """Whether a path is at or below another: "" is the whole root; a slash behind says that it is a folder."""
+    return not part or path == part or path.startswith(f"{part.rstrip('/')}/")
+
+
+def count_files(root: Root, prefix: str = "") -> int:
     """Return how many files a walk of a folder would come to; by their names, so that it is quick."""
-    counted, unvisited, chains = 0, [""], dict[str, Chain]()
+    counted, unvisited, chains = 0, [prefix], dict[str, Chain]()
     while unvisited:
         below = _list(Batch(), root, unvisited.pop(), chains)
         folders = [path for path in below if path.endswith("/")]

@@ -31,7 +31,7 @@ async def bring_up_to_date(database: "Database", *, allowed: bool = True) -> Non
     """Make the database's schema the one that this program needs, after copying an SQLite file that holds data.
 
     Raises CatalogueError when the schema is newer than this program or foreign, when it is older and `allowed` is
-    false, and when the database cannot be opened.
+    false, and when the database cannot be opened; LockHeldError when others write what has to be changed.
     """
     revision = await current_revision(database)
     if revision == REVISION:
@@ -45,10 +45,14 @@ async def bring_up_to_date(database: "Database", *, allowed: bool = True) -> Non
             f"set SOULSPOT_DATABASE__UPGRADE=true, or run `soulspot db upgrade` yourself"
         )
         raise CatalogueError(msg)
-    if revision is not None:
-        copied = await _copy_first(database, revision)
-        logger.warning("the schema is upgraded from %s to %s%s", revision, REVISION, copied)
-    await asyncio.to_thread(_migrate, config, "upgrade", "head")
+    async with database.alone("db upgrade"):
+        if is_unchanged := await current_revision(database) == revision:
+            if revision is not None:
+                copied = await _copy_first(database, revision)
+                logger.warning("the schema is upgraded from %s to %s%s", revision, REVISION, copied)
+            await asyncio.to_thread(_migrate, config, "upgrade", "head")
+    if not is_unchanged:  # by whom was waited for
+        await bring_up_to_date(database)
 
 
 async def downgrade(database: "Database", revision: str) -> None:
@@ -58,14 +62,15 @@ async def downgrade(database: "Database", revision: str) -> None:
     """
     from alembic.util import CommandError
 
-    before = await current_revision(database)
-    copied = await _copy_first(database, before) if before is not None else ""
-    try:
-        await asyncio.to_thread(_migrate, _alembic_config(database), "downgrade", revision)
-    except CommandError as error:
-        msg = f"{_name(database)} has schema {before or 'none'}, which cannot be taken back to {revision}: {error}"
-        raise CatalogueError(msg) from error
-    logger.warning("the schema is taken back from %s to %s%s", before, await current_revision(database), copied)
+    async with database.alone("db downgrade"):
+        before = await current_revision(database)
+        copied = await _copy_first(database, before) if before is not None else ""
+        try:
+            await asyncio.to_thread(_migrate, _alembic_config(database), "downgrade", revision)
+        except CommandError as error:
+            msg = f"{_name(database)} has schema {before or 'none'}, which cannot be taken back to {revision}: {error}"
+            raise CatalogueError(msg) from error
+        logger.warning("the schema is taken back from %s to %s%s", before, await current_revision(database), copied)
 
 
 def require_known(database: "Database", revision: str) -> None:
