@@ -371,3 +371,56 @@ def test_a_command_that_the_service_cannot_see_is_not_installed(box: Box) -> Non
     refused = box.shell("/root/soulspot/bin/python -m soulspot service install --yes", fails=True)
 
     assert "lies below /root, which the service does not see" in refused
+
+
+NO_LEASE = ["AmbientCapabilities=", "CapabilityBoundingSet=", "PrivateUsers=yes"]
+
+
+@in_a_box
+@pytest.mark.parametrize(
+    ("directives", "folder", "finding", "cure"),
+    [
+        ([], "/home/me/Music", "FAIL  sandbox   ProtectHome=yes in soulspot.service hides", "home.conf"),
+        ([], "/tmp/Music", "FAIL  sandbox   PrivateTmp=yes in soulspot.service hides", "PrivateTmp=no"),
+        (["InaccessiblePaths=/srv"], "/srv/music", "FAIL  sandbox   InaccessiblePaths=/srv", "InaccessiblePaths="),
+        (
+            ["TemporaryFileSystem=/srv"],
+            "/srv/music",
+            "FAIL  sandbox   TemporaryFileSystem=/srv",
+            "TemporaryFileSystem=",
+        ),
+        (NO_LEASE, "/srv/music", "WARN  leases", "AmbientCapabilities=CAP_LEASE and PrivateUsers=no"),
+        ([], "/root/Music", "FAIL  sandbox   ProtectHome=yes", "home.conf"),
+        ([], "/srv/private", "FAIL  folders   the service's user soulspot may not read", "setfacl -R -m u:soulspot:rX"),
+    ],
+)
+def test_the_doctor_names_the_directive_that_is_in_the_way(
+    box: Box, directives: list[str], folder: str, finding: str, cure: str
+) -> None:
+    box.shell(f"mkdir -p {folder} && touch {folder}/a.mp3 && mkdir -p -m 700 /srv/private && chmod 700 /srv/private")
+    box.write("/etc/soulspot/config.toml", f'[library]\nfolders = ["{folder}"]\n')
+    if directives:
+        drop_in(box, *directives)
+
+    told = box.shell("soulspot doctor || true")
+
+    assert re.search(rf"^{re.escape(finding)}.*\n +→ .*{re.escape(cure)}", told, re.MULTILINE), told
+
+
+@in_a_box
+def test_a_tag_reader_that_the_kernel_kills_for_memory_costs_no_file_and_not_the_service(box: Box) -> None:
+    """The service's own limit is met by the reader that has grown: OOMPolicy=continue ends it alone."""
+    drop_in(box, "MemoryMax=150M", "MemorySwapMax=0")
+    box.write("/etc/soulspot/config.toml", '[library]\nfolders = ["/srv/music"]\n')
+    box.shell("systemctl start soulspot.service")
+    write_song(box.music / "first.mp3")
+    until(lambda: len(box.tracks()) == 1, 10)
+    before = box.unit()["MainPID"]
+
+    write_bomb(box.music / "bomb.mp3", 400 << 20)
+    copies(box, 20)
+
+    until(lambda: len(box.tracks()) == 21, 60)
+    until(lambda: box.rows("SELECT count(*) FROM files WHERE status = 'failed'") == [(1,)], 60)
+    unit = box.unit()
+    assert (unit["ActiveState"], unit["MainPID"], unit["NRestarts"]) == ("active", before, "0")

@@ -155,6 +155,9 @@ def _report(state: State) -> dict[str, Any]:
             "watched": "inotify" if root.trusts_inodes else "inotify and reconcile",
             "last_event": _moment(state.last_event.get(root)),
             "last_reconcile": _moment(pipeline.reconciled.get(root)),
+            "missed_by_watcher": 0 if state.rounds is None else state.rounds.missed[root],
+            "unwatched_folders": len(pipeline.unwatched.get(root, ())),
+            "unreadable": len(pipeline.folders.unreadable.get(root, ())),
         }
         for root in state.roots
     }
@@ -163,9 +166,14 @@ def _report(state: State) -> dict[str, Any]:
         "reasons": found.reasons,
         "queue": {"in_hand": vitals.in_hand, "settling": vitals.settling, "oldest_seconds": round(vitals.oldest)},
         "finished": vitals.finished,
+        "watcher": None if state.watcher is None else _described(state.watcher),
         "folders": folders,
         "hooks": [_told_of(hook) for hook in state.hooks],
     }
+
+
+def _described(watcher: Watcher) -> dict[str, Any]:
+    return {"is_deaf": watcher.is_deaf, "overflows": watcher.overflows, "restarts": watcher.restarts}
 
 
 def _told_of(hook: Hook) -> dict[str, Any]:

@@ -120,9 +120,9 @@ def scan(
 @app.command()
 def status(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Show each folder, how many files are catalogued, failed and missing, and who is writing."""
-    from soulspot.cli import look
+    from soulspot.cli import report
 
-    look.status(config, as_json=as_json)
+    report.status(config, as_json=as_json)
 
 
 @app.command()
