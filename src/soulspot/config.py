@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
+from ipaddress import ip_address
 from itertools import combinations
 from pathlib import Path
 from textwrap import wrap
@@ -119,6 +120,22 @@ def _texts(value: object) -> object:
         msg = "a list of texts with none of them blank"
         raise ValueError(msg)
     return value
+
+
+def checked_address(text: str) -> str:
+    """Read where a server listens: an IP address and a port, the absolute path of a socket, or nothing."""
+    host, _, port = text.rpartition(":")
+    if text == "" or (text.startswith("/") and "\0" not in text):
+        return text
+    try:
+        ip_address(host.removeprefix("[").removesuffix("]"))
+        is_port = port.isascii() and port.isdigit() and int(port) < 65_536  # noqa: PLR2004 - a port has 16 bits
+    except ValueError:
+        is_port = False
+    if not is_port:
+        msg = "an IP address and a port such as 127.0.0.1:8337 or [::1]:8337, or the absolute path of a socket"
+        raise ValueError(msg)
+    return text
 
 
 def _absolute(path: Path) -> Path:
@@ -239,6 +256,18 @@ class ArtistsSettings(_Section):
     )
 
 
+class WebSettings(_Section):
+    listen: Annotated[str, AfterValidator(checked_address)] = Field(
+        default="",
+        description="Where `soulspot watch` has the page served: `127.0.0.1:8337`, or a socket's path; empty: nowhere.",
+    )
+    hosts: _Texts = Field(
+        default_factory=list,
+        description="Names by which the page may be asked for, beside those of this machine's loopback, such as"
+        ' `["music.example"]` behind a proxy.',
+    )
+
+
 class LogSettings(_Section):
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
@@ -262,6 +291,7 @@ class Settings(BaseSettings):
     library: LibrarySettings = Field(default_factory=LibrarySettings)
     tags: TagsSettings = Field(default_factory=TagsSettings)
     artists: ArtistsSettings = Field(default_factory=ArtistsSettings)
+    web: WebSettings = Field(default_factory=WebSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
 
@@ -331,6 +361,11 @@ def database_file(url: str) -> Path | None:
     scheme, _, rest = url.partition("://")
     path = unquote(rest.partition("?")[0].removeprefix("/"))
     return _absolute(Path(path)) if scheme.startswith("sqlite") and path not in {"", ":memory:"} else None
+
+
+def state_file() -> Path:
+    """Return where a catalogue is kept that is not set elsewhere; other private files lie beside it."""
+    return _own_database()
 
 
 def places_to_read() -> list[Path]:

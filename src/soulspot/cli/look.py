@@ -3,8 +3,6 @@
 import asyncio
 import re
 import sys
-import time
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,8 +17,9 @@ from soulspot.errors import ConfigError, NotFoundError
 from soulspot.infrastructure import control
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.following import Following
 from soulspot.infrastructure.persistence.lock import holder_of
-from soulspot.infrastructure.persistence.models import MOUNT_STATES, AuditEntry, File, Folder
+from soulspot.infrastructure.persistence.models import MOUNT_STATES, AuditEntry, File
 from soulspot.infrastructure.persistence.repositories import (
     ArtistRepository,
     AuditRepository,
@@ -29,11 +28,9 @@ from soulspot.infrastructure.persistence.repositories import (
     TrackRepository,
 )
 from soulspot.infrastructure.persistence.schema import require_current
+from soulspot.standing import standing
 
 FOLLOW_EVERY = 0.25
-FOLLOW_BATCH = 1000
-GIVE_UP_AFTER = 120.0
-"""Seconds after which a number that was passed over is one whose transaction was rolled back."""
 _SPAN = re.compile(r"(\d+)\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -75,26 +72,8 @@ async def _status(config: Path | None, *, as_json: bool) -> None:
         file = database_file(url)
         daemon = control.ask(control.socket_of(file), "status") if file else None
         holder = holder_of(file) if file else None
-        report: dict[str, Any] = {
-            **_health(daemon, holder, folders),
-            "database": database.url.render_as_string(hide_password=True) if file is None else str(file),
-            "writer": holder,
-            "tracks": sum(count for (_folder, state, _code), count in counts.items() if state == "catalogued"),
-            "failures": Counter(),
-            "folders": [],
-        }
-        for (_folder, state, code), count in counts.items():
-            if state == "failed":
-                report["failures"][code] += count
-        for folder in folders:
-            by_state = Counter[str]()
-            for (folder_id, state, _code), count in counts.items():
-                by_state[state] += count if folder_id == folder.id else 0
-            told = (daemon or {}).get("folders", {}).get(folder.path, {})
-            described = {"path": folder.path, "status": folder.status, "reason": folder.status_reason}
-            described |= {name: told.get(name) for name in ("watched", "last_event", "last_reconcile")}
-            counted = {state: by_state[state] for state in ("catalogued", "failed", "missing", "ignored")}
-            report["folders"].append(described | counted)
+        name = database.url.render_as_string(hide_password=True) if file is None else str(file)
+        report = standing(daemon, holder, folders, counts, database=name)
     if as_json:
         print_json(report)
         return
@@ -119,15 +98,6 @@ async def _status(config: Path | None, *, as_json: bool) -> None:
         print(f"failed    {count} {code}")
     for row in failures:
         print(f"          {printable(whole_path(row))}: {printable(row.error_text or '')}")
-
-
-def _health(daemon: dict[str, Any] | None, holder: str | None, folders: Sequence[Folder]) -> dict[str, Any]:
-    """Return what the daemon says of itself; without one, what the catalogue shows."""
-    if daemon is not None:
-        return {name: daemon.get(name) for name in ("health", "reasons", "pid", "since", "queue")}
-    reasons = [] if holder else ["no soulspot is watching"]
-    reasons += [f"folder {each.path} was offline: {each.status_reason}" for each in folders if each.status == "offline"]
-    return {"health": "degraded" if reasons else "ok", "reasons": reasons, "pid": None, "since": None, "queue": None}
 
 
 def _ago(moment: str | None) -> str:
@@ -199,33 +169,14 @@ async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, 
             last = max(last, entry.sequence)
         if follow:
             sys.stdout.flush()
-            async for numbers in _taken(entries, last):
-                for entry in await entries.entries(**asked, among=numbers):
+            following = Following(entries, last)
+            while True:
+                numbers = await following.new()
+                for entry in await entries.entries(**asked, among=numbers) if numbers else ():
                     print_entry(entry, as_json=as_json)
                 sys.stdout.flush()
-
-
-async def _taken(entries: AuditRepository, last: int) -> AsyncIterator[Sequence[int]]:
-    """Yield the numbers of new entries, each once.
-
-    Where several write, a number is taken before its entry can be seen, so a later one may be seen first. One that was
-    passed over is looked for until its transaction must have ended.
-    """
-    passed_over: dict[int, float] = {}
-    while True:
-        now = time.monotonic()
-        passed_over = {number: since for number, since in passed_over.items() if now - since < GIVE_UP_AFTER}
-        numbers = await entries.numbers(last, passed_over, FOLLOW_BATCH)
-        if numbers and numbers[-1] > last:
-            between = range(max(last + 1, numbers[-1] - FOLLOW_BATCH), numbers[-1])
-            passed_over |= dict.fromkeys(set(between).difference(numbers), now)
-            last = numbers[-1]
-        for number in numbers:
-            passed_over.pop(number, None)
-        if numbers:
-            yield numbers
-        else:
-            await asyncio.sleep(FOLLOW_EVERY)
+                if not numbers:
+                    await asyncio.sleep(FOLLOW_EVERY)
 
 
 def print_entry(entry: AuditEntry, *, as_json: bool) -> None:
