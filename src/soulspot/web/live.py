@@ -33,8 +33,10 @@ REPLAYED: Final = 200
 """Entries that a page gets that was away; beyond, it is told to be loaded anew."""
 PAUSE: Final = 0.2
 """Seconds between two looks at the least; a look that takes longer is followed by ten times its length."""
-WITHOUT_DAEMON: Final = 2.0
+WITHOUT_DAEMON: Final = 0.5
 """Seconds between two looks where nobody says that something happened."""
+WITH_DAEMON: Final = 2.0
+"""The same where a daemon does: other machines may write too, and only their own daemons say so."""
 ROOM: Final = 64
 """Messages that are kept for a page that is busy."""
 STUCK_AFTER: Final = 20.0
@@ -110,6 +112,8 @@ class Live:
         self._seats: set[Seat] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
+        self._hears = False
+        self._said = ""
 
     @property
     def is_full(self) -> bool:
@@ -119,6 +123,8 @@ class Live:
     def seat(self) -> Iterator[Seat]:
         """Yield a place that is told what happens until the block ends."""
         seat = Seat()
+        if self._said:
+            seat.tell(Message("standing", self._said))
         self._seats.add(seat)
         if not self._tasks:
             self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._look())]
@@ -151,26 +157,28 @@ class Live:
             with suppress(OSError, ValueError):
                 if (place := self._place()) is not None:
                     async for _news in control.listen(place, "follow", room=1):
+                        self._hears = True
                         self._news.set()
+            self._hears = False
             self._news.set()
             await asyncio.sleep(WITHOUT_DAEMON)
 
     async def _look(self) -> None:
         """Tell every page what is new in the audit log."""
         following = Following(self._audit, await self._browsing.last_sequence())
-        said = ""
+        self._said = ""
         while True:
             began = time.monotonic()
             try:
-                said = await self._tell(following, said)
+                await self._tell(following)
             except (SQLAlchemyError, SoulspotError) as error:
                 logger.warning("the catalogue cannot be read: %s", error)
             await asyncio.sleep(max(PAUSE, 10 * (time.monotonic() - began)))
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), WITHOUT_DAEMON)
+                await asyncio.wait_for(self._news.wait(), WITH_DAEMON if self._hears else WITHOUT_DAEMON)
             self._news.clear()
 
-    async def _tell(self, following: Following, said: str) -> str:
+    async def _tell(self, following: Following) -> None:
         newest: list[int] = []
         count = 0
         while numbers := await following.new():
@@ -179,9 +187,9 @@ class Live:
         if newest:
             entries = await self._browsing.entries_with(newest)
             self._tell_all(Message("entries", self._render(entries, count - len(entries)), following.last))
-        if (standing := await self._standing()) != said:
-            self._tell_all(Message("standing", standing))
-        return standing
+        if (said := await self._standing()) != self._said:
+            self._said = said
+            self._tell_all(Message("standing", said))
 
     def _tell_all(self, message: Message) -> None:
         for seat in self._seats:

@@ -42,8 +42,9 @@ async def serve(app: ASGIApp, sockets: Sequence[socket.socket], activity: Activi
         signal.signal(number, lambda *_: None)  # uvicorn hands a signal on when it has ended, to the one before
     server = uvicorn.Server(
         uvicorn.Config(
-            app, http="h11", ws="none", loop="asyncio", lifespan="on", log_config=None, log_level="warning", access_log=False,
-            server_header=False, proxy_headers=False, limit_concurrency=CONNECTIONS, backlog=128,
+            app, http="h11", ws="none", loop="asyncio", lifespan="on", log_config=None, log_level="warning",
+            access_log=False, server_header=False, proxy_headers=False,
+            limit_concurrency=CONNECTIONS, backlog=128,
             h11_max_incomplete_event_size=LONGEST_HEAD, timeout_keep_alive=30,
             timeout_graceful_shutdown=STOP_WITHIN,
         )

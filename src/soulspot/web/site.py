@@ -23,6 +23,7 @@ from soulspot.infrastructure.persistence.repositories import (
     ArtistRepository,
     AuditRepository,
     FileRepository,
+    FolderRepository,
     TrackRepository,
 )
 from soulspot.infrastructure.tags.covers import Covers
@@ -50,7 +51,8 @@ def site(  # noqa: PLR0913 - what all pages take, by name
 ) -> ASGIApp:
     """Build everything that answers."""
     browsing, files = Browsing(database.session), FileRepository(database.session)
-    rendering, covers, arrivals = Rendering(daemon, keys), Covers(), Arrivals(browsing)
+    folders = FolderRepository(database.session)
+    rendering, covers, arrivals = Rendering(daemon, folders, keys), Covers(), Arrivals(browsing)
     live = Live(browsing, AuditRepository(database.session), daemon.place, rendering.rows, rendering.word)
     pages = Pages(
         rendering, browsing, TrackRepository(database.session), files, AlbumRepository(database.session),
