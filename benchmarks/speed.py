@@ -88,11 +88,10 @@ class Soulspot:
         url = {"SOULSPOT_DATABASE__URL": f"sqlite+aiosqlite:///{self.database}"}
         command = [sys.executable, "-m", "soulspot", "scan", "--json", str(folder)]
         with subprocess.Popen(command, env=os.environ | url, stdout=subprocess.PIPE, start_new_session=True) as process:
-            watching = threading.Thread(target=self._watch_memory, args=(process,))
-            watching.start()
+            memory = Memory(process)
             assert process.stdout is not None
             summary: dict[str, float] = json.loads(process.stdout.read())
-        watching.join()
+        self.peak = max(self.peak, memory.peak())
         if process.returncode != 0:
             sys.exit(f"soulspot scan ended with {process.returncode}")
         return summary
@@ -105,9 +104,23 @@ class Soulspot:
         with sqlite3.connect(self.database) as connection:
             return int(connection.execute(query).fetchone()[0])
 
-    def _watch_memory(self, process: "subprocess.Popen[bytes]") -> None:
+
+class Memory:
+    """Watches what a process, the first of its session, and its children take, from now to its end."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._most = 0
+        self._watching = threading.Thread(target=self._watch, args=(process,))
+        self._watching.start()
+
+    def peak(self) -> int:
+        """Wait for the end, and return the most that it was, in bytes of PSS."""
+        self._watching.join()
+        return self._most
+
+    def _watch(self, process: "subprocess.Popen[bytes]") -> None:
         while process.poll() is None:
-            self.peak = max(self.peak, group_memory(process.pid))
+            self._most = max(self._most, group_memory(process.pid))
             time.sleep(0.2)
 
 

@@ -25,13 +25,6 @@ Change = Callable[[Path], object]
 
 
 @pytest.fixture
-def music(tmp_path: Path) -> Path:
-    folder = tmp_path / "music"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def other(tmp_path: Path) -> Path:
     folder = tmp_path / "other"
     folder.mkdir()

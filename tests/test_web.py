@@ -330,7 +330,9 @@ def test_it_is_handed_a_socket_as_systemd_and_inetd_do(soulspot: Soulspot) -> No
     for attempt in range(2):
         with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as client:
             client.connect(listening.getsockname())
-            process = subprocess.Popen(command, env=soulspot.environment, stdin=listening, stderr=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                command, env=soulspot.environment, stdin=listening.fileno(), stderr=subprocess.DEVNULL
+            )
             soulspot.running.append(process)
             client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             assert client.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n", attempt

@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import time
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -178,17 +179,20 @@ def test_who_comes_from_another_site_or_by_another_name_is_refused(
 
 
 @pytest.fixture(scope="module")
-def shared_page(tmp_path_factory: pytest.TempPathFactory):
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Soulspot]:
     soulspot = Soulspot(tmp_path_factory.mktemp("shared"))
     soulspot.scan()
-    page = Page(soulspot)
-    page.token = token_of(soulspot)
-    yield page
+    yield soulspot
     soulspot.kill()
 
 
-def test_a_form_from_another_site_is_refused_though_the_cookie_comes_along(shared_page: Page) -> None:
-    cookie, seal = shared_page.log_in(shared_page.token)
+@pytest.fixture(scope="module")
+def shared_page(shared: Soulspot) -> Page:
+    return Page(shared)
+
+
+def test_a_form_from_another_site_is_refused_though_the_cookie_comes_along(shared: Soulspot, shared_page: Page) -> None:
+    cookie, seal = shared_page.log_in(token_of(shared))
     own = f"http://127.0.0.1:{shared_page.port}"
     body = f"seal={seal}"
 

@@ -18,8 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from soulspot import health
+from soulspot import health, hooks, outlets
 from soulspot.config import Settings, check_library, database_file
+from soulspot.doorman import page_served
 from soulspot.errors import SoulspotError
 from soulspot.infrastructure.filesystem import file_system_of, ignore_lease_signals, path_to_text, text_to_path
 from soulspot.infrastructure.persistence.database import Database
@@ -29,18 +30,17 @@ from soulspot.infrastructure.persistence.repositories import FileRepository, Fol
 from soulspot.infrastructure.persistence.schema import bring_up_to_date, require_current
 from soulspot.infrastructure.systemd import notify
 from soulspot.infrastructure.tags import TagReaders
-from soulspot.infrastructure.watcher import Watcher
 from soulspot.ingest.absence import LossGuard
 from soulspot.ingest.credits import CreditRules
 from soulspot.ingest.ignoring import Ignoring
 from soulspot.ingest.patience import patiently
 from soulspot.ingest.pipeline import Pipeline
 from soulspot.ingest.planner import compare
-from soulspot.ingest.rounds import Rounds
 from soulspot.ingest.scanner import Root, count_files, walk
 from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import Stability
 from soulspot.oversight import Change, State, controlled, look_at_the_database, tell_systemd
+from soulspot.sockets import place_to_serve
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +84,7 @@ class _Ingest:
     service: IngestService
     database: Database
     roots: list[Root]
+    run: str
 
 
 async def watch(read: Callable[[], Settings], *, report: Report) -> None:
@@ -97,11 +98,12 @@ async def watch(read: Callable[[], Settings], *, report: Report) -> None:
 
     def tell(outcome: Outcome) -> None:
         report(outcome)
+        state.tally.add(outcome)
         state.feed.tell(outcome)
 
     check_library(settings, settings.library.folders)  # before anything is made: what is absent is judged later
-    with _alone(settings, "watch") as file:
-        async with controlled(file, state, read, changes):
+    with _alone(settings, "watch"):
+        async with controlled(lambda: place_to_serve(settings), state, read, changes):
             change: Change | None = None
             while True:
                 try:
@@ -114,6 +116,7 @@ async def watch(read: Callable[[], Settings], *, report: Report) -> None:
                     state.settings, change = change.before, None
                     continue
                 if following is None:
+                    outlets.say_what_was_not_told(state)
                     return
                 state.settings, change = following.settings, following
 
@@ -122,9 +125,17 @@ async def _watch_with(
     state: State, stop: asyncio.Event, changes: asyncio.Queue[Change], change: Change | None, report: Report
 ) -> Change | None:
     """Watch until told to stop, or to go on with other settings: these are returned."""
+    from soulspot.infrastructure.watcher import Watcher
+    from soulspot.ingest.rounds import Rounds
+
     settings = state.settings
 
-    async with _open(settings, "watch", report=report, warm=True) as ingest:
+    async with (
+        outlets.listening(state),
+        page_served(settings),
+        _open(settings, "watch", report=report, warm=True) as ingest,
+        outlets.hooked(state, ingest.run, ingest.roots) as hooked,
+    ):
 
         def hint(paths: Iterable[str]) -> None:
             for root in ingest.roots:
@@ -137,7 +148,7 @@ async def _watch_with(
             for root in ingest.roots:
                 ingest.pipeline.look_again(root, [""])
 
-        state.pipeline, state.roots = ingest.pipeline, ingest.roots
+        state.pipeline, state.roots, state.database = ingest.pipeline, ingest.roots, ingest.database
         state.watchdog = health.Watchdog(settings.tags.time_limit)
         watcher = Watcher([root.path for root in ingest.roots], hint, look_everywhere)
         rounds = Rounds(
@@ -148,12 +159,15 @@ async def _watch_with(
             poll_interval=settings.library.poll_interval,
         )
         ingest.pipeline.compare_with(watcher.watched, rounds.cover)
+        state.watcher, state.rounds = watcher, rounds
         async with asyncio.TaskGroup() as group:
+            telling = [group.create_task(hook.run(listener)) for hook, listener in hooked]
             pipeline = group.create_task(ingest.pipeline.run())
             others = [
                 group.create_task(watcher.run()),
                 group.create_task(rounds.run()),
                 group.create_task(look_at_the_database(ingest.database)),
+                group.create_task(outlets.write_textfile(state)),
             ]
             await watcher.is_live.wait()
             others.append(group.create_task(tell_systemd(state, ingest.pipeline)))
@@ -172,7 +186,8 @@ async def _watch_with(
             for task in others:
                 task.cancel()
             await _end(ingest, pipeline)
-    state.pipeline = None
+            await hooks.end(hooked, telling)
+    state.pipeline = state.database = None
     return following
 
 
@@ -290,7 +305,8 @@ async def _open(
         known = [folder for folder in await patiently(FolderRepository(database.session).all) if folder.node == node]
         check_library(settings, [Path(text_to_path(folder.path)) for folder in known])
         rules = credit_rules(settings)
-        service = IngestService(database, run=new_id(), node=node, credit_rules=rules)
+        run = new_id()
+        service = IngestService(database, run=run, node=node, credit_rules=rules)
         pipeline = Pipeline(
             service=service,
             files=FileRepository(database.session),
@@ -301,7 +317,7 @@ async def _open(
             guard=LossGuard(confirmed=confirm_missing),
         )
         roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
-        yield _Ingest(pipeline, service, database, roots)
+        yield _Ingest(pipeline, service, database, roots, run)
 
 
 async def _adopt(service: IngestService, pipeline: Pipeline, path: str, settings: Settings) -> Root:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.ingest.pipeline import Vitals
@@ -12,12 +12,15 @@ from soulspot.ingest.scanner import Root
 STUCK_AFTER: Final = 60.0
 """Seconds without a file done with, beyond what the slowest files may take, after which the work is stuck."""
 
+State = Literal["ok", "degraded", "paused", "failed"]
+STATES: Final[tuple[State, ...]] = get_args(State)
+
 
 @dataclass(frozen=True, slots=True)
 class Health:
     """`failed`: it does not work; `paused`: it waits for its database; `degraded`: it works, and not everywhere."""
 
-    state: Literal["ok", "degraded", "paused", "failed"]
+    state: State
     reasons: tuple[str, ...] = ()
 
 

@@ -4,14 +4,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from soulspot.infrastructure.persistence.models import Folder
+from soulspot.infrastructure.persistence.repositories import KnownFolder
 
 Counts = Mapping[tuple[str, str, str | None], int]
 """Files by folder id, status and error code."""
 
 
 def standing(
-    daemon: Mapping[str, Any] | None, holder: str | None, folders: Sequence[Folder], counts: Counts, *, database: str
+    daemon: Mapping[str, Any] | None,
+    holder: str | None,
+    folders: Sequence[KnownFolder],
+    counts: Counts,
+    *,
+    database: str,
 ) -> dict[str, Any]:
     """Return the report; `daemon` is what a running one answered, `holder` who holds the lock to write."""
     report: dict[str, Any] = {
@@ -30,17 +35,18 @@ def standing(
         for (folder_id, state, _code), count in counts.items():
             by_state[state] += count if folder_id == folder.id else 0
         told = (daemon or {}).get("folders", {}).get(folder.path, {})
-        described = {"path": folder.path, "status": folder.status, "reason": folder.status_reason}
+        described = {"path": folder.path, "id": folder.id, "status": folder.status, "reason": folder.status_reason}
         described |= {name: told.get(name) for name in ("watched", "last_event", "last_reconcile")}
         counted = {state: by_state[state] for state in ("catalogued", "failed", "missing", "ignored")}
         report["folders"].append(described | counted)
     return report
 
 
-def _health(daemon: Mapping[str, Any] | None, holder: str | None, folders: Sequence[Folder]) -> dict[str, Any]:
+def _health(daemon: Mapping[str, Any] | None, holder: str | None, folders: Sequence[KnownFolder]) -> dict[str, Any]:
     """Return what the daemon says of itself; without one, what the catalogue shows."""
     if daemon is not None:
-        return {name: daemon.get(name) for name in ("health", "reasons", "pid", "since", "queue")}
+        return {name: daemon.get(name) for name in ("health", "reasons", "pid", "since", "queue", "hooks")}
     reasons = [] if holder else ["no soulspot is watching"]
     reasons += [f"folder {each.path} was offline: {each.status_reason}" for each in folders if each.status == "offline"]
-    return {"health": "degraded" if reasons else "ok", "reasons": reasons, "pid": None, "since": None, "queue": None}
+    told = dict.fromkeys(("pid", "since", "queue", "hooks"))
+    return {"health": "degraded" if reasons else "ok", "reasons": reasons} | told

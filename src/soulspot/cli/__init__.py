@@ -56,7 +56,9 @@ def _hold_standard_streams() -> None:
 
 
 def _refuse(error: SoulspotError) -> NoReturn:
-    print(f"soulspot: {error}", file=sys.stderr)
+    from soulspot.cli import logs
+
+    logs.say_why_it_ends(error)
     sys.exit(error.exit_code)
 
 
@@ -116,6 +118,14 @@ def status(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     from soulspot.cli import look
 
     look.status(config, as_json=as_json)
+
+
+@app.command()
+def health(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+    """Say in one line how the running daemon is; exit 1 for degraded or paused, 2 for failed or none. For probes."""
+    from soulspot.cli import probe
+
+    probe.health(config, as_json=as_json)
 
 
 @app.command()

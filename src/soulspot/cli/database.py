@@ -150,7 +150,7 @@ async def _catalogue(config: Path | None) -> AsyncIterator[Database]:
 
 def _settings(config: Path | None) -> Settings:
     settings = get_settings(config_file=config)
-    logs.set_up(settings.log.level)
+    logs.set_up(settings.log.level, settings.log.format)
     return settings
 
 

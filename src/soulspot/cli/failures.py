@@ -159,7 +159,7 @@ def _row(file: File) -> Sequence[object]:
 async def _to_write(config: Path | None, command: str) -> AsyncIterator[Database]:
     """Open the catalogue that there is, for writing; whoever writes it already is named."""
     settings = get_settings(config_file=config)
-    logs.set_up(settings.log.level)
+    logs.set_up(settings.log.level, settings.log.format)
     url = find_catalogue(settings)
     file = database_file(url)
     with writer_lock(file, command) if file else nullcontext():

@@ -21,7 +21,7 @@ from soulspot.ingest.service import IngestService
 
 def purge(config: Path | None, *, older_than: timedelta, dry_run: bool, confirmed: int | None) -> None:
     settings = get_settings(config_file=config)
-    logs.set_up(settings.log.level)
+    logs.set_up(settings.log.level, settings.log.format)
     if not asyncio.run(_purge(settings, older_than, dry_run=dry_run, confirmed=confirmed)):
         raise typer.Exit(1)
 

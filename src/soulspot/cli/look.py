@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from soulspot import sockets
 from soulspot.cli import logs
 from soulspot.cli.text import duration, local_time, print_json, print_table, printable
 from soulspot.config import database_file, find_catalogue, get_settings
 from soulspot.errors import ConfigError, NotFoundError
-from soulspot.infrastructure import control
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.following import Following
@@ -70,7 +70,7 @@ async def _status(config: Path | None, *, as_json: bool) -> None:
         files = FileRepository(database.session)
         counts, failures = await files.counts(), await files.failures(10)
         file = database_file(url)
-        daemon = control.ask(control.socket_of(file), "status") if file else None
+        daemon = sockets.ask(get_settings(config_file=config), url, "status")
         holder = holder_of(file) if file else None
         name = database.url.render_as_string(hide_password=True) if file is None else str(file)
         report = standing(daemon, holder, folders, counts, database=name)
@@ -94,10 +94,18 @@ async def _status(config: Path | None, *, as_json: bool) -> None:
     if queue := report["queue"]:
         oldest = f", the oldest for {queue['oldest_seconds']} s" if queue["in_hand"] or queue["settling"] else ""
         print(f"queue     {queue['in_hand']} in hand, {queue['settling']} not complete yet{oldest}")
+    for hook in report["hooks"] or ():
+        print(f"hook      {printable(hook['place'])}: {_state_of(hook)}")
     for code, count in report["failures"].most_common():
         print(f"failed    {count} {code}")
     for row in failures:
         print(f"          {printable(whole_path(row))}: {printable(row.error_text or '')}")
+
+
+def _state_of(hook: dict[str, Any]) -> str:
+    if hook["error"]:
+        return f"fails ({printable(hook['error'])}), {hook['waiting']} changes not told yet"
+    return f"told of {hook['delivered']} batches, the last {_ago(hook['last_delivery'])}"
 
 
 def _ago(moment: str | None) -> str:
@@ -240,7 +248,7 @@ async def file_asked_for(database: Database, asked: str) -> File:
 async def catalogue(config: Path | None) -> AsyncIterator[tuple[Database, str]]:
     """Open the catalogue that there is, for reading."""
     settings = get_settings(config_file=config)
-    logs.set_up(settings.log.level)
+    logs.set_up(settings.log.level, settings.log.format)
     url = find_catalogue(settings)
     async with Database(url, read_only=True) as database:
         await require_current(database)

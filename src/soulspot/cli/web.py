@@ -1,18 +1,24 @@
 """`soulspot web`: serves the page, and tells the token with which failures can be retried on it."""
 
 import asyncio
+import errno
 import logging
 import os
-from collections.abc import Callable, Sequence
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from soulspot import sockets
 from soulspot.cli.failures import ADVICE
 from soulspot.cli.look import catalogue
-from soulspot.config import Settings, checked_address, database_file, get_settings, state_file
-from soulspot.errors import ConfigError
-from soulspot.infrastructure import control
-from soulspot.infrastructure.listening import handed_over, is_private, listen_at, name_of
+from soulspot.config import Settings, database_file, get_settings, state_file
+from soulspot.config_outlets import checked_address
+from soulspot.config_sources import why
+from soulspot.doorman import require_names
+from soulspot.errors import ConfigError, LockHeldError
+from soulspot.infrastructure.listening import handed_over, listen_at, name_of
 from soulspot.infrastructure.persistence.lock import holder_of
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
 
@@ -63,56 +69,54 @@ async def _serve(config: Path | None, *, listen: str | None, idle: float | None)
 
     settings = get_settings(config_file=config)
     async with catalogue(config) as (database, url):
-        sockets = handed_over()
-        is_waited_for = bool(sockets)
-        sockets = sockets or [listen_at(_checked(listen) or settings.web.listen or DEFAULT_ADDRESS)]
-        _require_names(settings, [name_of(each) for each in sockets if not is_private(each)])
-        file, keys, activity = database_file(url), _keys(url), Activity()
-        try:
-            keys.make()
-        except OSError as error:
-            logger.warning("there is no token, and none can be written (%s): nothing can be retried", error.strerror)
-        name = str(file) if file else database.url.render_as_string(hide_password=True)
-        daemon = Daemon(
-            lambda: control.socket_of(file) if file else None,
-            lambda: holder_of(file) if file else None,
-            FolderRepository(database.session),
-            FileRepository(database.session),
-            database=name,
-        )
-        app = site(database, daemon, keys, advice=ADVICE, hosts=settings.web.hosts, activity=activity)
-        if not is_waited_for:
-            for each in sockets:
-                print(f"serving {name_of(each)}", flush=True)
-        ending = Ending(idle or (IDLE if is_waited_for else None), _replaced(file))
-        await serve(app, sockets, activity, ending)
+        with ExitStack() as held:
+            waited_for = handed_over()
+            listening = waited_for or [held.enter_context(_listening(listen, settings))]
+            require_names(settings, listening)
+            file, keys, activity = database_file(url), _keys(url), Activity()
+            try:
+                keys.make()
+            except OSError as error:
+                logger.warning("there is no token, and none can be written (%s): nothing can be retried", why(error))
+            daemon = Daemon(
+                lambda: sockets.place_to_ask(settings, url),
+                lambda: holder_of(file) if file else None,
+                FolderRepository(database.session),
+                FileRepository(database.session),
+                database=str(file) if file else database.url.render_as_string(hide_password=True),
+            )
+            app = site(database, daemon, keys, advice=ADVICE, hosts=settings.web.hosts, activity=activity)
+            if not waited_for:
+                print(f"serving {name_of(listening[0])}", flush=True)
+            await serve(app, listening, activity, Ending(idle or (IDLE if waited_for else None), _replaced(file)))
 
 
-def _checked(listen: str | None) -> str:
+@contextmanager
+def _listening(listen: str | None, settings: Settings) -> Iterator[socket.socket]:
+    """Listen where the command line says, or the settings, or at the usual port."""
     try:
-        return checked_address(listen or "")
+        place = checked_address(listen or "") or settings.web.listen or DEFAULT_ADDRESS
     except ValueError as error:
         msg = f"--listen {listen} is no address: it has to be {error}"
         raise ConfigError(msg) from error
+    own = settings.control  # whoever may ask there may ask here
+    with ExitStack() as held:
+        try:
+            yield held.enter_context(listen_at(place, mode=int(own.mode, 8), group=own.group))
+        except (OSError, LockHeldError) as error:
+            reason = "something listens there already" if _is_taken(error) else str(error)
+            msg = f"the page cannot be served at {place} ({reason}): give another address by --listen or web.listen"
+            raise ConfigError(msg) from error
+
+
+def _is_taken(error: Exception) -> bool:
+    return isinstance(error, LockHeldError) or (isinstance(error, OSError) and error.errno == errno.EADDRINUSE)
 
 
 def _keys(url: str) -> "Keys":
     from soulspot.web.keys import Keys, place_of_token
 
     return Keys(place_of_token(database_file(url) or state_file()))
-
-
-def _require_names(settings: Settings, addresses: Sequence[str]) -> None:
-    """Raise ConfigError where other machines reach the page and nobody has said by which name."""
-    if not addresses:
-        return
-    if not settings.web.hosts:
-        msg = (
-            f"other machines reach {addresses[0]}: name the hosts by which they may ask for it in web.hosts, or listen"
-            " at 127.0.0.1"
-        )
-        raise ConfigError(msg)
-    logger.warning("other machines reach %s: whoever does sees what the catalogue holds", ", ".join(addresses))
 
 
 def _replaced(file: Path | None) -> Callable[[], bool]:

@@ -10,14 +10,14 @@ from typing import Final
 
 import typer
 
-from soulspot import daemon
+from soulspot import daemon, sockets
 from soulspot.cli import logs
-from soulspot.cli.progress import KINDS, listed, log_outcome, shown_progress
+from soulspot.cli.progress import listed, log_outcome, shown_progress
 from soulspot.cli.text import print_json, printable
-from soulspot.config import Settings, database_file, find_catalogue, get_settings
+from soulspot.config import Settings, find_catalogue, get_settings
 from soulspot.errors import CatalogueError, ConfigError
-from soulspot.infrastructure import control
 from soulspot.ingest.service import Outcome
+from soulspot.tally import KINDS
 
 RELOAD_LIMIT: Final = 60.0
 """Seconds that new settings may take: the files in hand are ended first."""
@@ -26,7 +26,7 @@ RELOAD_LIMIT: Final = 60.0
 def watch(folders: Sequence[Path], config: Path | None) -> None:
     def read() -> Settings:
         settings = get_settings(config_file=config, folders=folders)
-        logs.set_up(settings.log.level)
+        logs.set_up(settings.log.level, settings.log.format)
         return settings
 
     faulthandler.enable()  # the watchdog ends a process that is stuck by SIGABRT: the journal then has the place
@@ -35,8 +35,7 @@ def watch(folders: Sequence[Path], config: Path | None) -> None:
 
 def reload(config: Path | None) -> None:
     settings = get_settings(config_file=config)
-    file = database_file(find_catalogue(settings))
-    answer = control.ask(control.socket_of(file), "reload", within=RELOAD_LIMIT) if file else None
+    answer = sockets.ask(settings, find_catalogue(settings), "reload", within=RELOAD_LIMIT)
     if answer is None:
         msg = "no soulspot answers that could reload: `soulspot status` tells more"
         raise CatalogueError(msg)
@@ -47,7 +46,7 @@ def reload(config: Path | None) -> None:
 
 def scan(folders: Sequence[Path], config: Path | None, *, dry_run: bool, confirm_missing: bool, as_json: bool) -> None:
     settings = get_settings(config_file=config, folders=folders)
-    logs.set_up(settings.log.level)
+    logs.set_up(settings.log.level, settings.log.format)
     began = time.monotonic()
     if dry_run:
         result = asyncio.run(daemon.dry_run(settings, report=_print_plan if not as_json else _say_nothing))

@@ -4,18 +4,19 @@ Handed over as systemd does it ($LISTEN_FDS) or as inetd's "wait" does (standard
 connection, may end when nobody has asked for a while, and is started again. Who comes meanwhile waits in the socket.
 """
 
-import errno
 import os
 import socket
 import stat
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from soulspot.errors import ConfigError
+from soulspot.infrastructure import control
 
+BACKLOG: Final = 128
+"""Connections that wait to be taken."""
 _FIRST: Final = 3  # sd_listen_fds(3)
 
 
@@ -40,44 +41,19 @@ def _is_listening(descriptor: int) -> bool:
         return False
 
 
-def listen_at(address: str) -> socket.socket:
-    """Listen at "HOST:PORT" or at the path of a socket, which the group may use.
+def listen_at(place: str, *, mode: int, group: str) -> AbstractContextManager[socket.socket]:
+    """Yield a socket that is bound to "HOST:PORT", or to a path with this mode and group.
 
     Raises:
-        ConfigError: it cannot be.
+        LockHeldError: somebody else answers there.
+        OSError: there can be no such socket.
 
     """
-    try:
-        return _unix(Path(address)) if address.startswith("/") else _tcp(address)
-    except OSError as error:
-        why = "something listens there already" if error.errno == errno.EADDRINUSE else (error.strerror or "").lower()
-        msg = f"the page cannot be served at {address} ({why}): give another address by --listen or web.listen"
-        raise ConfigError(msg) from error
-
-
-def _tcp(address: str) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, int(port)), family=family)
-
-
-def _unix(place: Path) -> socket.socket:
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(place.lstat().st_mode):
-            raise OSError(errno.EEXIST, "there is a file that is no socket")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            if probe.connect_ex(str(place)) == 0:
-                raise OSError(errno.EADDRINUSE, "")
-        place.unlink()
-    before = os.umask(0o117)
-    try:
-        listening.bind(str(place))
-    finally:
-        os.umask(before)
-    listening.listen(128)
-    return listening
+    if place.startswith("/"):
+        return control.bound(Path(place), mode=mode, group=group)
+    host, _, port = place.rpartition(":")
+    host = "127.0.0.1" if host == "localhost" else host.strip("[]")
+    return socket.create_server((host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
 
 
 def name_of(listening: socket.socket) -> str:

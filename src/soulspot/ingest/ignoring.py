@@ -8,10 +8,12 @@ import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-
-from pathspec import GitIgnoreSpec
+from typing import TYPE_CHECKING
 
 from soulspot.infrastructure.filesystem import path_to_text
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ class Rules:
     """The rules of one place: `folder` is where they count from ("" or "folder/"), `places` says where each stands."""
 
     folder: str
-    spec: GitIgnoreSpec
+    spec: "GitIgnoreSpec"
     places: tuple[str, ...]
 
 
@@ -88,6 +90,8 @@ def _read(path: str, folder: str) -> Rules | None:
 
 
 def _rules(folder: str, lines: Iterable[tuple[str, str]]) -> Rules:
+    from pathspec import GitIgnoreSpec  # most folders have no rules
+
     places, patterns = [], []
     for place, line in lines:
         if not line.strip() or line.startswith("#"):

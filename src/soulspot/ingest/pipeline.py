@@ -217,19 +217,25 @@ class Pipeline:
                 continue
 
     async def reconcile(
-        self, root: Root, prefix: str = "", *, unchanged: Callable[[int], None] = lambda _count: None
+        self,
+        root: Root,
+        prefix: str = "",
+        *,
+        unchanged: Callable[[int], None] = lambda _count: None,
+        since: float | None = None,
     ) -> Walked:
         """Compare everything at and below `prefix` ("" or "folder/") with the catalogue; set to work what differs.
 
-        `unchanged` is called with numbers of files that are as the catalogue has them.
+        `unchanged` is called with numbers of files that are as the catalogue has them. `since` is when it was said that
+        there is a new folder at `prefix`.
         """
         walked = Walked()
         if not await self._losses.is_well(root):
             return walked
         watched = await self._watched_now()
         arrived, may_have_moved = list[Work](), await self._losses.knows_any(root)
-        batches = walk(root, prefix)
         after = ""
+        batches = walk(root, prefix)
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
             known = await patiently(self._files.known_between, root.id, prefix, after, batch.upto)
             compared = self._compare(root, batch, known)
@@ -240,26 +246,25 @@ class Pipeline:
             if may_have_moved and len(arrived) < ARRIVALS:
                 arrived += [each for each in compared.work if each.known is None]
                 compared.work = [each for each in compared.work if each.known is not None]
-            await self._intake.offer(compared.work, is_fresh=False)
+            await self._intake.offer(compared.work, is_fresh=False, since=since)
         await self._end_walk(root, prefix, walked, watched)
         if not prefix:
             self.reconciled[root] = datetime.now(UTC)
-        await self._intake.offer(arrived, is_fresh=False)  # now that it is known what is gone, and may be one of these
+        # Now that it is known what is gone, and may be one of these.
+        await self._intake.offer(arrived, is_fresh=False, since=since)
         return walked
 
     async def _walk_near_folder(
-        self, root: Root, prefix: str, watched: Collection[tuple[int, int]] | None
+        self, root: Root, prefix: str, watched: Collection[tuple[int, int]] | None, since: float
     ) -> Walked | None:
         """Do the same for a folder while it is small, before all that walks found; None for one that is large."""
-        if not await self._losses.is_well(root):
-            return Walked()
         batch = await asyncio.to_thread(next, walk(root, prefix, size=NEAR))
         if batch.upto is not None:
             return None
         compared = self._compare(root, batch, await patiently(self._files.known_between, root.id, prefix, "", None))
         walked = Walked(batch.folders, compared.gone)
         await self._end_walk(root, prefix, walked, watched)
-        await self._intake.offer(compared.work, is_fresh=True)
+        await self._intake.offer(compared.work, is_fresh=True, since=since)
         return walked
 
     async def _end_walk(
@@ -325,6 +330,7 @@ class Pipeline:
             if isinstance(what, FoundFile) and not self._losses.is_out_of_sight(root, path)
         }
         nothing = [path for path, what in found.items() if what is None]
+        self._intake.look_once_more(root, nothing)
         known = await patiently(self._files.known_at, root.id, [*files, *nothing])
         gone = [path for path in nothing if path in known and not known[path].is_missing]
         for path in nothing:
@@ -347,8 +353,9 @@ class Pipeline:
             hints = await self._near.take()
             self._count_busy(1)
             watched = await self._watched_now()
+            well = {root for root in {root for root, _prefix, _since in hints} if await self._losses.is_well(root)}
             for root, prefix, since in hints:
-                walked = await self._walk_near_folder(root, prefix, watched)
+                walked = await self._walk_near_folder(root, prefix, watched, since) if root in well else Walked()
                 if walked is None:
                     self._far.add(root, prefix, since)
                 else:
@@ -361,7 +368,7 @@ class Pipeline:
             hints = await self._far.take()
             self._count_busy(1)
             for root, prefix, since in hints:
-                walked = await self.reconcile(root, prefix)
+                walked = await self.reconcile(root, prefix, since=since if prefix else None)
                 await self._walk_again(root, prefix, walked.blind, since)
             self._count_busy(-1)
 

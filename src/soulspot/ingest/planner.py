@@ -70,7 +70,8 @@ def match_moves(work: Iterable[Work], elsewhere: Iterable[Known]) -> list[Work]:
 
 
 def _is_current(file: FoundFile, known: Known) -> bool:
-    return file.is_as(known.signature) and known.parser_version == file.root.reading
+    before = known.signature
+    return known.parser_version == file.root.reading and (file.signature == before or file.is_as(before))
 
 
 def _may_have_moved(work: Work) -> bool:

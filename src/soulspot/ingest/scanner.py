@@ -12,7 +12,7 @@ import re
 import stat
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 from soulspot.infrastructure.filesystem import Signature, path_to_text, text_to_path
 from soulspot.infrastructure.tags import PARSER_VERSION, Kind, kind_of_name
@@ -48,7 +48,9 @@ class Root:
 
     def full(self, path: str) -> str:
         """Return the absolute path of a path below this folder as the catalogue writes it."""
-        return os.path.join(self.path, text_to_path(path)) if path else self.path
+        if not path:
+            return self.path
+        return f"{self.path}{'' if self.path.endswith('/') else '/'}{text_to_path(path)}"
 
     def relative(self, full: str) -> str | None:
         """Return an absolute path as the catalogue writes it, "" for the folder itself, None where it is not below."""
@@ -62,8 +64,7 @@ class Root:
         return self.trusts_inodes and not (self.remote and path.startswith(tuple(self.remote)))
 
 
-@dataclass(frozen=True, slots=True)
-class FoundFile:
+class FoundFile(NamedTuple):
     """A regular file that may be audio, as it was when we looked; `path` is text below the root."""
 
     root: Root
@@ -257,7 +258,7 @@ def _list(batch: Batch, root: Root, prefix: str, chains: dict[str, Chain]) -> li
         status = os.stat(full)  # before its entries are read: what comes later changes it once more
         with os.scandir(full) as entries:
             listed = list(entries)
-        chain = _chain(root, prefix, chains, has_rules=any(entry.name == IGNORE_FILE for entry in listed))
+        chain = _chain(root, prefix, chains, has_rules=IGNORE_FILE in [entry.name for entry in listed])
         for entry in listed:
             path = _path_in(root, prefix, entry, chain)
             if path is not None:
@@ -288,9 +289,10 @@ def _chain(root: Root, prefix: str, chains: dict[str, Chain], *, has_rules: bool
 def _path_in(root: Root, prefix: str, entry: os.DirEntry[str], chain: Chain) -> str | None:
     """Return an entry of a folder as the catalogue writes it, None where it is none of ours."""
     name = entry.name
-    if is_left_alone(name, hidden=root.hidden) is not None:
-        return None
-    if entry.is_symlink() and not is_followed(root, entry.path):
+    if not chain and name[0] not in ".~" and kind_of_name(name) is Kind.AUDIO and entry.is_file(follow_symlinks=False):
+        return prefix + path_to_text(name)  # as most are: no ending of what is not finished is one of audio
+    is_unfollowed = entry.is_symlink() and not is_followed(root, entry.path)
+    if is_unfollowed or is_left_alone(name, hidden=root.hidden) is not None:
         return None
     try:
         is_folder = entry.is_dir()

@@ -12,6 +12,7 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp
 
+from soulspot.infrastructure.listening import BACKLOG
 from soulspot.infrastructure.systemd import notify
 from soulspot.web.guard import Activity
 
@@ -44,7 +45,7 @@ async def serve(app: ASGIApp, sockets: Sequence[socket.socket], activity: Activi
         uvicorn.Config(
             app, http="h11", ws="none", loop="asyncio", lifespan="on", log_config=None, log_level="warning",
             access_log=False, server_header=False, proxy_headers=False,
-            limit_concurrency=CONNECTIONS, backlog=128,
+            limit_concurrency=CONNECTIONS, backlog=BACKLOG,
             h11_max_incomplete_event_size=LONGEST_HEAD, timeout_keep_alive=30,
             timeout_graceful_shutdown=STOP_WITHIN,
         )

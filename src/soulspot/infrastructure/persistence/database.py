@@ -66,7 +66,9 @@ _in_progress: ContextVar[_Transaction | None] = ContextVar("soulspot_transaction
 class Database:
     """One database, open. Close it with `aclose`, or use it as an async context manager."""
 
-    def __init__(self, url: str, *, synchronous: str = "NORMAL", read_only: bool = False, connections: int = 8) -> None:
+    def __init__(
+        self, url: str, *, synchronous: str = "NORMAL", read_only: bool = False, connections: int = 24
+    ) -> None:
         self.url: URL = make_url(url)
         options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": msgspec.json.decode}
         if self.is_sqlite:

@@ -43,7 +43,7 @@ async def folders_owned(engine: AsyncEngine, node: str, folders: Iterable[str], 
     Raises LockHeldError that names the holder, at once or, in the task that entered, when the lock was lost to another.
     """
     wanted = sorted(folders)
-    name = f"soulspot {command} on {node} (pid {os.getpid()})"
+    name = f"soulspot {command} (pid {os.getpid()}) on {node}"  # what is too long is cut at its end
     connection = await _take_all(engine, node, wanted, name)
     keeping = asyncio.create_task(_keep(engine, connection, node, wanted, name))
     owner = asyncio.current_task()

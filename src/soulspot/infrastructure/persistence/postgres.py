@@ -8,6 +8,7 @@ transaction either: at READ COMMITTED each statement sees what was committed bef
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -31,6 +32,8 @@ ANSWER_LIMIT: Final = 60.0
 
 READERS: Final = 4
 """Connections that only read."""
+NEARBY: Final = 4
+"""Connections that keep a server busy that is not far away; each millisecond of a round trip asks for one more."""
 
 # The last is what the driver raises when the server ended a connection while a statement was being prepared.
 _CUT_OFF: Final = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -113,6 +116,15 @@ class PostgresSession(AsyncSession):
         self._has_begun = False
         await self._forget()
 
+    async def milliseconds_away(self) -> float:
+        """Return what a round trip to the server takes, the best of three."""
+        trips = []
+        for _trip in range(3):
+            began = time.perf_counter()
+            await self._run("SELECT 1")
+            trips.append(time.perf_counter() - began)
+        return min(trips) * 1000
+
     @property
     def is_lost(self) -> bool:
         return bool(self._driver.is_closed())
@@ -150,11 +162,17 @@ class PostgresSession(AsyncSession):
 
 
 class Writers:
-    """The connections that write, each with its session: at most so many, opened when they are needed."""
+    """The connections that write, each with its session: as many as pay, at most so many, opened when they are needed.
+
+    Nearby, few connections keep the server and this process busy, and more would be in each other's way. The further
+    the server is, the longer each of them waits for an answer, and the more of them it takes.
+    """
 
     def __init__(self, engine: AsyncEngine, limit: int) -> None:
         self._engine = engine
-        self._room = asyncio.Semaphore(limit)
+        self._limit = limit
+        self._allowed = min(limit, NEARBY)
+        self._room = asyncio.Semaphore(self._allowed)
         self._idle: list[PostgresSession] = []
         event.listen(engine.sync_engine, "before_cursor_execute", _keep_nul_out, retval=True)
 
@@ -190,7 +208,21 @@ class Writers:
         connection = await self._engine.connect()
         driver = (await connection.get_raw_connection()).driver_connection
         assert driver is not None
-        return PostgresSession(connection, driver)
+        session = PostgresSession(connection, driver)
+        try:
+            self._make_room(await session.milliseconds_away())
+        except BaseException:
+            driver.terminate()
+            await session.aclose()
+            raise
+        return session
+
+    def _make_room(self, milliseconds: float) -> None:
+        """Allow as many connections as a round trip of so many milliseconds asks for."""
+        wanted = min(self._limit, NEARBY + int(milliseconds))
+        while self._allowed < wanted:
+            self._allowed += 1
+            self._room.release()
 
 
 def engines(url: URL, connections: int, **options: Any) -> tuple[AsyncEngine, AsyncEngine]:  # noqa: ANN401 - the engine's own
