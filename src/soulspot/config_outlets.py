@@ -131,8 +131,8 @@ class WebSettings(Section):
     listen: Annotated[str, AfterValidator(checked_address)] = Field(
         default="",
         description="Where `soulspot watch` has the page served: `127.0.0.1:8337`, or the path of a socket, with mode"
-        " and group of the control socket; nowhere by default. Needs `soulspot[web]`, and a port under the shipped unit the"
-        " drop-in `loopback.conf`; there `soulspot-web.socket` is the better way.",
+        " and group of the control socket; nowhere by default. Needs `soulspot[web]`. Under systemd"
+        " `soulspot-web.socket` is the better way: a port takes the drop-in `loopback.conf`.",
     )
     hosts: Texts = Field(
         default_factory=list,

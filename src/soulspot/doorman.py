@@ -55,9 +55,7 @@ async def page_served(settings: Settings) -> AsyncIterator[None]:
 @contextmanager
 def _listening(settings: Settings) -> Iterator[socket.socket]:
     place, own = settings.web.listen, settings.control
-    if missing := [package for package in NEEDED if find_spec(package) is None]:
-        msg = f"web.listen needs {missing[0]}: install it with pip install 'soulspot[web]'"
-        raise ConfigError(msg)
+    require_extra()
     with ExitStack() as held:
         try:
             listening = held.enter_context(listen_at(place, mode=int(own.mode, 8), group=own.group))
@@ -73,6 +71,13 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
         listening.setblocking(False)  # noqa: FBT003 - no names in socket
         logger.info("the page is at %s", name_of(listening))
         yield listening
+
+
+def require_extra() -> None:
+    """Raise ConfigError where what the page needs is not installed."""
+    if missing := [package for package in NEEDED if find_spec(package) is None]:
+        msg = f"the page needs {missing[0]}: install it with pip install 'soulspot[web]'"
+        raise ConfigError(msg)
 
 
 def require_names(settings: Settings, listening: Iterable[socket.socket]) -> None:
@@ -119,10 +124,10 @@ async def _wait(listening: socket.socket, given: Mapping[str, str]) -> None:
 async def _somebody(listening: socket.socket) -> None:
     """Return when somebody is waiting at a socket."""
     loop = asyncio.get_running_loop()
-    came = loop.create_future()
-    loop.add_reader(listening, lambda: came.done() or came.set_result(None))
+    came = asyncio.Event()
+    loop.add_reader(listening, came.set)
     try:
-        await came
+        await came.wait()
     finally:
         loop.remove_reader(listening)
 

@@ -411,11 +411,16 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without aski
 
 
 @service.command("install")
-def service_install(*, user: UserOption = False, yes: YesOption = False) -> None:
+def service_install(
+    *,
+    user: UserOption = False,
+    web: Annotated[bool, typer.Option("--web", help="With the page, at 127.0.0.1:8337.")] = False,
+    yes: YesOption = False,
+) -> None:
     """Write the units and enable them, after showing what will be done."""
     from soulspot.cli import units
 
-    units.install(for_user=user, without_asking=yes)
+    units.install(for_user=user, with_web=web, without_asking=yes)
 
 
 @service.command("uninstall")

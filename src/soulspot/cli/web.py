@@ -16,7 +16,7 @@ from soulspot.cli.look import catalogue
 from soulspot.config import Settings, database_file, get_settings, state_file
 from soulspot.config_outlets import checked_address
 from soulspot.config_sources import why
-from soulspot.doorman import require_names
+from soulspot.doorman import require_extra, require_names
 from soulspot.errors import ConfigError, LockHeldError
 from soulspot.infrastructure.listening import handed_over, listen_at, name_of
 from soulspot.infrastructure.persistence.lock import holder_of
@@ -50,15 +50,6 @@ def print_token(config: Path | None, *, anew: bool) -> None:
     print(token)
     if not address.startswith("/"):
         print(f"http://{address}/login#{token}")
-
-
-def require_extra() -> None:
-    """Raise ConfigError where what the page needs is not installed."""
-    try:
-        import soulspot.web.site  # noqa: F401
-    except ModuleNotFoundError as error:
-        msg = f"the page needs {error.name}: install it with pip install 'soulspot[web]'"
-        raise ConfigError(msg) from error
 
 
 async def _serve(config: Path | None, *, listen: str | None, idle: float | None) -> None:
