@@ -1,0 +1,35 @@
+"""Debian's headless Chromium, as a fixture: what a page does in a real browser."""
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
+
+PROGRAMS = ("chromium-headless-shell", "chromium")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    program = next((found for each in PROGRAMS if (found := shutil.which(each))), None)
+    if program is None:
+        pytest.skip("Debian's chromium-headless-shell is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visitor(chromium: Browser) -> Iterator[BrowserContext]:
+    """Return a browser without a past; what it may not do fails the test at its end."""
+    context = chromium.new_context(viewport={"width": 1200, "height": 900}, reduced_motion="reduce")
+    faults: list[str] = []
+    asked: list[str] = []
+    context.on("console", lambda message: faults.append(message.text) if message.type in {"error", "warning"} else None)
+    context.on("weberror", lambda error: faults.append(str(error.error)))
+    context.on("request", lambda request: asked.append(request.url))
+    yield context
+    context.close()
+    assert faults == []
+    assert [url for url in asked if not url.startswith(("http://127.0.0.1:", "data:"))] == []
