@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, sync_playwright
 
 PROGRAMS = ("chromium-headless-shell", "chromium")
 
@@ -26,7 +26,13 @@ def visitor(chromium: Browser) -> Iterator[BrowserContext]:
     context = chromium.new_context(viewport={"width": 1200, "height": 900}, reduced_motion="reduce")
     faults: list[str] = []
     asked: list[str] = []
-    context.on("console", lambda message: faults.append(message.text) if message.type in {"error", "warning"} else None)
+
+    def hear(message: ConsoleMessage) -> None:
+        is_away = "net::ERR_" in message.text and "/events" in message.location["url"]
+        if message.type in {"error", "warning"} and not is_away:  # that the server ended is no fault of the page
+            faults.append(message.text)
+
+    context.on("console", hear)
     context.on("weberror", lambda error: faults.append(str(error.error)))
     context.on("request", lambda request: asked.append(request.url))
     yield context

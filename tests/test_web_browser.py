@@ -29,7 +29,7 @@ def page(soulspot: Soulspot) -> Iterator[Page]:
 
 
 @pytest.fixture
-def tab(visitor: BrowserContext, page: Page) -> Tab:
+def tab(page: Page, visitor: BrowserContext) -> Tab:
     tab = visitor.new_page()
     tab.goto(page.where)
     return tab
