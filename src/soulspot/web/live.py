@@ -32,7 +32,8 @@ ROWS: Final = 40
 REPLAYED: Final = 200
 """Entries that a page gets that was away; beyond, it is told to be loaded anew."""
 PAUSE: Final = 0.2
-"""Seconds between two looks at the least; a look that takes longer is followed by ten times its length."""
+"""Seconds between two looks at the least; a look that takes longer is followed by twenty times its length, so that the
+pages take a twentieth of a core at most, however much happens."""
 WITHOUT_DAEMON: Final = 0.5
 """Seconds between two looks where nobody says that something happened."""
 WITH_DAEMON: Final = 2.0
@@ -173,7 +174,7 @@ class Live:
                 await self._tell(following)
             except (SQLAlchemyError, SoulspotError) as error:
                 logger.warning("the catalogue cannot be read: %s", error)
-            await asyncio.sleep(max(PAUSE, 10 * (time.monotonic() - began)))
+            await asyncio.sleep(max(PAUSE, 20 * (time.monotonic() - began)))
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), WITH_DAEMON if self._hears else WITHOUT_DAEMON)
             self._news.clear()
