@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 from mutagen.flac import FLAC
 from tests.conftest import Soulspot, both, until, write_song
-from tests.web import Page, picture, sequences, token_of, write_covered
+from tests.page import Page, picture, sequences, token_of, write_covered
 
 from soulspot.infrastructure.tags.cover_worker import cover_of
 from soulspot.infrastructure.tags.covers import kind_of_picture

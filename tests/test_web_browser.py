@@ -1,15 +1,14 @@
 """The page in headless Chromium: live without a reload, by keyboard, on a phone, in the dark, and safe."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, expect
 from playwright.sync_api import Page as Tab
 from tests.conftest import Soulspot, until, write_song
+from tests.page import Page, picture, token_of, write_covered
 from tests.test_web_safety import HOSTILE
-from tests.web import Page, picture, token_of, write_covered
 
 pytestmark = pytest.mark.browser
 
@@ -17,7 +16,7 @@ SHOWN = ["/", "/?kind=all", "/?by=hour", "/albums", "/artists", "/failures", "/h
 
 
 @pytest.fixture
-def page(soulspot: Soulspot) -> Iterator[Page]:
+def page(soulspot: Soulspot) -> Page:
     """Return the page of a small library that is being watched."""
     for number in range(3):
         write_covered(soulspot.music / "Album" / f"{number}.mp3", picture((40 * number, 90, 120)),
@@ -177,7 +176,7 @@ def test_hostile_files_do_nothing_in_a_browser(soulspot: Soulspot, visitor: Brow
 
 
 def page_links(tab: Tab) -> list[str]:
-    return tab.locator("#stream a.title").evaluate_all("all => all.map(e => e.getAttribute('href'))")  # type: ignore[no-any-return]
+    return tab.locator("#stream a.title").evaluate_all("all => all.map(e => e.getAttribute('href'))")
 
 
 def test_another_site_can_neither_read_nor_frame_nor_write(page: Page, chromium: Browser) -> None:

@@ -6,6 +6,7 @@ import re
 import socket
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_page_that_crashes_is_started_again_and_ingest_goes_on(soulspot: Souls
         [page] = pages_of(daemon.pid)
         os.kill(page, 9)
         write_song(soulspot.music / f"{number}.mp3")
-        until(lambda number=number: len(soulspot.tracks()) == number + 1)
+        until(partial(_has, soulspot, number + 1))
         assert ask(port)[0] == 200
 
     pauses = re.findall(
@@ -148,3 +149,7 @@ def test_waiting_for_nobody_takes_no_time(soulspot: Soulspot, port: int) -> None
 def _ticks(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _has(soulspot: Soulspot, tracks: int) -> bool:
+    return len(soulspot.tracks()) == tracks

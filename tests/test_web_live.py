@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.conftest import Soulspot, both, until, write_song
-from tests.web import Event, Page, sequences
+from tests.page import Event, Page, sequences
 
 from soulspot.web.live import ROOM, Message, Seat
 

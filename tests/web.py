@@ -1,174 +1,90 @@
-"""The page as a process, asked over HTTP as a browser does, or as nobody should."""
+"""What the tests ask over HTTP, and a server that hears what is posted to it."""
 
 import http.client
-import json
-import re
-import signal
 import socket
-import struct
-import subprocess
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import IO
-
-import mutagen
-from mutagen.flac import Picture
-from mutagen.id3 import APIC
-from tests.conftest import Soulspot, until, write_song
 
 
-@dataclass(frozen=True, slots=True)
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class _ToSocket(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=10)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(10)
+        self.sock.connect(str(self._path))
+
+
+@dataclass(frozen=True)
 class Answer:
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    text: str
+    headers: dict[str, str]
+
+
+def ask(place: int | Path, path: str, method: str = "GET", **headers: str) -> Answer:
+    """Ask what listens at a port or a socket."""
+    connection = _ToSocket(place) if isinstance(place, Path) else http.client.HTTPConnection("127.0.0.1", place)
+    with closing(connection):
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return Answer(answer.status, answer.read().decode(), dict(answer.getheaders()))
+
+
+@dataclass
+class Posted:
+    """A server: what it was sent, and how it is to answer."""
+
+    port: int = 0
+    status: int = 200
+    location: str = ""
+    requests: list[tuple[str, dict[str, str], str]] = field(default_factory=list)
+    is_stuck: threading.Event = field(default_factory=threading.Event)
 
     @property
-    def text(self) -> str:
-        return self.body.decode()
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/refresh"
 
 
-@dataclass(slots=True)
-class Event:
-    """One server-sent event."""
+@contextmanager
+def server(*, stuck: bool = False) -> Iterator[Posted]:
+    posted = Posted()
+    if not stuck:
+        posted.is_stuck.set()
 
-    name: str = ""
-    data: list[str] = field(default_factory=list)
-    id: str = ""
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            posted.requests.append((self.path, dict(self.headers), body))
+            posted.is_stuck.wait(60)
+            self.send_response(posted.status)
+            if posted.location:
+                self.send_header("Location", posted.location)
+            self.end_headers()
 
-    @property
-    def html(self) -> str:
-        return "\n".join(self.data)
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+            """Say nothing."""
 
-
-class Page:
-    """`soulspot web` on a catalogue, at a port of its own."""
-
-    def __init__(self, soulspot: Soulspot, *arguments: str, **settings: str) -> None:
-        command = [*soulspot.command, "web", *(arguments or ("--listen", "127.0.0.1:0"))]
-        self.log = soulspot.music.parent / "web.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, env=soulspot.environment | settings, stdout=log, stderr=log, stdin=subprocess.DEVNULL
-            )
-        soulspot.running.append(self.process)
-        until(lambda: self.process.poll() is not None or b"serving " in self.log.read_bytes())
-        assert self.process.poll() is None, self.log.read_text()
-        self.where = self.log.read_text().partition("serving ")[2].splitlines()[0].strip()
-        self.port = int(self.where.rpartition(":")[2].strip("/")) if self.where.startswith("http") else 0
-
-    def ask(self, path: str, method: str = "GET", body: str | None = None, **headers: str) -> Answer:
-        """Ask on a connection of its own; `_` in the name of a header is a dash, and an empty one is left out."""
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
-            given = {"Host": f"127.0.0.1:{self.port}"} | {
-                name.replace("_", "-"): text for name, text in headers.items()
-            }
-            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
-            if body is not None:
-                given = {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": str(len(body))} | given
-            for name, text in given.items():
-                if text:
-                    connection.putheader(name, text)
-            connection.endheaders(body.encode() if body is not None else None)
-            response = connection.getresponse()
-            found = {name.lower(): text for name, text in response.getheaders()}
-            return Answer(response.status, found, response.read())
-
-    def raw(self, content: bytes) -> bytes:
-        """Send bytes as they are; return what comes back until the other side has no more."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
-            answer = b""
-            with suppress(ConnectionError):
-                connection.sendall(content)
-                while part := connection.recv(65_536):
-                    answer += part
-        return answer
-
-    @contextmanager
-    def events(self, after: int | str | None = None, **headers: str) -> Iterator[Iterator[Event]]:
-        """Follow what happens, from after an entry on."""
-        query = "" if after is None else f"?after={after}"
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
-            connection.request("GET", f"/events{query}", headers={n.replace("_", "-"): t for n, t in headers.items()})
-            response = connection.getresponse()
-            assert response.status == 200, response.read()
-            assert response.getheader("Content-Type") == "text/event-stream; charset=utf-8"
-            yield _events(response)
-
-    def first_link(self, path: str, kind: str) -> str:
-        """Return the first address on a page that leads to one of a kind, such as "track"."""
-        found = re.search(rf'href="(/{kind}/[^"]+)"', self.ask(path).text)
-        assert found is not None, f"{path} leads to no {kind}"
-        return found[1]
-
-    def log_in(self, token: str) -> tuple[str, str]:
-        """Return the cookie of who is logged in, and the seal of its forms."""
-        answer = self.ask("/login", "POST", f"token={token}")
-        assert answer.status == 303, answer.text
-        cookie = answer.headers["set-cookie"].partition(";")[0]
-        seal = re.search(r'name="seal" value="(\w+)"', self.ask("/", Cookie=cookie).text)
-        assert seal is not None
-        return cookie, seal[1]
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=20)
-
-
-def _events(response: IO[bytes]) -> Iterator[Event]:
-    event = Event()
-    for line in response:
-        name, _, text = line.decode().rstrip("\n").partition(": ")
-        if name == "event":
-            event.name = text
-        elif name == "data":
-            event.data.append(text)
-        elif name == "id":
-            event.id = text
-        elif not name and event.name:
-            yield event
-            event = Event()
-
-
-def sequences(html: str) -> list[int]:
-    """Return the numbers of the entries in some HTML, in their order."""
-    return [int(number) for number in re.findall(r'id="entry-(\d+)"', html)]
-
-
-def token_of(soulspot: Soulspot) -> str:
-    result = soulspot.run("web", "--show-token")
-    assert result.returncode == 0, result.stderr
-    return result.stdout.splitlines()[0]
-
-
-def status_of(soulspot: Soulspot) -> dict[str, object]:
-    return dict(json.loads(soulspot.run("status", "--json").stdout))
-
-
-def picture(colour: tuple[int, int, int] = (200, 80, 40), size: int = 24) -> bytes:
-    """Return a PNG of one colour."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    head = struct.pack(">IIBBBBB", size, size, 8, 2, 0, 0, 0)
-    rows = (b"\0" + bytes(colour) * size) * size
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
-def write_covered(path: Path, cover: bytes, **tags: str) -> Path:
-    """Write a song with a picture in it."""
-    unfinished = write_song(path.parents[1] / "unfinished" / path.name, **tags)
-    song = mutagen.File(unfinished)
-    if path.suffix == ".flac":
-        inside = Picture()
-        inside.type, inside.mime, inside.data = 3, "image/png", cover
-        song.add_picture(inside)
-    else:
-        song.tags.add(APIC(encoding=0, mime="image/png", type=3, desc="", data=cover))
-    song.save()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return unfinished.rename(path)
+    serving = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    posted.port = serving.server_address[1]
+    thread = threading.Thread(target=serving.serve_forever)
+    thread.start()
+    try:
+        yield posted
+    finally:
+        posted.is_stuck.set()
+        serving.shutdown()
+        serving.server_close()
+        thread.join()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from soulspot.cli.text import duration, local_time, print_json, print_table, pri
 from soulspot.config import database_file, find_catalogue, get_settings
 from soulspot.errors import ConfigError, NotFoundError
 from soulspot.infrastructure.filesystem import path_to_text
-from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.database import Database, Place
 from soulspot.infrastructure.persistence.following import Following
 from soulspot.infrastructure.persistence.lock import holder_of
 from soulspot.infrastructure.persistence.models import MOUNT_STATES, AuditEntry, File
@@ -28,9 +29,9 @@ from soulspot.infrastructure.persistence.repositories import (
     TrackRepository,
 )
 from soulspot.infrastructure.persistence.schema import require_current
+from soulspot.ingest.patience import patiently
 from soulspot.standing import standing
 
-FOLLOW_EVERY = 0.25
 _SPAN = re.compile(r"(\d+)\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -71,15 +72,25 @@ async def _status(config: Path | None, *, as_json: bool) -> None:
         counts, failures = await files.counts(), await files.failures(10)
         file = database_file(url)
         daemon = sockets.ask(get_settings(config_file=config), url, "status")
-        holder = holder_of(file) if file else None
+        writers = [] if file else await database.writers([Place(each.node, each.path) for each in folders])
+        holder = holder_of(file) if file else "; ".join(map(str, writers)) or None
         name = database.url.render_as_string(hide_password=True) if file is None else str(file)
-        report = standing(daemon, holder, folders, counts, database=name)
+        report = standing(daemon, holder, folders, counts, database=name, writers=writers)
     if as_json:
         print_json(report)
-        return
+    else:
+        _print_status(report, failures)
+
+
+def _print_status(report: dict[str, Any], failures: Sequence[File]) -> None:
     print(f"health    {report['health']}" + "".join(f"\n          {printable(each)}" for each in report["reasons"]))
     print(f"database  {report['database']}")
-    print(f"writer    {report['writer'] or 'none: no soulspot is watching'}")
+    if not report["writers"]:
+        print(f"writer    {report['writer'] or 'none: no soulspot is watching'}")
+    for each in report["writers"]:
+        print(f"writer    {printable(each['name'])}{_whence(each)}")
+        for place in each["folders"]:
+            print(f"          {printable(place['path'])} of {printable(place['node'])}")
     print(f"tracks    {report['tracks']}")
     for each in report["folders"]:
         reason = f" ({each['reason']})" if each["reason"] else ""
@@ -100,6 +111,11 @@ async def _status(config: Path | None, *, as_json: bool) -> None:
         print(f"failed    {count} {code}")
     for row in failures:
         print(f"          {printable(whole_path(row))}: {printable(row.error_text or '')}")
+
+
+def _whence(writer: dict[str, Any]) -> str:
+    since = f", since {local_time(writer['since'])}" if writer["since"] else ""
+    return (f", from {writer['address']}" if writer["address"] else "") + since
 
 
 def _state_of(hook: dict[str, Any]) -> str:
@@ -178,13 +194,14 @@ async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, 
         if follow:
             sys.stdout.flush()
             following = Following(entries, last)
-            while True:
-                numbers = await following.new()
-                for entry in await entries.entries(**asked, among=numbers) if numbers else ():
-                    print_entry(entry, as_json=as_json)
-                sys.stdout.flush()
-                if not numbers:
-                    await asyncio.sleep(FOLLOW_EVERY)
+            async with database.hearing() as wait:
+                while True:
+                    if not (numbers := await patiently(following.new)):
+                        await wait()
+                        continue
+                    for entry in await patiently(partial(entries.entries, **asked, among=numbers)):
+                        print_entry(entry, as_json=as_json)
+                    sys.stdout.flush()
 
 
 def print_entry(entry: AuditEntry, *, as_json: bool) -> None:

@@ -5,8 +5,9 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,8 +20,10 @@ from soulspot.config_sources import why
 from soulspot.doorman import require_extra, require_names
 from soulspot.errors import ConfigError, LockHeldError
 from soulspot.infrastructure.listening import handed_over, listen_at, name_of
+from soulspot.infrastructure.persistence.database import Database, Place
 from soulspot.infrastructure.persistence.lock import holder_of
-from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
+from soulspot.infrastructure.persistence.owner import Writer
+from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository, KnownFolder
 
 if TYPE_CHECKING:
     from soulspot.web.keys import Keys
@@ -75,11 +78,17 @@ async def _serve(config: Path | None, *, listen: str | None, idle: float | None)
                 FolderRepository(database.session),
                 FileRepository(database.session),
                 database=str(file) if file else database.url.render_as_string(hide_password=True),
+                writers=partial(_writers, database),
             )
             app = site(database, daemon, keys, advice=ADVICE, hosts=settings.web.hosts, activity=activity)
             if not waited_for:
                 print(f"serving {name_of(listening[0])}", flush=True)
             await serve(app, listening, activity, Ending(idle or (IDLE if waited_for else None), _replaced(file)))
+
+
+async def _writers(database: Database, folders: Sequence[KnownFolder]) -> Sequence[Writer]:
+    places = [Place(each.node, each.path) for each in folders]
+    return [] if database.is_sqlite else await database.writers(places)
 
 
 @contextmanager

@@ -1,22 +1,24 @@
 """What is asked by POST: to be let in, to be forgotten, to have failures read again."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qs
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
-from soulspot.infrastructure.persistence.browsing import Browsing
+from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.web.daemon import Daemon
 from soulspot.web.keys import COOKIE, SESSION, Keys
+from soulspot.web.pages import NOT_FOUND, whole_path
 from soulspot.web.rendering import Rendering
 
 LONGEST_FORM: Final = 64_000
 """Bytes of a form that are read."""
-AT_ONCE: Final = 500
-"""Files that are retried by one question."""
+FIELDS: Final = 8
+"""Fields of a form that are read."""
 
 Form = dict[str, list[str]]
 
@@ -24,7 +26,7 @@ Form = dict[str, list[str]]
 @dataclass(frozen=True, slots=True)
 class Actions:
     rendering: Rendering
-    browsing: Browsing
+    files: FileRepository
     daemon: Daemon
     keys: Keys
 
@@ -52,12 +54,14 @@ class Actions:
     async def retry(self, request: Request) -> Response:
         """Have the files of a form, or those of a code, read again."""
         form = await self._known(request)
-        if code := form.get("code", [""])[0]:
-            files = [each.id for each in await self.browsing.failures(code, limit=AT_ONCE)]
+        code, file_id = form.get("code", [""])[0], form.get("file", [""])[0]
+        if code:
+            answer = await self.daemon.retry(code=code)
+        elif (file := await self.files.with_id(file_id)) is not None:
+            answer = await self.daemon.retry(path=whole_path(file))
         else:
-            files = form.get("file", [])[:AT_ONCE]
-        answer = await self.daemon.retry(files) if files else {"error": "no file was named"}
-        return await self.rendering.page(request, "retried.html", files=len(files), said=_said(answer, len(files)))
+            raise HTTPException(404, NOT_FOUND)
+        return await self.rendering.page(request, "retried.html", said=_said(answer))
 
     async def _known(self, request: Request) -> Form:
         """Return the form of who is logged in; anybody else is refused."""
@@ -67,20 +71,19 @@ class Actions:
         return form
 
 
-def _said(answer: object, files: int) -> tuple[bool, str]:
+def _said(answer: Mapping[str, Any] | None) -> tuple[bool, str]:
     """Return whether a retry is under way, and what there is to say."""
-    if not isinstance(answer, dict):
+    if answer is None:
         return False, "Not possible: no soulspot is watching. It reads failed files again when they change."
     if (error := answer.get("error")) is not None:
         if "is no question" in str(error):
             return False, "Not possible: the soulspot that runs cannot be asked for this."
         return False, f"Not possible: {error}"
-    told = answer.get("retried", files)
-    count = len(told) if isinstance(told, list) else told
-    return (
-        True,
-        f"{count} {'file is' if count == 1 else 'files are'} read again; what becomes of them shows in the stream.",
-    )
+    count = len(answer.get("decided", ()))
+    if not count:
+        return False, "No failure is like that any more, in a folder that is watched here."
+    are = "file is" if count == 1 else "files are"
+    return True, f"{count} {are} read again; what becomes of them shows in the stream."
 
 
 async def _form(request: Request) -> Form:
@@ -93,6 +96,6 @@ async def _form(request: Request) -> Form:
             content += chunk
             if len(content) > LONGEST_FORM:
                 raise HTTPException(413, "That form is too long.")
-        return parse_qs(content.decode(), max_num_fields=AT_ONCE + 10)
+        return parse_qs(content.decode(), max_num_fields=FIELDS)
     except (ValueError, ClientDisconnect) as error:
         raise HTTPException(400, "That is no form.") from error

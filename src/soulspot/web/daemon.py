@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from soulspot.infrastructure import control
-from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
+from soulspot.infrastructure.persistence.owner import Writer
+from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository, KnownFolder
 from soulspot.standing import Counts, standing
 
 FRESH: Final = 1.0
@@ -35,11 +36,12 @@ class Daemon:
     Args:
         place: tells where it answers, None where nobody does.
         holder: tells who holds the lock to write.
+        writers: tells who writes on a server, of the folders that they watch.
         database: the catalogue's name, for a person.
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument for each of its sources
         self,
         place: Callable[[], Path | None],
         holder: Callable[[], str | None],
@@ -47,8 +49,9 @@ class Daemon:
         files: FileRepository,
         *,
         database: str,
+        writers: Callable[[Sequence[KnownFolder]], Awaitable[Sequence[Writer]]],
     ) -> None:
-        self.place, self._holder, self._database = place, holder, database
+        self.place, self._holder, self._database, self._writers = place, holder, database, writers
         self._folders, self._files = folders, files
         self._status: Mapping[str, Any] | None = None
         self._asked = -FRESH
@@ -81,11 +84,13 @@ class Daemon:
             self._counts = await self._files.counts()
             self._counted = time.monotonic()
         folders = await self._folders.all()
-        return standing(status, self._holder(), folders, self._counts, database=self._database)
+        writers = await self._writers(folders)
+        holder = self._holder() or "; ".join(map(str, writers)) or None
+        return standing(status, holder, folders, self._counts, database=self._database, writers=writers)
 
-    async def retry(self, file_ids: Sequence[str]) -> Mapping[str, Any] | None:
-        """Have files read again; return what the daemon answers."""
-        return await self._ask("retry", RETRY_WITHIN, files=list(file_ids))
+    async def retry(self, **which: str) -> Mapping[str, Any] | None:
+        """Have the failures at a path or of a code read again; return what the daemon answers."""
+        return await self._ask("failures", RETRY_WITHIN, verb="retry", which=which)
 
     async def _ask(self, question: str, within: float, **arguments: Any) -> Mapping[str, Any] | None:  # noqa: ANN401
         if (place := self.place()) is None:

@@ -10,7 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ from soulspot.errors import SoulspotError
 from soulspot.infrastructure import control
 from soulspot.infrastructure.persistence.browsing import Browsing, Entry
 from soulspot.infrastructure.persistence.following import Following
+from soulspot.infrastructure.persistence.listening import Wait
 from soulspot.infrastructure.persistence.repositories import AuditRepository
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ pages take a twentieth of a core at most, however much happens."""
 WITHOUT_DAEMON: Final = 0.5
 """Seconds between two looks where nobody says that something happened."""
 WITH_DAEMON: Final = 2.0
-"""The same where a daemon does: other machines may write too, and only their own daemons say so."""
+"""The same where a daemon does."""
 ROOM: Final = 64
 """Messages that are kept for a page that is busy."""
 STUCK_AFTER: Final = 20.0
@@ -84,6 +85,7 @@ class Seat:
         return self.messages.popleft() if self.messages else None
 
 
+Hearing = Callable[[], AbstractAsyncContextManager[Wait]]
 Render = Callable[[Sequence[Entry], int], str]
 """Makes the rows of some entries, and of how many more there were beside them."""
 
@@ -95,20 +97,23 @@ class Live:
         browsing: the catalogue.
         audit: the same.
         place: tells where the daemon answers, None where nobody does.
+        hearing: where several may write, hears that any of them did.
         render: makes rows.
         standing: returns the line that says how the daemon is.
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - two of them of what it is told by
         self,
         browsing: Browsing,
         audit: AuditRepository,
+        *,
         place: Callable[[], Path | None],
+        hearing: Hearing | None,
         render: Render,
         standing: Callable[[], Awaitable[str]],
     ) -> None:
-        self._browsing, self._audit, self._place = browsing, audit, place
+        self._browsing, self._audit, self._place, self._hearing = browsing, audit, place, hearing
         self._render, self._standing = render, standing
         self._seats: set[Seat] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -128,7 +133,7 @@ class Live:
             seat.tell(Message("standing", self._said))
         self._seats.add(seat)
         if not self._tasks:
-            self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._look())]
+            self._tasks = [asyncio.create_task(each()) for each in (self._follow, self._hear, self._look)]
         try:
             yield seat
         finally:
@@ -163,6 +168,14 @@ class Live:
             self._hears = False
             self._news.set()
             await asyncio.sleep(WITHOUT_DAEMON)
+
+    async def _hear(self) -> None:
+        """Hear from a server that somebody wrote, on whichever machine."""
+        if self._hearing is not None:
+            async with self._hearing() as wait:
+                while True:
+                    await wait()
+                    self._news.set()
 
     async def _look(self) -> None:
         """Tell every page what is new in the audit log."""

@@ -53,12 +53,20 @@ def site(  # noqa: PLR0913 - what all pages take, by name
     browsing, files = Browsing(database.session), FileRepository(database.session)
     folders = FolderRepository(database.session)
     rendering, covers, arrivals = Rendering(daemon, folders, keys), Covers(), Arrivals(browsing)
-    live = Live(browsing, AuditRepository(database.session), daemon.place, rendering.rows, rendering.word)
+    hearing = None if database.is_sqlite else database.hearing
+    live = Live(
+        browsing,
+        AuditRepository(database.session),
+        place=daemon.place,
+        hearing=hearing,
+        render=rendering.rows,
+        standing=rendering.word,
+    )
     pages = Pages(
         rendering, browsing, TrackRepository(database.session), files, AlbumRepository(database.session),
         ArtistRepository(database.session), daemon, arrivals, advice,
     )  # fmt: skip
-    actions, pictures = Actions(rendering, browsing, daemon, keys), Pictures(covers, browsing, files)
+    actions, pictures = Actions(rendering, files, daemon, keys), Pictures(covers, browsing, files)
 
     async def failed(request: Request, error: Exception) -> Response:
         status, says = 500, "Something went wrong here; the log says what."
