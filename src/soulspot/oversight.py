@@ -15,7 +15,7 @@ from typing import Any
 from soulspot import health
 from soulspot.config import ControlSettings, Settings, check_library, database_file
 from soulspot.errors import CatalogueError, ConfigError, LockHeldError, SoulspotError
-from soulspot.feed import Feed, Happened
+from soulspot.feed import ROOM, Feed, Happened
 from soulspot.hooks import Hook
 from soulspot.infrastructure import control
 from soulspot.infrastructure.control import Answer, Arguments, Once, Stream
@@ -108,8 +108,9 @@ async def controlled(
     async def status(_asked: Arguments) -> Answer:
         return _report(state)
 
-    async def follow(_asked: Arguments) -> AsyncIterator[Answer]:
-        with state.feed.listening() as listener:
+    async def follow(asked: Arguments) -> AsyncIterator[Answer]:
+        room = asked.get("room")  # who only wants to know that something happened asks for one outcome at a time
+        with state.feed.listening(min(room, ROOM) if isinstance(room, int) and room > 0 else ROOM) as listener:
             yield {"following": True}  # what happens from here on is told
             async for news in listener.news():
                 yield {"lost": news.lost, "happened": [_told(each) for each in news.happened]}

@@ -3,7 +3,6 @@
 import asyncio
 import re
 import sys
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from soulspot.config import find_catalogue, get_settings
 from soulspot.errors import ConfigError, NotFoundError
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.listening import Wait
+from soulspot.infrastructure.persistence.following import Following
 from soulspot.infrastructure.persistence.models import AuditEntry, File
 from soulspot.infrastructure.persistence.repositories import (
     ArtistRepository,
@@ -29,9 +28,6 @@ from soulspot.infrastructure.persistence.repositories import (
 from soulspot.infrastructure.persistence.schema import require_current
 from soulspot.ingest.patience import patiently
 
-FOLLOW_BATCH = 1000
-GIVE_UP_AFTER = 120.0
-"""Seconds after which a number that was passed over is one whose transaction was rolled back."""
 _SPAN = re.compile(r"(\d+)\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -123,34 +119,15 @@ async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, 
             last = max(last, entry.sequence)
         if follow:
             sys.stdout.flush()
+            following = Following(entries, last)
             async with database.hearing() as wait:
-                async for numbers in _taken(entries, last, wait):
+                while True:
+                    if not (numbers := await patiently(following.new)):
+                        await wait()
+                        continue
                     for entry in await patiently(partial(entries.entries, **asked, among=numbers)):
                         print_entry(entry, as_json=as_json)
                     sys.stdout.flush()
-
-
-async def _taken(entries: AuditRepository, last: int, wait: Wait) -> AsyncIterator[Sequence[int]]:
-    """Yield the numbers of new entries, each once.
-
-    Where several write, a number is taken before its entry can be seen, so a later one may be seen first. One that was
-    passed over is looked for until its transaction must have ended.
-    """
-    passed_over: dict[int, float] = {}
-    while True:
-        now = time.monotonic()
-        passed_over = {number: since for number, since in passed_over.items() if now - since < GIVE_UP_AFTER}
-        numbers = await patiently(entries.numbers, last, passed_over, FOLLOW_BATCH)
-        if numbers and numbers[-1] > last:
-            between = range(max(last + 1, numbers[-1] - FOLLOW_BATCH), numbers[-1])
-            passed_over |= dict.fromkeys(set(between).difference(numbers), now)
-            last = numbers[-1]
-        for number in numbers:
-            passed_over.pop(number, None)
-        if numbers:
-            yield numbers
-        else:
-            await wait()
 
 
 def print_entry(entry: AuditEntry, *, as_json: bool) -> None:
@@ -193,7 +170,7 @@ def span(text: str, option: str) -> timedelta:
 
 
 def whole_path(file: File) -> str:
-    return file.whole_path
+    return f"{file.folder.path.rstrip('/')}/{file.path}"
 
 
 async def file_asked_for(database: Database, asked: str) -> File:
