@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +23,7 @@ from soulspot import health, hooks, outlets
 from soulspot.config import Settings, check_library, database_file
 from soulspot.errors import CatalogueError, SoulspotError
 from soulspot.infrastructure.filesystem import file_system_of, ignore_lease_signals, path_to_text, text_to_path
-from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.database import Database, Place
 from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.lock import writer_lock
 from soulspot.infrastructure.persistence.models import MOUNT_STATES
@@ -368,13 +369,14 @@ async def _open(  # noqa: PLR0913 - by name, in this module
     ):
         if warm:
             readers.start()
-        await bring_up_to_date(database, allowed=settings.database.upgrade)
-        node = socket.gethostname()
-        await owned.enter_async_context(database.owning(node, map(str, settings.library.folders), command))
+        patiently.file = file
+        node, run = socket.gethostname(), new_id()
+        await _bring_up_to_date(database, allowed=settings.database.upgrade)
+        places = [Place(node, path_to_text(str(folder))) for folder in settings.library.folders]
+        await owned.enter_async_context(database.owning(places, command, node=node, run=run))
         known = [folder for folder in await patiently(FolderRepository(database.session).all) if folder.node == node]
         check_library(settings, [Path(text_to_path(folder.path)) for folder in known])
         rules = credit_rules(settings)
-        run = new_id()
         service = IngestService(database, run=run, node=node, credit_rules=rules)
         pipeline = Pipeline(
             service=service,
@@ -388,6 +390,12 @@ async def _open(  # noqa: PLR0913 - by name, in this module
         )
         roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
         yield _Ingest(pipeline, service, database, roots, run)
+
+
+async def _bring_up_to_date(database: Database, *, allowed: bool) -> None:
+    """Upgrade the schema, and wait for a disk that is full; a server that is away is for systemd to try again."""
+    bring = partial(bring_up_to_date, database, allowed=allowed)
+    await (patiently(bring) if database.is_sqlite else bring())
 
 
 async def _adopt(service: IngestService, pipeline: Pipeline, path: str, settings: Settings) -> Root:

@@ -1,8 +1,9 @@
 """How the daemon is: one word with its reasons, a line for systemd, and whether its work goes on."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Literal, get_args
 
 from soulspot.infrastructure.filesystem import path_to_text
@@ -12,6 +13,8 @@ from soulspot.ingest.scanner import Root
 
 STUCK_AFTER: Final = 60.0
 """Seconds without a file done with, beyond what the slowest files may take, after which the work is stuck."""
+SHOWN: Final = 3
+"""Places in one folder that are named when they cannot be read."""
 
 State = Literal["ok", "degraded", "paused", "failed"]
 STATES: Final[tuple[State, ...]] = get_args(State)
@@ -25,9 +28,19 @@ class Health:
     reasons: tuple[str, ...] = ()
 
 
-def judge(vitals: Vitals, faults: Mapping[Root, str], held: Mapping[Root, int], *, is_stuck: bool) -> Health:
+def judge(
+    vitals: Vitals,
+    faults: Mapping[Root, str],
+    held: Mapping[Root, int],
+    *,
+    is_stuck: bool,
+    unreadable: Mapping[Root, Mapping[str, str]] = MappingProxyType({}),
+) -> Health:
     """Return the worst that there is to say, with every reason."""
     reasons = [f"folder {path_to_text(root.path)} is offline: {fault}" for root, fault in faults.items()]
+    for root, paths in unreadable.items():
+        if root not in faults:
+            reasons += _unreadable(root, paths)
     reasons += [
         f"{count} files of {path_to_text(root.path)} are not there; if they are gone for good: "
         "`soulspot scan --confirm-missing`"
@@ -42,6 +55,14 @@ def judge(vitals: Vitals, faults: Mapping[Root, str], held: Mapping[Root, int], 
     if is_stuck:
         return Health("failed", (f"{vitals.in_hand} files in hand, and none of them gets done", *reasons))
     return Health("degraded" if reasons else "ok", tuple(reasons))
+
+
+def _unreadable(root: Root, paths: Mapping[str, str]) -> Iterator[str]:
+    """Yield a reason for each place that could not be looked at, and a number for those beyond the first few."""
+    for path, why in list(paths.items())[:SHOWN]:
+        yield f"{path_to_text(root.full(path))} cannot be read: {why}"
+    if len(paths) > SHOWN:
+        yield f"{len(paths) - SHOWN} more places in {path_to_text(root.path)} cannot be read"
 
 
 def _held_up(paused: Paused) -> str:

@@ -187,7 +187,8 @@ def current_health(state: State) -> health.Health:
 
 def _judge(state: State, pipeline: Pipeline, vitals: Vitals) -> health.Health:
     is_stuck = state.watchdog.is_stuck(vitals)
-    return health.judge(vitals, pipeline.faults, pipeline.held, is_stuck=is_stuck)
+    unreadable = pipeline.folders.unreadable
+    return health.judge(vitals, pipeline.faults, pipeline.held, is_stuck=is_stuck, unreadable=unreadable)
 
 
 def _moment(moment: datetime | None) -> str | None:
@@ -217,7 +218,7 @@ async def look_at_the_database(database: Database) -> None:
     if file is None:
         return
     opened = os.stat(file)
-    while (now := _status(file)) is not None and os.path.samestat(now, opened):  # noqa: ASYNC110 - nobody tells
+    while (now := _status(file, opened)) is not None and os.path.samestat(now, opened):  # noqa: ASYNC110 - nobody tells
         await asyncio.sleep(DATABASE_LOOK)
     happened = "was deleted or moved away" if now is None else "was replaced by another file"
     try:
@@ -232,9 +233,11 @@ async def look_at_the_database(database: Database) -> None:
     os._exit(CatalogueError.exit_code)
 
 
-def _status(file: Path) -> os.stat_result | None:
-    """Return the status of a file, None where there is none."""
+def _status(file: Path, opened: os.stat_result) -> os.stat_result | None:
+    """Return the status of a file, None where there is none, and the one before where nothing can be known."""
     try:
         return os.stat(file)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError:  # its disk does not answer: the next transaction pauses for that
+        return opened

@@ -518,3 +518,16 @@ def db_vacuum(config: ConfigOption = None) -> None:
     from soulspot.cli import database
 
     database.vacuum(config)
+
+
+@db.command("partition")
+def db_partition(
+    config: ConfigOption = None,
+    *,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Entries of a part.")] = 10_000_000,
+    undo: Annotated[bool, typer.Option("--undo", help="Make it one table again.")] = False,
+) -> None:
+    """Part a large history by its numbers, on PostgreSQL; again, to make more parts ahead. Watchers may run."""
+    from soulspot.cli import database
+
+    database.partition(rows, config, undo=undo)

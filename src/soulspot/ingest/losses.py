@@ -200,7 +200,10 @@ class Losses:
             heirs = await patiently(self._heirs_of, known)
             if len(heirs) == 1:
                 return await patiently(self._service.inherit, known, heirs[0])
-        reason = await asyncio.to_thread(why_left_alone, root, known.path)
+        try:
+            reason = await asyncio.to_thread(why_left_alone, root, known.path)
+        except OSError as error:
+            raise StaleError(known.path) from error
         return await patiently(self._service.lose, known, reason)
 
     async def _heirs_of(self, known: Known) -> list[Known]:

@@ -54,6 +54,7 @@ class Walked:
     folders: list[FoundFolder] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     blind: list[FoundFolder] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -330,6 +331,7 @@ class Pipeline:
             passed_over(compared.unchanged)
             walked.gone += compared.gone
             walked.folders += batch.folders
+            walked.unreadable = batch.unreadable  # of all batches until here
             after = batch.upto or ""
             if may_have_moved and len(arrived) < ARRIVALS:
                 arrived += [each for each in compared.work if each.known is None]
@@ -350,7 +352,7 @@ class Pipeline:
         if batch.upto is not None:
             return None
         compared = self._compare(root, batch, await patiently(self._files.known_between, root.id, prefix, "", None))
-        walked = Walked(batch.folders, compared.gone)
+        walked = Walked(batch.folders, compared.gone, unreadable=batch.unreadable)
         await self._end_walk(root, prefix, walked, watched)
         await self._intake.offer(compared.work, is_fresh=True, since=since)
         return walked
@@ -363,7 +365,7 @@ class Pipeline:
             polled = self.unwatched.get(root, ())
             blind = [each for each in walked.folders if (each.device, each.inode) not in watched]
             walked.blind = [each for each in blind if each.path not in polled]
-        self.folders.note(root, prefix, walked.folders)
+        self.folders.note(root, prefix, walked.folders, walked.unreadable)
         await self._losses.note(root, walked.gone)
         if not walked.gone and not prefix:
             await self._losses.found_all(root)
@@ -377,8 +379,7 @@ class Pipeline:
         batch, below = await asyncio.to_thread(list_folder, root, prefix)
         compared = self._compare(root, batch, await patiently(self._files.known_in, root.id, prefix))
         await self._losses.note(root, compared.gone)
-        for found in batch.folders:
-            self.folders.update(found)
+        self.folders.update(root, batch.folders, batch.unreadable)
         new = [path for path in below if not self.folders.knows(root, path.rstrip("/"))]
         self.look_again(root, new)
         return len(new) + await self._intake.offer(compared.work, is_fresh=True)
