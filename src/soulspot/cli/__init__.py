@@ -134,6 +134,14 @@ def health(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def top(config: ConfigOption = None) -> None:
+    """Show what happens while it happens: what arrives, how fast, what became of it. q quits."""
+    from soulspot.cli.top import top
+
+    top(config)
+
+
+@app.command()
 def tracks(
     words: Words = None, config: ConfigOption = None, limit: Limit = None, *, as_json: JsonOption = False
 ) -> None:

@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from soulspot import sockets
 from soulspot.cli import logs
+from soulspot.cli.follow import told_by_the_daemon
 from soulspot.cli.text import duration, local_time, print_json, print_table, printable
 from soulspot.config import find_catalogue, get_settings
 from soulspot.errors import ConfigError, NotFoundError
@@ -111,7 +113,7 @@ async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, 
     since = moment(question.since, "--since") if question.since else None
     path = path_to_text(str(Path(question.file).absolute())) if question.file else None
     asked: dict[str, Any] = {"path": path, "artist": question.artist, "action": question.action}
-    async with catalogue(config) as (database, _url):
+    async with catalogue(config) as (database, url):
         entries = AuditRepository(database.session)
         last = await entries.last_sequence()
         for entry in await entries.entries(**asked, since=since, limit=question.limit):
@@ -120,7 +122,8 @@ async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, 
         if follow:
             sys.stdout.flush()
             following = Following(entries, last)
-            async with database.hearing() as wait:
+            place = partial(sockets.place_to_ask, get_settings(config_file=config), url)
+            async with told_by_the_daemon(place) if database.is_sqlite else database.hearing() as wait:
                 while True:
                     if not (numbers := await patiently(following.new)):
                         await wait()
