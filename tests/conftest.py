@@ -161,6 +161,14 @@ def make_library() -> Path:
     return tool
 
 
+@pytest.fixture
+def monitor() -> None:
+    """Make sure of Prometheus' own programs."""
+    for program in ("promtool", "prometheus", "prometheus-node-exporter"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program}, which Debian's packages prometheus and prometheus-node-exporter have, is not here")
+
+
 @pytest.fixture(scope="session")
 def empty_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a database that is as a first start leaves it."""

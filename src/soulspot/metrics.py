@@ -137,8 +137,9 @@ class _Daemon(Collector):
         yield queue
         oldest = vitals.oldest if vitals else 0
         yield _gauge("soulspot_oldest_pending_seconds", "Time that one of them has been on its way.", oldest)
-        paused = 1 if vitals is not None and vitals.paused is not None else 0
-        yield _gauge("soulspot_database_paused", "1 while the database refuses, and everything waits for it.", paused)
+        paused = GaugeMetricFamily("soulspot_paused", "1 while everything waits, by what it waits for.", labels=["by"])
+        paused.add_metric(["database"], vitals is not None and vitals.paused is not None)
+        yield paused
 
     def _watching(self) -> Iterator[Metric]:
         state = self._state

@@ -261,9 +261,28 @@ def is_lost_race(error: DBAPIError | UnreachableError) -> bool:
     return state is not None and state.startswith("40")
 
 
+def is_refused(error: DBAPIError) -> bool:
+    """Whether SQLite may not open or write its file, which at a start is for a person to mend and not for time."""
+    return (getattr(error.orig, "sqlite_errorname", None) or "").startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
+
+
 def is_damage(error: DBAPIError) -> bool:
     """Whether an SQLite file is no sound database any more."""
     return (getattr(error.orig, "sqlite_errorname", None) or "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+
+
+def why_not_readable(file: Path) -> str | None:
+    """Return what keeps a file from being read to its end, None where nothing does; blocks.
+
+    SQLite calls a catalogue malformed when it is the disk that cannot read it.
+    """
+    try:
+        with open(file, "rb", buffering=0) as opened:
+            while opened.read(1 << 20):
+                pass
+    except OSError as error:
+        return f"its disk does not answer: {error.strerror}"
+    return None
 
 
 def _to_json(value: object) -> str:

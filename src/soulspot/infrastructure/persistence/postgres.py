@@ -280,9 +280,10 @@ def engines(url: URL, connections: int, **options: Any) -> tuple[AsyncEngine, As
     return create_async_engine(url, pool_size=connections, connect_args=_arguments(), **options), readers
 
 
-def unpooled(url: URL) -> AsyncEngine:
-    """Return an engine whose connections are closed when they are let go."""
-    return create_async_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=_arguments())
+def unpooled(url: URL, *, answer_limit: float | None = ANSWER_LIMIT) -> AsyncEngine:
+    """Return an engine whose connections are closed when they are let go; a statement may take so many seconds."""
+    arguments = _arguments() | {"command_timeout": answer_limit}
+    return create_async_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments)
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DatabaseError
 
 from soulspot.errors import CatalogueError, UnreachableError
 from soulspot.infrastructure.persistence import backup
-from soulspot.infrastructure.persistence.database import is_environment_fault
+from soulspot.infrastructure.persistence.database import is_environment_fault, is_refused, why_not_readable
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -109,8 +109,11 @@ async def current_revision(database: "Database") -> str | None:
                 return None
             return (await session.execute(text("SELECT version_num FROM alembic_version"))).scalar()
     except DatabaseError as error:
-        if not database.is_sqlite and is_environment_fault(error):
+        if is_environment_fault(error) and not is_refused(error):
             msg = f"{_name(database)} cannot be reached: {error.orig}"
+            raise UnreachableError(msg) from error
+        if database.is_sqlite and (fault := why_not_readable(Path(str(database.url.database)))) is not None:
+            msg = f"{_name(database)} cannot be reached: {fault}"
             raise UnreachableError(msg) from error
         msg = (
             f"{_name(database)} cannot be opened as a catalogue ({error.orig}) and was left as it is: "
