@@ -9,6 +9,7 @@ room, and measures in turn, so that what else the machine does falls on both:
     one file     what IngestService does for a file, transaction by transaction: new files, retagged, moved, gone and
                  found again, of all watched folders, and what is asked on the way to each
     plans        EXPLAIN of every statement of that: none may read a whole table
+    in parts     `soulspot db partition` of the large one's history, and its transactions once more (PostgreSQL)
 """
 
 import argparse
@@ -38,6 +39,7 @@ from tests.postgres import Server, new_server
 from postgres import USUAL, new_catalogue
 from soulspot.infrastructure.filesystem import FileSystem, Signature, file_system_of
 from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.partitions import partition
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
 from soulspot.infrastructure.persistence.schema import bring_up_to_date
 from soulspot.infrastructure.tags import TrackTags
@@ -49,6 +51,8 @@ NODES = 9
 ROUNDS, BLOCK = 20, 20
 """Of the measurement: in each round, each catalogue has so many transactions of each kind."""
 ALBUM = 12
+PART = 500_000
+"""Entries of a part of the history."""
 
 
 @dataclass
@@ -73,6 +77,10 @@ class Catalogue:
         await work
         self.seconds[kind].append(time.perf_counter() - began)
 
+    def transactions(self) -> list[float]:
+        """Return what each transaction took, of whichever kind."""
+        return [each for kind, values in self.seconds.items() if not kind.startswith("asked") for each in values]
+
 
 async def build(url: str, music: Path, tracks: int, root_files: int, fill: Callable[[Collection], None]) -> Catalogue:
     """Make a catalogue; a part of it is one root of this machine, the rest those of others."""
@@ -85,7 +93,7 @@ async def build(url: str, music: Path, tracks: int, root_files: int, fill: Calla
         folder = await IngestService(database, run="made", node=node).adopt_folder(path, file_system)
         files = (tracks - root_files) // NODES if number else root_files
         places.append(Place(folder.id, path, files, is_real=number == 0))
-    collection = Collection(places, examples=4 * ROUNDS * BLOCK)
+    collection = Collection(places, examples=8 * ROUNDS * BLOCK)
     began = time.perf_counter()
     await asyncio.to_thread(fill, collection)
     print(f"  {tracks:,} tracks made in {time.perf_counter() - began:.0f} s", flush=True)
@@ -182,11 +190,7 @@ async def measure(catalogues: list[Catalogue]) -> None:
                 catalogue.seconds.clear()  # connections were opened, statements planned
     for kind in catalogues[0].seconds:
         report(kind, [catalogue.seconds[kind] for catalogue in catalogues])
-    transactions = [
-        [second for kind, values in catalogue.seconds.items() if not kind.startswith("asked") for second in values]
-        for catalogue in catalogues
-    ]
-    report("all transactions", transactions)
+    report("all transactions", [catalogue.transactions() for catalogue in catalogues])
 
 
 def report(kind: str, seconds: list[list[float]]) -> None:
@@ -196,6 +200,19 @@ def report(kind: str, seconds: list[list[float]]) -> None:
         shown.append((cuts[49], cuts[94]))
     cells = "".join(f"{middle * 1000:9.2f}{worse * 1000:9.2f}" for middle, worse in shown)
     print(f"  {kind:<18}{cells}{shown[-1][0] / shown[0][0]:9.2f}{shown[-1][1] / shown[0][1]:9.2f}", flush=True)
+
+
+async def in_parts(catalogue: Catalogue) -> None:
+    """Part the history of a catalogue, and measure it once more."""
+    before = catalogue.transactions()
+    began = time.perf_counter()
+    parts = await partition(catalogue.database.url, PART)
+    seconds = time.perf_counter() - began
+    print(f"  history of about {sum(part.rows for part in parts):,} entries made {len(parts)} parts in {seconds:.1f} s")
+    catalogue.seconds.clear()
+    for _number in range(ROUNDS):
+        await block(catalogue)
+    report("all, whole / parts", [before, catalogue.transactions()])
 
 
 async def plans(catalogue: Catalogue, server: Server | None) -> None:
@@ -235,6 +252,8 @@ async def run(kind: str, place: Path, tracks: list[int], root_files: int) -> Non
         print(f"  {'milliseconds':<18}{'p50      p95'.rjust(18) * 3}")
         await measure(catalogues)
         await plans(catalogues[-1], server)
+        if server is not None:
+            await in_parts(catalogues[-1])
         for catalogue in catalogues:
             await catalogue.database.aclose()
 

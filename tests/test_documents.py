@@ -1,8 +1,12 @@
 """What the documents quote is what the program does."""
 
 import json
+import os
 import re
+import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +20,8 @@ from soulspot.infrastructure.persistence.models import Base
 from soulspot.infrastructure.tags.model import FAILURE_CODES
 
 HERE = Path(__file__).parents[1]
-DOCUMENTS = ["docs/install.md", "docs/operations.md", "docs/hooks.md", "docs/schema.md", "docs/configuration.md"]
+NAMED = ("install", "operations", "hooks", "schema", "configuration", "scaling")
+DOCUMENTS = [f"docs/{name}.md" for name in NAMED]
 SOURCE = "\n".join(file.read_text() for file in (HERE / "src").rglob("*.py"))
 
 
@@ -59,6 +64,25 @@ def test_each_command_and_option_that_is_quoted_exists(document: str) -> None:
         assert command.name != "soulspot" or not rest or rest[0].startswith("-"), line
         known = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in rest if word.startswith("-")} <= known, line
+
+
+def test_what_is_made_out_of_the_code_is_what_the_code_makes() -> None:
+    result = subprocess.run([sys.executable, HERE / "docs" / "make.py", "--check"], capture_output=True, check=False)
+
+    assert result.returncode == 0, f"run docs/make.py: {result.stdout.decode()}"
+
+
+@pytest.mark.parametrize("page", ["soulspot.1", "soulspot.toml.5"])
+def test_man_shows_each_page_without_a_warning(page: str) -> None:
+    if shutil.which("man") is None:
+        pytest.skip("man is not installed")
+    command = ["man", "--warnings=w", "--local-file", str(HERE / "man" / page)]
+    environment = os.environ | {"MANWIDTH": "80", "LC_ALL": "C.UTF-8"}
+
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "SEE ALSO" in result.stdout
 
 
 def test_each_example_of_a_drop_in_is_named_with_what_it_is_for() -> None:

@@ -55,14 +55,19 @@ _ALLOWED: Final = {
 _BOUNDS: Final = {"ge": "at least", "gt": "more than", "le": "at most"}
 
 
-def _own_database() -> Path:
+def own_state_folder() -> Path:
+    """Return where this user's soulspot, or this service, keeps what it has to keep."""
     # systemd gives the folder of StateDirectory=, or several with colons between.
     state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     try:
-        return absolute((Path(state) if state else user_data_path("soulspot")) / "soulspot.db")
+        return absolute(Path(state) if state else user_data_path("soulspot"))
     except RuntimeError as error:
         msg = f"there is no home folder to keep the catalogue in: set HOME or {variable('database.url')}"
         raise ConfigError(msg) from error
+
+
+def _own_database() -> Path:
+    return own_state_folder() / "soulspot.db"
 
 
 def _sqlite_url(file: Path) -> str:
@@ -286,7 +291,7 @@ def describe_settings(*, config_file: Path | None = None) -> list[tuple[str, str
     """Return each setting: its name, its value as TOML has it but without a password, and where it comes from."""
     settings, (_values, origins) = get_settings(config_file=config_file), _read(config_file, ())
     described = []
-    for name in _fields():
+    for name in settings_fields():
         section, _, short = name.partition(".")
         value = getattr(getattr(settings, section), short)
         value = masked(value) if name == "database.url" else value
@@ -298,7 +303,7 @@ def example_file() -> str:
     """Return a TOML file with every setting, its meaning and its default, all of them commented out."""
     lines = ["# soulspot: every setting with its default. Take the # away from what you change."]
     section = ""
-    for name, each in _fields().items():
+    for name, each in settings_fields().items():
         if not name.startswith(f"{section}.") or not section:
             section = name.partition(".")[0]
             lines += ["", f"[{section}]"]
@@ -371,7 +376,7 @@ def find_catalogue(settings: Settings) -> str:
 
 def _read(config_file: Path | None, folders: Sequence[Path]) -> tuple[dict[str, Any], dict[str, str]]:
     """Return what every place sets, the later one's value where two set the same, and where each value was found."""
-    names = _fields()
+    names = settings_fields()
     sources = [*read_files(config_file, names), read_credentials(names)]
     variables = find_variables(names)  # first: of a misspelt one the next line would say less
     sources.append(Source(EnvSettingsSource(Settings)(), variables))
@@ -386,17 +391,8 @@ def _read(config_file: Path | None, folders: Sequence[Path]) -> tuple[dict[str, 
     return values, origins
 
 
-def settings_table() -> str:
-    """Return every setting as a table in Markdown, as README.md and docs/configuration.md show it."""
-    rows = ["| in TOML | environment variable | default | meaning |", "|---|---|---|---|"]
-    for name, each in _fields().items():
-        url = "`soulspot.db` in `$STATE_DIRECTORY` (systemd), else in the user's data folder"
-        default = url if name == "database.url" else f"`{_shown(each.get_default(call_default_factory=True))}`"
-        rows.append(f"| `{name}` | `{variable(name)}` | {default} | {each.description} |")
-    return "\n".join(rows)
-
-
-def _fields() -> dict[str, FieldInfo]:
+def settings_fields() -> dict[str, FieldInfo]:
+    """Return each setting by its whole name, as in `library.folders`."""
     sections = {section: each.annotation for section, each in Settings.model_fields.items()}
     return {
         f"{section}.{name}": each
@@ -404,6 +400,16 @@ def _fields() -> dict[str, FieldInfo]:
         if isinstance(model, type) and issubclass(model, BaseModel)
         for name, each in model.model_fields.items()
     }
+
+
+def settings_table() -> str:
+    """Return every setting as a table in Markdown, as README.md and docs/configuration.md show it."""
+    rows = ["| in TOML | environment variable | default | meaning |", "|---|---|---|---|"]
+    for name, each in settings_fields().items():
+        url = "`soulspot.db` in `$STATE_DIRECTORY` (systemd), else in the user's data folder"
+        default = url if name == "database.url" else f"`{_shown(each.get_default(call_default_factory=True))}`"
+        rows.append(f"| `{name}` | `{variable(name)}` | {default} | {each.description} |")
+    return "\n".join(rows)
 
 
 def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
@@ -420,7 +426,7 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
         allowed = str(context["error"])
     elif bound is not None:
         limit = context[bound]
-        size = _fields()[name].annotation is ByteSize
+        size = settings_fields()[name].annotation is ByteSize
         allowed = f"{_BOUNDS[bound]} {_shown(ByteSize(limit)) if size else f'{limit:g}'}"
     elif first["type"] == "literal_error":
         allowed = context["expected"]

@@ -25,9 +25,13 @@ from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.systemd import notify, watchdog_interval
 from soulspot.infrastructure.watcher import Watcher
 from soulspot.ingest.pipeline import Pipeline, Vitals
+from soulspot.ingest.requests import Requests
 from soulspot.ingest.rounds import Rounds
 from soulspot.ingest.scanner import Root
+from soulspot.ingest.service import Outcome
+from soulspot.pauses import Pauses
 from soulspot.sockets import Place
+from soulspot.steering import paused_told, steering
 from soulspot.tally import Tally
 
 logger = logging.getLogger(__name__)
@@ -52,6 +56,7 @@ class State:
     """What the control socket and systemd are told of; the daemon keeps it up to date."""
 
     settings: Settings
+    pauses: Pauses
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     pipeline: Pipeline | None = None
     roots: Sequence[Root] = ()
@@ -63,6 +68,20 @@ class State:
     watcher: Watcher | None = None
     rounds: Rounds | None = None
     hooks: Sequence[Hook] = ()
+    is_watching: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: Requests | None = None
+
+    @property
+    def requests(self) -> Requests:
+        assert self.asked is not None
+        return self.asked
+
+    def hear(self, outcome: Outcome) -> None:
+        """Hear what became of a file, once that is committed, and tell it on."""
+        self.tally.add(outcome)
+        self.feed.tell(outcome)
+        if self.asked is not None:
+            self.asked.hear(outcome)
 
 
 @asynccontextmanager
@@ -95,7 +114,12 @@ async def controlled(
             async for news in listener.news():
                 yield {"lost": news.lost, "happened": [_told(each) for each in news.happened]}
 
-    offers: control.Offers = {"status": Once(status), "follow": Stream(follow), "reload": Once(reload, steers=True)}
+    offers: control.Offers = {
+        "status": Once(status),
+        "follow": Stream(follow),
+        "reload": Once(reload, steers=True),
+        **steering(state),
+    }
     async with AsyncExitStack() as serving:
         try:
             where = place()
@@ -119,7 +143,8 @@ def _told(happened: Happened) -> Answer:
 
 def _report(state: State) -> dict[str, Any]:
     """Return how the daemon is, for `soulspot status`."""
-    told: dict[str, Any] = {"pid": os.getpid(), "since": state.since.isoformat()}
+    paused = paused_told(state.pauses.gate.paused)
+    told: dict[str, Any] = {"pid": os.getpid(), "since": state.since.isoformat(), "paused": paused}
     found = current_health(state)
     if (pipeline := state.pipeline) is None:
         return told | {"health": found.state, "reasons": found.reasons, "folders": {}}
@@ -164,7 +189,8 @@ def current_health(state: State) -> health.Health:
 
 def _judge(state: State, pipeline: Pipeline, vitals: Vitals) -> health.Health:
     is_stuck = state.watchdog.is_stuck(vitals)
-    return health.judge(vitals, pipeline.faults, pipeline.held, is_stuck=is_stuck)
+    unreadable = pipeline.folders.unreadable
+    return health.judge(vitals, pipeline.faults, pipeline.held, is_stuck=is_stuck, unreadable=unreadable)
 
 
 def _moment(moment: datetime | None) -> str | None:
@@ -194,7 +220,7 @@ async def look_at_the_database(database: Database) -> None:
     if file is None:
         return
     opened = os.stat(file)
-    while (now := _status(file)) is not None and os.path.samestat(now, opened):  # noqa: ASYNC110 - nobody tells
+    while (now := _status(file, opened)) is not None and os.path.samestat(now, opened):  # noqa: ASYNC110 - nobody tells
         await asyncio.sleep(DATABASE_LOOK)
     happened = "was deleted or moved away" if now is None else "was replaced by another file"
     try:
@@ -209,9 +235,11 @@ async def look_at_the_database(database: Database) -> None:
     os._exit(CatalogueError.exit_code)
 
 
-def _status(file: Path) -> os.stat_result | None:
-    """Return the status of a file, None where there is none."""
+def _status(file: Path, opened: os.stat_result) -> os.stat_result | None:
+    """Return the status of a file, None where there is none, and the one before where nothing can be known."""
     try:
         return os.stat(file)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError:  # its disk does not answer: the next transaction pauses for that
+        return opened

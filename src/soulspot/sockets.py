@@ -40,7 +40,7 @@ def place_to_serve(settings: Settings) -> Place:
         path = control.socket_of(file)
     else:
         given = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]  # of systemd, which makes it
-        path = (Path(given) if given else _user_folder(make=True)) / _name(url)
+        path = (Path(given) if given else _user_folder(make=True)) / f"{name_of(url)}.socket"
     return Place(path, int(own.mode, 8), own.group)
 
 
@@ -61,7 +61,7 @@ def _candidates(settings: Settings, url: str) -> Iterable[Path]:
     elif (file := database_file(url)) is not None:
         yield control.socket_of(file)
     else:
-        name = _name(url)
+        name = f"{name_of(url)}.socket"
         if given := os.environ.get("RUNTIME_DIRECTORY"):
             yield Path(given.split(":")[0]) / name
         yield _user_folder(make=False) / name
@@ -77,10 +77,10 @@ def _user_folder(*, make: bool) -> Path:
         return user_runtime_path("soulspot", ensure_exists=make)
 
 
-def _name(url: str) -> str:
-    """Return the socket's name for a server's database: readable, and never that of another database."""
+def name_of(url: str) -> str:
+    """Return what a server's database is called in the names of files: readable, and never as another database is."""
     parsed = make_url(url)
     where = f"{parsed.host or parsed.query.get('host')}:{parsed.port or 5432}/{parsed.database}"
     digest = hashlib.blake2b(where.encode(), digest_size=4).hexdigest()
     readable = "".join(each if each.isalnum() else "-" for each in parsed.database or "")[:40]
-    return f"{readable}-{digest}.socket"
+    return f"{readable}-{digest}"

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from soulspot.cli.text import duration, local_time, print_json, print_table, pri
 from soulspot.config import database_file, find_catalogue, get_settings
 from soulspot.errors import ConfigError, NotFoundError
 from soulspot.infrastructure.filesystem import path_to_text
-from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.database import Database, Place
+from soulspot.infrastructure.persistence.listening import Wait
 from soulspot.infrastructure.persistence.lock import holder_of
 from soulspot.infrastructure.persistence.models import MOUNT_STATES, AuditEntry, File
+from soulspot.infrastructure.persistence.owner import Writer
 from soulspot.infrastructure.persistence.repositories import (
     ArtistRepository,
     AuditRepository,
@@ -30,8 +33,8 @@ from soulspot.infrastructure.persistence.repositories import (
     TrackRepository,
 )
 from soulspot.infrastructure.persistence.schema import require_current
+from soulspot.ingest.patience import patiently
 
-FOLLOW_EVERY = 0.25
 FOLLOW_BATCH = 1000
 GIVE_UP_AFTER = 120.0
 """Seconds after which a number that was passed over is one whose transaction was rolled back."""
@@ -75,11 +78,13 @@ async def _status(config: Path | None, *, as_json: bool) -> None:
         counts, failures = await files.counts(), await files.failures(10)
         file = database_file(url)
         daemon = sockets.ask(get_settings(config_file=config), url, "status")
-        holder = holder_of(file) if file else None
+        writers = [] if file else await database.writers([Place(each.node, each.path) for each in folders])
+        holder = holder_of(file) if file else "; ".join(map(str, writers)) or None
         report: dict[str, Any] = {
             **_health(daemon, holder, folders),
             "database": database.url.render_as_string(hide_password=True) if file is None else str(file),
             "writer": holder,
+            "writers": [_writer(each) for each in writers],
             "tracks": sum(count for (_folder, state, _code), count in counts.items() if state == "catalogued"),
             "failures": Counter(),
             "folders": [],
@@ -92,16 +97,26 @@ async def _status(config: Path | None, *, as_json: bool) -> None:
             for (folder_id, state, _code), count in counts.items():
                 by_state[state] += count if folder_id == folder.id else 0
             told = (daemon or {}).get("folders", {}).get(folder.path, {})
-            described = {"path": folder.path, "id": folder.id, "status": folder.status, "reason": folder.status_reason}
+            described = {name: getattr(folder, name) for name in ("node", "path", "id", "status")}
+            described["reason"] = folder.status_reason
             described |= {name: told.get(name) for name in ("watched", "last_event", "last_reconcile")}
             counted = {state: by_state[state] for state in ("catalogued", "failed", "missing", "ignored")}
             report["folders"].append(described | counted)
     if as_json:
         print_json(report)
-        return
+    else:
+        _print_status(report, failures)
+
+
+def _print_status(report: dict[str, Any], failures: Sequence[File]) -> None:
     print(f"health    {report['health']}" + "".join(f"\n          {printable(each)}" for each in report["reasons"]))
     print(f"database  {report['database']}")
-    print(f"writer    {report['writer'] or 'none: no soulspot is watching'}")
+    if not report["writers"]:
+        print(f"writer    {report['writer'] or 'none: no soulspot is watching'}")
+    for each in report["writers"]:
+        print(f"writer    {printable(each['name'])}{_whence(each)}")
+        for place in each["folders"]:
+            print(f"          {printable(place['path'])} of {printable(place['node'])}")
     print(f"tracks    {report['tracks']}")
     for each in report["folders"]:
         reason = f" ({each['reason']})" if each["reason"] else ""
@@ -122,6 +137,21 @@ async def _status(config: Path | None, *, as_json: bool) -> None:
         print(f"failed    {count} {code}")
     for row in failures:
         print(f"          {printable(whole_path(row))}: {printable(row.error_text or '')}")
+
+
+def _writer(writer: Writer) -> dict[str, Any]:
+    return {
+        "name": writer.name,
+        "pid": writer.pid,
+        "address": writer.address,
+        "since": writer.since,
+        "folders": [place._asdict() for place in writer.folders],
+    }
+
+
+def _whence(writer: dict[str, Any]) -> str:
+    since = f", since {local_time(writer['since'])}" if writer["since"] else ""
+    return (f", from {writer['address']}" if writer["address"] else "") + since
 
 
 def _health(daemon: dict[str, Any] | None, holder: str | None, folders: Sequence[KnownFolder]) -> dict[str, Any]:
@@ -215,13 +245,14 @@ async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, 
             last = max(last, entry.sequence)
         if follow:
             sys.stdout.flush()
-            async for numbers in _taken(entries, last):
-                for entry in await entries.entries(**asked, among=numbers):
-                    print_entry(entry, as_json=as_json)
-                sys.stdout.flush()
+            async with database.hearing() as wait:
+                async for numbers in _taken(entries, last, wait):
+                    for entry in await patiently(partial(entries.entries, **asked, among=numbers)):
+                        print_entry(entry, as_json=as_json)
+                    sys.stdout.flush()
 
 
-async def _taken(entries: AuditRepository, last: int) -> AsyncIterator[Sequence[int]]:
+async def _taken(entries: AuditRepository, last: int, wait: Wait) -> AsyncIterator[Sequence[int]]:
     """Yield the numbers of new entries, each once.
 
     Where several write, a number is taken before its entry can be seen, so a later one may be seen first. One that was
@@ -231,7 +262,7 @@ async def _taken(entries: AuditRepository, last: int) -> AsyncIterator[Sequence[
     while True:
         now = time.monotonic()
         passed_over = {number: since for number, since in passed_over.items() if now - since < GIVE_UP_AFTER}
-        numbers = await entries.numbers(last, passed_over, FOLLOW_BATCH)
+        numbers = await patiently(entries.numbers, last, passed_over, FOLLOW_BATCH)
         if numbers and numbers[-1] > last:
             between = range(max(last + 1, numbers[-1] - FOLLOW_BATCH), numbers[-1])
             passed_over |= dict.fromkeys(set(between).difference(numbers), now)
@@ -241,7 +272,7 @@ async def _taken(entries: AuditRepository, last: int) -> AsyncIterator[Sequence[
         if numbers:
             yield numbers
         else:
-            await asyncio.sleep(FOLLOW_EVERY)
+            await wait()
 
 
 def print_entry(entry: AuditEntry, *, as_json: bool) -> None:

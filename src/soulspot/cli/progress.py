@@ -4,10 +4,10 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from soulspot.cli import logs
 from soulspot.daemon import Progress
@@ -35,8 +35,18 @@ def listed(counts: Counter[str]) -> str:
     return ", ".join(f"{counts[kind]} {kind}" for kind in KINDS)
 
 
+class Shown(Progress, Protocol):
+    """How far a scan is, as a person sees it."""
+
+    def count(self, counts: Mapping[str, int]) -> None:
+        """Hear of so many more files, by what became of them."""
+
+    def say(self, line: str) -> None:
+        """Tell something that is not to be passed over."""
+
+
 @contextmanager
-def shown_progress() -> Iterator[Progress]:
+def shown_progress() -> Iterator[Shown]:
     """Show how far a scan is, on standard error; failures are told one by one."""
     if not sys.stderr.isatty():
         yield LoggedProgress()
@@ -72,8 +82,14 @@ class LoggedProgress:
         self._log_now_and_then()
 
     def pass_over(self, count: int) -> None:
-        self._counts["unchanged"] += count
+        self.count({"unchanged": count})
+
+    def count(self, counts: Mapping[str, int]) -> None:
+        self._counts.update(counts)
         self._log_now_and_then()
+
+    def say(self, line: str) -> None:
+        logger.warning("%s", line)
 
     def expect(self, total: int) -> None:
         self._total = total
@@ -101,6 +117,12 @@ class _BarProgress:
         if outcome.kind == "failed":
             log_outcome(outcome)
         self.pass_over(1)
+
+    def count(self, counts: Mapping[str, int]) -> None:
+        self.pass_over(sum(counts.values()))
+
+    def say(self, line: str) -> None:
+        logger.warning("%s", line)
 
     def pass_over(self, count: int) -> None:
         self._done += count

@@ -19,12 +19,13 @@ from dataclasses import dataclass, replace
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
 from soulspot.infrastructure.tags import Failure, TagReaders, TrackTags
+from soulspot.ingest.gate import Gate
 from soulspot.ingest.losses import Losses
 from soulspot.ingest.origins import Origins
 from soulspot.ingest.patience import patiently
 from soulspot.ingest.planner import Work
 from soulspot.ingest.queues import Later, Pending, Ready, Settling
-from soulspot.ingest.scanner import FoundFile, Root, chunks
+from soulspot.ingest.scanner import FoundFile, Root, chunks, covers
 from soulspot.ingest.service import IngestService, Outcome, StaleError
 from soulspot.ingest.stability import Stability
 
@@ -59,6 +60,7 @@ class Intake:
         report: called with each outcome, after its commit.
         look_again: called with a path that has to be looked at once more.
         progressed: called when a file has come to its end, whichever.
+        gate: closed for as long as a person has paused the ingest.
 
     """
 
@@ -74,6 +76,7 @@ class Intake:
         report: Callable[[Outcome], None],
         look_again: Callable[[Root, list[str]], None],
         progressed: Callable[[], None],
+        gate: Gate,
         clock: Callable[[], float] = time.monotonic,
         calendar: Callable[[], float] = time.time,
     ) -> None:
@@ -86,6 +89,7 @@ class Intake:
         self._report = report
         self._look_again = look_again
         self._progressed = progressed
+        self._gate = gate
         self._clock = clock
         self._calendar = calendar
         self._began = calendar()
@@ -129,8 +133,20 @@ class Intake:
 
     def still_written(self, *, longer_than: float) -> list[str]:
         """Return the paths of the files that others have been writing for so many seconds."""
-        late = [each for each in self._pending.values() if each.since + longer_than < self._clock()]
-        return [each.work.file.full_path for each in late if each.due is not None]
+        return [each.work.file.full_path for each in self._pending.values() if self._is_late(each, longer_than)]
+
+    def _is_late(self, pending: Pending, longer_than: float) -> bool:
+        return pending.due is not None and pending.since + longer_than < self._clock()
+
+    def on_their_way(self, root: Root, part: str) -> list[Pending]:
+        """Return what is in here at and below a path."""
+        return [each for (folder, path), each in self._pending.items() if folder == root.id and covers(part, path)]
+
+    def ended_or_late(self, waited: Collection[Pending], *, longer_than: float) -> list[str] | None:
+        """Return which of these others have been writing for so long; None while one is neither that nor at its end."""
+        here = [each for each in waited if self._pending.get(_key(each)) is each]
+        late = [each for each in here if self._is_late(each, longer_than)]
+        return [each.work.file.full_path for each in late] if len(here) == len(late) else None
 
     def look_once_more(self, root: Root, paths: Iterable[str]) -> None:
         """Have paths that are on their way looked at when that ends, and what they may have moved from as well."""
@@ -203,6 +219,7 @@ class Intake:
 
     async def _lane(self) -> None:
         while (pending := await self._ready.take()) is not None:
+            await self._gate.passed()
             outcome = await self._take_in(pending)
             if outcome is not None:
                 self._report(self._timed(outcome, pending))
@@ -233,7 +250,7 @@ class Intake:
         self._progressed()
 
     async def _take_in(self, pending: Pending) -> Outcome | None:
-        key = (pending.work.file.root.id, pending.work.file.path)
+        key = _key(pending)
         try:
             outcome = await patiently(self._act, pending)
         except StaleError:
@@ -311,6 +328,10 @@ class Intake:
                 await self.offer([Work(file, known)], is_fresh=False)
             if retry.number + 1 < len(RETRY_AFTER):
                 self._retries.put(_Retry(file, retry.number + 1), RETRY_AFTER[retry.number + 1])
+
+
+def _key(pending: Pending) -> tuple[str, str]:
+    return pending.work.file.root.id, pending.work.file.path
 
 
 def _has_failed_so(file: FoundFile, known: Known, failure: Failure) -> bool:

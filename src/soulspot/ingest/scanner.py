@@ -6,6 +6,7 @@ called through a thread. A folder that cannot be read is part of the result: wha
 gone.
 """
 
+import errno
 import logging
 import os
 import re
@@ -109,7 +110,7 @@ class Batch:
     upto: str | None = None
     files: dict[str, FoundFile] = field(default_factory=dict)
     folders: list[FoundFolder] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)  # what could not be looked at, and why
 
     def hides(self, path: str) -> bool:
         """Whether a path lies where the walk could not look."""
@@ -120,6 +121,8 @@ def is_left_alone(name: str, *, hidden: bool) -> str | None:
     """Return why a file or folder of this name is left alone: it is hidden, or not finished; None where it is not."""
     if _UNFINISHED.fullmatch(name) is not None:
         return f"{path_to_text(name)} is a name of what is not finished yet"
+    if name == "lost+found":
+        return "lost+found is where a repair of the file system puts what it saved"
     return f"{path_to_text(name)} is hidden" if not hidden and name.startswith(".") else None
 
 
@@ -182,7 +185,12 @@ def walk(root: Root, prefix: str = "", *, size: int = BATCH) -> Iterator[Batch]:
     """Yield everything at and below `prefix` ("" or "folder/"), in the order of the catalogue, in batches."""
     batch = Batch()
     chains: dict[str, Chain] = {}
-    if prefix and why_left_alone(root, prefix.rstrip("/")) is not None:
+    try:
+        is_ours = not prefix or why_left_alone(root, prefix.rstrip("/")) is None
+    except OSError as error:
+        is_ours = False
+        _note_unreadable(batch, root, prefix.rstrip("/"), error)
+    if not is_ours:
         yield batch
         return
     unvisited = [prefix]
@@ -226,9 +234,14 @@ def chunks(items: Collection[_T]) -> Iterator[list[_T]]:
     return (listed[start : start + QUESTION] for start in range(0, len(listed), QUESTION))
 
 
-def count_files(root: Root) -> int:
+def covers(part: str, path: str) -> bool:
+    """Whether a path is at or below another: "" is the whole root; a slash behind says that it is a folder."""
+    return not part or path == part or path.startswith(f"{part.rstrip('/')}/")
+
+
+def count_files(root: Root, prefix: str = "") -> int:
     """Return how many files a walk of a folder would come to; by their names, so that it is quick."""
-    counted, unvisited, chains = 0, [""], dict[str, Chain]()
+    counted, unvisited, chains = 0, [prefix], dict[str, Chain]()
     while unvisited:
         below = _list(Batch(), root, unvisited.pop(), chains)
         folders = [path for path in below if path.endswith("/")]
@@ -260,7 +273,12 @@ def _list(batch: Batch, root: Root, prefix: str, chains: dict[str, Chain]) -> li
             listed = list(entries)
         chain = _chain(root, prefix, chains, has_rules=IGNORE_FILE in [entry.name for entry in listed])
         for entry in listed:
-            path = _path_in(root, prefix, entry, chain)
+            try:
+                path = _path_in(root, prefix, entry, chain)
+            except OSError as error:
+                if error.errno != errno.ELOOP:  # which is a link that leads round in a circle
+                    _note_unreadable(batch, root, prefix + path_to_text(entry.name), error)
+                continue
             if path is not None:
                 below.append(path)
         batch.folders.append(FoundFolder.of(root, prefix.rstrip("/"), status))
@@ -268,7 +286,7 @@ def _list(batch: Batch, root: Root, prefix: str, chains: dict[str, Chain]) -> li
         return []
     except OSError as error:
         logger.warning("cannot read folder %s: %s", path_to_text(full), error.strerror)
-        batch.unreadable.append(prefix.rstrip("/"))
+        batch.unreadable[prefix.rstrip("/")] = str(error.strerror)
         return []
     below.sort()
     return below
@@ -294,12 +312,9 @@ def _path_in(root: Root, prefix: str, entry: os.DirEntry[str], chain: Chain) -> 
     is_unfollowed = entry.is_symlink() and not is_followed(root, entry.path)
     if is_unfollowed or is_left_alone(name, hidden=root.hidden) is not None:
         return None
-    try:
-        is_folder = entry.is_dir()
-        if not is_folder and (not entry.is_file() or kind_of_name(name) is Kind.OTHER):
-            return None
-    except OSError:
-        return None  # a link that leads round in a circle
+    is_folder = entry.is_dir()
+    if not is_folder and (not entry.is_file() or kind_of_name(name) is Kind.OTHER):
+        return None
     if chain and rule_against(chain, text_to_path(prefix) + name, is_folder=is_folder) is not None:
         return None
     return prefix + path_to_text(name) + ("/" if is_folder else "")
@@ -311,8 +326,12 @@ def _add_file(batch: Batch, root: Root, path: str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        logger.warning("cannot look at %s: %s", path_to_text(root.full(path)), error.strerror)
-        batch.unreadable.append(path)
+        _note_unreadable(batch, root, path, error)
         return
     if stat.S_ISREG(status.st_mode):
         batch.files[path] = FoundFile(root, path, Signature.of(status))
+
+
+def _note_unreadable(batch: Batch, root: Root, path: str, error: OSError) -> None:
+    logger.warning("cannot look at %s: %s", path_to_text(root.full(path)), error.strerror)
+    batch.unreadable[path] = str(error.strerror)

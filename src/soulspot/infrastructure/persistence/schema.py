@@ -13,7 +13,7 @@ from sqlalchemy.exc import DatabaseError
 
 from soulspot.errors import CatalogueError, UnreachableError
 from soulspot.infrastructure.persistence import backup
-from soulspot.infrastructure.persistence.database import is_environment_fault
+from soulspot.infrastructure.persistence.database import is_environment_fault, is_refused, why_not_readable
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -31,7 +31,7 @@ async def bring_up_to_date(database: "Database", *, allowed: bool = True) -> Non
     """Make the database's schema the one that this program needs, after copying an SQLite file that holds data.
 
     Raises CatalogueError when the schema is newer than this program or foreign, when it is older and `allowed` is
-    false, and when the database cannot be opened.
+    false, and when the database cannot be opened; LockHeldError when others write what has to be changed.
     """
     revision = await current_revision(database)
     if revision == REVISION:
@@ -45,10 +45,14 @@ async def bring_up_to_date(database: "Database", *, allowed: bool = True) -> Non
             f"set SOULSPOT_DATABASE__UPGRADE=true, or run `soulspot db upgrade` yourself"
         )
         raise CatalogueError(msg)
-    if revision is not None:
-        copied = await _copy_first(database, revision)
-        logger.warning("the schema is upgraded from %s to %s%s", revision, REVISION, copied)
-    await asyncio.to_thread(_migrate, config, "upgrade", "head")
+    async with database.alone("db upgrade"):
+        if is_unchanged := await current_revision(database) == revision:
+            if revision is not None:
+                copied = await _copy_first(database, revision)
+                logger.warning("the schema is upgraded from %s to %s%s", revision, REVISION, copied)
+            await asyncio.to_thread(_migrate, config, "upgrade", "head")
+    if not is_unchanged:  # by whom was waited for
+        await bring_up_to_date(database)
 
 
 async def downgrade(database: "Database", revision: str) -> None:
@@ -58,14 +62,15 @@ async def downgrade(database: "Database", revision: str) -> None:
     """
     from alembic.util import CommandError
 
-    before = await current_revision(database)
-    copied = await _copy_first(database, before) if before is not None else ""
-    try:
-        await asyncio.to_thread(_migrate, _alembic_config(database), "downgrade", revision)
-    except CommandError as error:
-        msg = f"{_name(database)} has schema {before or 'none'}, which cannot be taken back to {revision}: {error}"
-        raise CatalogueError(msg) from error
-    logger.warning("the schema is taken back from %s to %s%s", before, await current_revision(database), copied)
+    async with database.alone("db downgrade"):
+        before = await current_revision(database)
+        copied = await _copy_first(database, before) if before is not None else ""
+        try:
+            await asyncio.to_thread(_migrate, _alembic_config(database), "downgrade", revision)
+        except CommandError as error:
+            msg = f"{_name(database)} has schema {before or 'none'}, which cannot be taken back to {revision}: {error}"
+            raise CatalogueError(msg) from error
+        logger.warning("the schema is taken back from %s to %s%s", before, await current_revision(database), copied)
 
 
 def require_known(database: "Database", revision: str) -> None:
@@ -104,8 +109,11 @@ async def current_revision(database: "Database") -> str | None:
                 return None
             return (await session.execute(text("SELECT version_num FROM alembic_version"))).scalar()
     except DatabaseError as error:
-        if not database.is_sqlite and is_environment_fault(error):
+        if is_environment_fault(error) and not is_refused(error):
             msg = f"{_name(database)} cannot be reached: {error.orig}"
+            raise UnreachableError(msg) from error
+        if database.is_sqlite and (fault := why_not_readable(Path(str(database.url.database)))) is not None:
+            msg = f"{_name(database)} cannot be reached: {fault}"
             raise UnreachableError(msg) from error
         msg = (
             f"{_name(database)} cannot be opened as a catalogue ({error.orig}) and was left as it is: "
