@@ -8,7 +8,9 @@ begin a transaction either: at READ COMMITTED each statement sees what was commi
 """
 
 import asyncio
+import hashlib
 import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -137,6 +139,12 @@ class PostgresSession(AsyncSession):
     async def connection(self, *arguments: Any, **options: Any) -> AsyncConnection:  # noqa: ANN401 - as above
         await self._before(is_read=False)
         return await super().connection(*arguments, **options)
+
+    async def reserve(self, names: Iterable[str]) -> None:
+        """Have whoever reserves one of these names wait until this transaction ends; all in one order, in one trip."""
+        locks = ", ".join(f"pg_advisory_xact_lock({high}, {low})" for high, low in sorted(set(map(_halves, names))))
+        begin, self._has_begun = "" if self._has_begun else "BEGIN; ", True
+        await self._run(f"{begin}SELECT {locks}")
 
     async def end(self) -> None:
         """Commit."""
@@ -402,6 +410,12 @@ def _one_statement(parts: Iterable[str], values: Iterable[str]) -> str:
 def _quoted(value: str) -> str:
     """Return a text as SQL has it where standard_conforming_strings is on, as on every connection of ours."""
     return "'" + value.replace("'", "''") + "'"
+
+
+def _halves(name: str) -> tuple[int, int]:
+    """Return the two numbers of a name's lock, which are no lock of `owner.py`: those are one number each."""
+    high, low = struct.unpack("!ii", hashlib.blake2b(name.encode(errors="replace"), digest_size=8).digest())
+    return high, low
 
 
 def _order(row: Mapping[str, Any]) -> tuple[str, str]:
