@@ -3,7 +3,6 @@
 import asyncio
 import re
 import sys
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,13 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from soulspot import sockets
 from soulspot.cli import logs
+from soulspot.cli.follow import told_by_the_daemon
 from soulspot.cli.text import duration, local_time, print_json, print_table, printable
 from soulspot.config import find_catalogue, get_settings
 from soulspot.errors import ConfigError, NotFoundError
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.listening import Wait
+from soulspot.infrastructure.persistence.following import Following
 from soulspot.infrastructure.persistence.models import AuditEntry, File
 from soulspot.infrastructure.persistence.repositories import (
     ArtistRepository,
@@ -29,9 +30,6 @@ from soulspot.infrastructure.persistence.repositories import (
 from soulspot.infrastructure.persistence.schema import require_current
 from soulspot.ingest.patience import patiently
 
-FOLLOW_BATCH = 1000
-GIVE_UP_AFTER = 120.0
-"""Seconds after which a number that was passed over is one whose transaction was rolled back."""
 _SPAN = re.compile(r"(\d+)\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -115,7 +113,7 @@ async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, 
     since = moment(question.since, "--since") if question.since else None
     path = path_to_text(str(Path(question.file).absolute())) if question.file else None
     asked: dict[str, Any] = {"path": path, "artist": question.artist, "action": question.action}
-    async with catalogue(config) as (database, _url):
+    async with catalogue(config) as (database, url):
         entries = AuditRepository(database.session)
         last = await entries.last_sequence()
         for entry in await entries.entries(**asked, since=since, limit=question.limit):
@@ -123,34 +121,16 @@ async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, 
             last = max(last, entry.sequence)
         if follow:
             sys.stdout.flush()
-            async with database.hearing() as wait:
-                async for numbers in _taken(entries, last, wait):
+            following = Following(entries, last)
+            place = partial(sockets.place_to_ask, get_settings(config_file=config), url)
+            async with told_by_the_daemon(place) if database.is_sqlite else database.hearing() as wait:
+                while True:
+                    if not (numbers := await patiently(following.new)):
+                        await wait()
+                        continue
                     for entry in await patiently(partial(entries.entries, **asked, among=numbers)):
                         print_entry(entry, as_json=as_json)
                     sys.stdout.flush()
-
-
-async def _taken(entries: AuditRepository, last: int, wait: Wait) -> AsyncIterator[Sequence[int]]:
-    """Yield the numbers of new entries, each once.
-
-    Where several write, a number is taken before its entry can be seen, so a later one may be seen first. One that was
-    passed over is looked for until its transaction must have ended.
-    """
-    passed_over: dict[int, float] = {}
-    while True:
-        now = time.monotonic()
-        passed_over = {number: since for number, since in passed_over.items() if now - since < GIVE_UP_AFTER}
-        numbers = await patiently(entries.numbers, last, passed_over, FOLLOW_BATCH)
-        if numbers and numbers[-1] > last:
-            between = range(max(last + 1, numbers[-1] - FOLLOW_BATCH), numbers[-1])
-            passed_over |= dict.fromkeys(set(between).difference(numbers), now)
-            last = numbers[-1]
-        for number in numbers:
-            passed_over.pop(number, None)
-        if numbers:
-            yield numbers
-        else:
-            await wait()
 
 
 def print_entry(entry: AuditEntry, *, as_json: bool) -> None:
@@ -193,7 +173,7 @@ def span(text: str, option: str) -> timedelta:
 
 
 def whole_path(file: File) -> str:
-    return file.whole_path
+    return f"{file.folder.path.rstrip('/')}/{file.path}"
 
 
 async def file_asked_for(database: Database, asked: str) -> File:

@@ -1,7 +1,6 @@
 """`soulspot status`: how the daemon is, in its own words, and what the catalogue holds; of each as much as answers."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,15 +16,11 @@ from soulspot.errors import CatalogueError, UnreachableError
 from soulspot.infrastructure.persistence.database import Place
 from soulspot.infrastructure.persistence.lock import holder_of
 from soulspot.infrastructure.persistence.models import MOUNT_STATES
-from soulspot.infrastructure.persistence.owner import Writer
-from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository, KnownFolder
+from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
+from soulspot.standing import standing, without_catalogue
 
 Told = dict[str, Any]
 
-_OF_THE_DAEMON: Final = ("health", "reasons", "pid", "since", "paused", "queue", "watcher", "hooks")
-_OF_A_FOLDER: Final = (
-    "watched", "last_event", "last_reconcile", "missed_by_watcher", "unwatched_folders", "unreadable",
-)  # fmt: skip
 SHOWN: Final = 10
 """Failures that are listed with their reasons."""
 
@@ -38,7 +33,7 @@ def status(config: Path | None, *, as_json: bool) -> None:
     except (CatalogueError, UnreachableError, DBAPIError) as error:
         if daemon is None:
             raise
-        report, failures = _without_catalogue(daemon, error), ()
+        report, failures = without_catalogue(daemon, error), ()
     if as_json:
         print_json(report)
     else:
@@ -53,53 +48,9 @@ async def _with_catalogue(config: Path | None, daemon: Told | None) -> tuple[Tol
         file = database_file(url)
         writers = [] if file else await database.writers([Place(each.node, each.path) for each in folders])
     holder = holder_of(file) if file else "; ".join(map(str, writers)) or None
-    by_state = Counter[tuple[str, str]]()
-    failures = Counter[str]()
-    for (folder_id, state, code), count in counts.items():
-        by_state[folder_id, state] += count
-        if state == "failed":
-            failures[code or ""] += count
-    report = {
-        **_of_the_daemon(daemon, holder, folders),
-        "database": database.url.render_as_string(hide_password=True) if file is None else str(file),
-        "writer": holder,
-        "writers": [_of_a_writer(each) for each in writers],
-        "tracks": sum(count for (_folder, state), count in by_state.items() if state == "catalogued"),
-        "failures": dict(failures.most_common()),
-        "folders": [_of_a_folder(folder, daemon, by_state) for folder in folders],
-    }
+    name = database.url.render_as_string(hide_password=True) if file is None else str(file)
+    report = standing(daemon, holder, folders, counts, database=name, writers=writers)
     return report, [f"{whole_path(each)}: {each.error_text or ''}" for each in failed]
-
-
-def _without_catalogue(daemon: Told, error: Exception) -> Told:
-    """Tell what the daemon says of itself where its database does not answer, which is when somebody asks."""
-    folders = [{"path": path, **told} for path, told in daemon["folders"].items()]
-    return _of_the_daemon(daemon, None, ()) | {"database": None, "database_error": str(error), "folders": folders}
-
-
-def _of_the_daemon(daemon: Told | None, holder: str | None, folders: Sequence[KnownFolder]) -> Told:
-    """Return what the daemon says of itself; without one, what the catalogue shows."""
-    if daemon is not None:
-        return {name: daemon.get(name) for name in _OF_THE_DAEMON}
-    reasons = [] if holder else ["no soulspot is watching"]
-    reasons += [f"folder {each.path} was offline: {each.status_reason}" for each in folders if each.status == "offline"]
-    return dict.fromkeys(_OF_THE_DAEMON) | {"health": "degraded" if reasons else "ok", "reasons": reasons}
-
-
-def _of_a_folder(folder: KnownFolder, daemon: Told | None, by_state: Counter[tuple[str, str]]) -> Told:
-    told = (daemon or {}).get("folders", {}).get(folder.path, {})
-    return {
-        **{name: getattr(folder, name) for name in ("node", "path", "id", "status")},
-        "reason": folder.status_reason,
-        **{name: told.get(name) for name in _OF_A_FOLDER},
-        **{state: by_state[folder.id, state] for state in ("catalogued", "failed", "missing", "ignored")},
-    }
-
-
-def _of_a_writer(writer: Writer) -> Told:
-    named = ("name", "pid", "address", "since")
-    folders = [place._asdict() for place in writer.folders]
-    return {**{name: getattr(writer, name) for name in named}, "folders": folders}
 
 
 def _print(report: Told, failures: Sequence[str]) -> None:
