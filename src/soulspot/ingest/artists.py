@@ -95,10 +95,15 @@ class Artists:
 
     async def _find_all(self, keyed: Mapping[int, tuple[Credit, str]], where: Where) -> dict[int, str | None]:
         """Return the artists that there are; in one order, as one that is adopted stays locked until the end."""
-        in_order = sorted(keyed, key=lambda number: keyed[number][1])
-        return {
-            number: self.ids.get(keyed[number][1]) or await self._find(*keyed[number], where) for number in in_order
-        }
+        found: dict[int, str | None] = {}
+        unknown = set[str]()  # asked for once, in however many roles
+        for number in sorted(keyed, key=lambda number: keyed[number][1]):
+            credit, key = keyed[number]
+            there = self.ids.get(key) or (None if key in unknown else await self._find(credit, key, where))
+            found[number] = there
+            if there is None:
+                unknown.add(key)
+        return found
 
     async def _find(self, credit: Credit, key: str, where: Where) -> str | None:
         namesakes = await self._artists.with_name(credit.name)
