@@ -152,10 +152,13 @@ def _decided_by_the_daemon(verb: str, question: FailureQuestion, config: Path | 
     """Have the daemon decide, which is the one that writes; return what it did, None where none runs."""
     settings = get_settings(config_file=config)
     asked = {"verb": verb, "which": msgspec.to_builtins(question)}
-    answer = sockets.ask(settings, find_catalogue(settings), "failures", within=DECISION_LIMIT, **asked)
+    url = find_catalogue(settings)
+    answer = sockets.ask(settings, url, "failures", within=DECISION_LIMIT, **asked)
     if answer is not None and "error" in answer:
         raise LockHeldError(answer["error"])
-    return None if answer is None else list(answer["decided"])
+    if answer is None or not (answer["decided"] or database_file(url)):
+        return None  # on a server, folders that it does not watch are not its own
+    return list(answer["decided"])
 
 
 def _described(file: File) -> dict[str, Any]:
