@@ -36,13 +36,16 @@ _SETTINGS = {
     "timezone": "Pacific/Auckland",  # nothing may depend on it
     "password_encryption": "scram-sha-256",
 }
-_RULES = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+_RULES = (
+    "local all all trust\nlocal replication all trust\n"
+    "host all all 127.0.0.1/32 scram-sha-256\nhost all all 10.213.0.0/16 scram-sha-256\n"
+)
 
 
 class Server:
     """One PostgreSQL server; `place` is its folder, which is removed when it ends."""
 
-    def __init__(self, programs: Path, **settings: str) -> None:
+    def __init__(self, programs: Path, replica_of: "Server | None" = None, **settings: str) -> None:
         self._programs = programs
         self.place = Path(tempfile.mkdtemp(prefix="soulspot-pg-"))
         self._settings = _SETTINGS | settings
@@ -56,8 +59,11 @@ class Server:
             self.superuser = owner.pw_name
         else:
             self._become, self.superuser = [], getpass.getuser()
-        initdb = [str(programs / "initdb"), "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8", "--auth=trust"]
-        subprocess.run(self._as_owner(*initdb, f"--pgdata={self.place}/data"), check=True, capture_output=True)
+        make = [str(programs / "initdb"), "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8", "--auth=trust"]
+        if replica_of is not None:
+            where = [f"--host={replica_of.place}", f"--port={replica_of.port}", f"--username={replica_of.superuser}"]
+            make = [str(programs / "pg_basebackup"), "--write-recovery-conf", "--checkpoint=fast", "--no-sync", *where]
+        subprocess.run(self._as_owner(*make, f"--pgdata={self.place}/data"), check=True, capture_output=True)
         (self.place / "data" / "pg_hba.conf").write_text(_RULES)
 
     def start(self) -> None:
@@ -92,9 +98,9 @@ class Server:
     def socket_url(self, database: str) -> str:
         return f"postgresql+asyncpg://soulspot@/{database}?host={self.place}&port={self.port}"
 
-    def tcp_url(self, database: str, port: int | None = None) -> str:
+    def tcp_url(self, database: str, port: int | None = None, host: str = "127.0.0.1") -> str:
         password = quote(PASSWORD, safe="")
-        return f"postgresql+asyncpg://soulspot:{password}@127.0.0.1:{port or self.port}/{database}"
+        return f"postgresql+asyncpg://soulspot:{password}@{host}:{port or self.port}/{database}"
 
     def _answers(self) -> bool:
         assert self._process is not None
@@ -150,7 +156,7 @@ def new_server(**settings: str) -> Server:
     programs = server_programs()
     if programs is None:
         pytest.skip("PostgreSQL's server programs are not on this machine")
-    server = Server(programs, **settings)
+    server = Server(programs, None, **settings)
     try:
         server.start()
         server.run(f"CREATE ROLE soulspot LOGIN PASSWORD '{PASSWORD}'")

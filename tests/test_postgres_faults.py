@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import os
 import random
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -34,7 +36,8 @@ KILL = """
 @pytest.fixture(scope="module")
 def frail_server() -> Iterator[Server]:
     """A server that a test may stop."""
-    server = new_server(synchronous_commit="on")  # or a crash takes back what it said was committed
+    # Without the first, a crash takes back what it said was committed.
+    server = new_server(synchronous_commit="on", max_connections="40")
     yield server
     server.close()
 
@@ -111,6 +114,61 @@ def test_a_server_without_a_free_connection_is_waited_for(postgres_soulspot: Pos
 
     until(lambda: len(postgres_soulspot.tracks()) == 20)
     assert_whole(postgres_soulspot, 20)
+
+
+def test_a_server_whose_connections_others_have_taken_is_waited_for(frail: PostgresSoulspot) -> None:
+    frail.watch()
+    ours = b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'frail'"
+    with frail.server.connect() as admin, ExitStack() as others:
+        while True:
+            try:
+                others.enter_context(frail.server.connect("postgres", "soulspot"))
+            except psycopg.OperationalError:
+                if not admin.execute(ours).fetchall():
+                    break
+
+        add_songs(frail.music, 20)
+        until(lambda: "the database refuses" in frail.log.read_text())
+        refused = frail.run("status")
+    until(lambda: len(frail.tracks()) == 20)
+
+    assert refused.returncode == 75
+    assert len(refused.stderr.splitlines()) == 1
+    assert "remaining connection slots" in frail.log.read_text()
+    assert_whole(frail, 20)
+
+
+@pytest.mark.root
+def test_a_full_disk_at_the_server_is_waited_for(frail: PostgresSoulspot) -> None:
+    server, disk = frail.server, frail.server.place / "disk"
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk takes root")
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=0777", "tmpfs", disk], check=True)
+    try:
+        space = disk / "space"
+        space.mkdir()
+        shutil.chown(space, server.superuser, server.superuser if server.superuser == "postgres" else None)
+        server.run(f"CREATE TABLESPACE small LOCATION '{space}'")
+        server.run("CREATE DATABASE small OWNER soulspot TEMPLATE catalogue TABLESPACE small STRATEGY file_copy")
+        frail.name, frail.environment["SOULSPOT_DATABASE__URL"] = "small", server.socket_url("small")
+        filler = disk / "filler"
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(b"x" * 4096):
+                pass
+        add_songs(frail.music, 600)
+        frail.watch_unseen()
+        until(lambda: frail.log.exists() and "No space left on device" in frail.log.read_text())
+        assert "the database refuses" in frail.log.read_text()
+        filler.unlink()
+
+        until(lambda: len(frail.tracks()) == 600, 60)
+        assert_whole(frail, 600)
+    finally:
+        frail.kill()
+        server.run("DROP DATABASE IF EXISTS small WITH (FORCE)")
+        server.run("DROP TABLESPACE IF EXISTS small")
+        subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 @pytest.mark.parametrize("limit", ["lock_timeout", "statement_timeout"])

@@ -152,7 +152,7 @@ def test_status_names_each_writer_and_what_it_has(postgres_soulspot: PostgresSou
     assert f"\n          {place['path']} of {place['node']}\n" in shown
 
 
-def test_what_changes_a_watched_folder_by_command_is_refused_and_elsewhere_done(
+def test_what_changes_a_watched_folder_by_command_is_refused(
     postgres_soulspot: PostgresSoulspot,
 ) -> None:
     watched = postgres_soulspot.music

@@ -1,0 +1,173 @@
+"""A network that is cut, and a server that another takes over from: pause, say it, go on, with nothing lost."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.conftest import until, write_song
+from tests.postgres import PostgresSoulspot, Server, new_server, server_programs
+from tests.test_postgres_faults import add_songs, assert_whole
+
+from soulspot.infrastructure.persistence.postgres import CONNECT_LIMIT, LINK_LIMIT
+
+pytestmark = pytest.mark.postgresql
+
+
+class Island:
+    """A network namespace for soulspot, with one cable to that of the server."""
+
+    def __init__(self) -> None:
+        number = os.getpid() % 16000
+        self.name, self._plug = f"soulspot-{number}", f"ss{number}"
+        net = f"10.213.{number // 64}.{number % 64 * 4}"
+        first, last = net.rpartition(".")[::2]
+        self.server, own = f"{first}.{int(last) + 1}", f"{first}.{int(last) + 2}"
+        self._ip("netns", "add", self.name)
+        self._ip("link", "add", self._plug, "type", "veth", "peer", "name", "cable", "netns", self.name)
+        self._ip("address", "add", f"{self.server}/30", "dev", self._plug)
+        self._ip("-netns", self.name, "address", "add", f"{own}/30", "dev", "cable")
+        self._ip("-netns", self.name, "link", "set", "cable", "up")
+        self.mend()
+
+    def cut(self) -> None:
+        """Lose every packet, without a word to either side."""
+        self._ip("link", "set", self._plug, "down")
+
+    def mend(self) -> None:
+        self._ip("link", "set", self._plug, "up")
+
+    def close(self) -> None:
+        self._ip("netns", "delete", self.name)
+
+    @staticmethod
+    def _ip(*arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def island() -> Iterator[Island]:
+    if os.geteuid() != 0:
+        pytest.skip("a network namespace takes root")
+    made = Island()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def primary() -> Iterator[Server]:
+    server = new_server(listen_addresses="*", synchronous_commit="on")
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, primary: Server) -> Iterator[PostgresSoulspot]:
+    name = f"elsewhere_{uuid.uuid4().hex}"  # it goes with the server: half-open connections keep it for a while
+    primary.run(f"CREATE DATABASE {name} OWNER soulspot TEMPLATE catalogue")
+    command = PostgresSoulspot(tmp_path, primary, name)
+    yield command
+    command.kill()
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Iterator[socket.socket]:
+    """Hear what a service manager is told."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hearing:
+        hearing.bind(str(tmp_path / "notify"))
+        hearing.setblocking(False)
+        yield hearing
+
+
+def has_said(told: socket.socket, words: str) -> bool:
+    while True:
+        try:
+            if words in told.recv(4096).decode():
+                return True
+        except BlockingIOError:
+            return False
+
+
+@pytest.mark.root
+def test_a_network_that_is_cut_costs_time_and_no_file(
+    elsewhere: PostgresSoulspot, island: Island, told: socket.socket
+) -> None:
+    elsewhere.command = ["ip", "netns", "exec", island.name, *elsewhere.command]
+    elsewhere.environment["SOULSPOT_DATABASE__URL"] = elsewhere.server.tcp_url(elsewhere.name, host=island.server)
+    add_songs(elsewhere.music, 400)
+    daemon = elsewhere.watch(NOTIFY_SOCKET=told.getsockname())
+    until(lambda: elsewhere.rows("SELECT 1 FROM tracks"))
+
+    island.cut()
+    began = time.monotonic()
+    write_song(elsewhere.music / "late.mp3", title="Late", artist="Artist 0", album="Album 0", albumartist="Artist 0")
+    until(lambda: has_said(told, "STATUS=paused: the database refuses"), LINK_LIMIT + CONNECT_LIMIT + 15)
+    noticed = time.monotonic() - began
+    locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND mode = 'ExclusiveLock'"
+    until(lambda: elsewhere.rows(locks) == [(0,)], LINK_LIMIT + 15)  # the server has noticed too
+    until(lambda: "the database refuses" in elsewhere.log.read_text())
+    island.mend()
+
+    until(lambda: len(elsewhere.tracks()) == 401, 60)
+    assert_whole(elsewhere, 401)
+    assert noticed < LINK_LIMIT + CONNECT_LIMIT + 5
+    assert "the database answers again, after" in elsewhere.log.read_text()
+    until(lambda: elsewhere.rows(locks) == [(1,)], CONNECT_LIMIT + 15)
+    island.cut()
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(timeout=30) == 0  # and it can be stopped meanwhile
+    island.mend()
+
+
+def test_another_server_that_takes_over_is_found_once_it_is_the_primary(
+    elsewhere: PostgresSoulspot, told: socket.socket
+) -> None:
+    programs = server_programs()
+    assert programs is not None
+    first = elsewhere.server
+    second = Server(programs, first)
+    try:
+        second.start()
+        first.run("ALTER SYSTEM SET synchronous_standby_names = '*'")  # what was committed is on both
+        first.run("SELECT pg_reload_conf()")
+        hosts = f"?host=127.0.0.1:{first.port}&host=127.0.0.1:{second.port}&target_session_attrs=primary"
+        both = first.tcp_url(elsewhere.name).replace(f"127.0.0.1:{first.port}", "") + hosts
+        elsewhere.environment["SOULSPOT_DATABASE__URL"] = both
+        add_songs(elsewhere.music, 300)
+        elsewhere.watch(NOTIFY_SOCKET=told.getsockname())
+        until(lambda: elsewhere.rows("SELECT 1 FROM tracks"))
+
+        first.stop("immediate")
+        until(lambda: has_said(told, "STATUS=paused: the database refuses"))
+        second.run("SELECT pg_promote()")
+        elsewhere.server = second
+
+        until(lambda: len(elsewhere.tracks()) == 300, 60)
+        assert_whole(elsewhere, 300)
+        assert elsewhere.run("status").returncode == 0
+        assert elsewhere.run("db", "downgrade").returncode == 75  # the lock was taken at the new one
+    finally:
+        elsewhere.kill()
+        second.close()
+        elsewhere.server = first
+        first.start()
+        first.run("ALTER SYSTEM RESET synchronous_standby_names")
+        first.run("SELECT pg_reload_conf()")
+
+
+def test_a_server_that_has_become_a_replica_is_left_for_another(elsewhere: PostgresSoulspot) -> None:
+    add_songs(elsewhere.music, 20)
+    elsewhere.server.run("ALTER ROLE soulspot SET default_transaction_read_only = on")
+    try:
+        elsewhere.watch_unseen()
+        until(lambda: "the database refuses" in elsewhere.log.read_text())
+    finally:
+        elsewhere.server.run("ALTER ROLE soulspot RESET default_transaction_read_only")
+
+    until(lambda: len(elsewhere.tracks()) == 20)
+    assert_whole(elsewhere, 20)
