@@ -10,23 +10,20 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from soulspot import health
 from soulspot.config import ControlSettings, Settings, check_library, database_file
 from soulspot.errors import CatalogueError, ConfigError, LockHeldError, SoulspotError
-from soulspot.feed import Feed
-from soulspot.hooks import Hook
+from soulspot.feed import ROOM, Feed
 from soulspot.infrastructure import control
 from soulspot.infrastructure.control import Answer, Arguments, Once, Stream
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence import backup
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.systemd import notify, watchdog_interval
-from soulspot.infrastructure.watcher import Watcher
 from soulspot.ingest.pipeline import Pipeline, Vitals
 from soulspot.ingest.requests import Requests
-from soulspot.ingest.rounds import Rounds
 from soulspot.ingest.scanner import Root
 from soulspot.ingest.service import Outcome
 from soulspot.live import live, told
@@ -35,6 +32,11 @@ from soulspot.pauses import Pauses
 from soulspot.sockets import Place
 from soulspot.steering import paused_told, steering
 from soulspot.tally import Tally
+
+if TYPE_CHECKING:
+    from soulspot.hooks import Hook
+    from soulspot.infrastructure.watcher import Watcher
+    from soulspot.ingest.rounds import Rounds
 
 logger = logging.getLogger(__name__)
 
@@ -68,9 +70,9 @@ class State:
     tally: Tally = field(default_factory=Tally)
     pace: Pace = field(default_factory=Pace)
     database: Database | None = None
-    watcher: Watcher | None = None
-    rounds: Rounds | None = None
-    hooks: Sequence[Hook] = ()
+    watcher: "Watcher | None" = None
+    rounds: "Rounds | None" = None
+    hooks: "Sequence[Hook]" = ()
     is_watching: asyncio.Event = field(default_factory=asyncio.Event)
     asked: Requests | None = None
 
@@ -112,8 +114,9 @@ async def controlled(
     async def status(_asked: Arguments) -> Answer:
         return report(state)
 
-    async def follow(_asked: Arguments) -> AsyncIterator[Answer]:
-        with state.feed.listening() as listener:
+    async def follow(asked: Arguments) -> AsyncIterator[Answer]:
+        room = asked.get("room")  # who only wants to know that something happened asks for one outcome at a time
+        with state.feed.listening(min(room, ROOM) if isinstance(room, int) and room > 0 else ROOM) as listener:
             yield {"following": True}  # what happens from here on is told
             async for news in listener.news():
                 yield told(news)
@@ -153,6 +156,9 @@ def report(state: State) -> dict[str, Any]:
             "watched": "inotify" if root.trusts_inodes else "inotify and reconcile",
             "last_event": _moment(state.last_event.get(root)),
             "last_reconcile": _moment(pipeline.reconciled.get(root)),
+            "missed_by_watcher": 0 if state.rounds is None else state.rounds.missed[root],
+            "unwatched_folders": len(pipeline.unwatched.get(root, ())),
+            "unreadable": len(pipeline.folders.unreadable.get(root, ())),
         }
         for root in state.roots
     }
@@ -161,12 +167,17 @@ def report(state: State) -> dict[str, Any]:
         "reasons": found.reasons,
         "queue": {"in_hand": vitals.in_hand, "settling": vitals.settling, "oldest_seconds": round(vitals.oldest)},
         "finished": vitals.finished,
+        "watcher": None if state.watcher is None else _described(state.watcher),
         "folders": folders,
         "hooks": [_told_of(hook) for hook in state.hooks],
     }
 
 
-def _told_of(hook: Hook) -> dict[str, Any]:
+def _described(watcher: "Watcher") -> dict[str, Any]:
+    return {"is_deaf": watcher.is_deaf, "overflows": watcher.overflows, "restarts": watcher.restarts}
+
+
+def _told_of(hook: "Hook") -> dict[str, Any]:
     return {
         "hook": hook.kind,
         "place": hook.place,
