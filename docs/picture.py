@@ -143,7 +143,12 @@ def draw(parts: list[tuple[str, str]]) -> str:
         for command, text in parts:
             console.print(Text.assemble(("$ ", "green"), (command, "bold")))
             console.print(Text.from_ansi(text.rstrip("\n")), "")
-    svg = console.export_svg(title="soulspot", theme=THEME, unique_id="soulspot")
+    return export(console, "soulspot")
+
+
+def export(console: Console, title: str) -> str:
+    """Return what was printed as SVG."""
+    svg = console.export_svg(title=title, theme=THEME, unique_id="soulspot")
     # A picture in a page may not fetch a font: what it would be replaced by is named at once.
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
     return re.sub(r"Fira Code", "ui-monospace, SFMono-Regular, Menlo, Consolas, DejaVu Sans Mono", svg)
