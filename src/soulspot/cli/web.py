@@ -104,7 +104,9 @@ def _listening(listen: str | None, settings: Settings) -> Iterator[socket.socket
         try:
             yield held.enter_context(listen_at(place, mode=int(own.mode, 8), group=own.group))
         except (OSError, LockHeldError) as error:
-            reason = "something listens there already" if _is_taken(error) else str(error)
+            reason = (
+                why(error) if isinstance(error, OSError) and not _is_taken(error) else "something listens there already"
+            )
             msg = f"the page cannot be served at {place} ({reason}): give another address by --listen or web.listen"
             raise ConfigError(msg) from error
 
