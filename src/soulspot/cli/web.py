@@ -1,7 +1,6 @@
 """`soulspot web`: serves the page, and tells the token with which failures can be retried on it."""
 
 import asyncio
-import errno
 import logging
 import os
 import socket
@@ -109,10 +108,6 @@ def _listening(listen: str | None, settings: Settings) -> Iterator[socket.socket
             )
             msg = f"the page cannot be served at {place} ({reason}): give another address by --listen or web.listen"
             raise ConfigError(msg) from error
-
-
-def _is_taken(error: Exception) -> bool:
-    return isinstance(error, LockHeldError) or (isinstance(error, OSError) and error.errno == errno.EADDRINUSE)
 
 
 def _keys(url: str) -> "Keys":
