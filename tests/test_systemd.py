@@ -30,6 +30,17 @@ def in_a_box(test: Callable[P, None]) -> Callable[P, None]:
     return pytest.mark.systemd(pytest.mark.root(test))
 
 
+HEAR = """
+import http.server
+class Hear(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        print(self.rfile.read(int(self.headers["Content-Length"])).decode(), flush=True)
+        self.send_response(204)
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", 9999), Hear).serve_forever()
+"""
+
+
 @pytest.fixture(scope="module")
 def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     skip_without_a_box()
@@ -234,7 +245,7 @@ def test_a_stuck_loop_is_ended_by_the_watchdog_and_the_service_goes_on(box: Box)
 
 
 @in_a_box
-@pytest.mark.parametrize("example", ["no-capability", "quieter-disks", "network-database"])
+@pytest.mark.parametrize("example", ["no-capability", "quieter-disks", "network-database", "loopback", "network-hooks"])
 def test_the_service_runs_with_each_example_of_a_drop_in(box: Box, example: str) -> None:
     box.shell(
         "mkdir /etc/systemd/system/soulspot.service.d &&"
@@ -260,6 +271,64 @@ def test_a_folder_in_home_is_refused_until_the_drop_in_shows_it(box: Box) -> Non
     box.shell("cp /srv/music/song.mp3 /home/me/Music")
 
     until(lambda: len(box.tracks()) == 1, 10)
+
+
+def configure(box: Box, text: str, *examples: str) -> None:
+    """Write settings beside the music folder, put examples of drop-ins in force, and start the service."""
+    box.write("/etc/soulspot/config.toml", f'[library]\nfolders = ["/srv/music"]\n{text}')
+    box.shell("mkdir -p /etc/systemd/system/soulspot.service.d")
+    for example in examples:
+        box.shell(f"cp /opt/units/drop-ins/{example}.conf /etc/systemd/system/soulspot.service.d")
+    box.shell("systemctl daemon-reload && systemctl start soulspot.service")
+
+
+@in_a_box
+def test_metrics_on_a_socket_need_no_drop_in(box: Box) -> None:
+    configure(box, '[metrics]\nlisten = "/var/lib/soulspot/metrics.socket"\n')
+
+    assert box.shell("curl -s --unix-socket /var/lib/soulspot/metrics.socket http://localhost/readyz") == "ready\n"
+    assert box.shell("SOULSPOT_DATABASE__URL= soulspot health") == "ok\n"
+
+
+@in_a_box
+def test_metrics_on_a_port_are_refused_until_the_drop_in_opens_this_machine(box: Box) -> None:
+    box.write("/etc/soulspot/config.toml", '[library]\nfolders = ["/srv/music"]\n[metrics]\nlisten = "[::1]:9842"\n')
+    box.shell("systemctl start soulspot.service", fails=True)
+    assert box.unit()["ExecMainStatus"] == "78"
+    assert "see whether the unit needs the drop-in loopback.conf" in box.journal()
+    box.shell("systemctl reset-failed")
+
+    configure(box, '[metrics]\nlisten = "127.0.0.1:9842"\n', "loopback")
+
+    assert "soulspot_build_info" in box.shell("curl -s http://127.0.0.1:9842/metrics")
+
+
+@in_a_box
+def test_the_textfile_is_written_where_the_drop_in_allows_it(box: Box) -> None:
+    place = "/var/lib/prometheus/node-exporter"
+    box.shell(f"mkdir -p {place} && chown soulspot {place}")
+
+    configure(box, f'[metrics]\ntextfile = "{place}/soulspot.prom"\n', "textfile")
+
+    until(lambda: "soulspot_build_info" in box.shell(f"cat {place}/soulspot.prom || true"), 10)
+
+
+@in_a_box
+def test_a_hook_runs_in_the_sandbox_and_reaches_this_machine_with_the_drop_in(box: Box) -> None:
+    program = "cat >/var/lib/soulspot/batch; touch /srv/music/x 2>/dev/null; curl -s http://127.0.0.1:9999/ || exit 1"
+    configure(box, f'[on_batch]\nquiet = 0\ncommand = ["sh", "-c", "{program}"]\nurl = "http://127.0.0.1:9999/"\n')
+    write_song(box.music / "song.mp3")
+    until(lambda: box.journal().count("fails (") == 2, 20)
+    assert '"counts": {"added": 1}' in (box.state / "batch").read_text()
+    assert not (box.music / "x").exists()
+
+    box.write("/srv/hear.py", HEAR)
+    box.shell("systemd-run --quiet --unit=hear python3 /srv/hear.py; systemctl stop soulspot.service")
+    configure(box, '[on_batch]\nquiet = 0\nurl = "http://127.0.0.1:9999/"\n', "loopback")
+    write_song(box.music / "other.mp3")
+
+    until(lambda: '"counts": {"added": 1}' in box.shell("journalctl --no-pager --output=cat --unit=hear"), 20)
+    box.shell("systemctl stop hear")
 
 
 @in_a_box
@@ -435,3 +504,37 @@ def test_a_command_that_the_service_cannot_see_is_not_installed(box: Box) -> Non
     refused = box.shell("/root/soulspot/bin/python -m soulspot service install --yes", fails=True)
 
     assert "lies below /root, which the service does not see" in refused
+
+
+NO_LEASE = ["AmbientCapabilities=", "CapabilityBoundingSet=", "PrivateUsers=yes"]
+
+
+@in_a_box
+@pytest.mark.parametrize(
+    ("directives", "folder", "finding", "cure"),
+    [
+        ([], "/home/me/Music", "FAIL  sandbox   ProtectHome=yes in soulspot.service hides", "home.conf"),
+        ([], "/tmp/Music", "FAIL  sandbox   PrivateTmp=yes in soulspot.service hides", "PrivateTmp=no"),
+        (["InaccessiblePaths=/srv"], "/srv/music", "FAIL  sandbox   InaccessiblePaths=/srv", "InaccessiblePaths="),
+        (
+            ["TemporaryFileSystem=/srv"],
+            "/srv/music",
+            "FAIL  sandbox   TemporaryFileSystem=/srv",
+            "TemporaryFileSystem=",
+        ),
+        (NO_LEASE, "/srv/music", "WARN  leases", "AmbientCapabilities=CAP_LEASE and PrivateUsers=no"),
+        ([], "/root/Music", "FAIL  sandbox   ProtectHome=yes", "home.conf"),
+        ([], "/srv/private", "FAIL  folders   the service's user soulspot may not read", "setfacl -R -m u:soulspot:rX"),
+    ],
+)
+def test_the_doctor_names_the_directive_that_is_in_the_way(
+    box: Box, directives: list[str], folder: str, finding: str, cure: str
+) -> None:
+    box.shell(f"mkdir -p {folder} && touch {folder}/a.mp3 && mkdir -p -m 700 /srv/private && chmod 700 /srv/private")
+    box.write("/etc/soulspot/config.toml", f'[library]\nfolders = ["{folder}"]\n')
+    if directives:
+        drop_in(box, *directives)
+
+    told = box.shell("soulspot doctor || true")
+
+    assert re.search(rf"^{re.escape(finding)}.*\n +→ .*{re.escape(cure)}", told, re.MULTILINE), told

@@ -120,9 +120,9 @@ def scan(
 @app.command()
 def status(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Show each folder, how many files are catalogued, failed and missing, and who is writing."""
-    from soulspot.cli import look
+    from soulspot.cli import report
 
-    look.status(config, as_json=as_json)
+    report.status(config, as_json=as_json)
 
 
 @app.command()
@@ -131,6 +131,14 @@ def health(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     from soulspot.cli import probe
 
     probe.health(config, as_json=as_json)
+
+
+@app.command()
+def top(config: ConfigOption = None) -> None:
+    """Show what happens while it happens: what arrives, how fast, what became of it. q quits."""
+    from soulspot.cli.top import top
+
+    top(config)
 
 
 @app.command()
