@@ -103,9 +103,8 @@ def _listening(listen: str | None, settings: Settings) -> Iterator[socket.socket
         try:
             yield held.enter_context(listen_at(place, mode=int(own.mode, 8), group=own.group))
         except (OSError, LockHeldError) as error:
-            reason = (
-                why(error) if isinstance(error, OSError) and not _is_taken(error) else "something listens there already"
-            )
+            is_taken = isinstance(error, LockHeldError) or error.errno == errno.EADDRINUSE
+            reason = "something listens there already" if is_taken else str(error.strerror).lower()
             msg = f"the page cannot be served at {place} ({reason}): give another address by --listen or web.listen"
             raise ConfigError(msg) from error
 
