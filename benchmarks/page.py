@@ -84,7 +84,7 @@ async def fill(url: str, tracks: int, entries: int, server: Server | None) -> No
         with closing(sqlite3.connect(file)) as connection, connection:
             grow(connection.execute, entries)
     else:
-        with server.connect(url.rpartition("/")[2].partition("?")[0]) as postgres:
+        with server.connect("page") as postgres:
             fill_postgres(postgres, collection)
             grow(lambda statement: postgres.execute(statement.encode()), entries)
             postgres.execute("VACUUM ANALYZE")

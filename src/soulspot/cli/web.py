@@ -19,7 +19,7 @@ from soulspot.config_outlets import checked_address
 from soulspot.config_sources import why
 from soulspot.doorman import require_extra, require_names
 from soulspot.errors import ConfigError, LockHeldError
-from soulspot.infrastructure.listening import handed_over, listen_at, name_of
+from soulspot.infrastructure.listening import BACKLOG, handed_over, listen_at, name_of
 from soulspot.infrastructure.persistence.database import Database, Place
 from soulspot.infrastructure.persistence.lock import holder_of
 from soulspot.infrastructure.persistence.owner import Writer
@@ -102,15 +102,18 @@ def _listening(listen: str | None, settings: Settings) -> Iterator[socket.socket
     own = settings.control  # whoever may ask there may ask here
     with ExitStack() as held:
         try:
-            yield held.enter_context(listen_at(place, mode=int(own.mode, 8), group=own.group))
-        except (OSError, LockHeldError) as error:
-            reason = "something listens there already" if _is_taken(error) else str(error)
-            msg = f"the page cannot be served at {place} ({reason}): give another address by --listen or web.listen"
-            raise ConfigError(msg) from error
+            listening = held.enter_context(listen_at(place, mode=int(own.mode, 8), group=own.group))
+            listening.listen(BACKLOG)
+        except LockHeldError as error:
+            raise ConfigError(_refused(place, "something listens there already")) from error
+        except OSError as error:
+            is_taken = error.errno == errno.EADDRINUSE
+            raise ConfigError(_refused(place, "something listens there already" if is_taken else why(error))) from error
+        yield listening
 
 
-def _is_taken(error: Exception) -> bool:
-    return isinstance(error, LockHeldError) or (isinstance(error, OSError) and error.errno == errno.EADDRINUSE)
+def _refused(place: str, reason: str) -> str:
+    return f"the page cannot be served at {place} ({reason}): give another address by --listen or web.listen"
 
 
 def _keys(url: str) -> "Keys":

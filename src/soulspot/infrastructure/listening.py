@@ -62,7 +62,9 @@ def name_of(listening: socket.socket) -> str:
     if isinstance(where, tuple):
         host = f"[{where[0]}]" if ":" in where[0] else where[0]
         return f"http://{host}:{where[1]}/"
-    return str(where)
+    # A socket is bound by another name of its path where that is long.
+    folder, name = os.path.split(str(where))
+    return f"{os.path.realpath(folder)}/{name}"
 
 
 def is_private(listening: socket.socket) -> bool:

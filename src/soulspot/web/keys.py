@@ -47,6 +47,7 @@ class Keys:
         """
         if not anew and (token := self.token()) is not None:
             return token
+        self.place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         token, unfinished = secrets.token_urlsafe(32), self.place.with_name(f"{self.place.name}.{os.getpid()}")
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with open(descriptor, "w", encoding="ascii") as file:
