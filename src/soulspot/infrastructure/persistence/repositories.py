@@ -31,6 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute, contains_eager, joinedload, selectinload
 
 from soulspot.infrastructure.filesystem import Signature
+from soulspot.infrastructure.persistence.actions import ACTIONS
 from soulspot.infrastructure.persistence.database import LOCKS, SessionFactory
 from soulspot.infrastructure.persistence.identity import fold, new_id
 from soulspot.infrastructure.persistence.models import (
@@ -622,6 +623,7 @@ class AuditRepository:
         self, action: str, entity_id: str, *, path: str | None = None, changes: Mapping[str, Any] | None = None
     ) -> None:
         """Write one entry. The action names the entity's type first: "track_added" is of a track."""
+        assert action in ACTIONS, action
         entry = {
             "at": now(),
             "action": action,

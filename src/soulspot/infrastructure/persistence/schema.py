@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from soulspot.infrastructure.persistence.database import Database
 
-REVISION = "1f24947f7a74"
+REVISION = "5d0c3b9a7e42"
 """The newest migration; a test holds it equal to alembic's head."""
 
 logger = logging.getLogger(__name__)
