@@ -239,6 +239,16 @@ class ArtistsSettings(_Section):
     )
 
 
+class AuditSettings(_Section):
+    keep_days: Annotated[int, BeforeValidator(_no_truth)] = Field(
+        default=0,
+        ge=0,
+        le=36500,
+        description="Days that the history is kept, but for the first and the latest entry of what is there; 0 means"
+        " for ever.",
+    )
+
+
 class LogSettings(_Section):
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
@@ -262,6 +272,7 @@ class Settings(BaseSettings):
     library: LibrarySettings = Field(default_factory=LibrarySettings)
     tags: TagsSettings = Field(default_factory=TagsSettings)
     artists: ArtistsSettings = Field(default_factory=ArtistsSettings)
+    audit: AuditSettings = Field(default_factory=AuditSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
 

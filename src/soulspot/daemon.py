@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -36,6 +36,7 @@ from soulspot.ingest.ignoring import Ignoring
 from soulspot.ingest.patience import patiently
 from soulspot.ingest.pipeline import Pipeline
 from soulspot.ingest.planner import compare
+from soulspot.ingest.retention import Retention
 from soulspot.ingest.rounds import Rounds
 from soulspot.ingest.scanner import Root, count_files, walk
 from soulspot.ingest.service import IngestService, Outcome
@@ -157,6 +158,8 @@ async def _watch_with(
             ]
             await watcher.is_live.wait()
             others.append(group.create_task(tell_systemd(state, ingest.pipeline)))
+            if settings.audit.keep_days:
+                others.append(group.create_task(_retention(settings, ingest).run()))
             notify("READY=1", f"STATUS=watching {', '.join(path_to_text(root.path) for root in ingest.roots)}")
             for root in ingest.roots:
                 logger.info("watching %s", path_to_text(root.path))
@@ -302,6 +305,15 @@ async def _open(
         )
         roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
         yield _Ingest(pipeline, service, database, roots)
+
+
+def _retention(settings: Settings, ingest: _Ingest) -> Retention:
+    return Retention(
+        ingest.database,
+        keep=timedelta(days=settings.audit.keep_days),
+        run=ingest.service.run,
+        is_quiet=lambda: ingest.pipeline.is_quiet,
+    )
 
 
 async def _adopt(service: IngestService, pipeline: Pipeline, path: str, settings: Settings) -> Root:

@@ -466,6 +466,22 @@ def db_restore(
     database.restore(source, config)
 
 
+@db.command("trim")
+def db_trim(
+    config: ConfigOption = None,
+    *,
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", metavar="SPAN", help="90d, 52w; else what audit.keep_days says.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many entries that would be.")] = False,
+) -> None:
+    """Remove old entries of the history; of all that is there, the first and the latest stay. Stop the daemon first."""
+    from soulspot.cli import database, look
+
+    span = look.span(older_than, "--older-than") if older_than is not None else None
+    database.trim(config, older_than=span, dry_run=dry_run)
+
+
 @db.command("vacuum")
 def db_vacuum(config: ConfigOption = None) -> None:
     """Write the database anew, without the room that deleted rows have left. Stop the daemon first."""

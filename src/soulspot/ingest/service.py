@@ -70,6 +70,7 @@ class IngestService:
 
     def __init__(self, database: Database, *, run: str, node: str, credit_rules: CreditRules = AS_WRITTEN) -> None:
         self._database = database
+        self.run = run
         self._node = node
         self._credit_rules = credit_rules
         self._tracks = TrackRepository(database.session)

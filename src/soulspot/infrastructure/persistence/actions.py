@@ -11,6 +11,7 @@ ACTIONS: Final = frozenset(
         "album": ("added", "updated", "removed"),
         "folder": ("added", "updated", "online", "offline", "held", "mounted", "unmounted"),
         "scan": ("finished",),
+        "audit": ("trimmed",),
     }.items()
     for what in happened
 )
