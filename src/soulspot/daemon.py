@@ -41,7 +41,7 @@ from soulspot.ingest.rounds import Rounds
 from soulspot.ingest.scanner import Root, count_files, walk
 from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import Stability
-from soulspot.oversight import Change, State, controlled, look_at_the_database, tell_systemd
+from soulspot.oversight import Change, State, controlled, given_time, look_at_the_database, tell_systemd
 
 logger = logging.getLogger(__name__)
 
@@ -287,7 +287,8 @@ async def _open(
     ):
         if warm:
             readers.start()
-        await bring_up_to_date(database, allowed=settings.database.upgrade)
+        async with given_time("starting: the schema of the catalogue is brought up to date"):
+            await bring_up_to_date(database, allowed=settings.database.upgrade)
         node = socket.gethostname()
         await owned.enter_async_context(database.owning(node, map(str, settings.library.folders), command))
         known = [folder for folder in await patiently(FolderRepository(database.session).all) if folder.node == node]

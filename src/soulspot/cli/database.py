@@ -89,9 +89,15 @@ def restore(source: Path | None, config: Path | None) -> None:
         _print_copies(file)
         return
     with _alone(settings, "db restore"):
-        copied = asyncio.run(_checked_copy(source.absolute(), file))
+        copied, revision = asyncio.run(_checked_copy(source.absolute(), file))
         restored = backup.put_in_place(copied, file)
     print(f"{file} is {source} now; the next scan finds what has changed since")
+    if revision != schema.REVISION:
+        how = "the next start or" if settings.database.upgrade else "as database.upgrade is false,"
+        print(
+            f"its schema is {revision}, from before this soulspot ({schema.REVISION}): {how} `soulspot db upgrade`"
+            " brings it up to date; to stay with it, install the soulspot that it was made by before you start one"
+        )
     if restored.kept is not None:
         print(f"what was there before is {restored.kept}")
 
@@ -136,8 +142,8 @@ async def _changed(settings: Settings, act: Callable[[Database], Awaitable[None]
         return before, await schema.current_revision(database)
 
 
-async def _checked_copy(source: Path, file: Path) -> Path:
-    """Copy a backup beside the catalogue, once it was seen to be one."""
+async def _checked_copy(source: Path, file: Path) -> tuple[Path, str]:
+    """Copy a backup beside the catalogue, once it was seen to be one; return that copy, and its schema."""
     if not source.is_file():
         msg = f"there is no backup at {source}: `soulspot db restore` alone lists those that there are"
         raise CatalogueError(msg)
@@ -149,7 +155,7 @@ async def _checked_copy(source: Path, file: Path) -> Path:
             msg = f"{source} is damaged ({faults[0]}): restore another"
             raise CatalogueError(msg)
         schema.require_known(database, revision)
-        return await backup.copy(database, file.with_name(file.name + ".restoring"))
+        return await backup.copy(database, file.with_name(file.name + ".restoring")), revision
 
 
 def _print_copies(file: Path) -> None:

@@ -699,8 +699,8 @@ class AuditRepository:
         """
         mine, other = _ENTRIES, _ENTRIES.alias()
         same = select(other.c.sequence).where(other.c.entity_id == mine.c.entity_id)
-        between = same.where(other.c.sequence < mine.c.sequence).exists()
-        between &= same.where(other.c.sequence > mine.c.sequence).exists()
+        earlier = same.where(other.c.sequence < mine.c.sequence).exists()
+        later = same.where(other.c.sequence > mine.c.sequence).exists()
         there = or_(
             mine.c.entity_type == "audit",
             *(
@@ -708,7 +708,7 @@ class AuditRepository:
                 for kinds, table in _THINGS
             ),
         )
-        spent = (mine.c.at < before) & (between | ~there)
+        spent = (mine.c.at < before) & ((earlier & later) | ~there)
         query = select(mine.c.sequence, spent).where(mine.c.sequence > after, mine.c.sequence <= upto)
         async with self._session_factory() as session:
             rows = await session.execute(query.order_by(mine.c.sequence).limit(limit))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import inspect, text
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, DBAPIError
 
 from soulspot.errors import CatalogueError, UnreachableError
 from soulspot.infrastructure.persistence import backup
@@ -31,7 +31,7 @@ async def bring_up_to_date(database: "Database", *, allowed: bool = True) -> Non
     """Make the database's schema the one that this program needs, after copying an SQLite file that holds data.
 
     Raises CatalogueError when the schema is newer than this program or foreign, when it is older and `allowed` is
-    false, and when the database cannot be opened.
+    false, when the upgrade fails, and when the database cannot be opened.
     """
     revision = await current_revision(database)
     if revision == REVISION:
@@ -45,10 +45,20 @@ async def bring_up_to_date(database: "Database", *, allowed: bool = True) -> Non
             f"set SOULSPOT_DATABASE__UPGRADE=true, or run `soulspot db upgrade` yourself"
         )
         raise CatalogueError(msg)
+    copied = ""
     if revision is not None:
         copied = await _copy_first(database, revision)
         logger.warning("the schema is upgraded from %s to %s%s", revision, REVISION, copied)
-    await asyncio.to_thread(_migrate, config, "upgrade", "head")
+    try:
+        await asyncio.to_thread(_migrate, config, "upgrade", "head")
+    except DBAPIError as error:
+        # Each step is one transaction: what could not be done has left nothing behind.
+        now = await current_revision(database)
+        msg = (
+            f"{_name(database)} could not be upgraded to schema {REVISION} ({str(error.orig).strip()}); it has schema "
+            f"{now or 'none'}, and nothing in it is lost{copied}: mend that, then start again"
+        )
+        raise CatalogueError(msg) from error
 
 
 async def downgrade(database: "Database", revision: str) -> None:
