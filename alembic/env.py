@@ -32,10 +32,16 @@ def render_item(kind: str, item: object, autogen_context: Any) -> str | Literal[
     return False
 
 
+def include_name(name: str | None, kind: str, _parents: object) -> bool:
+    """Leave the parts of an audit log that was parted alone: `soulspot db partition` makes them, not the models."""
+    return not (kind == "table" and (name or "").startswith("audit_log_"))
+
+
 OPTIONS: dict[str, Any] = {
     "target_metadata": models.Base.metadata,
     "render_as_batch": True,  # SQLite cannot alter most things in place
     "render_item": render_item,
+    "include_name": include_name,
     "compare_type": True,
     "transaction_per_migration": True,
 }

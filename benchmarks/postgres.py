@@ -1,25 +1,34 @@
 """How fast one watcher imports into PostgreSQL, against its SQLite rate in the same run.
 
-    python benchmarks/postgres.py MUSIC [--delay 1 --delay 5] [--connections 8]
+    python benchmarks/postgres.py [--music FOLDER] [--files 5000] [--delay 1 --delay 5] [--connections 24] [--rounds 3]
 
-MUSIC is a folder of audio files. Each import is the installed command, `soulspot scan`, on a new catalogue: in SQLite,
-in PostgreSQL over its unix socket, and through a proxy that holds each packet back for so many milliseconds, either
-way. The server is a private one with its usual settings, so every commit is on disk.
+Makes a library of small files, or takes one. Each import is the installed command, `soulspot scan`, on a new catalogue:
+in SQLite, in PostgreSQL over its unix socket, and through a proxy that holds each packet back for so many milliseconds,
+either way. The server is a private one with its usual settings, so every commit is on disk. Printed are the medians of
+the rounds: files a second, that against SQLite in the same round, the processor time of the command and its tag readers
+for a file, and of the network what a round trip really took, and how many of them a file.
 """
 
 import argparse
 import asyncio
 import json
 import os
+import resource
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+from library import write_library
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.postgres import Server, migrate, new_server
+from tests.postgres import PASSWORD, Server, migrate, new_server
 
 USUAL = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "autovacuum": "on"}
 
@@ -28,7 +37,7 @@ class Proxy:
     """Passes bytes on to the server, each a while after it came, in a thread of its own."""
 
     def __init__(self, port: int, delay: float) -> None:
-        self.port, self._target, self._delay = 0, port, delay
+        self.port, self.sent, self._target, self._delay = 0, 0, port, delay
         self._is_up = threading.Event()
         threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True).start()
         self._is_up.wait()
@@ -41,9 +50,9 @@ class Proxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", self._target)
-        await asyncio.gather(self._pass_on(reader, back), self._pass_on(there, writer))
+        await asyncio.gather(self._pass_on(reader, back, 1), self._pass_on(there, writer, 0))
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: int) -> None:
         loop, held = asyncio.get_running_loop(), deque[bytes]()
 
         def let_go() -> None:
@@ -57,18 +66,54 @@ class Proxy:
             except ConnectionError:
                 piece = b""
             held.append(piece)
+            self.sent += sent
             loop.call_later(self._delay, let_go)
             if not piece:
                 return
 
 
-def rate(url: str, music: str, **settings: str) -> float:
-    """Import a folder into a new catalogue and return files a second, by the command's own clock."""
-    environment = os.environ | {"SOULSPOT_DATABASE__URL": url, "SOULSPOT_LOG__LEVEL": "error"} | settings
+@dataclass(frozen=True, slots=True)
+class Import:
+    """One import: files a second, processor milliseconds a file, milliseconds and number of a file's round trips."""
+
+    rate: float
+    processor: float
+    away: float = 0.0
+    trips: float = 0.0
+
+
+def measured(url: str, music: str, connections: str) -> Import:
+    """Import a folder into a new catalogue; the rate is by the command's own clock."""
+    environment = os.environ | {"SOULSPOT_DATABASE__URL": url, "SOULSPOT_LOG__LEVEL": "error"}
+    environment |= {"SOULSPOT_DATABASE__CONNECTIONS": connections}
     command = [sys.executable, "-m", "soulspot", "scan", music, "--json"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     result = json.loads(run.stdout)
-    return float(result["added"] / result["seconds"])
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Import(result["added"] / result["seconds"], seconds / result["added"] * 1000)
+
+
+def measured_away(server: Server, delay: float, music: str, connections: str) -> Import:
+    """The same through a proxy."""
+    proxy = Proxy(server.port, delay / 1000)
+    name = new_catalogue(server, "bench")
+    away = round_trip(proxy.port)
+    before = proxy.sent
+    found = measured(server.tcp_url(name, proxy.port), music, connections)
+    files = server.connect(name).execute("SELECT count(*) FROM files").fetchall()[0][0]
+    return Import(found.rate, found.processor, away, (proxy.sent - before) / files)
+
+
+def round_trip(port: int) -> float:
+    """Return the milliseconds of a round trip through a proxy."""
+    where = f"host=127.0.0.1 port={port} user=soulspot dbname=bench"
+    with psycopg.connect(where, password=PASSWORD, autocommit=True) as connection:
+        began = time.perf_counter()
+        for _trip in range(50):
+            connection.execute("SELECT 1")
+        return (time.perf_counter() - began) / 50 * 1000
 
 
 def new_catalogue(server: Server, name: str) -> str:
@@ -78,26 +123,46 @@ def new_catalogue(server: Server, name: str) -> str:
     return name
 
 
+def one_round(server: Server, music: str, delays: list[float], connections: str) -> dict[str, Import]:
+    with tempfile.TemporaryDirectory() as place:
+        found = {"SQLite": measured(f"sqlite+aiosqlite:///{place}/soulspot.db", music, connections)}
+    here = server.socket_url(new_catalogue(server, "bench"))
+    found["PostgreSQL, unix socket"] = measured(here, music, connections)
+    for delay in delays:
+        found[f"PostgreSQL, {delay:g} ms away"] = measured_away(server, delay, music, connections)
+    return found
+
+
+def report(rounds: list[dict[str, Import]]) -> None:
+    print(f"{'':<24}{'files/s':>9}{'/ SQLite':>10}{'CPU ms a file':>15}{'round trip ms':>15}{'trips a file':>14}")
+    for name in rounds[0]:
+        ratio = statistics.median(each[name].rate / each["SQLite"].rate for each in rounds)
+        rate = statistics.median(each[name].rate for each in rounds)
+        processor = statistics.median(each[name].processor for each in rounds)
+        line = f"{name:<24}{rate:9,.0f}{ratio:10.2f}{processor:15.2f}"
+        if away := statistics.median(each[name].away for each in rounds):
+            line += f"{away:15.1f}{statistics.median(each[name].trips for each in rounds):14.2f}"
+        print(line)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("music")
-    parser.add_argument("--delay", type=float, action="append", default=[], help="milliseconds, each way")
-    parser.add_argument("--connections", default="8")
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--music", help="take this library; it is only read")
+    parser.add_argument("--files", type=int, default=5_000, help="files of the library that is made")
+    parser.add_argument(
+        "--delay", type=float, action="append", help="milliseconds, each way; 1 and 5 where none is given"
+    )
+    parser.add_argument("--connections", default="24")
+    parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
-    settings = {"SOULSPOT_DATABASE__CONNECTIONS": asked.connections}
     server = new_server(**USUAL)
     try:
-        for _round in range(asked.rounds):
-            with tempfile.TemporaryDirectory() as place:
-                sqlite = rate(f"sqlite+aiosqlite:///{place}/soulspot.db", asked.music)
-            print(f"SQLite                     {sqlite:6,.0f} files/s")
-            found = rate(server.socket_url(new_catalogue(server, "bench")), asked.music, **settings)
-            print(f"PostgreSQL, unix socket    {found:6,.0f} files/s  {found / sqlite:.2f} x")
-            for delay in asked.delay:
-                proxy = Proxy(server.port, delay / 1000)
-                found = rate(server.tcp_url(new_catalogue(server, "bench"), proxy.port), asked.music, **settings)
-                print(f"PostgreSQL, {delay:4.1f} ms delay  {found:6,.0f} files/s  {found / sqlite:.2f} x", flush=True)
+        with tempfile.TemporaryDirectory() as place:
+            music = asked.music or f"{place}/music"
+            if not asked.music:
+                write_library(Path(music), asked.files, cover_share=0)
+            delays = asked.delay or [1.0, 5.0]
+            report([one_round(server, music, delays, asked.connections) for _round in range(asked.rounds)])
     finally:
         server.close()
 

@@ -1,6 +1,6 @@
 """How fast soulspot is, as ratios against references measured in the same run on the same files.
 
-    python benchmarks/speed.py [--files 10000] [--runs 3] [--library FOLDER] [--json FILE] [--guard]
+    python benchmarks/speed.py [--files 10000 [100000]] [--runs 3] [--library FOLDER] [--json FILE] [--guard]
 
 Makes a library (or takes one that is there), then measures in each run, one after the other, so that what else the
 machine does falls on all of them:
@@ -14,13 +14,14 @@ machine does falls on all of them:
     rename            `soulspot scan` after the top folder got another name
 
 The page cache is warm: the files have just been written, or are read once before. Retag and rename change the files of
-a library that was made here; one that was given is left alone.
+a library that was made here; one that was given is left alone. Of several sizes, each is measured, and what a file
+costs in the larger is compared with what it costs in the one before.
 """
 
 import argparse
+import itertools
 import json
 import os
-import shutil
 import sqlite3
 import statistics
 import subprocess
@@ -29,6 +30,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import mutagen
@@ -85,14 +87,17 @@ class Soulspot:
         self.peak = 0  # bytes of memory, PSS of the process and its workers
 
     def scan(self, folder: Path) -> dict[str, float]:
+        """Return what a scan says that it did, and as "whole" the seconds from the start of its process to its end."""
         url = {"SOULSPOT_DATABASE__URL": f"sqlite+aiosqlite:///{self.database}"}
         command = [sys.executable, "-m", "soulspot", "scan", "--json", str(folder)]
+        began = time.perf_counter()
         with subprocess.Popen(command, env=os.environ | url, stdout=subprocess.PIPE, start_new_session=True) as process:
-            watching = threading.Thread(target=self._watch_memory, args=(process,))
-            watching.start()
+            memory = Memory(process)
             assert process.stdout is not None
             summary: dict[str, float] = json.loads(process.stdout.read())
-        watching.join()
+            process.wait()
+            summary["whole"] = time.perf_counter() - began
+        self.peak = max(self.peak, memory.peak())
         if process.returncode != 0:
             sys.exit(f"soulspot scan ended with {process.returncode}")
         return summary
@@ -105,9 +110,23 @@ class Soulspot:
         with sqlite3.connect(self.database) as connection:
             return int(connection.execute(query).fetchone()[0])
 
-    def _watch_memory(self, process: "subprocess.Popen[bytes]") -> None:
+
+class Memory:
+    """Watches what a process, the first of its session, and its children take, from now to its end."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self._most = 0
+        self._watching = threading.Thread(target=self._watch, args=(process,))
+        self._watching.start()
+
+    def peak(self) -> int:
+        """Wait for the end, and return the most that it was, in bytes of PSS."""
+        self._watching.join()
+        return self._most
+
+    def _watch(self, process: "subprocess.Popen[bytes]") -> None:
         while process.poll() is None:
-            self.peak = max(self.peak, group_memory(process.pid))
+            self._most = max(self._most, group_memory(process.pid))
             time.sleep(0.2)
 
 
@@ -132,53 +151,74 @@ def one_run(library: Path, songs: list[str], state: Path, soulspot: Soulspot, *,
         "mutagen": measure(lambda: bare_mutagen(songs)),
         "SQLite": measure(lambda: bare_sqlite(rows, state)),
         "walk": measure(lambda: bare_walk(library)),
-        "import": measure(lambda: expect(soulspot.scan(library), added=len(songs))),
+        "import": expected(soulspot.scan(library), added=len(songs)),
     }
     added = "SELECT count(DISTINCT entity_id) FROM audit_log WHERE action = 'track_added'"
     if (counted := soulspot.count(added)) != len(songs):
         sys.exit(f"{counted} tracks have an audit entry, of {len(songs)}")
     before = soulspot.count("SELECT max(sequence) FROM audit_log")
-    rescans: list[dict[str, float]] = []
-    seconds["rescan"] = measure(lambda: rescans.append(soulspot.scan(library)))
-    seconds["rescan, inside"] = rescans[0]["seconds"]
-    expect(rescans[0], unchanged=len(songs))
+    rescan = soulspot.scan(library)
+    seconds["rescan"], seconds["rescan, inside"] = expected(rescan, unchanged=len(songs)), rescan["seconds"]
     if soulspot.count("SELECT max(sequence) FROM audit_log") != before:
         sys.exit("a rescan without a change wrote an audit entry")
     if may_change:
         for path in songs:
             write_tags(Path(path), {"title": f"Again {time.time_ns()}"})
-        seconds["retag"] = measure(lambda: expect(soulspot.scan(library), updated=len(songs)))
+        seconds["retag"] = expected(soulspot.scan(library), updated=len(songs))
         top = next(entry for entry in sorted(library.iterdir()) if entry.is_dir())
         ids = "SELECT count(*) FROM tracks"
         tracks = soulspot.count(ids)
         top.rename(renamed := library / "renamed")
-        seconds["rename"] = measure(lambda: expect(soulspot.scan(library), moved=len(songs_in(renamed))))
+        seconds["rename"] = expected(soulspot.scan(library), moved=len(songs_in(renamed)))
         renamed.rename(top)
         if soulspot.count(ids) != tracks:
             sys.exit("a rename made tracks")
     return seconds
 
 
-def expect(summary: dict[str, float], **counts: int) -> None:
-    """End unless a scan came to these numbers."""
+def expected(summary: dict[str, float], **counts: int) -> float:
+    """Return the seconds that a scan took; end unless it came to these numbers."""
     if any(summary[kind] != count for kind, count in counts.items()):
         sys.exit(f"expected {counts}, and the scan came to {summary}")
+    return summary["whole"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=10_000, help="files of the library that is made")
+    parser.add_argument("--files", type=int, nargs="+", default=[10_000], help="files of each library that is made")
     parser.add_argument("--cover-share", type=float, default=0.5)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--library", type=Path, help="take this one instead; it is only read")
     parser.add_argument("--json", type=Path, help="write every figure into this file")
     parser.add_argument("--guard", action="store_true", help="fail when a ratio is below what CI lets pass")
     options = parser.parse_args()
+    measured = [measure_library(files, options) for files in ([0] if options.library else options.files)]
+    for smaller, larger in itertools.pairwise(measured):
+        print_growth(smaller, larger)
+    if options.json:
+        told = [asdict(each) for each in measured]
+        options.json.write_text(json.dumps(told[0] if len(told) == 1 else told, indent=2))
+    ratios = measured[0].ratios
+    if options.guard and (low := {name: ratio for name, ratio in ratios.items() if ratio < GUARD.get(name, 0)}):
+        sys.exit(f"slower than CI lets pass: {low}, of {GUARD}")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Seconds of each thing in each run, over one library, and the ratios of rates."""
+
+    files: int
+    runs: list[dict[str, float]]
+    ratios: dict[str, float]
+    memory: int  # bytes
+
+
+def measure_library(files: int, options: argparse.Namespace) -> Measured:
     with tempfile.TemporaryDirectory(prefix="soulspot-speed-") as scratch:
         library, state = options.library or Path(scratch) / "library" / "top", Path(scratch) / "state"
         state.mkdir()
         if options.library is None:
-            write_library(library, options.files, cover_share=options.cover_share)
+            write_library(library, files, cover_share=options.cover_share)
             library = library.parent
         songs = songs_in(library)
         for path in songs:
@@ -187,12 +227,18 @@ def main() -> None:
         runs = [
             one_run(library, songs, state, soulspot, may_change=options.library is None) for _run in range(options.runs)
         ]
-        shutil.rmtree(state)
-    ratios = report(runs, len(songs), soulspot.peak)
-    if options.json:
-        options.json.write_text(json.dumps({"files": len(songs), "runs": runs, "ratios": ratios}, indent=2))
-    if options.guard and (low := {name: ratio for name, ratio in ratios.items() if ratio < GUARD.get(name, 0)}):
-        sys.exit(f"slower than CI lets pass: {low}, of {GUARD}")
+    return Measured(len(songs), runs, report(runs, len(songs), soulspot.peak), soulspot.peak)
+
+
+def print_growth(smaller: Measured, larger: Measured) -> None:
+    """Print what a file costs in the larger library, as a multiple of what it costs in the smaller one."""
+
+    def cost(measured: Measured, name: str) -> float:
+        return statistics.median(run[name] for run in measured.runs) / measured.files
+
+    times = {name: cost(larger, name) / cost(smaller, name) for name in smaller.runs[0] if name != "rename"}
+    print(f"a file of {larger.files:,} costs, as a multiple of one of {smaller.files:,}:", end=" ")
+    print(", ".join(f"{name} {ratio:.2f}" for name, ratio in times.items()))
 
 
 def report(runs: list[dict[str, float]], files: int, peak: int) -> dict[str, float]:

@@ -22,7 +22,7 @@ from soulspot.infrastructure.persistence.schema import bring_up_to_date
 from soulspot.ingest.scanner import Root
 from soulspot.ingest.service import IngestService
 
-pytest_plugins = ["tests.postgres"]
+pytest_plugins = ["tests.parts", "tests.postgres"]
 
 AUDIO = Path(__file__).parent / "audio"
 SHARED = Path(__file__).parents[2] / "shared"
@@ -159,6 +159,14 @@ def make_library() -> Path:
     if not tool.exists() or shutil.which("ffmpeg") is None:
         pytest.skip("ffmpeg, or the library writer beside this checkout, is not there")
     return tool
+
+
+@pytest.fixture
+def monitor() -> None:
+    """Make sure of Prometheus' own programs."""
+    for program in ("promtool", "prometheus", "prometheus-node-exporter"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program}, which Debian's packages prometheus and prometheus-node-exporter have, is not here")
 
 
 @pytest.fixture(scope="session")

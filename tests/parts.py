@@ -10,9 +10,11 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar
+
+import pytest
 
 from soulspot.config import Settings
 from soulspot.daemon import root_of
@@ -227,3 +229,17 @@ class Parts:
     def _look_everywhere(self) -> None:
         for root in self.roots:
             self.pipeline.look_again(root, [""])
+
+
+@pytest.fixture
+def music(tmp_path: Path) -> Path:
+    folder = tmp_path / "music"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def parts(tmp_path: Path, music: Path) -> Iterator[Parts]:
+    with Parts(tmp_path / "state", music) as running:
+        running.settled()
+        yield running

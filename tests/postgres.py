@@ -121,6 +121,9 @@ class PostgresSoulspot(Soulspot):
         with self.server.connect(self.name) as connection:
             return connection.execute(query.encode()).fetchall()
 
+    def change(self, statement: str) -> None:
+        self.server.run(statement, self.name)
+
     def check(self) -> str:
         return "ok"  # a process that is killed does not reach the server's files
 

@@ -1,6 +1,5 @@
 """Which album a file is on, what becomes of an album that is retagged or moved, and what of it is not there."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -119,7 +118,7 @@ async def test_tracks_that_disagree_do_not_change_their_album_when_they_are_only
     for number in range(3):
         known = await catalogue.known(f"a/{number}")
         assert known is not None
-        same = replace(catalogue.found(f"a/{number}"), signature=known.signature)
+        same = catalogue.found(f"a/{number}")._replace(signature=known.signature)
         again = TrackTags(title=f"a/{number}", artist="A", artists=("A",), **tags, original_date=str(1980 + number))
         assert (await catalogue.service.ingest(same, again, known)).kind == "unchanged"
 

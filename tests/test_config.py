@@ -49,13 +49,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def music(tmp_path: Path) -> Path:
-    folder = tmp_path / "music"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def open_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that every user can reach, which pytest's own is not, with all the places in it."""
     with tempfile.TemporaryDirectory() as name:
@@ -279,7 +272,7 @@ def test_a_variable_that_is_like_none_is_refused_with_all_there_are(monkeypatch:
     message = refusal()
 
     assert message.startswith("the environment variable SOULSPOT_ZZZ is no setting: there are SOULSPOT_DATABASE__URL, ")
-    assert message.endswith("SOULSPOT_LOG__LEVEL, SOULSPOT_CONFIG")
+    assert message.endswith("SOULSPOT_LOG__FORMAT, SOULSPOT_CONFIG")
 
 
 @pytest.mark.parametrize(
@@ -291,7 +284,7 @@ def test_a_variable_that_is_like_none_is_refused_with_all_there_are(monkeypatch:
         ('# mine\nfolders = ["/a"]\n', 2, "folders: did you mean library.folders?"),
         ('log.levle = "info"\n', 1, "log.levle: did you mean log.level?"),
         ('log = { levle = "info" }\n', 1, "log.levle: did you mean log.level?"),
-        ("\n[[log]]\n", 2, "log but a section, of log.level"),
+        ("\n[[log]]\n", 2, "log but a section, of log.level, log.format"),
     ],
 )
 def test_a_name_in_a_file_that_is_no_setting_is_refused_with_its_line_and_the_nearest(

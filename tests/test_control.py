@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import socket
 import stat
 from pathlib import Path
@@ -151,3 +152,59 @@ def test_a_reload_without_a_daemon_says_so(configured: Soulspot) -> None:
 
     assert result.returncode == 78
     assert "no soulspot answers" in result.stderr
+
+
+def test_mode_and_group_and_place_of_the_socket_are_settings(soulspot: Soulspot, tmp_path: Path) -> None:
+    place = tmp_path / "socket"
+    group = os.getgroups()[0] if os.geteuid() else 65534
+    settings = {
+        "SOULSPOT_CONTROL__SOCKET": str(place),
+        "SOULSPOT_CONTROL__MODE": "0600",
+        "SOULSPOT_CONTROL__GROUP": str(group),
+    }
+    daemon = soulspot.watch(**settings)
+
+    told = json.loads(soulspot.run("status", "--json", **settings).stdout)
+
+    assert told["pid"] == daemon.pid
+    assert (stat.S_IMODE(place.stat().st_mode), place.stat().st_gid) == (0o600, group)
+
+
+def test_a_socket_that_cannot_be_made_is_named_where_a_person_chose_it(soulspot: Soulspot, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("precious")
+    for settings in (
+        {"SOULSPOT_CONTROL__SOCKET": f"{tmp_path}/no/socket"},
+        {"SOULSPOT_CONTROL__SOCKET": f"{tmp_path}/file"},
+        {"SOULSPOT_CONTROL__GROUP": "nobody-has-this"},
+    ):
+        result = soulspot.run("watch", str(soulspot.music), **settings)
+
+        assert (result.returncode, len(result.stderr.splitlines())) == (78, 1), result.stderr
+        assert "set control.socket" in result.stderr
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_a_second_daemon_leaves_the_socket_to_the_first(soulspot: Soulspot, tmp_path: Path) -> None:
+    first = soulspot.watch(SOULSPOT_CONTROL__SOCKET=f"{tmp_path}/socket")
+    other = {"SOULSPOT_DATABASE__URL": f"sqlite+aiosqlite:///{tmp_path}/other.db"}
+
+    refused = soulspot.run("watch", str(soulspot.music), SOULSPOT_CONTROL__SOCKET=f"{tmp_path}/socket", **other)
+    same = soulspot.run("watch", str(soulspot.music))
+
+    assert f"another soulspot (pid {first.pid}) answers at {tmp_path}/socket" in refused.stderr
+    assert (same.returncode, f"(pid {first.pid})" in same.stderr) == (75, True)
+    assert (control.ask(tmp_path / "socket", "status") or {})["pid"] == first.pid
+
+
+@pytest.mark.postgresql
+def test_with_postgresql_the_daemon_is_found_by_the_name_of_its_database(
+    postgres_soulspot: Soulspot, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o700)
+    daemon = postgres_soulspot.watch(RUNTIME_DIRECTORY=str(tmp_path))
+
+    told = json.loads(postgres_soulspot.run("status", "--json", RUNTIME_DIRECTORY=str(tmp_path)).stdout)
+    second = postgres_soulspot.run("watch", str(postgres_soulspot.music), RUNTIME_DIRECTORY=str(tmp_path))
+
+    assert told["pid"] == daemon.pid
+    assert (second.returncode, f"(pid {daemon.pid})" in second.stderr.splitlines()[-1]) == (75, True), second.stderr

@@ -100,6 +100,21 @@ def private_folder(place: Place) -> None:
     place.music.chmod(0o700)
 
 
+def metrics_in_the_sandbox(place: Place) -> None:
+    place.unit(PrivateNetwork="yes")
+    place.set("METRICS__LISTEN", "127.0.0.1:9842")
+
+
+def textfile_in_the_sandbox(place: Place) -> None:
+    place.unit(ProtectSystem="strict", ReadWritePaths="/var/lib/other")
+    place.set("METRICS__TEXTFILE", place.place / "soulspot.prom")
+
+
+def hook_in_the_sandbox(place: Place, host: str) -> None:
+    place.unit(PrivateNetwork="yes")
+    place.set("ON_BATCH__URL", f"http://{host}/refresh")
+
+
 def old_journal(place: Place) -> None:
     place.sql("PRAGMA journal_mode=DELETE")
 
@@ -136,6 +151,15 @@ WRONG: dict[str, tuple[Plant, str, str, str]] = {
         lambda at: at.monkeypatch.setattr(resource, "getrlimit", lambda _which: (64, 64)), "WARN", "limits", "ulimit"),
     "little room": (
         lambda at: at.monkeypatch.setattr(diagnosis, "NO_ROOM", 1 << 60), "FAIL", "room", "move the catalogue"),
+    "metrics on a port that nobody reaches": (metrics_in_the_sandbox, "WARN", "metrics", "loopback.conf"),
+    "a textfile that may not be written": (textfile_in_the_sandbox, "WARN", "metrics", "textfile.conf"),
+    "a textfile in no folder": (
+        lambda at: at.set("METRICS__TEXTFILE", "/nowhere/soulspot.prom"), "FAIL", "metrics", "create it"),
+    "a hook to this machine": (lambda at: hook_in_the_sandbox(at, "[::1]:80"), "WARN", "hooks", "loopback.conf"),
+    "a hook to another machine": (
+        lambda at: hook_in_the_sandbox(at, "192.0.2.7"), "WARN", "hooks", "network-hooks.conf"),
+    "a hook without its program": (
+        lambda at: at.set("ON_BATCH__COMMAND", "mpc update"), "WARN", "hooks", "arguments as a list"),
     "a password for everybody": (password_for_everybody, "WARN", "secrets", "chmod o-r"),
 }  # fmt: skip
 

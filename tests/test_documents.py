@@ -1,7 +1,12 @@
 """What the documents quote is what the program does."""
 
+import json
+import os
 import re
+import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,14 +14,17 @@ from sqlalchemy import Column
 from tests.conftest import Soulspot, write_song
 from typer.main import get_command
 
+from soulspot.batches import Batch
 from soulspot.cli import app
+from soulspot.config import get_settings
 from soulspot.infrastructure.persistence.actions import ACTIONS
 from soulspot.infrastructure.persistence.models import Base
 from soulspot.infrastructure.persistence.schema import REVISION
 from soulspot.infrastructure.tags.model import FAILURE_CODES
 
 HERE = Path(__file__).parents[1]
-DOCUMENTS = ["docs/install.md", "docs/operations.md", "docs/schema.md", "docs/configuration.md"]
+NAMED = ("install", "operations", "hooks", "schema", "configuration", "scaling")
+DOCUMENTS = [f"docs/{name}.md" for name in NAMED]
 SOURCE = "\n".join(file.read_text() for file in (HERE / "src").rglob("*.py"))
 
 
@@ -61,6 +69,25 @@ def test_each_command_and_option_that_is_quoted_exists(document: str) -> None:
         assert {word for word in rest if word.startswith("-")} <= known, line
 
 
+def test_what_is_made_out_of_the_code_is_what_the_code_makes() -> None:
+    result = subprocess.run([sys.executable, HERE / "docs" / "make.py", "--check"], capture_output=True, check=False)
+
+    assert result.returncode == 0, f"run docs/make.py: {result.stdout.decode()}"
+
+
+@pytest.mark.parametrize("page", ["soulspot.1", "soulspot.toml.5"])
+def test_man_shows_each_page_without_a_warning(page: str) -> None:
+    if shutil.which("man") is None:
+        pytest.skip("man is not installed")
+    command = ["man", "--warnings=w", "--local-file", str(HERE / "man" / page)]
+    environment = os.environ | {"MANWIDTH": "80", "LC_ALL": "C.UTF-8"}
+
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "SEE ALSO" in result.stdout
+
+
 def test_each_example_of_a_drop_in_is_named_with_what_it_is_for() -> None:
     text = (HERE / "docs/install.md").read_text()
 
@@ -74,6 +101,28 @@ def described(name: str) -> dict[str, list[tuple[str, str]]]:
     parts = re.split(r"^### `(\w+)`$", marked("docs/schema.md", name), flags=re.MULTILINE)[1:]
     columns = {table: re.findall(r"^\| `(\w+)` \| ([^|]+?) \|", text, re.MULTILINE) for table, text in pairs(parts)}
     return {table: [(column, kind) for column, kind in found] for table, found in columns.items()}
+
+
+def test_each_example_of_a_hook_is_one_that_the_settings_allow(tmp_path: Path) -> None:
+    examples = re.findall(r"```toml\n(.*?)```", (HERE / "docs/hooks.md").read_text(), re.DOTALL)
+
+    assert len(examples) == 5
+    for example in examples:
+        (tmp_path / "config.toml").write_text(example)
+        hook = get_settings(config_file=tmp_path / "config.toml").on_batch
+        assert hook.command or hook.url.get_secret_value()
+
+
+def test_each_field_of_a_batch_is_documented() -> None:
+    documented = {name for row in rows("docs/hooks.md", "payload") for name in re.findall(r"`(\w+)`", row[0])}
+
+    assert documented == set(json.loads(Batch(1).payload(run="", node="", number=1, roots=())))
+
+
+def test_each_metric_that_is_named_is_one_of_the_program() -> None:
+    text = "".join((HERE / document).read_text() for document in ("docs/operations.md", "docs/hooks.md"))
+
+    assert all(f'"{name}"' in SOURCE for name in re.findall(r"\bsoulspot_\w+", text))
 
 
 def pairs(parts: list[str]) -> list[tuple[str, str]]:

@@ -102,6 +102,25 @@ def test_a_stop_in_a_pause_is_as_quick_as_any_and_the_next_start_finds_what_is_l
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_start_on_a_full_disk_waits_for_room(small_disk: Soulspot, *, is_new: bool) -> None:
+    if not is_new:
+        drop(small_disk, 3)
+        small_disk.scan()
+    filler = fill(small_disk.database.parent)
+    drop(small_disk, 5, start=3)
+
+    daemon = small_disk.watch_unseen()
+    until(lambda: says(small_disk, "paused: the database refuses"))
+    assert daemon.poll() is None
+    filler.unlink()
+    until(lambda: says(small_disk, "watching"))
+
+    assert_equal_to_the_disk(small_disk)
+    assert daemon.poll() is None, small_disk.log.read_text()
+
+
+@pytest.mark.root
 def test_a_disk_that_cannot_be_written_is_refused_at_the_start_with_what_to_do(small_disk: Soulspot) -> None:
     small_disk.scan()
     disk = small_disk.database.parent

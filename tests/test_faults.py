@@ -17,7 +17,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -91,20 +90,6 @@ def test_each_fault_has_a_test_or_a_reason() -> None:
         module, function = name.split(".")
         source = (HERE / f"{module}.py").read_text()
         assert re.search(rf"^(async )?def {function}\(", source, re.MULTILINE), f"{fault}: there is no {name}"
-
-
-@pytest.fixture
-def music(tmp_path: Path) -> Path:
-    folder = tmp_path / "music"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def parts(tmp_path: Path, music: Path) -> Iterator[Parts]:
-    with Parts(tmp_path / "state", music) as running:
-        running.settled()
-        yield running
 
 
 def test_200_kills_at_random_moments_lose_and_double_nothing() -> None:

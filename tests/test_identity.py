@@ -25,13 +25,6 @@ Change = Callable[[Path], object]
 
 
 @pytest.fixture
-def music(tmp_path: Path) -> Path:
-    folder = tmp_path / "music"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
 def other(tmp_path: Path) -> Path:
     folder = tmp_path / "other"
     folder.mkdir()
@@ -182,7 +175,7 @@ def test_an_inode_that_is_used_again_is_no_move(do: Callable[[Change], Parts], m
     def reuse(folder: Path) -> None:
         inode = (folder / "a.mp3").stat().st_ino
         (folder / "a.mp3").unlink()
-        for number in range(50):  # the file system gives a freed inode to the next file, or to one soon after
+        for number in range(300):  # the file system gives a freed inode to the next file, or to one soon after
             path = write_song(folder / f".{number}.flac", title="new")
             if path.stat().st_ino == inode:
                 path.rename(folder / "new.flac")

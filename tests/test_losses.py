@@ -14,13 +14,6 @@ from tests.parts import Parts
 SONG = (AUDIO / "tone.mp3").read_bytes()
 
 
-@pytest.fixture
-def music(tmp_path: Path) -> Path:
-    folder = tmp_path / "music"
-    folder.mkdir()
-    return folder
-
-
 def fill(folder: Path, files: int) -> None:
     for number in range(files):
         place = folder / f"f{number // 20}"

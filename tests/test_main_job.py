@@ -298,7 +298,7 @@ def test_many_new_folders_at_once_are_all_seen(soulspot: Soulspot) -> None:
 def test_a_second_writer_is_refused_and_told_who_is_first(soulspot: Soulspot) -> None:
     daemon = soulspot.watch()
 
-    result = soulspot.run("scan", str(soulspot.music))
+    result = soulspot.run("watch", str(soulspot.music))
 
     assert result.returncode == 75
     assert f"pid {daemon.pid}" in result.stderr

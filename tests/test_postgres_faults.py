@@ -159,14 +159,14 @@ def test_a_second_watcher_of_a_folder_is_refused_and_told_who_is_first(postgres_
 
 def test_a_watcher_that_lost_its_folder_to_another_ends(postgres_soulspot: PostgresSoulspot) -> None:
     daemon = postgres_soulspot.watch()
-    holder = "SELECT objid::bigint, classid::bigint, pid FROM pg_locks WHERE locktype = 'advisory' AND granted"
-    low, high, pid = postgres_soulspot.rows(holder)[0]
+    holder = "SELECT objid::bigint, classid::bigint, pid FROM pg_locks WHERE locktype = 'advisory'"
+    low, high, pid = postgres_soulspot.rows(f"{holder} AND mode = 'ExclusiveLock'")[0]
     key = high << 32 | low
 
     with postgres_soulspot.server.connect(postgres_soulspot.name) as thief:
         thief.execute(f"SELECT pg_terminate_backend({pid}), pg_advisory_lock({key - (1 << 64) * (key >> 63)})".encode())
 
-        assert daemon.wait(timeout=20) == 75
+        assert daemon.wait(timeout=20) == 75, postgres_soulspot.log.read_text()
     assert "is being watched by" in postgres_soulspot.log.read_text()
 
 

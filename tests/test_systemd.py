@@ -333,6 +333,10 @@ def test_the_service_is_installed_by_one_command_and_taken_away_by_another(box: 
     assert "write   /etc/systemd/system/soulspot.service" in shown
     box.shell("! test -e /etc/systemd/system/soulspot.service")
     box.shell(f"{soulspot} service install --yes")
+    assert box.shell("realpath $(man --where soulspot soulspot.toml)").split() == [
+        "/usr/local/share/man/man1/soulspot.1",
+        "/usr/local/share/man/man5/soulspot.toml.5",
+    ]
     assert box.unit("soulspot-backup.timer")["UnitFileState"] == "enabled"
     box.shell("sed -i 's|#folders = .*|folders = [\"/srv/music\"]|' /etc/soulspot/config.toml")
     box.shell("systemctl start soulspot")
@@ -342,6 +346,7 @@ def test_the_service_is_installed_by_one_command_and_taken_away_by_another(box: 
     box.shell(f"{soulspot} service uninstall --yes")
 
     assert box.unit()["LoadState"] == "not-found"
+    box.shell("! man --where soulspot")
     assert len(box.tracks()) == 1
     put_units(box)
 

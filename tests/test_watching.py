@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +22,6 @@ from soulspot.ingest.queues import Later, Pending, Ready
 from soulspot.ingest.scanner import FoundFile, Root
 
 SONG = (AUDIO / "tone.mp3").read_bytes()
-
-
-@pytest.fixture
-def music(tmp_path: Path) -> Path:
-    folder = tmp_path / "music"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def parts(tmp_path: Path, music: Path) -> Iterator[Parts]:
-    with Parts(tmp_path / "state", music) as running:
-        running.settled()
-        yield running
 
 
 def make_songs(folder: Path, count: int, *, per_folder: int = 10) -> set[str]:
@@ -296,21 +282,27 @@ async def test_what_was_said_last_is_looked_at_first_however_much_was_said_befor
 
     taken = await hints.take()
     assert taken[root][:2] == ["dropped.mp3", ""]
-    assert len(taken[root]) == 500
+    assert taken[root][-1] == "49.mp3"  # the oldest are among them: a storm that does not end keeps none waiting
+    assert len(taken[root]) == 100
     assert hints
 
 
-async def test_a_song_that_comes_last_is_taken_second_at_the_latest() -> None:
-    ready, file = Ready(10), FoundFile(Root("1", "/music"), "a.mp3", filesystem.Signature(1, 2, 3, 4))
-    pending = [Pending(Work(file), is_fresh=True, since=number) for number in range(100)]
-
-    for each in pending:
+async def test_what_a_hint_named_goes_before_what_a_walk_found_and_neither_takes_more_than_its_room() -> None:
+    ready, file = (
+        Ready(fresh_room=2, bulk_room=1),
+        FoundFile(Root("1", "/music"), "a.mp3", filesystem.Signature(1, 2, 3, 4)),
+    )
+    found, *named = [Pending(Work(file), is_fresh=number > 0, since=number) for number in range(4)]
+    for each in (found, *named[:2]):
         await ready.put(each)
+    waiting = asyncio.create_task(ready.put(named[2]))
+    await asyncio.sleep(0)
+    assert not waiting.done()
 
-    taken = [await ready.take() for _number in range(100)]
-    assert pending[-1] in taken[:2]
-    assert pending[0] in taken[:2]
-    assert len({id(each) for each in taken}) == 100
+    first = await ready.take()
+    await waiting
+
+    assert [first, *[await ready.take() for _number in range(3)]] == [*named, found]
 
 
 async def test_too_many_folders_become_their_root_and_folders_below_others_are_left_out() -> None:

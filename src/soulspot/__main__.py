@@ -1,13 +1,18 @@
 """The installed command and `python -m soulspot`."""
 
+import gc
 import logging
 import os
 import sys
 from contextlib import suppress
 from typing import NoReturn
 
+GARBAGE = (20_000, 20, 100)
+"""Objects, and passes, after which rings of garbage are looked for: to start makes hundreds of thousands that stay."""
+
 
 def main() -> None:
+    gc.set_threshold(*GARBAGE)
     from soulspot.cli import run
 
     try:

@@ -18,11 +18,13 @@ from typing import Annotated, Any, Final, Literal
 from urllib.parse import unquote
 
 from platformdirs import user_data_path
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
+from soulspot.config_outlets import SECRETS, MetricsSettings, OnBatchSettings
 from soulspot.config_sources import PREFIX, Source, find_variables, masked, read_credentials, read_files, variable, why
+from soulspot.config_values import Number, Section, Texts, absolute, no_truth
 from soulspot.errors import CatalogueError, ConfigError
 
 SYSTEM_DATABASE: Final = Path("/var/lib/soulspot/soulspot.db")
@@ -53,14 +55,19 @@ _ALLOWED: Final = {
 _BOUNDS: Final = {"ge": "at least", "gt": "more than", "le": "at most"}
 
 
-def _own_database() -> Path:
+def own_state_folder() -> Path:
+    """Return where this user's soulspot, or this service, keeps what it has to keep."""
     # systemd gives the folder of StateDirectory=, or several with colons between.
     state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     try:
-        return _absolute((Path(state) if state else user_data_path("soulspot")) / "soulspot.db")
+        return absolute(Path(state) if state else user_data_path("soulspot"))
     except RuntimeError as error:
         msg = f"there is no home folder to keep the catalogue in: set HOME or {variable('database.url')}"
         raise ConfigError(msg) from error
+
+
+def _own_database() -> Path:
+    return own_state_folder() / "soulspot.db"
 
 
 def _sqlite_url(file: Path) -> str:
@@ -107,53 +114,34 @@ def _split(value: object) -> object:
     return value
 
 
-def _texts(value: object) -> object:
-    """Read a list of texts: JSON, or one text that is its only item. None may be blank."""
-    if isinstance(value, str):
-        try:
-            value = json.loads(value) if value.startswith("[") else [value]
-        except json.JSONDecodeError as error:
-            msg = "a JSON list of texts, or one text"
-            raise ValueError(msg) from error
-    if not isinstance(value, list) or not all(isinstance(each, str) and each.strip() for each in value):
-        msg = "a list of texts with none of them blank"
+def _socket(path: str) -> str:
+    return str(absolute(Path(path))) if path else path
+
+
+def _mode(value: object) -> object:
+    text = f"{value:04o}" if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or re.fullmatch("0?[67][0-7]{2}", text) is None:
+        msg = 'a mode such as "0660", in which the owner may read and write'
         raise ValueError(msg)
-    return value
+    return text
 
 
-def _absolute(path: Path) -> Path:
-    if "\0" in str(path):
-        msg = "a path without the character NUL"
-        raise ValueError(msg)
-    return Path(os.path.abspath(os.path.expanduser(path)))
+def _log_format(value: object) -> object:
+    return value.lower().replace("color", "colour") if isinstance(value, str) else value
 
 
-def _no_truth(value: object) -> object:
-    if isinstance(value, bool):
-        msg = "a number"
-        raise ValueError(msg)  # noqa: TRY004 - pydantic takes this as a wrong value, and a TypeError as our own error
-    return value
-
-
-_Number = Annotated[float, BeforeValidator(_no_truth)]
-_Texts = Annotated[list[str], NoDecode, BeforeValidator(_texts)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DatabaseSettings(_Section):
+class DatabaseSettings(Section):
     url: Annotated[str, AfterValidator(_checked_url)] = Field(
         default_factory=lambda: _sqlite_url(_own_database()),
         repr=False,  # it may hold a password
         description=f"Where the catalogue is: `{_SQLITE}:////PATH` or `{_POSTGRESQL_FORM}`.",
     )
     connections: int = Field(
-        default=8,
+        default=24,
         ge=1,
         le=100,
-        description="Connections that write to PostgreSQL at once; five more read, and hold the lock.",
+        description="Connections that write to PostgreSQL at once, at most: four, and one for each millisecond that it"
+        " is away; five more read, and hold the lock.",
     )
     upgrade: bool = Field(
         default=True, description="Bring the schema up to date at start, an SQLite file copied first."
@@ -167,27 +155,27 @@ class DatabaseSettings(_Section):
     )
 
 
-class LibrarySettings(_Section):
-    folders: Annotated[list[Annotated[Path, AfterValidator(_absolute)]], NoDecode, BeforeValidator(_split)] = Field(
+class LibrarySettings(Section):
+    folders: Annotated[list[Annotated[Path, AfterValidator(absolute)]], NoDecode, BeforeValidator(_split)] = Field(
         default_factory=list,
         description="The music folders: a list, or one text with colons between; `~` is your home folder.",
     )
-    quiet_period: _Number = Field(
+    quiet_period: Number = Field(
         default=2.0,
         ge=0,
         le=3600,
         description="Seconds without a change after which a file counts as complete, where no lease can be had.",
     )
-    missing_after: _Number = Field(
+    missing_after: Number = Field(
         default=10.0, ge=0, le=86400, description="Seconds of absence after which a file counts as missing."
     )
-    reconcile_interval: _Number = Field(
+    reconcile_interval: Number = Field(
         default=900.0,
         ge=1,
         le=604800,
         description="Seconds between two comparisons of every folder with the catalogue.",
     )
-    poll_interval: _Number = Field(
+    poll_interval: Number = Field(
         default=60.0,
         ge=1,
         le=604800,
@@ -211,8 +199,8 @@ class LibrarySettings(_Section):
     )
 
 
-class TagsSettings(_Section):
-    workers: Annotated[int, BeforeValidator(_no_truth)] = Field(
+class TagsSettings(Section):
+    workers: Annotated[int, BeforeValidator(no_truth)] = Field(
         default=0, ge=0, le=64, description="Processes that read tags; 0 means one for each core, at most 4."
     )
     memory_limit: ByteSize = Field(
@@ -220,16 +208,16 @@ class TagsSettings(_Section):
         ge=128 * 1024**2,
         description="Memory that each of these processes may take, in bytes or as a text such as `512MiB`.",
     )
-    time_limit: _Number = Field(default=20.0, gt=0, le=3600, description="Seconds that reading one file may take.")
+    time_limit: Number = Field(default=20.0, gt=0, le=3600, description="Seconds that reading one file may take.")
 
 
-class ArtistsSettings(_Section):
-    separators: _Texts = Field(
+class ArtistsSettings(Section):
+    separators: Texts = Field(
         default_factory=list,
         description='What stands between two names in one tag, such as `["; ", " / "]`; by default a name is never'
         " split.",
     )
-    keep_whole: _Texts = Field(
+    keep_whole: Texts = Field(
         default_factory=list,
         description='Names that hold a separator and are never split there, such as `["AC/DC"]`.',
     )
@@ -239,8 +227,8 @@ class ArtistsSettings(_Section):
     )
 
 
-class AuditSettings(_Section):
-    keep_days: Annotated[int, BeforeValidator(_no_truth)] = Field(
+class AuditSettings(Section):
+    keep_days: Annotated[int, BeforeValidator(no_truth)] = Field(
         default=0,
         ge=0,
         le=36500,
@@ -249,11 +237,28 @@ class AuditSettings(_Section):
     )
 
 
-class LogSettings(_Section):
+class LogSettings(Section):
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
         BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
     ] = Field(default="info", description="The least that is logged: `debug`, `info`, `warning` or `error`.")
+    format: Annotated[Literal["auto", "plain", "colour", "json"], BeforeValidator(_log_format)] = Field(
+        default="auto",
+        description="How: `plain`, `colour`, `json` (an object a line), or `auto`, which is `colour` on a terminal and"
+        " else `plain`.",
+    )
+
+
+class ControlSettings(Section):
+    socket: Annotated[str, AfterValidator(_socket)] = Field(
+        default="",
+        description="The control socket; by default beside an SQLite catalogue, for PostgreSQL in `$RUNTIME_DIRECTORY`"
+        " (systemd) or the user's own runtime folder.",
+    )
+    mode: Annotated[str, BeforeValidator(_mode)] = Field(
+        default="0660", description="Its mode: who may open it may ask for what only reads."
+    )
+    group: str = Field(default="", description="Its group, by name or number; by default that of the daemon.")
 
 
 class Settings(BaseSettings):
@@ -273,6 +278,9 @@ class Settings(BaseSettings):
     tags: TagsSettings = Field(default_factory=TagsSettings)
     artists: ArtistsSettings = Field(default_factory=ArtistsSettings)
     audit: AuditSettings = Field(default_factory=AuditSettings)
+    control: ControlSettings = Field(default_factory=ControlSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    on_batch: OnBatchSettings = Field(default_factory=OnBatchSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
 
@@ -294,7 +302,7 @@ def describe_settings(*, config_file: Path | None = None) -> list[tuple[str, str
     """Return each setting: its name, its value as TOML has it but without a password, and where it comes from."""
     settings, (_values, origins) = get_settings(config_file=config_file), _read(config_file, ())
     described = []
-    for name in _fields():
+    for name in settings_fields():
         section, _, short = name.partition(".")
         value = getattr(getattr(settings, section), short)
         value = masked(value) if name == "database.url" else value
@@ -306,7 +314,7 @@ def example_file() -> str:
     """Return a TOML file with every setting, its meaning and its default, all of them commented out."""
     lines = ["# soulspot: every setting with its default. Take the # away from what you change."]
     section = ""
-    for name, each in _fields().items():
+    for name, each in settings_fields().items():
         if not name.startswith(f"{section}.") or not section:
             section = name.partition(".")[0]
             lines += ["", f"[{section}]"]
@@ -341,7 +349,7 @@ def database_file(url: str) -> Path | None:
     """Return the file of an SQLite URL, absolute; None for PostgreSQL and for a database in memory."""
     scheme, _, rest = url.partition("://")
     path = unquote(rest.partition("?")[0].removeprefix("/"))
-    return _absolute(Path(path)) if scheme.startswith("sqlite") and path not in {"", ":memory:"} else None
+    return absolute(Path(path)) if scheme.startswith("sqlite") and path not in {"", ":memory:"} else None
 
 
 def places_to_read() -> list[Path]:
@@ -379,7 +387,7 @@ def find_catalogue(settings: Settings) -> str:
 
 def _read(config_file: Path | None, folders: Sequence[Path]) -> tuple[dict[str, Any], dict[str, str]]:
     """Return what every place sets, the later one's value where two set the same, and where each value was found."""
-    names = _fields()
+    names = settings_fields()
     sources = [*read_files(config_file, names), read_credentials(names)]
     variables = find_variables(names)  # first: of a misspelt one the next line would say less
     sources.append(Source(EnvSettingsSource(Settings)(), variables))
@@ -394,17 +402,8 @@ def _read(config_file: Path | None, folders: Sequence[Path]) -> tuple[dict[str, 
     return values, origins
 
 
-def settings_table() -> str:
-    """Return every setting as a table in Markdown, as README.md and docs/configuration.md show it."""
-    rows = ["| in TOML | environment variable | default | meaning |", "|---|---|---|---|"]
-    for name, each in _fields().items():
-        url = "`soulspot.db` in `$STATE_DIRECTORY` (systemd), else in the user's data folder"
-        default = url if name == "database.url" else f"`{_shown(each.get_default(call_default_factory=True))}`"
-        rows.append(f"| `{name}` | `{variable(name)}` | {default} | {each.description} |")
-    return "\n".join(rows)
-
-
-def _fields() -> dict[str, FieldInfo]:
+def settings_fields() -> dict[str, FieldInfo]:
+    """Return each setting by its whole name, as in `library.folders`."""
     sections = {section: each.annotation for section, each in Settings.model_fields.items()}
     return {
         f"{section}.{name}": each
@@ -414,19 +413,31 @@ def _fields() -> dict[str, FieldInfo]:
     }
 
 
+def settings_table() -> str:
+    """Return every setting as a table in Markdown, as README.md and docs/configuration.md show it."""
+    rows = ["| in TOML | environment variable | default | meaning |", "|---|---|---|---|"]
+    for name, each in settings_fields().items():
+        url = "`soulspot.db` in `$STATE_DIRECTORY` (systemd), else in the user's data folder"
+        default = url if name == "database.url" else f"`{_shown(each.get_default(call_default_factory=True))}`"
+        rows.append(f"| `{name}` | `{variable(name)}` | {default} | {each.description} |")
+    return "\n".join(rows)
+
+
 def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
     """Return what the first wrong value is, where it came from and what is allowed."""
     first = error.errors(include_url=False)[0]
     name = ".".join(map(str, first["loc"][:2]))
     given, context = _shown(first["input"]), first.get("ctx", {})
-    if name == "database.url" or "://" in given:
+    if name in SECRETS:
+        given = "***"
+    elif name == "database.url" or "://" in given:
         given = _shown(masked(first["input"])) if isinstance(first["input"], str) else masked(given)
     bound = next((bound for bound in _BOUNDS if bound in context), None)
     if first["type"] == "value_error":
         allowed = str(context["error"])
     elif bound is not None:
         limit = context[bound]
-        size = _fields()[name].annotation is ByteSize
+        size = settings_fields()[name].annotation is ByteSize
         allowed = f"{_BOUNDS[bound]} {_shown(ByteSize(limit)) if size else f'{limit:g}'}"
     elif first["type"] == "literal_error":
         allowed = context["expected"]

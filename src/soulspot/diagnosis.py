@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from sqlalchemy import text
 
+from soulspot import outlets
 from soulspot.config import Settings, check_library, database_file, get_settings
+from soulspot.config_outlets import is_this_machine
 from soulspot.config_sources import SYSTEM_CONFIG, variable
 from soulspot.errors import CatalogueError, ConfigError, UnreachableError
 from soulspot.infrastructure.filesystem import file_system_of, has_writer
@@ -62,6 +65,8 @@ async def diagnose(config_file: Path | None) -> AsyncIterator[Finding]:
     for finding in _folders(settings, unit):
         yield finding
     for finding in _leases(settings, unit):
+        yield finding
+    for finding in _outlets(settings, unit):
         yield finding
     for finding in (*_sqlite_version(settings), *_limits(), *_place_of_database(settings)):
         yield finding
@@ -144,6 +149,36 @@ def _leases(settings: Settings, unit: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("leases", "WARN", told, "run soulspot as the files' owner, or by its unit, which has CAP_LEASE")
     else:
         yield Finding("leases", "OK", "the kernel tells when a file is complete")
+
+
+def _outlets(settings: Settings, unit: Mapping[str, str]) -> Iterator[Finding]:
+    """Find what a setting asks for and the service cannot do: its unit gives it no network and nothing to write."""
+    listen, textfile, hook = settings.metrics.listen, settings.metrics.textfile, settings.on_batch
+    try:
+        outlets.check(settings)
+    except ConfigError as error:
+        yield Finding("metrics", "FAIL", *_said_and_cure(str(error)))
+    drop_in = f"copy the example drop-in {{}} to /etc/systemd/system/{UNIT}.d/, then systemctl daemon-reload"
+    has_no_network = unit.get("PrivateNetwork") == "yes"
+    if listen and not listen.startswith("/") and has_no_network:
+        told = f"{UNIT} has no network, so nobody reaches the metrics at {listen}"
+        yield Finding("metrics", "WARN", told, f"{drop_in.format('loopback.conf')}; or set a path: a socket needs none")
+    if textfile and unit.get("ProtectSystem") == "strict" and not _may_write(Path(textfile).parent, unit):
+        told = f"{UNIT} may not write the metrics to {textfile}"
+        yield Finding("metrics", "WARN", told, drop_in.format("textfile.conf"))
+    if (host := urlsplit(hook.url.get_secret_value()).hostname) is not None:
+        is_here = is_this_machine(host)
+        if has_no_network or (not is_here and unit.get("IPAddressDeny")):
+            told = f"{UNIT} has no way to {host}, to which on_batch.url sends"
+            cure = drop_in.format("loopback.conf" if is_here else "network-hooks.conf")
+            yield Finding("hooks", "WARN", told, cure)
+    if hook.command and shutil.which(hook.command[0]) is None:
+        told = f"there is no program {hook.command[0]}, which on_batch.command names"
+        yield Finding("hooks", "WARN", told, "install it, name its whole path, or give its arguments as a list")
+
+
+def _may_write(folder: Path, unit: Mapping[str, str]) -> bool:
+    return any(folder.is_relative_to(each.lstrip("-+")) for each in unit.get("ReadWritePaths", "").split())
 
 
 def _sqlite_version(settings: Settings) -> Iterator[Finding]:

@@ -55,12 +55,19 @@ class Listener:
         """Yield what happened: the first at once, what follows together every `pause` seconds."""
         while True:
             await self._told.wait()
-            news = News(tuple(self._room), self._lost)
-            self._room.clear()
-            self._lost = 0
-            self._told.clear()
-            yield news
-            await asyncio.sleep(pause)
+            if (news := self.take()) is not None:
+                yield news
+                await asyncio.sleep(pause)
+
+    def take(self) -> News | None:
+        """Remove and return what is in the room, None where nothing is."""
+        self._told.clear()
+        if not self._room:
+            return None
+        news = News(tuple(self._room), self._lost)
+        self._room.clear()
+        self._lost = 0
+        return news
 
 
 @dataclass(slots=True)

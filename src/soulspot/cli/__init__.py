@@ -56,7 +56,9 @@ def _hold_standard_streams() -> None:
 
 
 def _refuse(error: SoulspotError) -> NoReturn:
-    print(f"soulspot: {error}", file=sys.stderr)
+    from soulspot.cli import logs
+
+    logs.say_why_it_ends(error)
     sys.exit(error.exit_code)
 
 
@@ -95,19 +97,24 @@ def watch(folders: Folders = None, config: ConfigOption = None) -> None:
 
 @app.command()
 def scan(
-    folders: Folders = None,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH]...", help="Folders or files in the music folders, or other music folders."),
+    ] = None,
     config: ConfigOption = None,
     *,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until a running daemon has done it.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what there is to do, and do none of it.")] = False,
     confirm_missing: Annotated[
         bool, typer.Option("--confirm-missing", help="Believe it when most of a folder is gone.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring the catalogue up to date with the folders, once."""
+    """Bring the catalogue up to date with the folders, once: by the daemon where one runs, else here."""
     from soulspot.cli import work
 
-    work.scan(folders or [], config, dry_run=dry_run, confirm_missing=confirm_missing, as_json=as_json)
+    options = work.ScanOptions(dry_run=dry_run, confirm_missing=confirm_missing, wait=wait, as_json=as_json)
+    work.scan(paths or [], config, options)
 
 
 @app.command()
@@ -116,6 +123,14 @@ def status(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     from soulspot.cli import look
 
     look.status(config, as_json=as_json)
+
+
+@app.command()
+def health(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+    """Say in one line how the running daemon is; exit 1 for degraded or paused, 2 for failed or none. For probes."""
+    from soulspot.cli import probe
+
+    probe.health(config, as_json=as_json)
 
 
 @app.command()
@@ -321,9 +336,32 @@ def purge(
 @app.command()
 def reload(config: ConfigOption = None) -> None:
     """Have the running daemon read its settings again; where they are wrong, it keeps those that it has."""
-    from soulspot.cli import work
+    from soulspot.cli import steer
 
-    work.reload(config)
+    steer.reload(config)
+
+
+@app.command()
+def pause(
+    config: ConfigOption = None,
+    *,
+    span: Annotated[
+        str | None, typer.Option("--for", metavar="SPAN", help="End it by itself after this: 90m, 2h, 1d.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have the running daemon read and write nothing until `soulspot resume`; what happens meanwhile is not lost."""
+    from soulspot.cli import look, steer
+
+    steer.pause(config, None if span is None else look.span(span, "--for"), as_json=as_json)
+
+
+@app.command()
+def resume(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
+    """Let a paused daemon go on."""
+    from soulspot.cli import steer
+
+    steer.resume(config, as_json=as_json)
 
 
 @app.command()
@@ -488,3 +526,16 @@ def db_vacuum(config: ConfigOption = None) -> None:
     from soulspot.cli import database
 
     database.vacuum(config)
+
+
+@db.command("partition")
+def db_partition(
+    config: ConfigOption = None,
+    *,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Entries of a part.")] = 10_000_000,
+    undo: Annotated[bool, typer.Option("--undo", help="Make it one table again.")] = False,
+) -> None:
+    """Part a large history by its numbers, on PostgreSQL; again, to make more parts ahead. Watchers may run."""
+    from soulspot.cli import database
+
+    database.partition(rows, config, undo=undo)

@@ -25,8 +25,13 @@ from soulspot.infrastructure.filesystem import (
     text_to_path,
 )
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.models import MOUNT_STATES, File, Folder
-from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository, TrackRepository
+from soulspot.infrastructure.persistence.models import MOUNT_STATES, File
+from soulspot.infrastructure.persistence.repositories import (
+    FileRepository,
+    FolderRepository,
+    KnownFolder,
+    TrackRepository,
+)
 from soulspot.infrastructure.persistence.schema import require_current
 from soulspot.infrastructure.tags import Kind, TagReaders, kind_of_name
 from soulspot.ingest.absence import fault_of
@@ -157,7 +162,7 @@ def _judge_waiting(found: FoundFile, shown: str, state: str, reason: str) -> Exp
 async def _row_at(database: Database, folder_id: str, path: str) -> File | None:
     files = FileRepository(database.session)
     known = (await files.known_at(folder_id, [path])).get(path)
-    return await files.get(known.id, to_write=False) if known is not None else None
+    return await files.get(known.id) if known is not None else None
 
 
 async def _track_of(database: Database, file: File | None) -> str:
@@ -217,10 +222,10 @@ async def _is_none_of_ours(file: FoundFile, readers: TagReaders) -> bool:
 
 
 @asynccontextmanager
-async def _catalogue(config: Path | None) -> AsyncIterator[tuple[Database, Settings, list[Folder]]]:
+async def _catalogue(config: Path | None) -> AsyncIterator[tuple[Database, Settings, list[KnownFolder]]]:
     """Open the catalogue that there is, for reading, with the folders of this machine."""
     settings = get_settings(config_file=config)
-    logs.set_up(settings.log.level)
+    logs.set_up(settings.log.level, settings.log.format)
     async with Database(find_catalogue(settings), read_only=True) as database:
         await require_current(database)
         rows: list[Any] = list(await FolderRepository(database.session).all())

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from soulspot import outlets
 from soulspot.cli.text import print_json, print_table
 from soulspot.config import check_library, describe_settings, example_file, get_settings
 from soulspot.config_sources import SYSTEM_CONFIG
@@ -20,6 +21,7 @@ def show(config: Path | None, *, as_json: bool) -> None:
 
 def check(config: Path | None) -> None:
     settings = get_settings(config_file=config)
+    outlets.check(settings)
     check_library(settings, settings.library.folders)  # a folder that is not mounted now is no fault of the settings
     absent = [folder for folder in settings.library.folders if not folder.is_dir()]
     print("the settings can be meant" + "".join(f"\nnot there now: {folder}" for folder in absent))

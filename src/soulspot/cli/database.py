@@ -135,6 +135,32 @@ async def _trim(settings: Settings, keep: timedelta, *, dry_run: bool) -> int:
             return await (retention.count() if dry_run else retention.trim())
 
 
+def partition(rows: int, config: Path | None, *, undo: bool) -> None:
+    settings = _settings(config)
+    if database_file(settings.database.url) is not None:
+        msg = "this is for PostgreSQL: SQLite keeps one table, and `soulspot db vacuum` gives back the room in it"
+        raise CatalogueError(msg)
+    from soulspot.infrastructure.persistence import partitions
+
+    async def act() -> list[partitions.Part] | bool:
+        async with Database(settings.database.url, read_only=True) as database:
+            await schema.require_current(database)
+            return await (partitions.unite(database.url) if undo else partitions.partition(database.url, rows))
+
+    made = asyncio.run(act())
+    if isinstance(made, list):
+        for part in made:
+            print(f"{part.table}: {_range(part.first, part.before)}, about {part.rows:,} entries")
+    else:
+        print("the audit log is one table" + (" again" if made else ", as it was"))
+
+
+def _range(first: int | None, before: int | None) -> str:
+    if before is None:
+        return "what is beyond"
+    return f"before {before:,}" if first is None else f"{first:,} to {before - 1:,}"
+
+
 async def _changed(settings: Settings, act: Callable[[Database], Awaitable[None]]) -> tuple[str | None, str | None]:
     async with Database(settings.database.url, synchronous=settings.database.synchronous) as database:
         before = await schema.current_revision(database)
@@ -178,7 +204,7 @@ async def _catalogue(config: Path | None) -> AsyncIterator[Database]:
 
 def _settings(config: Path | None) -> Settings:
     settings = get_settings(config_file=config)
-    logs.set_up(settings.log.level)
+    logs.set_up(settings.log.level, settings.log.format)
     return settings
 
 

@@ -36,7 +36,8 @@ async def _copy(source: str, target: str) -> dict[str, int]:
     async with Database(source, read_only=True) as original, Database(target) as copied:
         await require_current(original)
         await bring_up_to_date(copied)
-        return await copy_catalogue(original, copied)
+        async with copied.alone("db copy"):
+            return await copy_catalogue(original, copied)
 
 
 def _url(text: str) -> str:
@@ -55,7 +56,7 @@ def _absolute(path: str) -> str:
 
 @contextmanager
 def _alone(url: str) -> Iterator[None]:
-    """Keep every other writer away from a database in SQLite."""
+    """Keep every other writer away from a database in SQLite; of PostgreSQL's, what is read is of one moment."""
     file = database_file(url)
     with writer_lock(file, "db copy") if file else nullcontext():
         yield

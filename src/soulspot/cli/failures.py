@@ -1,6 +1,7 @@
 """`soulspot failures`: which files could not be read, why, what to do about each, and what a person decides."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from soulspot.cli import logs
+from soulspot.cli.forget import places_of
 from soulspot.cli.look import catalogue, file_asked_for, moment, print_entry, whole_path
 from soulspot.cli.text import local_time, print_json, print_table, printable
 from soulspot.config import database_file, find_catalogue, get_settings
@@ -20,6 +22,7 @@ from soulspot.infrastructure.persistence.models import File
 from soulspot.infrastructure.persistence.repositories import AuditRepository, FailureQuestion, FileRepository
 from soulspot.infrastructure.persistence.schema import require_current
 from soulspot.ingest.failures import Failures
+from soulspot.ingest.patience import patiently
 
 ADVICE: Final = {
     "empty": "It has no content: was it copied to the end? Copy it again, or delete it.",
@@ -118,10 +121,11 @@ async def _show(asked: str, config: Path | None, *, as_json: bool) -> None:
 async def _decide(verb: str, asked: Asked, config: Path | None, *, as_json: bool) -> None:
     question = asked.question()
     async with _to_write(config, f"failures {verb}") as database:
-        found = await FileRepository(database.session).failed(question)
-        failures = Failures(database, run=new_id())
+        found, run = await FileRepository(database.session).failed(question), new_id()
+        failures = Failures(database, run=run)
         act = failures.retry if verb == "retry" else failures.ignore
-        decided = [file for file in found if await act(file)]
+        async with database.owning(places_of(found), f"failures {verb}", node=socket.gethostname(), run=run):
+            decided = [file for file in found if await patiently(act, file)]
     if as_json:
         for file in decided:
             print_json({"id": file.id, "path": whole_path(file), "code": file.error_code})
@@ -159,7 +163,7 @@ def _row(file: File) -> Sequence[object]:
 async def _to_write(config: Path | None, command: str) -> AsyncIterator[Database]:
     """Open the catalogue that there is, for writing; whoever writes it already is named."""
     settings = get_settings(config_file=config)
-    logs.set_up(settings.log.level)
+    logs.set_up(settings.log.level, settings.log.format)
     url = find_catalogue(settings)
     file = database_file(url)
     with writer_lock(file, command) if file else nullcontext():

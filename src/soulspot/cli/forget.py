@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Iterable
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,42 +12,57 @@ import typer
 from soulspot.cli import logs
 from soulspot.cli.text import local_time, printable
 from soulspot.config import Settings, database_file, find_catalogue, get_settings
-from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.database import Database, Place
 from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.lock import writer_lock
+from soulspot.infrastructure.persistence.models import File
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.persistence.schema import require_current
+from soulspot.ingest.patience import patiently
 from soulspot.ingest.service import IngestService
 
 
 def purge(config: Path | None, *, older_than: timedelta, dry_run: bool, confirmed: int | None) -> None:
     settings = get_settings(config_file=config)
-    logs.set_up(settings.log.level)
+    logs.set_up(settings.log.level, settings.log.format)
     if not asyncio.run(_purge(settings, older_than, dry_run=dry_run, confirmed=confirmed)):
         raise typer.Exit(1)
 
 
 async def _purge(settings: Settings, older_than: timedelta, *, dry_run: bool, confirmed: int | None) -> bool:
     """Return whether it was done, or there was nothing to do."""
-    url = find_catalogue(settings)
+    url, before = find_catalogue(settings), datetime.now(UTC) - older_than
     file = database_file(url)
     wants_to_write = confirmed is not None and not dry_run
     with writer_lock(file, "purge") if file and wants_to_write else nullcontext():
         async with Database(url, synchronous=settings.database.synchronous, read_only=not wants_to_write) as database:
             await require_current(database)
-            rows = await FileRepository(database.session).missing_since(datetime.now(UTC) - older_than)
-            if dry_run or confirmed != len(rows):
-                for row in rows if dry_run else ():
-                    assert row.missing_since is not None
-                    print(
-                        f"missing since {local_time(row.missing_since)}\t{printable(f'{row.folder.path}/{row.path}')}"
-                    )
+            files = FileRepository(database.session)
+            rows = await files.missing_since(before)
+            if not wants_to_write or confirmed != len(rows):
+                _list(rows if dry_run else ())
                 return _tell(len(rows), dry_run=dry_run, confirmed=confirmed)
-            service = IngestService(database, run=new_id(), node=socket.gethostname())
-            for row in rows:
-                await service.purge(row)
+            run, node = new_id(), socket.gethostname()
+            async with database.owning(places_of(rows), "purge", node=node, run=run):
+                rows = await files.missing_since(before)  # a watcher that has just ended may have found some of them
+                if confirmed != len(rows):
+                    return _tell(len(rows), dry_run=dry_run, confirmed=confirmed)
+                service = IngestService(database, run=run, node=node)
+                for row in rows:
+                    await patiently(service.purge, row)
     print(f"removed {len(rows)} files that were missing, with their tracks")
     return True
+
+
+def places_of(rows: Iterable[File]) -> set[Place]:
+    """Return the watched folders that files are in; each may be another machine's."""
+    return {Place(row.folder.node, row.folder.path) for row in rows}
+
+
+def _list(rows: Iterable[File]) -> None:
+    for row in rows:
+        assert row.missing_since is not None
+        print(f"missing since {local_time(row.missing_since)}\t{printable(f'{row.folder.path}/{row.path}')}")
 
 
 def _tell(count: int, *, dry_run: bool, confirmed: int | None) -> bool:

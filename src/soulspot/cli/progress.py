@@ -4,36 +4,49 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Protocol
 
-from soulspot.cli.text import printable
+from soulspot.cli import logs
 from soulspot.daemon import Progress
 from soulspot.ingest.service import Outcome
+from soulspot.tally import KINDS
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 logger = logging.getLogger("soulspot")
 
-KINDS: Final = ("added", "updated", "moved", "missing", "restored", "failed", "unchanged")
 _LOG_EVERY = 10.0
 _LEVELS = {"failed": logging.WARNING, "missing": logging.WARNING, "unchanged": logging.DEBUG}
 
 
 def log_outcome(outcome: Outcome) -> None:
     """Log what became of one file, a line each."""
-    path = outcome.path if not outcome.detail else f"{outcome.path} ({outcome.detail})"
-    logger.log(_LEVELS.get(outcome.kind, logging.INFO), "%s %s", outcome.kind, path)
+    detail = f"{outcome.code}: {outcome.detail}" if outcome.code else outcome.detail
+    path = f"{outcome.path} ({detail})" if detail else outcome.path
+    level = _LEVELS.get(outcome.kind, logging.INFO)
+    logger.log(level, "%s %s", outcome.kind, path, extra={"fields": asdict(outcome)})
 
 
 def listed(counts: Counter[str]) -> str:
     return ", ".join(f"{counts[kind]} {kind}" for kind in KINDS)
 
 
+class Shown(Progress, Protocol):
+    """How far a scan is, as a person sees it."""
+
+    def count(self, counts: Mapping[str, int]) -> None:
+        """Hear of so many more files, by what became of them."""
+
+    def say(self, line: str) -> None:
+        """Tell something that is not to be passed over."""
+
+
 @contextmanager
-def shown_progress() -> Iterator[Progress]:
+def shown_progress() -> Iterator[Shown]:
     """Show how far a scan is, on standard error; failures are told one by one."""
     if not sys.stderr.isatty():
         yield LoggedProgress()
@@ -41,10 +54,15 @@ def shown_progress() -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
+    from rich.text import Text
 
+    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     rate, left = TextColumn("{task.fields[rate]:,.0f} files/s"), TimeRemainingColumn()
-    with Bar(*columns, rate, left, transient=True, console=Console(stderr=True)) as bar:
+    with (
+        Bar(*columns, rate, left, transient=True, console=console) as bar,
+        logs.written_by(lambda line: console.print(Text.from_ansi(line), soft_wrap=True)),
+    ):
         yield _BarProgress(bar)
 
 
@@ -64,8 +82,14 @@ class LoggedProgress:
         self._log_now_and_then()
 
     def pass_over(self, count: int) -> None:
-        self._counts["unchanged"] += count
+        self.count({"unchanged": count})
+
+    def count(self, counts: Mapping[str, int]) -> None:
+        self._counts.update(counts)
         self._log_now_and_then()
+
+    def say(self, line: str) -> None:
+        logger.warning("%s", line)
 
     def expect(self, total: int) -> None:
         self._total = total
@@ -91,9 +115,14 @@ class _BarProgress:
 
     def report(self, outcome: Outcome) -> None:
         if outcome.kind == "failed":
-            line = f"failed {printable(outcome.path)}: {printable(outcome.detail)}"
-            self._bar.console.print(line, markup=False, highlight=False)
+            log_outcome(outcome)
         self.pass_over(1)
+
+    def count(self, counts: Mapping[str, int]) -> None:
+        self.pass_over(sum(counts.values()))
+
+    def say(self, line: str) -> None:
+        logger.warning("%s", line)
 
     def pass_over(self, count: int) -> None:
         self._done += count

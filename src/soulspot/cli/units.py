@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import files
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ from soulspot.config_sources import SYSTEM_CONFIG
 from soulspot.errors import ConfigError
 
 SYSTEM: Final = Path("/etc/systemd/system")
+MAN: Final = Path("/usr/local/share/man")
 UNITS: Final = ("soulspot.service", "soulspot@.service", "soulspot-backup.service", "soulspot-backup.timer")
 
 
@@ -37,13 +39,14 @@ def install(*, for_user: bool, without_asking: bool) -> None:
 def uninstall(*, for_user: bool, without_asking: bool) -> None:
     manager = ["systemctl", "--user"] if for_user else ["systemctl"]
     if for_user:
-        files, names = [_user_folder() / "soulspot.service"], ["soulspot.service"]
+        installed, names = [_user_folder() / "soulspot.service"], ["soulspot.service"]
     else:
         _require_root()
-        files = [SYSTEM / unit for unit in UNITS]
-        files += [Path("/etc/sysusers.d/soulspot.conf"), Path("/etc/tmpfiles.d/soulspot.conf")]
+        installed = [SYSTEM / unit for unit in UNITS]
+        installed += [Path("/etc/sysusers.d/soulspot.conf"), Path("/etc/tmpfiles.d/soulspot.conf")]
+        installed += MAN.glob("man?/soulspot.*")
         names = ["soulspot.service", "soulspot-backup.timer"]
-    there = [file for file in files if file.exists()]
+    there = [file for file in installed if file.exists()]
     if not there:
         print("no unit of soulspot is installed")
         return
@@ -62,6 +65,7 @@ def _system_plan() -> Plan:
     written = [(SYSTEM / unit, _with_command(source / unit, command)) for unit in UNITS]
     others = [f"{folder}/soulspot.conf" for folder in ("sysusers.d", "tmpfiles.d")]
     written += [(Path("/etc") / other, (source / other).read_text()) for other in others]
+    written += [(MAN / page.parent.name / page.name, page.read_text(encoding="utf-8")) for page in _pages()]
     if not SYSTEM_CONFIG.exists():
         written.append((SYSTEM_CONFIG, example_file()))
     commands = [
@@ -142,6 +146,11 @@ def _shipped() -> Path:
     """Return where the units are: inside the installed package, or at the top of a checkout."""
     packaged = Path(__file__).parents[1] / "systemd"
     return packaged if packaged.is_dir() else Path(__file__).parents[3] / "systemd"
+
+
+def _pages() -> list[Path]:
+    """Return the pages that pip has put into the environment's own share/man, where only its PATH leads `man`."""
+    return [Path(str(file.locate())) for file in files("soulspot") or [] if "share/man/" in str(file)]
 
 
 def _user_folder() -> Path:

@@ -5,56 +5,57 @@ import faulthandler
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import typer
 
 from soulspot import daemon
 from soulspot.cli import logs
-from soulspot.cli.progress import KINDS, listed, log_outcome, shown_progress
+from soulspot.cli.progress import listed, log_outcome, shown_progress
+from soulspot.cli.steer import folders_of_the_daemon, scan_by_daemon
 from soulspot.cli.text import print_json, printable
-from soulspot.config import Settings, database_file, find_catalogue, get_settings
-from soulspot.errors import CatalogueError, ConfigError
-from soulspot.infrastructure import control
+from soulspot.config import Settings, get_settings
 from soulspot.ingest.service import Outcome
-
-RELOAD_LIMIT: Final = 60.0
-"""Seconds that new settings may take: the files in hand are ended first."""
+from soulspot.tally import KINDS
 
 
 def watch(folders: Sequence[Path], config: Path | None) -> None:
     def read() -> Settings:
         settings = get_settings(config_file=config, folders=folders)
-        logs.set_up(settings.log.level)
+        logs.set_up(settings.log.level, settings.log.format)
         return settings
 
     faulthandler.enable()  # the watchdog ends a process that is stuck by SIGABRT: the journal then has the place
     asyncio.run(daemon.watch(read, report=log_outcome))
 
 
-def reload(config: Path | None) -> None:
-    settings = get_settings(config_file=config)
-    file = database_file(find_catalogue(settings))
-    answer = control.ask(control.socket_of(file), "reload", within=RELOAD_LIMIT) if file else None
-    if answer is None:
-        msg = "no soulspot answers that could reload: `soulspot status` tells more"
-        raise CatalogueError(msg)
-    if "error" in answer:
-        raise ConfigError(answer["error"])
-    print("the new settings are in force" if answer["changed"] else "the settings are as they were")
+@dataclass(frozen=True, slots=True)
+class ScanOptions:
+    dry_run: bool
+    confirm_missing: bool
+    wait: bool
+    as_json: bool
 
 
-def scan(folders: Sequence[Path], config: Path | None, *, dry_run: bool, confirm_missing: bool, as_json: bool) -> None:
-    settings = get_settings(config_file=config, folders=folders)
-    logs.set_up(settings.log.level)
+def scan(paths: Sequence[Path], config: Path | None, options: ScanOptions) -> None:
+    """Have the running daemon scan; without one, scan here."""
+    settings, as_json = get_settings(config_file=config), options.as_json
+    logs.set_up(settings.log.level, settings.log.format)
     began = time.monotonic()
-    if dry_run:
-        result = asyncio.run(daemon.dry_run(settings, report=_print_plan if not as_json else _say_nothing))
+    result = None
+    if options.dry_run:
+        folders = settings.library.folders or folders_of_the_daemon(settings)
+        where = asyncio.run(daemon.locate(settings, folders, paths))
+        result = asyncio.run(daemon.dry_run(where, report=_say_nothing if as_json else _print_plan))
     else:
-        with shown_progress() as progress:
-            result = asyncio.run(daemon.scan(settings, progress=progress, confirm_missing=confirm_missing))
-    _print_summary(result, time.monotonic() - began, dry_run=dry_run, as_json=as_json)
+        confirm = options.confirm_missing
+        result = scan_by_daemon(settings, paths, confirm_missing=confirm, wait=options.wait, as_json=as_json)
+        if result is None:
+            where = asyncio.run(daemon.locate(settings, settings.library.folders, paths))
+            with shown_progress() as progress:
+                result = asyncio.run(daemon.scan(where, progress=progress, confirm_missing=confirm))
+    _print_summary(result, time.monotonic() - began, dry_run=options.dry_run, as_json=as_json)
     if result.offline or result.held:
         raise typer.Exit(1)
 

@@ -4,21 +4,25 @@
     {"ask": "scan", "folders": ["/m"]}   {"error": "only root and the user soulspot may ask for a scan"}
 
 Who may open it may ask what only reads: its owner and its group (mode 0660). What steers the daemon is for its own user
-and for root. Whoever serves is the catalogue's only writer, so a socket that is there already was left by a process
-that is gone.
+and for root. A socket at which nobody answers was left by a process that is gone.
 """
 
 import asyncio
+import errno
+import grp
 import json
 import os
 import pwd
 import socket
+import stat
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from soulspot.errors import LockHeldError
 
 Arguments = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -29,6 +33,14 @@ _QUESTION_WITHIN: Final = 10.0
 """Seconds that an asker has to say what it wants."""
 _ASKERS: Final = 64
 """Connections that are served at once: one more is told so, and takes no descriptor from the files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks, as the kernel has it; each offer finds it in its arguments as `asker`."""
+
+    user: str
+    may_steer: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +70,14 @@ def socket_of(database_file: Path) -> Path:
 
 
 @asynccontextmanager
-async def serve(place: Path, offers: Offers) -> AsyncIterator[None]:
-    """Answer questions, each by the offer of its name, until the block ends."""
+async def serve(place: Path, offers: Offers, *, mode: int = 0o660, group: str = "") -> AsyncIterator[None]:
+    """Answer questions, each by the offer of its name, until the block ends.
+
+    Raises:
+        LockHeldError: somebody else answers there.
+        OSError: there can be no socket of this mode and group there.
+
+    """
     served: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -75,14 +93,7 @@ async def serve(place: Path, offers: Offers) -> AsyncIterator[None]:
         finally:
             served.discard(task)
 
-    with _short(place) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-        with suppress(FileNotFoundError):
-            place.unlink()
-        before = os.umask(0o117)
-        try:
-            listening.bind(address)
-        finally:
-            os.umask(before)
+    with bound(place, mode=mode, group=group) as listening:
         server = await asyncio.start_unix_server(connected, sock=listening, limit=_QUESTION_LIMIT)
         try:
             yield
@@ -91,8 +102,53 @@ async def serve(place: Path, offers: Offers) -> AsyncIterator[None]:
             for task in list(served):
                 task.cancel()
             await asyncio.gather(*served, return_exceptions=True)
-            with suppress(FileNotFoundError):
-                place.unlink()
+
+
+@contextmanager
+def bound(place: Path, *, mode: int, group: str) -> Iterator[socket.socket]:
+    """Yield a socket that is bound to a path, which is there until the block ends; raises as `serve` does."""
+    with _short(place) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        _take_the_place_of_the_dead(place, address)
+        before = os.umask(0o177)
+        try:
+            listening.bind(address)
+        finally:
+            os.umask(before)
+        made = place.lstat()
+        if group:
+            os.chown(place, -1, _group_id(group))
+        place.chmod(mode)
+        try:
+            yield listening
+        finally:
+            with suppress(OSError):  # one that is left behind is taken away by who serves next
+                if os.path.samestat(place.lstat(), made):
+                    place.unlink()
+
+
+def _take_the_place_of_the_dead(place: Path, address: str) -> None:
+    """Remove a socket at which nobody answers any more, and nothing else."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1.0)
+            probe.connect(address)
+            pid, _user, _group = _peer(probe)
+    except FileNotFoundError:
+        return
+    except ConnectionRefusedError:
+        if not stat.S_ISSOCK(place.lstat().st_mode):
+            raise FileExistsError(errno.EEXIST, "there is a file that is no socket") from None
+        place.unlink()
+    else:
+        msg = f"another soulspot (pid {pid}) answers at {place}"
+        raise LockHeldError(msg)
+
+
+def _group_id(group: str) -> int:
+    try:
+        return int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise OSError(errno.ENOENT, f"there is no group {group}") from None
 
 
 async def _answers(
@@ -106,17 +162,18 @@ async def _answers(
         question = None
     asked = question.pop("ask", None) if isinstance(question, dict) else None
     offer = offers.get(asked) if isinstance(asked, str) else None
+    asker = _asker(writer)
     if askers > _ASKERS:
         yield {"error": f"{_ASKERS} others ask already"}
     elif offer is None:
         said = "that" if asked is None else repr(asked)[:40]
         yield {"error": f'{said} is no question: one line of JSON, {{"ask": …}}, of: {", ".join(offers)}'}
-    elif offer.steers and not _may_steer(writer):
-        yield {"error": f"only root and the user {_own_name()} may ask for {asked}"}
+    elif offer.steers and not asker.may_steer:
+        yield {"error": f"only root and the user {_name_of(os.geteuid())} may ask for {asked}"}
     elif isinstance(offer, Once):
-        yield await offer.answer(question)
+        yield await offer.answer({**question, "asker": asker})
     else:
-        async for answer in _until_gone(offer.answers(question), reader):
+        async for answer in _until_gone(offer.answers({**question, "asker": asker}), reader):
             yield answer
 
 
@@ -138,18 +195,23 @@ async def _until_gone(answers: AsyncIterator[Answer], reader: asyncio.StreamRead
         gone.cancel()
 
 
-def _may_steer(writer: asyncio.StreamWriter) -> bool:
-    """Whether root or the daemon's own user asks (SO_PEERCRED, unix(7))."""
-    peer = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _pid, user, _group = struct.unpack("3i", peer)
-    return user in {0, os.geteuid()}
+def _asker(writer: asyncio.StreamWriter) -> Asker:
+    _pid, user, _group = _peer(writer.get_extra_info("socket"))
+    return Asker(_name_of(user), user in {0, os.geteuid()})
 
 
-def _own_name() -> str:
+def _peer(connection: socket.socket) -> tuple[int, int, int]:
+    """Return pid, user and group of who is at the other end, as the kernel has them (SO_PEERCRED, unix(7))."""
+    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, user, group = struct.unpack("3i", told)
+    return pid, user, group
+
+
+def _name_of(user: int) -> str:
     try:
-        return pwd.getpwuid(os.geteuid()).pw_name
+        return pwd.getpwuid(user).pw_name
     except KeyError:
-        return str(os.geteuid())
+        return str(user)
 
 
 def ask(place: Path, question: str, *, within: float = 5.0, **arguments: Any) -> Answer | None:  # noqa: ANN401 - JSON

@@ -30,12 +30,14 @@ class Doorbell:
     def __enter__(self) -> Self:
         self._hangs = threading.current_thread() is threading.main_thread()
         if self._hangs:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGIO, self._rung.set)
+            loop = asyncio.get_running_loop()
+            # Not the loop's own handler: to remove that one leaves the default for a moment, and the default kills.
+            signal.signal(signal.SIGIO, lambda *_signal: loop.call_soon_threadsafe(self._rung.set))
+            signal.siginterrupt(signal.SIGIO, False)  # noqa: FBT003 - its only form
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         if self._hangs:
-            asyncio.get_running_loop().remove_signal_handler(signal.SIGIO)
             ignore_lease_signals()
 
     def arm(self, descriptors: Iterable[int]) -> None:

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 MOUNT_TABLE = Path("/proc/self/mountinfo")
 _ESCAPED = re.compile(r"\\(\\|x[0-9a-f]{2})")
@@ -30,8 +30,7 @@ class NotRegularFileError(OSError):
     """A folder, pipe, socket, device or symbolic link where a file was expected; nothing was read from it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(NamedTuple):
     """What a file was when we looked: equal for as long as nobody has touched it.
 
     Times in nanoseconds since 1970. The inode is stored in 64 signed bits, as databases have them.

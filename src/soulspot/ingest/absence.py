@@ -7,11 +7,11 @@ missing, and a loss of more than a fifth of it (and more than 50 files) is held 
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from soulspot.infrastructure.filesystem import FileSystem, file_system_of
-from soulspot.ingest.scanner import Root, nearest_change_ns
+from soulspot.ingest.scanner import Root, covers, nearest_change_ns
 
 HELD_SHARE = 0.2
 HELD_FILES = 50
@@ -37,13 +37,19 @@ class Absences:
             if path not in due:
                 due[path] = self._clock() + max(self._grace - ages(path), 0.0)
 
-    def forget(self, root: Root) -> None:
+    def forget(self, root: Root, *, but: Callable[[str], bool] = lambda _path: False) -> None:
         """Forget what was noted below a folder: it is not known any more whether anything is gone."""
-        self._due.pop(root, None)
+        kept = {path: moment for path, moment in self._due.pop(root, {}).items() if but(path)}
+        if kept:
+            self._due[root] = kept
 
     def found(self, root: Root, path: str) -> None:
         """Forget one path: it is known where its file went."""
         self._due.get(root, {}).pop(path, None)
+
+    def any_of(self, root: Root, paths: Collection[str]) -> bool:
+        """Whether one of these paths still waits."""
+        return not self._due.get(root, {}).keys().isdisjoint(paths)
 
     def waiting(self, root: Root) -> list[str]:
         return list(self._due.get(root, ()))
@@ -69,6 +75,7 @@ class LossGuard:
 
     clock: Callable[[], float] = time.monotonic
     confirmed: bool = False  # a person said that the files are really gone
+    confirmed_parts: list[tuple[Root, str]] = field(default_factory=list)  # that those at and below these are
     _recent: dict[Root, deque[tuple[float, int]]] = field(default_factory=dict)
 
     def allows(self, root: Root, losing: int, present: int) -> bool:
@@ -79,6 +86,10 @@ class LossGuard:
         before = sum(count for _moment, count in recent)
         total = losing + before
         return self.confirmed or total <= HELD_FILES or total <= HELD_SHARE * (present + before)
+
+    def is_confirmed(self, root: Root, path: str) -> bool:
+        """Whether a person said that what is at a path is really gone."""
+        return self.confirmed or any(root == each and covers(part, path) for each, part in self.confirmed_parts)
 
     def lost(self, root: Root, count: int) -> None:
         self._recent.setdefault(root, deque()).append((self.clock(), count))

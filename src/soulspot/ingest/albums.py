@@ -64,21 +64,23 @@ class Albums:
             return current
         return await self._of_parting_track(track_id, before, wanted, path)
 
-    async def follow(self, album_id: str, origin: Known, file: FoundFile) -> str:
-        """Return the album of a track that was moved, which is that of its new folder when there is one."""
-        before = await self._albums.values(album_id)
-        if before["musicbrainz_id"] is not None:
-            return album_id
+    async def follow(self, track_id: str, origin: Known, file: FoundFile) -> tuple[str | None, str | None]:
+        """Return the album of a track before and after it was moved: that of its new folder when there is one."""
+        before = await self._albums.of_track(track_id)
+        if before is None:
+            return None, None
+        album_id: str = before["id"]
         key = album_key(file.root.id, file.path, _name(before), None)
-        if key == before["identity_key"]:
-            return album_id
+        if before["musicbrainz_id"] is not None or key == before["identity_key"]:
+            return album_id, album_id
         if (target := await self._albums.with_key(key)) is not None:
-            return target
+            return album_id, target
         left = await self._albums.present_paths(album_id, origin.folder_id)
-        if album_folder(origin.path) not in map(album_folder, left):
+        folder = album_folder(origin.path)
+        if not any(path.startswith(folder) and album_folder(path) == folder for path in left):
             await self._albums.set(album_id, identity_key=key)
             self.forget()
-        return album_id
+        return album_id, album_id
 
     async def remove_if_empty(self, album_id: str) -> set[str]:
         """Remove an album that has lost its last track, and return the artist that it named."""

@@ -18,15 +18,21 @@ class Claims:
 
     @asynccontextmanager
     async def claimed(self, names: Iterable[str], *, existing: Container[str]) -> AsyncIterator[None]:
-        """Be the only one who makes those of these names that do not exist, or may not because they are being made."""
+        """Be the only one who makes those of these names that do not exist.
+
+        One that is being made is waited for, and when it exists then, all who waited go on together.
+        """
         wanted = sorted({name for name in names if name in self._locks or name not in existing})
         for name in wanted:
             self._locks.setdefault(name, asyncio.Lock())
             self._users[name] = self._users.get(name, 0) + 1
         try:
-            async with AsyncExitStack() as stack:
+            async with AsyncExitStack() as claims:
                 for name in wanted:  # in one order, so that no two wait for each other
-                    await stack.enter_async_context(self._locks[name])
+                    async with AsyncExitStack() as turn:
+                        await turn.enter_async_context(self._locks[name])
+                        if name not in existing:
+                            claims.push_async_exit(turn.pop_all())
                 yield
         finally:
             for name in wanted:

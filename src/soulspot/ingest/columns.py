@@ -150,6 +150,11 @@ def file_columns(file: FoundFile, tags: TrackTags, notes: list[str]) -> dict[str
     }
 
 
+def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns that differ, as they are after."""
+    return {name: value for name, value in after.items() if before[name] != value}
+
+
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     """Return before and after of each column that differs; of `tags`, of each tag by its own name."""
     changes = {name: [before[name], value] for name, value in after.items() if before[name] != value}

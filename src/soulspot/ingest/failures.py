@@ -26,11 +26,11 @@ class Failures:
 
     async def _decide(self, action: str, file: File, **values: object) -> bool:
         async with self._database.transaction():
-            row = await self._files.get(file.id)
-            if row is None or row.status not in {"failed", "ignored"}:
+            row = await self._files.values(file.id)
+            if row is None or row["status"] not in {"failed", "ignored"}:
                 return False
-            changes = {"code": row.error_code}
-            path = f"{file.folder.path.rstrip('/')}/{row.path}"
+            changes = {"code": row["error_code"]}
+            path = f"{file.folder.path.rstrip('/')}/{row['path']}"
             await self._files.set(file.id, **values)
             await self._audit.log_action(action, file.id, path=path, changes=changes)
         return True

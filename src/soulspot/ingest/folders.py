@@ -4,7 +4,7 @@ A look at the folders alone finds every file that was added, removed or renamed,
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from soulspot.ingest.scanner import FoundFolder, Root
@@ -21,20 +21,29 @@ class Changes:
 class Folders:
     def __init__(self) -> None:
         self._seen: dict[Root, dict[str, int]] = {}
+        self.unreadable: dict[Root, dict[str, str]] = {}
+        """What could not be looked at when it was tried last, and why."""
 
     def __len__(self) -> int:
         return sum(map(len, self._seen.values()))
 
-    def note(self, root: Root, prefix: str, found: Iterable[FoundFolder]) -> None:
+    def note(self, root: Root, prefix: str, found: Iterable[FoundFolder], unreadable: Mapping[str, str]) -> None:
         """Remember what a walk of `prefix` ("" or "folder/") found, in place of what was known there."""
         seen = self._seen.setdefault(root, {})
         new = {folder.path: folder.mtime_ns for folder in found}
         for path in [path for path in seen if path not in new and f"{path}/".startswith(prefix)]:
             del seen[path]
         seen.update(new)
+        before = self.unreadable.get(root, {})
+        kept = {path: why for path, why in before.items() if not f"{path}/".startswith(prefix)}
+        self.unreadable[root] = {**kept, **unreadable}
 
-    def update(self, folder: FoundFolder) -> None:
-        self._seen.setdefault(folder.root, {})[folder.path] = folder.mtime_ns
+    def update(self, root: Root, found: Iterable[FoundFolder], unreadable: Mapping[str, str]) -> None:
+        """Remember what a look into one folder found."""
+        for folder in found:
+            self._seen.setdefault(root, {})[folder.path] = folder.mtime_ns
+            self.unreadable.get(root, {}).pop(folder.path, None)
+        self.unreadable.setdefault(root, {}).update(unreadable)
 
     def forget(self, root: Root, path: str) -> None:
         """Forget a folder and all below it."""

@@ -5,15 +5,20 @@ place of the older half, and looking at it finds them all.
 """
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Iterable
+from typing import Final
 
-from soulspot.ingest.scanner import QUESTION, Root
+from soulspot.ingest.scanner import Root
+
+AT_ONCE: Final = 50
+"""Newest hints of a root, and oldest, that are taken at once: what comes next waits for no more than these."""
 
 
 class Hints:
     def __init__(self, limit: int = 50_000) -> None:
         self._limit = limit
-        self._paths: dict[Root, dict[str, None]] = {}  # in the order in which they came
+        self._paths: dict[Root, OrderedDict[str, None]] = {}  # in the order in which they came
         self._any = asyncio.Event()
 
     def __bool__(self) -> bool:
@@ -21,19 +26,24 @@ class Hints:
 
     def add(self, root: Root, paths: Iterable[str]) -> None:
         """Remember paths below a root; "" is the whole root."""
-        gathered = self._paths.setdefault(root, {})
+        gathered = self._paths.setdefault(root, OrderedDict())
         gathered.update(dict.fromkeys(paths))
         if len(gathered) > self._limit:
             newest = list(gathered)[-self._limit // 2 :]
-            self._paths[root] = dict.fromkeys(["", *newest])
+            self._paths[root] = OrderedDict.fromkeys(["", *newest])
         self._any.set()
 
     async def take(self) -> dict[Root, list[str]]:
-        """Wait until there is a hint; remove and return the newest of each root: a storm keeps no newcomer waiting."""
+        """Wait until there is a hint; remove and return some of each root, the newest first and then the oldest.
+
+        So a song that is dropped while a library is copied does not wait for it, and all of the library comes in.
+        """
         await self._any.wait()
         taken = {}
         for root, gathered in list(self._paths.items()):
-            taken[root] = [gathered.popitem()[0] for _number in range(min(len(gathered), QUESTION))]
+            newest = [gathered.popitem()[0] for _number in range(min(len(gathered), AT_ONCE))]
+            oldest = [gathered.popitem(last=False)[0] for _number in range(min(len(gathered), AT_ONCE))]
+            taken[root] = newest + oldest
             if not gathered:
                 del self._paths[root]
         if not self._paths:

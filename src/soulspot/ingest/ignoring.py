@@ -4,14 +4,17 @@ A rule counts for the folder that its file lies in and for all below; of several
 decides, and `!` takes back. A file in a folder that is left alone cannot be taken back.
 """
 
+import errno
 import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-
-from pathspec import GitIgnoreSpec
+from typing import TYPE_CHECKING
 
 from soulspot.infrastructure.filesystem import path_to_text
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 logger = logging.getLogger(__name__)
 
@@ -24,9 +27,14 @@ class Rules:
     """The rules of one place: `folder` is where they count from ("" or "folder/"), `places` says where each stands."""
 
     folder: str
-    spec: GitIgnoreSpec
+    spec: "GitIgnoreSpec"
     places: tuple[str, ...]
 
+
+_NO_RULES = frozenset(
+    (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
+)
+"""What says that there are none, or none for us; anything else, that the disk does not answer."""
 
 Chain = tuple[Rules, ...]
 """The rules that count in a folder, the deepest last."""
@@ -52,11 +60,16 @@ class Ignoring:
             end = folder.index("/", end) + 1
 
     def extended(self, chain: Chain, root: str, folder: str) -> Chain:
-        """Return the rules that count in a folder, given those that count in the one above it; blocks."""
+        """Return the rules that count in a folder, given those that count in the one above it; blocks.
+
+        Raises OSError where the disk does not answer: without its rules nothing is known of what is in the folder.
+        """
         path = os.path.join(root, folder, IGNORE_FILE)
         try:
             status = os.stat(path)
-        except OSError:
+        except OSError as error:
+            if error.errno not in _NO_RULES:
+                raise
             self._read.pop(path, None)
             return chain
         stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
@@ -81,6 +94,8 @@ def _read(path: str, folder: str) -> Rules | None:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             lines = file.read(_LONGEST).splitlines()
     except OSError as error:
+        if error.errno not in _NO_RULES:
+            raise
         logger.warning("cannot read the rules in %s: %s", path_to_text(path), error.strerror)
         return None
     shown = path_to_text(path)
@@ -88,6 +103,8 @@ def _read(path: str, folder: str) -> Rules | None:
 
 
 def _rules(folder: str, lines: Iterable[tuple[str, str]]) -> Rules:
+    from pathspec import GitIgnoreSpec  # most folders have no rules
+
     places, patterns = [], []
     for place, line in lines:
         if not line.strip() or line.startswith("#"):

@@ -13,18 +13,19 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
 from soulspot.infrastructure.tags import Failure, TagReaders, TrackTags
+from soulspot.ingest.gate import Gate
 from soulspot.ingest.losses import Losses
 from soulspot.ingest.origins import Origins
 from soulspot.ingest.patience import patiently
 from soulspot.ingest.planner import Work
 from soulspot.ingest.queues import Later, Pending, Ready, Settling
-from soulspot.ingest.scanner import FoundFile, Root
+from soulspot.ingest.scanner import FoundFile, Root, chunks, covers
 from soulspot.ingest.service import IngestService, Outcome, StaleError
 from soulspot.ingest.stability import Stability
 
@@ -32,8 +33,12 @@ logger = logging.getLogger(__name__)
 
 LANES = 64
 """Files that are read or written at once."""
+FRESH_ROOM = 64
+"""Files that hints may have waiting for a lane: what is dropped next waits for these, and no more."""
 BULK_ROOM = 256
 """Files that walks may have waiting for a lane."""
+LOOK_HOLDS = 1.0
+"""Seconds for which it is believed that a file has left its path."""
 STALE_LIMIT = 20
 """Times in a row that a file's transaction may find the catalogue changed; more is a fault of ours."""
 UNFINISHED = frozenset(("empty", "truncated", "corrupt"))
@@ -55,6 +60,7 @@ class Intake:
         report: called with each outcome, after its commit.
         look_again: called with a path that has to be looked at once more.
         progressed: called when a file has come to its end, whichever.
+        gate: closed for as long as a person has paused the ingest.
 
     """
 
@@ -70,7 +76,9 @@ class Intake:
         report: Callable[[Outcome], None],
         look_again: Callable[[Root, list[str]], None],
         progressed: Callable[[], None],
+        gate: Gate,
         clock: Callable[[], float] = time.monotonic,
+        calendar: Callable[[], float] = time.time,
     ) -> None:
         self._service = service
         self._readers = readers
@@ -81,10 +89,13 @@ class Intake:
         self._report = report
         self._look_again = look_again
         self._progressed = progressed
+        self._gate = gate
         self._clock = clock
+        self._calendar = calendar
+        self._began = calendar()
         self._pending: dict[tuple[str, str], Pending] = {}
         self._settling = Settling(clock)
-        self._ready = Ready(BULK_ROOM)
+        self._ready = Ready(fresh_room=FRESH_ROOM, bulk_room=BULK_ROOM)
         self._retries: Later[_Retry] = Later(clock)
         self._not_audio: dict[tuple[str, str], object] = {}  # with the signature that was looked into
         self._stale: Counter[tuple[str, str]] = Counter()
@@ -122,8 +133,26 @@ class Intake:
 
     def still_written(self, *, longer_than: float) -> list[str]:
         """Return the paths of the files that others have been writing for so many seconds."""
-        late = [each for each in self._pending.values() if each.since + longer_than < self._clock()]
-        return [each.work.file.full_path for each in late if each.due is not None]
+        return [each.work.file.full_path for each in self._pending.values() if self._is_late(each, longer_than)]
+
+    def _is_late(self, pending: Pending, longer_than: float) -> bool:
+        return pending.due is not None and pending.since + longer_than < self._clock()
+
+    def on_their_way(self, root: Root, part: str) -> list[Pending]:
+        """Return what is in here at and below a path."""
+        return [each for (folder, path), each in self._pending.items() if folder == root.id and covers(part, path)]
+
+    def ended_or_late(self, waited: Collection[Pending], *, longer_than: float) -> list[str] | None:
+        """Return which of these others have been writing for so long; None while one is neither that nor at its end."""
+        here = [each for each in waited if self._pending.get(_key(each)) is each]
+        late = [each for each in here if self._is_late(each, longer_than)]
+        return [each.work.file.full_path for each in late] if len(here) == len(late) else None
+
+    def look_once_more(self, root: Root, paths: Iterable[str]) -> None:
+        """Have paths that are on their way looked at when that ends, and what they may have moved from as well."""
+        for path in paths:
+            if (pending := self._pending.get((root.id, path))) is not None:
+                pending.again = True
 
     def hurry(self, root: Root, path: str) -> bool:
         """Whether a path waits to be complete; it is then looked at soon, and needs no other look."""
@@ -135,8 +164,16 @@ class Intake:
             self._settling.put(pending, wait)
         return True
 
-    async def offer(self, work: Collection[Work], *, is_fresh: bool) -> int:
-        """Take files in, each unless it is on its way already; return how many were not."""
+    async def offer(self, work: Collection[Work], *, is_fresh: bool, since: float | None = None) -> int:
+        """Take files in, each unless it is on its way already; return how many were not.
+
+        In pieces, each when there is room for it: what was looked at long before it is written may be true no more.
+        `since` is when their folder was said to be new, which may be later than their own last change.
+        """
+        appeared = 0.0 if since is None else self._calendar() - (self._clock() - since)
+        return sum([await self._offer(some, is_fresh=is_fresh, appeared=appeared) for some in chunks(work)])
+
+    async def _offer(self, work: Collection[Work], *, is_fresh: bool, appeared: float) -> int:
         admitted = []
         sounds = await self._origins.sounds_before(work)
         for each in await self._origins.match(work):
@@ -144,7 +181,7 @@ class Intake:
             if (pending := self._pending.get(key)) is not None:
                 pending.again = True
             elif self._not_audio.get(key) != each.file.signature:
-                self._pending[key] = pending = Pending(each, is_fresh, self._clock())
+                self._pending[key] = pending = Pending(each, is_fresh, self._clock(), appeared)
                 pending.sound = sounds.get(each.known.id) if each.known is not None else None
                 admitted.append(pending)
         await self._judge(admitted)
@@ -169,7 +206,7 @@ class Intake:
                 self._settling.put(pending, verdict.wait)
                 self._report_busy(pending)
             else:
-                file = replace(pending.work.file, signature=verdict.signature)
+                file = pending.work.file._replace(signature=verdict.signature)
                 pending.work = replace(pending.work, file=file)
                 await self._ready.put(pending)
 
@@ -182,11 +219,24 @@ class Intake:
 
     async def _lane(self) -> None:
         while (pending := await self._ready.take()) is not None:
+            await self._gate.passed()
             outcome = await self._take_in(pending)
             if outcome is not None:
-                self._report(outcome)
+                self._report(self._timed(outcome, pending))
             if pending.due is None:
                 self._finish(pending)
+
+    def _timed(self, outcome: Outcome, pending: Pending) -> Outcome:
+        """Add how long it took from the file's last change; not where that was before the start, or nobody knows when.
+
+        Nothing else tells when a file was closed: a write, a rename and a change of its times all set its ctime. A
+        network file system has its server's clock.
+        """
+        file, known = pending.work.file, pending.work.known
+        changed = max(file.signature.ctime_ns / 1e9, pending.appeared)
+        if changed < self._began or not file.trusts_inode or (known is not None and known.signature == file.signature):
+            return outcome
+        return replace(outcome, waited=max(0.0, self._calendar() - changed))
 
     def _finish(self, pending: Pending) -> None:
         file = pending.work.file
@@ -194,10 +244,13 @@ class Intake:
         self.finished += 1
         if pending.again:
             self._look_again(file.root, [file.path])
+            origin = pending.work.moved_from
+            if origin is not None and (root := self._losses.root_of(origin)) is not None:
+                self._look_again(root, [origin.path])
         self._progressed()
 
     async def _take_in(self, pending: Pending) -> Outcome | None:
-        key = (pending.work.file.root.id, pending.work.file.path)
+        key = _key(pending)
         try:
             outcome = await patiently(self._act, pending)
         except StaleError:
@@ -212,7 +265,7 @@ class Intake:
     async def _act(self, pending: Pending) -> Outcome | None:  # noqa: PLR0911 - one for each thing that it can be
         """Do what there is to do with one complete file."""
         work, file, known = pending.work, pending.work.file, pending.work.known
-        if work.moved_from is not None and await self._origins.has_moved(file, work.moved_from):
+        if work.moved_from is not None and await self._has_left(work.moved_from, pending):
             return await self._move(file, work.moved_from, known)
         if known is not None and _is_back(file, known):
             return await self._service.restore(file, known)
@@ -234,6 +287,12 @@ class Intake:
             if origin is not None:
                 return await self._move(file, origin, known, reading.tags)
         return await self._service.ingest(file, reading.tags, known)
+
+    async def _has_left(self, origin: Known, pending: Pending) -> bool:
+        """Whether a file is not at its own path any more, as was seen when another was taken for it."""
+        if self._clock() - pending.since < LOOK_HOLDS:
+            return True
+        return bool(await self._origins.have_left([origin]))
 
     async def _move(
         self, file: FoundFile, origin: Known, occupant: Known | None, tags: TrackTags | None = None
@@ -269,6 +328,10 @@ class Intake:
                 await self.offer([Work(file, known)], is_fresh=False)
             if retry.number + 1 < len(RETRY_AFTER):
                 self._retries.put(_Retry(file, retry.number + 1), RETRY_AFTER[retry.number + 1])
+
+
+def _key(pending: Pending) -> tuple[str, str]:
+    return pending.work.file.root.id, pending.work.file.path
 
 
 def _has_failed_so(file: FoundFile, known: Known, failure: Failure) -> bool:

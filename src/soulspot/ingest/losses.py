@@ -16,8 +16,9 @@ from datetime import UTC, datetime, timedelta
 from soulspot.infrastructure.filesystem import FileSystem, file_systems_below, path_to_text
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
 from soulspot.ingest.absence import Absences, LossGuard, fault_of, mount_fault_of, seconds_gone
+from soulspot.ingest.gate import Gate
 from soulspot.ingest.patience import patiently
-from soulspot.ingest.scanner import Root, chunks, look_at_all, why_left_alone
+from soulspot.ingest.scanner import Root, chunks, covers, look_at_all, why_left_alone
 from soulspot.ingest.service import IngestService, Outcome, StaleError
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Losses:
         is_quiet: whether nothing comes in.
         gone: called with files that were not found, before they are remembered as such.
         busy: called with 1 when work begins here and with -1 when it ends.
+        gate: closed for as long as a person has paused the ingest.
 
     """
 
@@ -70,9 +72,12 @@ class Losses:
         is_quiet: Callable[[], bool],
         gone: Callable[[Root, Collection[str]], Awaitable[None]],
         busy: Callable[[int], None],
+        gate: Gate,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._service = service
+        self._gate = gate
+        self._is_deciding = False
         self._files = files
         self._report = report
         self._guard = guard
@@ -113,6 +118,14 @@ class Losses:
     def __len__(self) -> int:
         return len(self._absences)
 
+    def absent(self, root: Root, part: str) -> list[str]:
+        """Return the paths at and below another that are not there, and of which it is not decided what that means."""
+        return [path for path in self._absences.waiting(root) if covers(part, path)]
+
+    def are_decided(self, root: Root, paths: Collection[str]) -> bool:
+        """Whether it is known of all these paths what became of them."""
+        return not self._is_deciding and not self._absences.any_of(root, paths)
+
     def moved(self, origin: Known) -> None:
         """Hear that a file went elsewhere: nobody need wait for it to be gone for long enough."""
         if (root := self.root_of(origin)) is not None:
@@ -144,9 +157,12 @@ class Losses:
                     await self._noted.wait()
             except TimeoutError:
                 await self._until_nothing_comes_in()
+                await self._gate.passed()
                 self._busy(1)
+                self._is_deciding = True
                 for root, paths in self._absences.take_due().items():
                     await self._lose(root, paths)
+                self._is_deciding = False
                 self._busy(-1)
 
     async def _until_nothing_comes_in(self) -> None:
@@ -161,19 +177,21 @@ class Losses:
             return
         gone = await self._really_gone(root, paths)
         waiting = await self._really_gone(root, self._absences.waiting(root))
+        doubtful = {each for each in gone + waiting if not self._guard.is_confirmed(root, each.path)}
         present = await patiently(self._files.count_present, root.id)
-        if not self._guard.allows(root, len(gone) + len(waiting), present):
-            await self._hold(root, len(gone) + len(waiting), present)
-            return
-        lost = 0
+        is_held = bool(doubtful) and not self._guard.allows(root, len(doubtful), present)
+        if is_held:
+            await self._hold(root, len(doubtful), present)
+            gone = [each for each in gone if each not in doubtful]
+        lost = []
         for each in gone:
             try:
                 self._report(await self._take_leave_of(root, each))
-                lost += 1
+                lost.append(each)
             except StaleError:
                 self._look_again(root, [each.path])
-        self._guard.lost(root, lost)
-        if lost:
+        self._guard.lost(root, sum(each in doubtful for each in lost))
+        if lost and not is_held:
             await self.found_all(root)
 
     async def _take_leave_of(self, root: Root, known: Known) -> Outcome:
@@ -182,7 +200,10 @@ class Losses:
             heirs = await patiently(self._heirs_of, known)
             if len(heirs) == 1:
                 return await patiently(self._service.inherit, known, heirs[0])
-        reason = await asyncio.to_thread(why_left_alone, root, known.path)
+        try:
+            reason = await asyncio.to_thread(why_left_alone, root, known.path)
+        except OSError as error:
+            raise StaleError(known.path) from error
         return await patiently(self._service.lose, known, reason)
 
     async def _heirs_of(self, known: Known) -> list[Known]:
@@ -203,7 +224,7 @@ class Losses:
         return gone
 
     async def _hold(self, root: Root, losing: int, present: int) -> None:
-        self._absences.forget(root)
+        self._absences.forget(root, but=lambda path: self._guard.is_confirmed(root, path))
         if root not in self.held:
             what = f"{losing} of its {present} files are not there"
             path = path_to_text(root.path)
@@ -280,7 +301,7 @@ class Losses:
         some_known = await patiently(self._files.some_present, root.id, prefix)
         paths = [root.full(path) for path in some_known]
         fault = None
-        if not self._guard.confirmed:
+        if not self._guard.is_confirmed(root, prefix):
             fault = await asyncio.to_thread(mount_fault_of, mount.identity, now, paths)
         if fault is None and now is not None and now.identity != mount.identity:
             mount.identity = now.identity

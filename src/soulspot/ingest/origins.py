@@ -7,6 +7,7 @@ seen gone, or changed, since this process began.
 
 import asyncio
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
 from soulspot.infrastructure.tags import TagReaders
@@ -14,7 +15,7 @@ from soulspot.ingest import planner
 from soulspot.ingest.losses import Losses
 from soulspot.ingest.patience import patiently
 from soulspot.ingest.planner import Work
-from soulspot.ingest.scanner import FoundFile, Root, chunks, look_at_all
+from soulspot.ingest.scanner import FoundFile, FoundFolder, Root, chunks, look_at_all
 
 SAME_SOUND = 20
 """Files of one sound (silence, a jingle) from which on the sound does not say which file is which."""
@@ -30,20 +31,37 @@ class Origins:
         self._loading = asyncio.Lock()
 
     async def match(self, work: Iterable[Work]) -> list[Work]:
-        """Give each file that may have come from another path the one that had its inode, size and mtime."""
+        """Give each file that has come from another path the one that had its inode, size and mtime there."""
         known: list[Known] = []
         for inodes in chunks(planner.inodes_to_ask(work)):
             known += await patiently(self._files.with_inodes, inodes)
-        return planner.match_moves(work, [each for each in known if self._losses.root_of(each) is not None])
+        matched = planner.match_moves(work, [each for each in known if self._losses.root_of(each) is not None])
+        origins = [each.moved_from for each in matched if each.moved_from is not None]
+        left = {each.id for each in await self.have_left(origins)} if origins else set[str]()
+        return [
+            each if each.moved_from is None or each.moved_from.id in left else replace(each, moved_from=None)
+            for each in matched
+        ]
 
-    async def has_moved(self, file: FoundFile, origin: Known) -> bool:
-        """Whether a known file is not at its own path any more, so that this one is it and no copy or hard link."""
-        root = self._losses.root_of(origin)
-        if root is None or self._losses.is_out_of_sight(root, origin.path):
-            return False
-        there = await asyncio.to_thread(look_at_all, root, [origin.path])
-        what = there.get(origin.path, file)
-        return what is None or (isinstance(what, FoundFile) and what.signature.inode != origin.signature.inode)
+    async def have_left(self, origins: Collection[Known]) -> list[Known]:
+        """Return those files that are not at their own paths any more, so that another is one of them and no copy."""
+        found = await self._looked_at(origins)
+        return [
+            origin
+            for origin, what in found
+            if what is None or (isinstance(what, FoundFile) and what.signature.inode != origin.signature.inode)
+        ]
+
+    async def _looked_at(self, origins: Collection[Known]) -> list[tuple[Known, FoundFile | FoundFolder | None]]:
+        """Return what is at the paths of files now, for those of which anything can be said."""
+        in_sight = [
+            (root, each)
+            for each in origins
+            if (root := self._losses.root_of(each)) is not None and not self._losses.is_out_of_sight(root, each.path)
+        ]
+        found = await asyncio.to_thread(lambda: [look_at_all(root, [each.path]) for root, each in in_sight])
+        looks = zip(in_sight, found, strict=True)
+        return [(each, there[each.path]) for (_root, each), there in looks if each.path in there]
 
     async def displaced(self, root: Root, paths: Collection[str]) -> None:
         """Hear that the files of these paths are gone: each may turn up elsewhere."""
@@ -69,12 +87,9 @@ class Origins:
             return None
         name = file.path.rpartition("/")[2]
         for each in sorted(candidates, key=lambda each: (each.is_missing, not each.path.endswith(name), each.path)):
-            root = self._losses.root_of(each)
-            if root is None or self._losses.is_out_of_sight(root, each.path):
-                continue
-            what = (await asyncio.to_thread(look_at_all, root, [each.path])).get(each.path, file)
-            if what is None or (isinstance(what, FoundFile) and await self._sounds_other(what, each, sound)):
-                return each
+            for _each, what in await self._looked_at([each]):
+                if what is None or (isinstance(what, FoundFile) and await self._sounds_other(what, each, sound)):
+                    return each
         return None
 
     async def _may_have_moved(self, sound: str) -> bool:

@@ -9,12 +9,15 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
 from soulspot.errors import CatalogueError, UnreachableError
-from soulspot.infrastructure.persistence.database import is_damage, is_environment_fault, is_lost_race
+from soulspot.infrastructure.persistence.database import is_damage, is_environment_fault, is_lost_race, why_not_readable
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +43,8 @@ class Patience:
         self._reason = ""
         self._was_said = False
         self._answered: asyncio.Event | None = None
+        self.file: Path | None = None
+        """The file of an SQLite database, which is read where it seems to be damaged."""
 
     @property
     def reason(self) -> str | None:
@@ -53,7 +58,7 @@ class Patience:
             try:
                 return await act(*arguments)
             except (DBAPIError, UnreachableError) as error:
-                self._judge(error)
+                await self._judge(error, is_first=True)
                 if not is_lost_race(error):
                     break
             await asyncio.sleep(random.uniform(race_wait / 2, race_wait))  # noqa: S311 - no secret
@@ -81,7 +86,7 @@ class Patience:
             try:
                 result = await act(*arguments)
             except (DBAPIError, UnreachableError) as error:
-                self._judge(error)
+                await self._judge(error)
                 self._say_once()
             else:
                 if self._was_said:
@@ -89,8 +94,14 @@ class Patience:
                     logger.warning("the database answers again, after %.0f s", self._clock() - self._since)
                 return result
 
-    def _judge(self, error: DBAPIError | UnreachableError) -> None:
+    async def _judge(self, error: DBAPIError | UnreachableError, *, is_first: bool = False) -> None:
         if isinstance(error, DBAPIError) and is_damage(error):
+            if self.file is not None and (fault := await asyncio.to_thread(why_not_readable, self.file)) is not None:
+                self._reason = fault
+                return
+            if is_first:  # it may have been the disk, until a moment ago
+                self._reason = str(error.orig)
+                return
             msg = (
                 f"the catalogue is damaged ({error.orig}) and was left as it is: `soulspot doctor` examines it, "
                 f"`soulspot db restore` puts a backup in its place"

@@ -9,7 +9,8 @@ Whatever a stage does not expect ends the task group, and with it the process: t
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -18,6 +19,7 @@ from soulspot.infrastructure.tags import TagReaders
 from soulspot.ingest import planner
 from soulspot.ingest.absence import LossGuard
 from soulspot.ingest.folders import Folders
+from soulspot.ingest.gate import Gate, Paused
 from soulspot.ingest.hints import FolderHints, Hints
 from soulspot.ingest.ignoring import IGNORE_FILE
 from soulspot.ingest.intake import Intake
@@ -51,6 +53,7 @@ class Walked:
     folders: list[FoundFolder] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
     blind: list[FoundFolder] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -72,6 +75,7 @@ class Vitals:
         settling: files that are waited for to be complete.
         oldest: seconds for which one of them has been in here.
         paused: why the database refuses, None while it answers.
+        held_up: who paused the ingest, None while nobody did.
 
     """
 
@@ -80,6 +84,7 @@ class Vitals:
     settling: int
     oldest: float
     paused: str | None
+    held_up: Paused | None = None
 
 
 class Pipeline:
@@ -88,6 +93,7 @@ class Pipeline:
     Args:
         report: called with each outcome, after its commit.
         missing_after: seconds of absence after which a file is missing.
+        gate: closed for as long as a person has paused the ingest.
 
     """
 
@@ -101,9 +107,12 @@ class Pipeline:
         report: Callable[[Outcome], None],
         missing_after: float,
         guard: LossGuard,
+        gate: Gate | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._files = files
+        self._guard = guard
+        self._gate = gate = gate or Gate()
         self._watched: WatchedFolders | None = None
         self._on_blind: Callable[[Root, list[str]], None] = lambda _root, _folders: None
         self._clock = clock
@@ -126,6 +135,7 @@ class Pipeline:
             is_quiet=lambda: self.is_quiet,
             gone=lambda root, paths: self._origins.displaced(root, paths),  # noqa: PLW0108 - it is made below
             busy=self._count_busy,
+            gate=gate,
             clock=clock,
         )
         self._origins = Origins(files, self._losses, readers)
@@ -139,6 +149,7 @@ class Pipeline:
             report=report,
             look_again=self.look_again,
             progressed=self._progressed.set,
+            gate=gate,
             clock=clock,
         )
 
@@ -164,6 +175,11 @@ class Pipeline:
     def is_quiet(self) -> bool:
         """Whether nothing is being looked at or taken in, but for files that others write."""
         return not (self._intake.in_hand or self._has_hints or self._busy_stages)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether a person has paused the ingest."""
+        return self._gate.paused is not None
 
     @property
     def taken_in(self) -> int:
@@ -200,7 +216,8 @@ class Pipeline:
     def vitals(self) -> Vitals:
         intake = self._intake
         settling = len(intake) - intake.in_hand
-        return Vitals(intake.finished, intake.in_hand, settling, intake.oldest, patiently.reason)
+        oldest, held_up = intake.oldest, self._gate.paused
+        return Vitals(intake.finished, intake.in_hand, settling, oldest, patiently.reason, held_up)
 
     async def done(self, *, give_up_after: float) -> list[str]:
         """Wait until nothing is left to do; return the paths of files that others have written for that long."""
@@ -216,50 +233,107 @@ class Pipeline:
             except TimeoutError:
                 continue
 
+    async def done_with(self, parts: Mapping[Root, Sequence[str]], *, give_up_after: float) -> list[str]:
+        """Do the same for what is in here by now at and below some paths: what comes later is not waited for."""
+        waited = [
+            each for root, paths in parts.items() for path in paths for each in self._intake.on_their_way(root, path)
+        ]
+        absent = {
+            root: [each for path in paths for each in self._losses.absent(root, path)] for root, paths in parts.items()
+        }
+        while True:
+            self._progressed.clear()
+            still_written = self._intake.ended_or_late(waited, longer_than=give_up_after)
+            if still_written is not None and all(self._losses.are_decided(*each) for each in absent.items()):
+                return still_written
+            try:
+                async with asyncio.timeout(0.2):
+                    await self._progressed.wait()
+            except TimeoutError:
+                continue
+
+    @contextmanager
+    def confirming(self, parts: Mapping[Root, Sequence[str]]) -> Iterator[None]:
+        """Believe, for as long as the block runs, that what is gone at and below some paths is really gone."""
+        confirmed = [(root, path) for root, paths in parts.items() for path in paths]
+        self._guard.confirmed_parts += confirmed
+        try:
+            yield
+        finally:
+            for each in confirmed:
+                self._guard.confirmed_parts.remove(each)
+
+    async def walk_now(
+        self, root: Root, prefix: str, *, unchanged: Callable[[int], None] = lambda _count: None
+    ) -> None:
+        """Compare everything at and below `prefix` with the catalogue now, and see to what is not watched there."""
+        await self._gate.passed()
+        self._count_busy(1)
+        since = self._clock()
+        walked = await self.reconcile(root, prefix, unchanged=unchanged)
+        await self._walk_again(root, prefix, walked.blind, since)
+        self._count_busy(-1)
+
+    async def look_now(self, root: Root, path: str) -> bool:
+        """Look at one path now; return whether the catalogue has it as it is."""
+        await self._gate.passed()
+        self._count_busy(1)
+        if await self._losses.is_well(root):
+            await self._look_at(root, [path])
+        self._count_busy(-1)
+        return not (self._intake.has(root, path) or self._losses.absent(root, path))
+
     async def reconcile(
-        self, root: Root, prefix: str = "", *, unchanged: Callable[[int], None] = lambda _count: None
+        self,
+        root: Root,
+        prefix: str = "",
+        *,
+        unchanged: Callable[[int], None] = lambda _count: None,
+        since: float | None = None,
     ) -> Walked:
         """Compare everything at and below `prefix` ("" or "folder/") with the catalogue; set to work what differs.
 
-        `unchanged` is called with numbers of files that are as the catalogue has them.
+        `unchanged` is called with numbers of files that are as the catalogue has them. `since` is when it was said that
+        there is a new folder at `prefix`.
         """
         walked = Walked()
         if not await self._losses.is_well(root):
             return walked
         watched = await self._watched_now()
         arrived, may_have_moved = list[Work](), await self._losses.knows_any(root)
-        batches = walk(root, prefix)
         after = ""
+        batches = walk(root, prefix)
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+            await self._gate.passed()
             known = await patiently(self._files.known_between, root.id, prefix, after, batch.upto)
             compared = self._compare(root, batch, known)
             unchanged(compared.unchanged)
             walked.gone += compared.gone
             walked.folders += batch.folders
+            walked.unreadable = batch.unreadable  # of all batches until here
             after = batch.upto or ""
             if may_have_moved and len(arrived) < ARRIVALS:
                 arrived += [each for each in compared.work if each.known is None]
                 compared.work = [each for each in compared.work if each.known is not None]
-            await self._intake.offer(compared.work, is_fresh=False)
+            await self._intake.offer(compared.work, is_fresh=False, since=since)
         await self._end_walk(root, prefix, walked, watched)
         if not prefix:
             self.reconciled[root] = datetime.now(UTC)
-        await self._intake.offer(arrived, is_fresh=False)  # now that it is known what is gone, and may be one of these
+        # Now that it is known what is gone, and may be one of these.
+        await self._intake.offer(arrived, is_fresh=False, since=since)
         return walked
 
     async def _walk_near_folder(
-        self, root: Root, prefix: str, watched: Collection[tuple[int, int]] | None
+        self, root: Root, prefix: str, watched: Collection[tuple[int, int]] | None, since: float
     ) -> Walked | None:
         """Do the same for a folder while it is small, before all that walks found; None for one that is large."""
-        if not await self._losses.is_well(root):
-            return Walked()
         batch = await asyncio.to_thread(next, walk(root, prefix, size=NEAR))
         if batch.upto is not None:
             return None
         compared = self._compare(root, batch, await patiently(self._files.known_between, root.id, prefix, "", None))
-        walked = Walked(batch.folders, compared.gone)
+        walked = Walked(batch.folders, compared.gone, unreadable=batch.unreadable)
         await self._end_walk(root, prefix, walked, watched)
-        await self._intake.offer(compared.work, is_fresh=True)
+        await self._intake.offer(compared.work, is_fresh=True, since=since)
         return walked
 
     async def _end_walk(
@@ -270,7 +344,7 @@ class Pipeline:
             polled = self.unwatched.get(root, ())
             blind = [each for each in walked.folders if (each.device, each.inode) not in watched]
             walked.blind = [each for each in blind if each.path not in polled]
-        self.folders.note(root, prefix, walked.folders)
+        self.folders.note(root, prefix, walked.folders, walked.unreadable)
         await self._losses.note(root, walked.gone)
         if not walked.gone and not prefix:
             await self._losses.found_all(root)
@@ -284,8 +358,7 @@ class Pipeline:
         batch, below = await asyncio.to_thread(list_folder, root, prefix)
         compared = self._compare(root, batch, await patiently(self._files.known_in, root.id, prefix))
         await self._losses.note(root, compared.gone)
-        for found in batch.folders:
-            self.folders.update(found)
+        self.folders.update(root, batch.folders, batch.unreadable)
         new = [path for path in below if not self.folders.knows(root, path.rstrip("/"))]
         self.look_again(root, new)
         return len(new) + await self._intake.offer(compared.work, is_fresh=True)
@@ -300,6 +373,7 @@ class Pipeline:
 
     async def _follow_hints(self) -> None:
         while True:
+            await self._gate.passed()
             taken = await self.hints.take()
             self._count_busy(1)
             for root, paths in taken.items():
@@ -325,6 +399,7 @@ class Pipeline:
             if isinstance(what, FoundFile) and not self._losses.is_out_of_sight(root, path)
         }
         nothing = [path for path, what in found.items() if what is None]
+        self._intake.look_once_more(root, nothing)
         known = await patiently(self._files.known_at, root.id, [*files, *nothing])
         gone = [path for path in nothing if path in known and not known[path].is_missing]
         for path in nothing:
@@ -344,11 +419,13 @@ class Pipeline:
     async def _walk_near(self) -> None:
         """Walk the folders that a hint named, each while it is small: an album is not kept waiting by a library."""
         while True:
+            await self._gate.passed()
             hints = await self._near.take()
             self._count_busy(1)
             watched = await self._watched_now()
+            well = {root for root in {root for root, _prefix, _since in hints} if await self._losses.is_well(root)}
             for root, prefix, since in hints:
-                walked = await self._walk_near_folder(root, prefix, watched)
+                walked = await self._walk_near_folder(root, prefix, watched, since) if root in well else Walked()
                 if walked is None:
                     self._far.add(root, prefix, since)
                 else:
@@ -358,10 +435,11 @@ class Pipeline:
     async def _walk_far(self) -> None:
         """Walk what is large, at the pace at which its files are read and written."""
         while True:
+            await self._gate.passed()
             hints = await self._far.take()
             self._count_busy(1)
             for root, prefix, since in hints:
-                walked = await self.reconcile(root, prefix)
+                walked = await self.reconcile(root, prefix, since=since if prefix else None)
                 await self._walk_again(root, prefix, walked.blind, since)
             self._count_busy(-1)
 

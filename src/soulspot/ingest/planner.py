@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from soulspot.infrastructure.persistence.repositories import Known
 from soulspot.ingest.scanner import FoundFile
 
+MAY_PASS = frozenset(("unreadable",))
+"""Failures of a disk or of rights, and not of the file: it is read again at each look, though it has not changed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -70,7 +73,10 @@ def match_moves(work: Iterable[Work], elsewhere: Iterable[Known]) -> list[Work]:
 
 
 def _is_current(file: FoundFile, known: Known) -> bool:
-    return file.is_as(known.signature) and known.parser_version == file.root.reading
+    before = known.signature
+    if known.status == "failed" and known.error_code in MAY_PASS:
+        return False
+    return known.parser_version == file.root.reading and (file.signature == before or file.is_as(before))
 
 
 def _may_have_moved(work: Work) -> bool:

@@ -23,6 +23,7 @@ class Pending:
         again: whether something was said about the path since it was last looked at.
         due: when it is looked at again, while it is not complete.
         since: when it began to wait.
+        appeared: when its folder was said to be new, in seconds since 1970; its own times may be older.
         sound: the fingerprint that the catalogue has of it.
         is_reported: whether it was said that it is still being written.
 
@@ -31,6 +32,7 @@ class Pending:
     work: Work
     is_fresh: bool
     since: float
+    appeared: float = 0.0
     again: bool = False
     due: float | None = None
     sound: str | None = None
@@ -75,25 +77,21 @@ class Settling:
 class Ready:
     """Files that are complete and wait for a lane: what a hint named first, then what a walk found.
 
-    Of what hints named, the newest and the oldest take turns: a song that is dropped while a library is copied does not
-    wait for it, and all of the library comes in.
+    There is room for few of either kind: whoever has more waits, and decides anew what comes first.
     """
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, *, fresh_room: int, bulk_room: int) -> None:
         self._fresh: deque[Pending] = deque()
         self._bulk: deque[Pending] = deque()
-        self._room = asyncio.Semaphore(room)
+        self._fresh_room = asyncio.Semaphore(fresh_room)
+        self._bulk_room = asyncio.Semaphore(bulk_room)
         self._any = asyncio.Semaphore(0)
         self._is_closed = False
-        self._oldest_next = False
 
     async def put(self, pending: Pending) -> None:
-        """Add a file; one that a walk found waits for room."""
-        if pending.is_fresh:
-            self._fresh.append(pending)
-        else:
-            await self._room.acquire()
-            self._bulk.append(pending)
+        """Add a file, when there is room for it."""
+        await (self._fresh_room if pending.is_fresh else self._bulk_room).acquire()
+        (self._fresh if pending.is_fresh else self._bulk).append(pending)
         self._any.release()
 
     async def take(self) -> Pending | None:
@@ -103,9 +101,9 @@ class Ready:
             self._any.release()
             return None
         if self._fresh:
-            self._oldest_next = not self._oldest_next
-            return self._fresh.pop() if self._oldest_next else self._fresh.popleft()
-        self._room.release()
+            self._fresh_room.release()
+            return self._fresh.popleft()
+        self._bulk_room.release()
         return self._bulk.popleft()
 
     def close(self) -> None:

@@ -121,7 +121,7 @@ class Rounds:
             if self._pipeline.is_quiet and self._pipeline.taken_in - tidied > TIDY_AFTER:
                 tidied = self._pipeline.taken_in
                 await asyncio.to_thread(give_back)
-            if not self._pipeline.is_quiet and time.monotonic() - looked < BUSY_LIMIT:
+            if self._pipeline.is_paused or (not self._pipeline.is_quiet and time.monotonic() - looked < BUSY_LIMIT):
                 continue
             looked = time.monotonic()
             cost = 0.0
@@ -133,7 +133,7 @@ class Rounds:
         """Look more often at the folders that cannot be watched."""
         while True:
             await asyncio.sleep(POLLED_LOOK)
-            for root, folders in list(self._pipeline.unwatched.items()):
+            for root, folders in () if self._pipeline.is_paused else list(self._pipeline.unwatched.items()):
                 await self._look_at_folders_of(root, sorted(folders))
 
     async def _look_at_folders_of(self, root: Root, only: list[str] | None) -> float:

@@ -6,13 +6,14 @@ called through a thread. A folder that cannot be read is part of the result: wha
 gone.
 """
 
+import errno
 import logging
 import os
 import re
 import stat
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 from soulspot.infrastructure.filesystem import Signature, path_to_text, text_to_path
 from soulspot.infrastructure.tags import PARSER_VERSION, Kind, kind_of_name
@@ -48,7 +49,9 @@ class Root:
 
     def full(self, path: str) -> str:
         """Return the absolute path of a path below this folder as the catalogue writes it."""
-        return os.path.join(self.path, text_to_path(path)) if path else self.path
+        if not path:
+            return self.path
+        return f"{self.path}{'' if self.path.endswith('/') else '/'}{text_to_path(path)}"
 
     def relative(self, full: str) -> str | None:
         """Return an absolute path as the catalogue writes it, "" for the folder itself, None where it is not below."""
@@ -62,8 +65,7 @@ class Root:
         return self.trusts_inodes and not (self.remote and path.startswith(tuple(self.remote)))
 
 
-@dataclass(frozen=True, slots=True)
-class FoundFile:
+class FoundFile(NamedTuple):
     """A regular file that may be audio, as it was when we looked; `path` is text below the root."""
 
     root: Root
@@ -108,7 +110,7 @@ class Batch:
     upto: str | None = None
     files: dict[str, FoundFile] = field(default_factory=dict)
     folders: list[FoundFolder] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)  # what could not be looked at, and why
 
     def hides(self, path: str) -> bool:
         """Whether a path lies where the walk could not look."""
@@ -119,6 +121,8 @@ def is_left_alone(name: str, *, hidden: bool) -> str | None:
     """Return why a file or folder of this name is left alone: it is hidden, or not finished; None where it is not."""
     if _UNFINISHED.fullmatch(name) is not None:
         return f"{path_to_text(name)} is a name of what is not finished yet"
+    if name == "lost+found":
+        return "lost+found is where a repair of the file system puts what it saved"
     return f"{path_to_text(name)} is hidden" if not hidden and name.startswith(".") else None
 
 
@@ -181,7 +185,12 @@ def walk(root: Root, prefix: str = "", *, size: int = BATCH) -> Iterator[Batch]:
     """Yield everything at and below `prefix` ("" or "folder/"), in the order of the catalogue, in batches."""
     batch = Batch()
     chains: dict[str, Chain] = {}
-    if prefix and why_left_alone(root, prefix.rstrip("/")) is not None:
+    try:
+        is_ours = not prefix or why_left_alone(root, prefix.rstrip("/")) is None
+    except OSError as error:
+        is_ours = False
+        _note_unreadable(batch, root, prefix.rstrip("/"), error)
+    if not is_ours:
         yield batch
         return
     unvisited = [prefix]
@@ -225,9 +234,14 @@ def chunks(items: Collection[_T]) -> Iterator[list[_T]]:
     return (listed[start : start + QUESTION] for start in range(0, len(listed), QUESTION))
 
 
-def count_files(root: Root) -> int:
+def covers(part: str, path: str) -> bool:
+    """Whether a path is at or below another: "" is the whole root; a slash behind says that it is a folder."""
+    return not part or path == part or path.startswith(f"{part.rstrip('/')}/")
+
+
+def count_files(root: Root, prefix: str = "") -> int:
     """Return how many files a walk of a folder would come to; by their names, so that it is quick."""
-    counted, unvisited, chains = 0, [""], dict[str, Chain]()
+    counted, unvisited, chains = 0, [prefix], dict[str, Chain]()
     while unvisited:
         below = _list(Batch(), root, unvisited.pop(), chains)
         folders = [path for path in below if path.endswith("/")]
@@ -257,9 +271,14 @@ def _list(batch: Batch, root: Root, prefix: str, chains: dict[str, Chain]) -> li
         status = os.stat(full)  # before its entries are read: what comes later changes it once more
         with os.scandir(full) as entries:
             listed = list(entries)
-        chain = _chain(root, prefix, chains, has_rules=any(entry.name == IGNORE_FILE for entry in listed))
+        chain = _chain(root, prefix, chains, has_rules=IGNORE_FILE in [entry.name for entry in listed])
         for entry in listed:
-            path = _path_in(root, prefix, entry, chain)
+            try:
+                path = _path_in(root, prefix, entry, chain)
+            except OSError as error:
+                if error.errno != errno.ELOOP:  # which is a link that leads round in a circle
+                    _note_unreadable(batch, root, prefix + path_to_text(entry.name), error)
+                continue
             if path is not None:
                 below.append(path)
         batch.folders.append(FoundFolder.of(root, prefix.rstrip("/"), status))
@@ -267,7 +286,7 @@ def _list(batch: Batch, root: Root, prefix: str, chains: dict[str, Chain]) -> li
         return []
     except OSError as error:
         logger.warning("cannot read folder %s: %s", path_to_text(full), error.strerror)
-        batch.unreadable.append(prefix.rstrip("/"))
+        batch.unreadable[prefix.rstrip("/")] = str(error.strerror)
         return []
     below.sort()
     return below
@@ -288,16 +307,14 @@ def _chain(root: Root, prefix: str, chains: dict[str, Chain], *, has_rules: bool
 def _path_in(root: Root, prefix: str, entry: os.DirEntry[str], chain: Chain) -> str | None:
     """Return an entry of a folder as the catalogue writes it, None where it is none of ours."""
     name = entry.name
-    if is_left_alone(name, hidden=root.hidden) is not None:
+    if not chain and name[0] not in ".~" and kind_of_name(name) is Kind.AUDIO and entry.is_file(follow_symlinks=False):
+        return prefix + path_to_text(name)  # as most are: no ending of what is not finished is one of audio
+    is_unfollowed = entry.is_symlink() and not is_followed(root, entry.path)
+    if is_unfollowed or is_left_alone(name, hidden=root.hidden) is not None:
         return None
-    if entry.is_symlink() and not is_followed(root, entry.path):
+    is_folder = entry.is_dir()
+    if not is_folder and (not entry.is_file() or kind_of_name(name) is Kind.OTHER):
         return None
-    try:
-        is_folder = entry.is_dir()
-        if not is_folder and (not entry.is_file() or kind_of_name(name) is Kind.OTHER):
-            return None
-    except OSError:
-        return None  # a link that leads round in a circle
     if chain and rule_against(chain, text_to_path(prefix) + name, is_folder=is_folder) is not None:
         return None
     return prefix + path_to_text(name) + ("/" if is_folder else "")
@@ -309,8 +326,12 @@ def _add_file(batch: Batch, root: Root, path: str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        logger.warning("cannot look at %s: %s", path_to_text(root.full(path)), error.strerror)
-        batch.unreadable.append(path)
+        _note_unreadable(batch, root, path, error)
         return
     if stat.S_ISREG(status.st_mode):
         batch.files[path] = FoundFile(root, path, Signature.of(status))
+
+
+def _note_unreadable(batch: Batch, root: Root, path: str, error: OSError) -> None:
+    logger.warning("cannot look at %s: %s", path_to_text(root.full(path)), error.strerror)
+    batch.unreadable[path] = str(error.strerror)

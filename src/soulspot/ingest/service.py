@@ -12,7 +12,7 @@ import logging
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.exc import IntegrityError, NoResultFound
@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError, NoResultFound
 from soulspot.infrastructure.filesystem import FileSystem, path_to_text
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import album_folder, fold, new_id
-from soulspot.infrastructure.persistence.models import MOUNT_STATES, File, Folder
+from soulspot.infrastructure.persistence.models import MOUNT_STATES, File
 from soulspot.infrastructure.persistence.repositories import (
     AlbumRepository,
     ArtistRepository,
@@ -30,6 +30,7 @@ from soulspot.infrastructure.persistence.repositories import (
     FileRepository,
     FolderRepository,
     Known,
+    KnownFolder,
     TrackRepository,
     now,
 )
@@ -42,6 +43,9 @@ from soulspot.ingest.credits import AS_WRITTEN, MOST_CREDITS, CreditRules, credi
 from soulspot.ingest.scanner import FoundFile, Root
 
 logger = logging.getLogger(__name__)
+
+Columns = Mapping[str, Any]
+"""A row, or a part of one, by column name."""
 
 
 class StaleError(Exception):
@@ -56,6 +60,8 @@ class Outcome:
     path: str  # the whole path, escaped as the catalogue writes it
     track_id: str | None = None
     detail: str = ""
+    code: str | None = None  # why it failed
+    waited: float | None = None  # seconds from its last change to this, where it changed while soulspot watched
 
 
 class IngestService:
@@ -70,7 +76,6 @@ class IngestService:
 
     def __init__(self, database: Database, *, run: str, node: str, credit_rules: CreditRules = AS_WRITTEN) -> None:
         self._database = database
-        self.run = run
         self._node = node
         self._credit_rules = credit_rules
         self._tracks = TrackRepository(database.session)
@@ -80,6 +85,7 @@ class IngestService:
         self._artists = Artists(ArtistRepository(database.session), self._audit)
         self._albums = Albums(AlbumRepository(database.session), self._audit)
         self._claims = Claims()
+        self._paths: dict[str, str] = {}  # of the folders, by id: neither ever changes
 
     async def ingest(self, file: FoundFile, tags: TrackTags, known: Known | None) -> Outcome:
         """Write what a file's tags say: a new track, or what has changed of one that is known.
@@ -123,7 +129,7 @@ class IngestService:
                     return Outcome("unchanged", path)
                 changes = {"code": failure.code, "reason": failure.message, "attempts": attempts}
                 await self._audit.log_action("file_failed", file_id, path=path, changes=changes)
-        return Outcome("failed", path, detail=f"{failure.code}: {failure.message}")
+        return Outcome("failed", path, known.track_id if known else None, failure.message, failure.code)
 
     async def move(
         self, file: FoundFile, origin: Known, occupant: Known | None, tags: TrackTags | None = None
@@ -143,26 +149,15 @@ class IngestService:
                 changes: dict[str, Any] = {"path": [before, path]}
                 if origin.is_missing:
                     changes["status"] = ["missing", "catalogued"]
-                if tags is None and columns.TITLE_FROM_NAME in row.notes:
+                if tags is None and columns.TITLE_FROM_NAME in row["notes"]:
                     changes |= await self._retitle(track_id, columns.title_of(file.path))
-                place = {
-                    "folder_id": file.root.id,
-                    "path": file.path,
-                    "missing_since": None,
-                    "status": _read_status(row),
-                }
-                await self._files.set(origin.id, **columns.signature_columns(file), **place)
+                place = {"folder_id": file.root.id, "path": file.path, "status": _read_status(row)}
+                await self._change_file(row, columns.signature_columns(file) | place | {"missing_since": None})
                 if (album_folder(origin.path), origin.folder_id) != (album_folder(file.path), file.root.id):
                     changes |= await self._follow_album(track_id, origin, file)
                 await self._audit.log_action("track_moved", track_id, path=path, changes=changes)
                 if tags is not None:
-                    here = replace(
-                        origin,
-                        folder_id=file.root.id,
-                        path=file.path,
-                        status=_read_status(row),
-                        signature=file.signature,
-                    )
+                    here = origin._replace(**columns.signature_columns(file) | place)
                     await self._update(file, tags, here, track_id)
         return Outcome("moved", path, track_id, f"from {before}")
 
@@ -195,20 +190,20 @@ class IngestService:
         path = f"{file.folder.path.rstrip('/')}/{file.path}"
         with self._forgetting_on_rollback():
             async with self._database.transaction():
-                row = await self._files.get(file.id)
-                if row is None or row.missing_since is None:
+                row = await self._files.values(file.id)
+                if row is None or row["missing_since"] is None:
                     msg = f"{path} is not missing any more"
                     raise StaleError(msg)
                 await self._files.remove(file.id)
-                if row.track_id is None:
+                if (track_id := row["track_id"]) is None:
                     await self._audit.log_action("file_purged", file.id, path=path)
                     return Outcome("purged", path)
-                before, credited = await self._tracks.values(row.track_id), await self._tracks.credits(row.track_id)
-                await self._tracks.remove(row.track_id)
+                before, credited = await self._tracks.values(track_id), await self._tracks.credits(track_id)
+                await self._tracks.remove(track_id)
                 changes = {"title": before["title"], "artist": before["artist_credit"]}
-                await self._audit.log_action("track_purged", row.track_id, path=path, changes=changes)
+                await self._audit.log_action("track_purged", track_id, path=path, changes=changes)
                 await self._remove_orphans(before["album_id"], None, credited, ())
-        return Outcome("purged", path, row.track_id)
+        return Outcome("purged", path, track_id)
 
     async def restore(self, file: FoundFile, known: Known) -> Outcome:
         """Write that a missing file is back as it was."""
@@ -217,7 +212,7 @@ class IngestService:
             async with self._database.transaction():
                 row = await self._unchanged_row(known)
                 values = columns.signature_columns(file) | {"missing_since": None, "status": _read_status(row)}
-                await self._files.set(known.id, **values)
+                await self._change_file(row, values)
                 await self._log_presence("restored", known, path, None)
         return Outcome("restored", path, known.track_id)
 
@@ -229,27 +224,19 @@ class IngestService:
             await self._mark_missing(known, path, {"reason": reason} if reason else None)
         return Outcome("missing", path, known.track_id, reason or "")
 
-    async def adopt_folder(self, path: str, file_system: FileSystem, status: str = "online") -> Folder:
+    async def adopt_folder(self, path: str, file_system: FileSystem, status: str = "online") -> KnownFolder:
         """Return the row of a folder, made where there is none yet: a watched one, or a file system mounted below."""
         text = path_to_text(path)
         if (folder := await self._folders.get(self._node, text)) is not None:
             return folder
         async with self._database.transaction():
-            folder = Folder(
-                id=new_id(),
-                node=self._node,
-                path=text,
-                file_system=file_system.kind,
-                file_system_id=file_system.identity,
-                status=status,
-                created_at=now(),
-            )
+            folder = KnownFolder(new_id(), self._node, text, file_system.kind, file_system.identity, status, None)
             await self._folders.add(folder)
             changes = {"file_system": file_system.kind, "file_system_id": file_system.identity}
             await self._audit.log_action("folder_added", folder.id, path=text, changes=changes)
         return folder
 
-    async def mounts_below(self, root: Root) -> list[Folder]:
+    async def mounts_below(self, root: Root) -> list[KnownFolder]:
         """Return the file systems that were seen mounted below a watched folder."""
         prefix = path_to_text(root.path).rstrip("/") + "/"
         rows = await self._folders.all()
@@ -291,7 +278,7 @@ class IngestService:
         return Outcome("added", path, track_id, f"{name.artist} – {name.title}")
 
     async def _update(self, file: FoundFile, tags: TrackTags, known: Known, track_id: str) -> Outcome:
-        await self._unchanged_row(known)
+        row = await self._unchanged_row(known)
         path, name = _whole(file), columns.named(file, tags)
         before, credited = await self._tracks.values(track_id), await self._tracks.credits(track_id)
         album_key = columns.album_key_of(file, tags)
@@ -309,10 +296,10 @@ class IngestService:
             await self._tracks.credit(track_id, credits)
         if known.status != "catalogued":
             changes["status"] = [known.status, "catalogued"]
-        await self._files.set(known.id, **columns.file_columns(file, tags, name.notes))
+        await self._change_file(row, columns.file_columns(file, tags, name.notes))
         if not changes:
             return Outcome("unchanged", path, track_id)
-        await self._tracks.set(track_id, **values)
+        await self._tracks.set(track_id, **columns.changed(before, values))
         action = "restored" if known.is_missing else "updated"
         await self._audit.log_action(f"track_{action}", track_id, path=path, changes=changes)
         if "credits" in changes:
@@ -336,8 +323,8 @@ class IngestService:
         return [credit.musicbrainz_id or fold(credit.name) for credit in credits] + ([album] if album else [])
 
     async def _follow_album(self, track_id: str, origin: Known, file: FoundFile) -> dict[str, Any]:
-        current = (await self._tracks.values(track_id))["album_id"]
-        if current is None or (album_id := await self._albums.follow(current, origin, file)) == current:
+        current, album_id = await self._albums.follow(track_id, origin, file)
+        if album_id == current:
             return {}
         await self._tracks.set(track_id, album_id=album_id)
         await self._remove_orphans(current, album_id, (), ())
@@ -346,8 +333,7 @@ class IngestService:
     async def _write_file(self, file: FoundFile, known: Known | None, values: dict[str, Any]) -> str:
         """Write the file's row, new or as it was known, and return its id."""
         if known is not None:
-            await self._unchanged_row(known)
-            await self._files.set(known.id, **values)
+            await self._change_file(await self._unchanged_row(known), values)
             return known.id
         file_id = new_id()
         empty: dict[str, Any] = {
@@ -362,12 +348,17 @@ class IngestService:
         await self._files.add(**(empty | place | values))
         return file_id
 
-    async def _unchanged_row(self, known: Known) -> File:
-        row = await self._files.get(known.id)
-        if row is None or _identity_of(row) != _identity_of(known):
+    async def _unchanged_row(self, known: Known) -> Columns:
+        row = await self._files.values(known.id)
+        if row is None or _identity_of(row) != _identity_known(known):
             msg = f"{known.path} is not in the catalogue as it was"
             raise StaleError(msg)
         return row
+
+    async def _change_file(self, row: Columns, values: Columns) -> None:
+        """Write what differs of a file's row: what stands in an index costs the most."""
+        if changed := columns.changed(row, values):
+            await self._files.set(row["id"], **changed)
 
     async def _retitle(self, track_id: str, title: str) -> dict[str, Any]:
         before = await self._tracks.values(track_id)
@@ -386,8 +377,9 @@ class IngestService:
         await self._audit.log_action(f"{kind}_{what}", entity_id, path=path, changes=changes)
 
     async def _whole_path_of(self, known: Known) -> str:
-        folders = {folder.id: folder.path for folder in await self._folders.all()}
-        return f"{folders[known.folder_id].rstrip('/')}/{known.path}"
+        if (folder := self._paths.get(known.folder_id)) is None:
+            folder = self._paths[known.folder_id] = (await self._folders.path_of(known.folder_id)).rstrip("/")
+        return f"{folder}/{known.path}"
 
     async def _remove_orphans(
         self, old_album: str | None, album: str | None, before: Sequence[Credited], after: Sequence[Credited]
@@ -415,14 +407,19 @@ def _whole(file: FoundFile) -> str:
     return f"{path_to_text(file.root.path).rstrip('/')}/{file.path}"
 
 
-def _identity_of(row: File | Known) -> tuple[object, ...]:
+def _identity_of(row: Columns) -> tuple[object, ...]:
+    """Return what a decision about a file was made on, as the catalogue has it now."""
+    return row["folder_id"], row["path"], row["status"], row["inode"], row["size"], row["mtime_ns"]
+
+
+def _identity_known(known: Known) -> tuple[object, ...]:
     """Return what a decision about a file was made on."""
-    content = row if isinstance(row, File) else row.signature
-    return row.folder_id, row.path, row.status, content.inode, content.size, content.mtime_ns
+    content = known.signature
+    return known.folder_id, known.path, known.status, content.inode, content.size, content.mtime_ns
 
 
-def _read_status(row: File) -> str:
-    return row.status if row.status == "ignored" else "failed" if row.error_code else "catalogued"
+def _read_status(row: Columns) -> str:
+    return row["status"] if row["status"] == "ignored" else "failed" if row["error_code"] else "catalogued"
 
 
 def _by_role(credits: Iterable[Credited]) -> list[list[str]]:

@@ -69,7 +69,9 @@ class Stability:
         try:
             signature = Signature.of(os.lstat(full_path))
             writer = self._has_writer(full_path, signature)
-        except (FileNotFoundError, NotADirectoryError, NotRegularFileError):
+        except (
+            OSError
+        ):  # it is gone or no file any more; or nothing can be known of it now, as the disk does not answer
             self.forget(full_path)
             return Verdict(None)
         wait = 0.0 if writer is False else self._wait(full_path, signature, being_written=writer is True)

@@ -15,13 +15,14 @@ itself meanwhile: SQLite before 3.51.3 can damage a database that one connection
 """
 
 import asyncio
+import socket
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import msgspec
 from sqlalchemy import URL, Connection, event, make_url
@@ -30,7 +31,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from soulspot.errors import CatalogueError, UnreachableError
-from soulspot.infrastructure.persistence import inline
+from soulspot.infrastructure.persistence import inline, listening
+
+if TYPE_CHECKING:
+    from soulspot.infrastructure.persistence.owner import Writer
 
 SessionFactory = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 """What a repository is built with: yields the session of the transaction in progress, else one that only reads."""
@@ -53,6 +57,13 @@ _ENVIRONMENT_SQLITE = (
 _ENVIRONMENT_SQLSTATE = ("08", "40", "53", "55", "57")
 
 
+class Place(NamedTuple):
+    """A watched folder: the machine that sees it, and its path there, escaped as the catalogue writes it."""
+
+    node: str
+    path: str
+
+
 @dataclass(frozen=True, slots=True)
 class _Transaction:
     database: "Database"
@@ -66,7 +77,9 @@ _in_progress: ContextVar[_Transaction | None] = ContextVar("soulspot_transaction
 class Database:
     """One database, open. Close it with `aclose`, or use it as an async context manager."""
 
-    def __init__(self, url: str, *, synchronous: str = "NORMAL", read_only: bool = False, connections: int = 8) -> None:
+    def __init__(
+        self, url: str, *, synchronous: str = "NORMAL", read_only: bool = False, connections: int = 24
+    ) -> None:
         self.url: URL = make_url(url)
         options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": msgspec.json.decode}
         if self.is_sqlite:
@@ -130,13 +143,40 @@ class Database:
             if self._commits % CHECKPOINT_AFTER == 0:
                 await asyncio.to_thread(self._session.checkpoint)
 
-    def owning(self, node: str, folders: Iterable[str], command: str) -> AbstractAsyncContextManager[None]:
-        """Be the only process that writes what this machine has in these folders; SQLite's lock is of the file."""
+    def owning(
+        self, places: Iterable[Place], command: str, *, node: str, run: str
+    ) -> AbstractAsyncContextManager[None]:
+        """Be the only process that writes what is in these folders; SQLite's lock is of the whole file.
+
+        Whoever listens is told of each commit, and that it was by this `node` and `run`.
+        """
         if self.is_sqlite:
             return nullcontext()
-        from soulspot.infrastructure.persistence.owner import folders_owned
+        from soulspot.infrastructure.persistence import owner
 
-        return folders_owned(self._lock_keeper, node, folders, command)
+        said = {"node": node, "run": run}
+        return owner.folders_owned(
+            self._lock_keeper, places, owner.name_of(command, node), said, self._writers.committed
+        )
+
+    def alone(self, command: str) -> AbstractAsyncContextManager[None]:
+        """Be the only process that writes anything; SQLite's lock does that already."""
+        if self.is_sqlite:
+            return nullcontext()
+        from soulspot.infrastructure.persistence import owner
+
+        return owner.catalogue_owned(self._lock_keeper, owner.name_of(command, socket.gethostname()))
+
+    async def writers(self, places: Sequence[Place]) -> "list[Writer]":
+        """Return who writes the catalogue on a server now, each with those of these folders that it has."""
+        from soulspot.infrastructure.persistence import owner
+
+        async with self.session() as session:
+            return await owner.writers(session, places)
+
+    def hearing(self) -> AbstractAsyncContextManager[listening.Wait]:
+        """Yield what waits until there may be something new."""
+        return nullcontext(listening.looking) if self.is_sqlite else listening.hearing(self._lock_keeper)
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncConnection]:
@@ -207,9 +247,28 @@ def is_lost_race(error: DBAPIError | UnreachableError) -> bool:
     return state is not None and state.startswith("40")
 
 
+def is_refused(error: DBAPIError) -> bool:
+    """Whether SQLite may not open or write its file, which at a start is for a person to mend and not for time."""
+    return (getattr(error.orig, "sqlite_errorname", None) or "").startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
+
+
 def is_damage(error: DBAPIError) -> bool:
     """Whether an SQLite file is no sound database any more."""
     return (getattr(error.orig, "sqlite_errorname", None) or "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+
+
+def why_not_readable(file: Path) -> str | None:
+    """Return what keeps a file from being read to its end, None where nothing does; blocks.
+
+    SQLite calls a catalogue malformed when it is the disk that cannot read it.
+    """
+    try:
+        with open(file, "rb", buffering=0) as opened:
+            while opened.read(1 << 20):
+                pass
+    except OSError as error:
+        return f"its disk does not answer: {error.strerror}"
+    return None
 
 
 def _to_json(value: object) -> str:

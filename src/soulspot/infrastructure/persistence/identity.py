@@ -60,10 +60,15 @@ def album_folder(path: str) -> str:
     A folder named like "CD 2" counts as its parent, and "The Wall (Disc 1)" as "The Wall", so that an album of several
     discs is one.
     """
-    folders = path.split("/")[:-1]
-    if folders and _DISC_FOLDER.fullmatch(folders[-1]):
+    return _album_folder(path.rpartition("/")[0])
+
+
+@lru_cache(maxsize=4096)
+def _album_folder(folder: str) -> str:
+    folders = folder.split("/")
+    if _DISC_FOLDER.fullmatch(folders[-1]):
         folders.pop()
-    elif folders and (match := _DISC_AT_END.fullmatch(folders[-1])) is not None:
+    elif (match := _DISC_AT_END.fullmatch(folders[-1])) is not None:
         folders[-1] = match["album"]
     return "/".join(folders)
 

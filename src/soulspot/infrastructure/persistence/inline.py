@@ -12,11 +12,11 @@ No private part of a library is used: a dialect of our own, registered under a n
 
 import logging
 import sqlite3
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Executable, Insert, Result
+from sqlalchemy import Connection, Dialect, Executable, Insert, Result, Select
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import IteratorResult
@@ -26,11 +26,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.pool import AsyncAdaptedQueuePool, Pool
 from sqlalchemy.sql.expression import UpdateBase
+from sqlalchemy.types import TypeEngine
 from sqlalchemy.util.concurrency import await_, in_greenlet
 
 logger = logging.getLogger(__name__)
 
 DRIVER = "sqlite+soulspot_inline"
+KEPT = 500
+"""Statements that are kept at most: a bound, should somebody make one anew each time."""
 
 
 class InlineDialect(SQLiteDialect_pysqlite):
@@ -63,25 +66,26 @@ registry.register("sqlite.soulspot_inline", __name__, "InlineDialect")
 class InlineSession(AsyncSession):
     """The session of the transactions on one connection of the inline dialect; whoever begins one ends it.
 
-    Statements that write go to the connection itself, as Core has them, and an insert of whole rows, a plain
-    `insert(table)` with its values beside it, straight to the driver: its SQL and the conversion of its values are
-    worked out once. For the rest (entities, unit of work) there is the ORM's session, which joins the transaction when
-    it is used first.
+    A Core statement that has its values beside it is kept, and goes straight to the driver: its SQL and the conversion
+    of what it is given and answers are worked out once. Other statements that write go to the connection itself, as
+    Core has them. For the rest (entities, unit of work) there is the ORM's session, which joins the transaction when it
+    is used first.
     """
 
     def __init__(self, connection: AsyncConnection) -> None:
         super().__init__(connection, expire_on_commit=False, join_transaction_mode="rollback_only")
         assert connection.sync_connection is not None
         self._on_connection = connection.sync_connection
-        self._prepared: dict[Insert, _PreparedInsert] = {}
+        self._kept: dict[Executable, _Kept] = {}
 
     async def execute(self, statement: Executable, params: Any = None, **options: Any) -> Result[Any]:  # noqa: ANN401 - the base class's signature
-        if isinstance(statement, Insert) and params:
-            if (prepared := self._prepared.get(statement)) is None:
-                prepared = self._prepared[statement] = _PreparedInsert(
-                    statement, self._on_connection.dialect, params[0] if isinstance(params, list) else params
-                )
-            return prepared.execute(self._on_connection, params)
+        if params and isinstance(statement, UpdateBase | Select):
+            if (kept := self._kept.get(statement)) is None:
+                if len(self._kept) >= KEPT:
+                    self._kept.clear()
+                one = params[0] if isinstance(params, list) else params
+                kept = self._kept[statement] = _Kept(statement, self._on_connection.dialect, one)
+            return kept.execute(self._on_connection, params)
         if isinstance(statement, UpdateBase):
             return self._on_connection.execute(statement, params)
         return self.sync_session.execute(statement, params, **options)
@@ -100,20 +104,30 @@ class InlineSession(AsyncSession):
             logger.warning("the write-ahead log stays as it is for now: %s", error)  # nothing is lost: it is the log
 
 
-class _PreparedInsert:
-    """An INSERT of rows that all give the same columns."""
+class _Kept:
+    """A statement that is always given values of the same names: an INSERT of whole rows, or one with `bindparam`s.
 
-    def __init__(self, statement: Insert, dialect: Dialect, names: Collection[str]) -> None:
-        compiled = statement.compile(dialect=dialect, column_keys=list(names))
+    It is known by identity, so it is made once and held by whoever runs it.
+    """
+
+    def __init__(
+        self, statement: UpdateBase | Select[*tuple[Any, ...]], dialect: Dialect, names: Collection[str]
+    ) -> None:
+        compiled = statement.compile(
+            dialect=dialect, column_keys=list(names) if isinstance(statement, Insert) else None
+        )
         ordered = compiled.positiontup or []
         self._sql = str(compiled)
-        self._width = len(ordered)
-        self._values = itemgetter(*ordered)
-        self._converters = [
-            (number, convert)
-            for number, name in enumerate(ordered)
-            if (convert := statement.table.c[name].type.dialect_impl(dialect).bind_processor(dialect)) is not None
-        ]
+        self._names = frozenset(names)
+        self._own = {
+            name: value for name, value in compiled.construct_params(dict.fromkeys(names)).items() if name not in names
+        }
+        self._values = itemgetter(*ordered) if len(ordered) > 1 else lambda values: (values[ordered[0]],)
+        self._given = _converters(dialect, [compiled.binds[name].type for name in ordered], _bind_processor)
+        answered = list(statement.selected_columns) if isinstance(statement, Select) else []
+        self._answered = _converters(dialect, [column.type for column in answered], _result_processor)
+        self._answer = SimpleResultMetaData([str(column.key) for column in answered])
+        self._has_answer = bool(answered)
 
     def execute(self, connection: Connection, params: Any) -> Result[Any]:  # noqa: ANN401 - one row or several
         cursor = connection.connection.cursor()
@@ -124,16 +138,41 @@ class _PreparedInsert:
                 cursor.execute(self._sql, self._row(params))
         except sqlite3.Error as error:
             raise DBAPIError.instance(self._sql, params, error, sqlite3.Error, dialect=connection.dialect) from error
-        return _NO_ROWS
+        rows = [_converted(row, self._answered) for row in cursor.fetchall()] if self._has_answer else ()
+        return IteratorResult(self._answer, iter(rows))
 
-    def _row(self, values: Mapping[str, Any]) -> list[Any]:
-        if len(values) != self._width:
-            msg = f"these rows have other columns than the first one: {sorted(values)}"
+    def _row(self, values: Mapping[str, Any]) -> Sequence[Any]:
+        if values.keys() != self._names:
+            msg = f"this statement is given other values than the first time: {sorted(values)}"
             raise ValueError(msg)
-        row = list(self._values(values))
-        for number, convert in self._converters:
-            row[number] = convert(row[number])
+        return _converted(self._values({**self._own, **values} if self._own else values), self._given)
+
+
+_Converter = Callable[[Any], Any]
+
+
+def _converters(
+    dialect: Dialect,
+    types: Iterable[TypeEngine[Any]],
+    of: Callable[[TypeEngine[Any], Dialect], _Converter | None],
+) -> list[tuple[int, _Converter]]:
+    """Return the functions that convert values of these types, those that need one, with their places in a row."""
+    found = ((number, of(each.dialect_impl(dialect), dialect)) for number, each in enumerate(types))
+    return [(number, convert) for number, convert in found if convert is not None]
+
+
+def _result_processor(kind: TypeEngine[Any], dialect: Dialect) -> _Converter | None:
+    return kind.result_processor(dialect, None)
+
+
+def _bind_processor(kind: TypeEngine[Any], dialect: Dialect) -> _Converter | None:
+    return kind.bind_processor(dialect)
+
+
+def _converted(row: Sequence[Any], converters: Sequence[tuple[int, _Converter]]) -> Sequence[Any]:
+    if not converters:
         return row
-
-
-_NO_ROWS: Result[Any] = IteratorResult(SimpleResultMetaData([]), iter(()))
+    converted = list(row)
+    for number, convert in converters:
+        converted[number] = convert(converted[number])
+    return tuple(converted)

@@ -19,6 +19,9 @@ _PROMISES: Final = {
     "failed files without a reason": "SELECT count(*) FROM files WHERE status = 'failed' AND error_code IS NULL",
 }
 
+_HAS_PARTS: Final = "SELECT to_regclass('audit_log_rest') IS NOT NULL"
+_IS_BEYOND: Final = "SELECT EXISTS (SELECT 1 FROM audit_log_rest)"
+
 
 async def faults(database: "Database") -> list[str]:
     """Return what is wrong, a sentence each; nothing where the catalogue is sound."""
@@ -31,6 +34,8 @@ async def faults(database: "Database") -> list[str]:
         for what, query in _PROMISES.items():
             if count := await session.scalar(text(query)):
                 found.append(f"{count} {what}")
+        if not database.is_sqlite and await session.scalar(text(_HAS_PARTS)) and await session.scalar(text(_IS_BEYOND)):
+            found.append("the audit log is beyond its last part: `soulspot db partition` makes more")
     return found
 
 

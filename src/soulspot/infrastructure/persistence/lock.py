@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from soulspot.errors import CatalogueError, LockHeldError
@@ -30,8 +30,9 @@ def writer_lock(database_file: Path, command: str) -> Iterator[None]:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another soulspot"
             msg = f"{database_file} is being written by {holder}: stop it first, or let it do the work"
             raise LockHeldError(msg) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"`soulspot {command}` (pid {os.getpid()})\n".encode(), 0)
+        with suppress(OSError):  # a full disk: the lock is held without a name
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"`soulspot {command}` (pid {os.getpid()})\n".encode(), 0)
         yield
     finally:
         os.close(descriptor)

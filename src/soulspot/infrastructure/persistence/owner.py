@@ -1,110 +1,321 @@
-"""One watcher a folder, where several share a PostgreSQL: a lock in the server, held for the life of the process.
+"""Who writes a catalogue that several share on PostgreSQL: locks in the server, held for the life of the process.
 
-A folder belongs to the machine that sees it, so the lock is of both. It is held by a connection of its own and not by a
-row, so that it goes with the process, however that ends. A connection that is lost takes the lock along; it is taken
-again as soon as the server is back, and when somebody else was faster, this process ends.
+Each writer holds the catalogue's lock, together with all others, and that of each of its folders, alone; those of the
+folders above it together with its neighbours, so that nobody watches one folder through another. A folder belongs to
+the machine that sees it, so its lock is of both. Whoever changes the schema holds the catalogue's lock alone: who comes
+then waits, and who is there already is named. A lock is of a schema: one database may have several catalogues.
+
+The locks are held by a connection of its own and not by a row, so that they go with the process, however that ends. A
+connection that is lost takes them along; they are taken again as soon as the server is back, and when somebody else
+was faster, this process ends. A connection that only we know to be lost holds them still: the server is told to end it.
+
+The same connection tells others of what was committed (`listening.py`): it has nothing else to do.
 """
 
 import asyncio
 import hashlib
+import json
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from typing import Final
+import re
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import Row, TextClause, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from soulspot.errors import LockHeldError, UnreachableError
+from soulspot.infrastructure.persistence.database import Place, is_environment_fault
+from soulspot.infrastructure.persistence.listening import CHANNEL, TELL_EVERY
 
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY: Final = 5.0
-"""Seconds between two looks at whether the lock is still held."""
+"""Seconds between two looks at whether the locks are still held."""
+WAIT_EVERY: Final = 0.2
+"""Seconds between two tries to take a lock that will be free soon."""
+_TELL_AT_END: Final = 1.0
 
+_NAME_LENGTH: Final = 63
+_ALONE: Final = "ExclusiveLock"
+
+_INTRODUCE: Final = text("""
+    SELECT set_config('application_name', :name, false), current_schema(), pid, backend_start
+    FROM pg_stat_activity WHERE pid = pg_backend_pid()
+""")
 _TAKE: Final = text("SELECT pg_try_advisory_lock(CAST(:key AS bigint))")
-_NAME: Final = text("SELECT set_config('application_name', :name, false)")
-_HOLDER: Final = text("""
-    SELECT a.application_name, coalesce(host(a.client_addr), 'this machine') FROM pg_locks l
-    JOIN pg_stat_activity a USING (pid)
+_SHARE: Final = text("SELECT pg_try_advisory_lock_shared(CAST(:key AS bigint))")
+_HELD: Final = text("""
+    SELECT (l.classid::bigint << 32) | l.objid::bigint AS key, l.mode, current_schema() AS schema,
+        a.pid, a.backend_start, a.application_name AS name, host(a.client_addr) AS address
+    FROM pg_locks l JOIN pg_stat_activity a USING (pid)
     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND l.classid::bigint = (CAST(:key AS bigint) >> 32) & 4294967295
-    AND l.objid::bigint = CAST(:key AS bigint) & 4294967295
+    ORDER BY a.backend_start, a.pid
 """)
+_END: Final = text("SELECT pg_terminate_backend(:pid)")
+_TELL: Final = text(f"SELECT pg_notify({CHANNEL}, :said)")
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """A process that writes the catalogue.
+
+    Attributes:
+        name: its command, its pid, and the machine that it runs on.
+        address: where it is connected from, None through a socket, or where this role may not know.
+        since: None where this role may not know.
+        folders: what it alone may write.
+
+    """
+
+    name: str
+    address: str | None
+    since: datetime | None
+    folders: tuple[Place, ...] = ()
+
+    @property
+    def pid(self) -> int | None:
+        found = re.search(r"\(pid (\d+)\)", self.name)
+        return int(found[1]) if found else None
+
+    def __str__(self) -> str:
+        return f"`{self.name}`" + (f", connected from {self.address}" if self.address else "")
+
+
+class _Backend(NamedTuple):
+    """The server's side of a connection."""
+
+    pid: int
+    start: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A connection that holds locks."""
+
+    connection: AsyncConnection
+    backend: _Backend
 
 
 @asynccontextmanager
-async def folders_owned(engine: AsyncEngine, node: str, folders: Iterable[str], command: str) -> AsyncIterator[None]:
-    """Be the only process that writes what this machine has in these folders.
+async def folders_owned(
+    engine: AsyncEngine, places: Iterable[Place], name: str, said: Mapping[str, str], committed: asyncio.Event
+) -> AsyncIterator[None]:
+    """Be the only process that writes what is in these folders, and tell others when something was committed.
 
     Raises LockHeldError that names the holder, at once or, in the task that entered, when the lock was lost to another.
     """
-    wanted = sorted(folders)
-    name = f"soulspot {command} on {node} (pid {os.getpid()})"
-    connection = await _take_all(engine, node, wanted, name)
-    keeping = asyncio.create_task(_keep(engine, connection, node, wanted, name))
-    owner = asyncio.current_task()
+    wanted = sorted(places)
+    try:
+        held = await _take_all(engine, wanted, name, None)
+    except DBAPIError as error:
+        if not is_environment_fault(error):
+            raise
+        raise UnreachableError(str(error.orig)) from error
+    owner, turn = asyncio.current_task(), asyncio.Lock()
     assert owner is not None
-    keeping.add_done_callback(lambda task: None if task.cancelled() else owner.cancel())
+
+    def end(task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            owner.cancel()
+
+    keeping = asyncio.create_task(_keep(engine, held, wanted, name, json.dumps(said), committed, turn))
+    keeping.add_done_callback(end)
+    await asyncio.sleep(0)  # from when it runs on, it closes what it holds, however it ends
     try:
         yield
     except asyncio.CancelledError:
-        if keeping.done() and not keeping.cancelled() and (error := keeping.exception()) is not None:
+        if keeping.done() and not keeping.cancelled() and (lost := keeping.exception()) is not None:
             owner.uncancel()
-            raise error from None
+            raise lost from None
         raise
     finally:
-        keeping.cancel()
-        await asyncio.wait([keeping])
+        keeping.remove_done_callback(end)
+        await _end(keeping, turn)
 
 
-async def _keep(engine: AsyncEngine, connection: AsyncConnection, node: str, folders: list[str], name: str) -> None:
-    """Hold the lock until cancelled; raises LockHeldError when it went to another."""
+async def _end(keeping: asyncio.Task[None], turn: asyncio.Lock) -> None:
+    """End the keeping of locks between two statements: one that is cut short would cost the last notification."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_TELL_AT_END), turn:
+            keeping.cancel()
+    keeping.cancel()
+    await asyncio.wait([keeping])
+
+
+@asynccontextmanager
+async def catalogue_owned(engine: AsyncEngine, name: str) -> AsyncIterator[None]:
+    """Be the only one that writes the catalogue; waits for another that is, and raises LockHeldError naming writers."""
+    connection = await engine.connect()
+    try:
+        schema, _backend = await _introduce(connection, name)
+        await _take_catalogue(connection, schema, alone=True)
+        yield
+    finally:
+        await _close(connection)
+
+
+async def writers(session: AsyncSession, places: Collection[Place]) -> list[Writer]:
+    """Return who writes the catalogue, those first that came first, each with those of these folders that it has."""
+    rows = (await session.execute(_HELD)).all()
+    schema = rows[0].schema if rows else ""
+    catalogue, by_key = _catalogue_key(schema), {_place_key(schema, place): place for place in places}
+    found = {row.pid: _writer(row) for row in rows if row.key == catalogue}
+    owned: dict[int, list[Place]] = defaultdict(list)
+    for row in rows:
+        if row.key in by_key and row.mode == _ALONE:
+            owned[row.pid].append(by_key[row.key])
+    return [replace(writer, folders=tuple(sorted(owned[pid]))) for pid, writer in found.items()]
+
+
+def name_of(command: str, node: str) -> str:
+    """Return what a process is called in the server; a long name of a machine is cut, never the pid."""
+    return f"soulspot {command} (pid {os.getpid()}) on {node}".encode("ascii", "replace").decode()[:_NAME_LENGTH]
+
+
+async def _keep(  # noqa: PLR0913, PLR0917 - what `folders_owned` has
+    engine: AsyncEngine,
+    held: _Held,
+    places: list[Place],
+    name: str,
+    said: str,
+    committed: asyncio.Event,
+    turn: asyncio.Lock,
+) -> None:
+    """Hold the locks, and tell of commits, until cancelled; raises LockHeldError when one went to another."""
     try:
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            has_news = await _until_set(committed, LOOK_EVERY)
             try:
-                await connection.execute(text("SELECT 1"))
+                async with turn:
+                    if has_news:
+                        committed.clear()
+                        await held.connection.execute(_TELL, {"said": said})
+                    else:
+                        await held.connection.execute(text("SELECT 1"))
             except (DBAPIError, OSError):
-                await connection.invalidate()
-                await connection.close()
-                connection = await _take_again(engine, node, folders, name)
+                await _close(held.connection)
+                held = await _take_again(engine, places, name, held.backend)
+                committed.set()  # whatever was not told
+            await asyncio.sleep(TELL_EVERY)
     finally:
-        await connection.close()
+        if committed.is_set():
+            with suppress(SQLAlchemyError, OSError):
+                async with asyncio.timeout(_TELL_AT_END):
+                    await held.connection.execute(_TELL, {"said": said})
+        await _close(held.connection)
 
 
-async def _take_again(engine: AsyncEngine, node: str, folders: list[str], name: str) -> AsyncConnection:
+async def _until_set(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False
+
+
+async def _take_again(engine: AsyncEngine, places: list[Place], name: str, before: _Backend) -> _Held:
     while True:
         try:
-            return await _take_all(engine, node, folders, name)
+            return await _take_all(engine, places, name, before)
         except (DBAPIError, OSError, UnreachableError):
             await asyncio.sleep(1)
 
 
-async def _take_all(engine: AsyncEngine, node: str, folders: list[str], name: str) -> AsyncConnection:
+async def _take_all(engine: AsyncEngine, places: list[Place], name: str, before: _Backend | None) -> _Held:
+    """Take every lock; `before` is the connection that had them, which may not have ended for the server yet."""
     connection = await engine.connect()
     try:
-        await connection.execute(_NAME, {"name": name.encode("ascii", "replace").decode()[:63]})
-        for folder in folders:
-            await _take(connection, _key(node, folder), folder)
+        schema, backend = await _introduce(connection, name)
+        await _take_catalogue(connection, schema, alone=False)
+        for place in places:
+            await _take_place(connection, schema, place, before)
     except BaseException:
-        await connection.close()
+        await _close(connection)
         raise
-    return connection
+    return _Held(connection, backend)
 
 
-async def _take(connection: AsyncConnection, key: int, folder: str) -> None:
-    if await connection.scalar(_TAKE, {"key": key}):
-        return
-    holder = (await connection.execute(_HOLDER, {"key": key})).first()
-    who = f"`{holder[0]}`, connected from {holder[1]}" if holder else "another soulspot"
-    msg = f"{folder} is being watched by {who}: stop it first, or let it do the work"
-    raise LockHeldError(msg)
+async def _introduce(connection: AsyncConnection, name: str) -> tuple[str, _Backend]:
+    _name, schema, pid, start = (await connection.execute(_INTRODUCE, {"name": name})).one()
+    return schema or "", _Backend(pid, start)
 
 
-def _key(node: str, folder: str) -> int:
-    digest = hashlib.blake2b(f"soulspot\0{node}\0{folder}".encode(errors="surrogateescape"), digest_size=8).digest()
+async def _take_catalogue(connection: AsyncConnection, schema: str, *, alone: bool) -> None:
+    key, is_said = _catalogue_key(schema), False
+    while not await connection.scalar(_TAKE if alone else _SHARE, {"key": key}):
+        holders = await _holders(connection, key)
+        if alone and (writing := [str(_writer(row)) for row in holders if row.mode != _ALONE]):
+            msg = f"the catalogue is being written by {'; '.join(writing)}: stop that first"
+            raise LockHeldError(msg)
+        if holders and not is_said:
+            logger.warning("waiting for %s", _writer(holders[0]))
+            is_said = True
+        await asyncio.sleep(WAIT_EVERY)
+
+
+async def _take_place(connection: AsyncConnection, schema: str, place: Place, before: _Backend | None) -> None:
+    """Take the lock of a folder alone, and those of the folders that it lies in together with its neighbours."""
+    for above in _above(place):
+        await _take(connection, _SHARE, schema, above, before)
+    await _take(connection, _TAKE, schema, place, before)
+
+
+async def _take(
+    connection: AsyncConnection, how: TextClause, schema: str, place: Place, before: _Backend | None
+) -> None:
+    key = _place_key(schema, place)
+    while not await connection.scalar(how, {"key": key}):
+        holder = next(iter(await _holders(connection, key)), None)
+        if holder is None:
+            continue  # it has just gone
+        if before is not None and (holder.pid, holder.backend_start) == before:
+            await connection.execute(_END, {"pid": holder.pid})
+            await asyncio.sleep(WAIT_EVERY)
+            continue
+        what = place.path if holder.mode == _ALONE else f"a folder in {place.path}"
+        msg = f"{what} is being watched by {_writer(holder)}: stop it first, or let it do the work"
+        raise LockHeldError(msg)
+
+
+def _above(place: Place) -> list[Place]:
+    """Return the folders that a folder lies in, the outermost first."""
+    names = place.path.split("/")[:-1]
+    above = ["/".join(names[:count]) or "/" for count in range(1, len(names) + 1)]
+    return [Place(place.node, path) for path in above if path != place.path]
+
+
+async def _holders(connection: AsyncConnection, key: int) -> list[Row[Any]]:
+    return [row for row in await connection.execute(_HELD) if row.key == key]
+
+
+async def _close(connection: AsyncConnection) -> None:
+    """Close a connection for good, and the locks with it, however it is."""
+    if not connection.closed:
+        with suppress(SQLAlchemyError, OSError):
+            await connection.invalidate()
+        await connection.close()
+
+
+def _writer(row: Row[Any]) -> Writer:
+    return Writer(row.name, row.address, row.backend_start)
+
+
+def _catalogue_key(schema: str) -> int:
+    return _key(schema)
+
+
+def _place_key(schema: str, place: Place) -> int:
+    return _key(schema, place.node, place.path)
+
+
+def _key(*parts: str) -> int:
+    joined = "\0".join(("soulspot", *parts))
+    digest = hashlib.blake2b(joined.encode(errors="surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, signed=True)

@@ -8,6 +8,8 @@ transaction either: at READ COMMITTED each statement sees what was committed bef
 """
 
 import asyncio
+import socket
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -27,10 +29,34 @@ from soulspot.infrastructure.persistence.database import LOCKS
 CONNECT_LIMIT: Final = 10.0
 """Seconds that the server has to take a connection in."""
 ANSWER_LIMIT: Final = 60.0
-"""Seconds that it has to answer a statement in: more is a network that was cut."""
+"""Seconds that it has to answer a statement in."""
+LINK_LIMIT: Final = 20
+"""Seconds without a sign of life after which either side takes the network for cut."""
 
 READERS: Final = 4
 """Connections that only read."""
+NEARBY: Final = 4
+"""Connections that keep a server busy that is not far away; each millisecond of a round trip asks for one more."""
+
+# Sooner or later than LINK_LIMIT by as much as the last probe takes: what was sent and not confirmed, and silence.
+_LINK_OPTIONS: Final = {
+    getattr(socket, name): value
+    for name, value in (
+        ("TCP_USER_TIMEOUT", LINK_LIMIT * 1000),
+        ("TCP_KEEPIDLE", LINK_LIMIT // 2),
+        ("TCP_KEEPINTVL", LINK_LIMIT // 4),
+        ("TCP_KEEPCNT", 2),
+    )
+    if hasattr(socket, name)
+}
+# The same for the server, which would hold the locks of somebody who is gone for two hours.
+_LINK_SETTINGS: Final = {
+    "tcp_user_timeout": f"{LINK_LIMIT}s",
+    "tcp_keepalives_idle": f"{LINK_LIMIT // 2}",
+    "tcp_keepalives_interval": f"{LINK_LIMIT // 4}",
+    "tcp_keepalives_count": "2",
+    "idle_in_transaction_session_timeout": f"{ANSWER_LIMIT:.0f}s",
+}
 
 # The last is what the driver raises when the server ended a connection while a statement was being prepared.
 _CUT_OFF: Final = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -38,10 +64,22 @@ _CUT_OFF: Final = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _NO_ROWS: Result[Any] = IteratorResult(SimpleResultMetaData([]), iter(()))
 
 
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # the driver ships no types
+    """One that is lost when the network is cut: by itself, TCP would wait for a quarter of an hour, or for ever."""
+
+    def __init__(self, protocol: Any, transport: asyncio.Transport, *more: Any) -> None:  # noqa: ANN401 - the driver's
+        super().__init__(protocol, transport, *more)
+        line = transport.get_extra_info("socket")
+        if line.family != socket.AF_UNIX:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in _LINK_OPTIONS.items():
+                line.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
 async def connect(*arguments: Any, **options: Any) -> asyncpg.Connection:  # noqa: ANN401 - the driver's own
     """Connect; raises UnreachableError that says why the server cannot be had, whatever the reason."""
     try:
-        return await asyncpg.connect(*arguments, **options)
+        return await asyncpg.connect(*arguments, connection_class=_Connection, **options)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         why = "it does not answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
         raise UnreachableError(why) from error
@@ -113,6 +151,15 @@ class PostgresSession(AsyncSession):
         self._has_begun = False
         await self._forget()
 
+    async def milliseconds_away(self) -> float:
+        """Return what a round trip to the server takes, the best of three."""
+        trips = []
+        for _trip in range(3):
+            began = time.perf_counter()
+            await self._run("SELECT 1")
+            trips.append(time.perf_counter() - began)
+        return min(trips) * 1000
+
     @property
     def is_lost(self) -> bool:
         return bool(self._driver.is_closed())
@@ -150,11 +197,18 @@ class PostgresSession(AsyncSession):
 
 
 class Writers:
-    """The connections that write, each with its session: at most so many, opened when they are needed."""
+    """The connections that write, each with its session: as many as pay, at most so many, opened when they are needed.
+
+    Nearby, few connections keep the server and this process busy, and more would be in each other's way. The further
+    the server is, the longer each of them waits for an answer, and the more of them it takes.
+    """
 
     def __init__(self, engine: AsyncEngine, limit: int) -> None:
+        self.committed = asyncio.Event()
         self._engine = engine
-        self._room = asyncio.Semaphore(limit)
+        self._limit = limit
+        self._allowed = min(limit, NEARBY)
+        self._room = asyncio.Semaphore(self._allowed)
         self._idle: list[PostgresSession] = []
         event.listen(engine.sync_engine, "before_cursor_execute", _keep_nul_out, retval=True)
 
@@ -166,6 +220,7 @@ class Writers:
             try:
                 yield session
                 await session.end()
+                self.committed.set()
             except BaseException as error:
                 await session.undo(error)
                 if isinstance(error, _CUT_OFF):
@@ -190,7 +245,21 @@ class Writers:
         connection = await self._engine.connect()
         driver = (await connection.get_raw_connection()).driver_connection
         assert driver is not None
-        return PostgresSession(connection, driver)
+        session = PostgresSession(connection, driver)
+        try:
+            self._make_room(await session.milliseconds_away())
+        except BaseException:
+            driver.terminate()
+            await session.aclose()
+            raise
+        return session
+
+    def _make_room(self, milliseconds: float) -> None:
+        """Allow as many connections as a round trip of so many milliseconds asks for."""
+        wanted = min(self._limit, NEARBY + int(milliseconds))
+        while self._allowed < wanted:
+            self._allowed += 1
+            self._room.release()
 
 
 def engines(url: URL, connections: int, **options: Any) -> tuple[AsyncEngine, AsyncEngine]:  # noqa: ANN401 - the engine's own
@@ -203,9 +272,10 @@ def engines(url: URL, connections: int, **options: Any) -> tuple[AsyncEngine, As
     return create_async_engine(url, pool_size=connections, connect_args=_arguments(), **options), readers
 
 
-def unpooled(url: URL) -> AsyncEngine:
-    """Return an engine whose connections are closed when they are let go."""
-    return create_async_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=_arguments())
+def unpooled(url: URL, *, answer_limit: float | None = ANSWER_LIMIT) -> AsyncEngine:
+    """Return an engine whose connections are closed when they are let go; a statement may take so many seconds."""
+    arguments = _arguments() | {"command_timeout": answer_limit}
+    return create_async_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments)
 
 
 @asynccontextmanager
@@ -223,7 +293,7 @@ def _arguments(**server_settings: str) -> dict[str, Any]:
         "async_creator_fn": connect,
         "timeout": CONNECT_LIMIT,
         "command_timeout": ANSWER_LIMIT,
-        "server_settings": {"application_name": "soulspot", **server_settings},
+        "server_settings": {"application_name": "soulspot", **_LINK_SETTINGS, **server_settings},
     }
 
 

@@ -3,15 +3,16 @@
 A repository is built with a session factory and joins the transaction that it is called in; outside one it can only
 read. It adds, queries, at most flushes, and never commits: the service that began the transaction does.
 
-The hot path (a first import) uses plain Core statements on the tables: SQLAlchemy keeps them compiled, and the unit of
-work of the ORM would cost half of the speed.
+What runs for each file is a plain Core statement, made once and given its values beside it: to build one anew, to find
+it among those that SQLAlchemy has compiled, and to make objects of rows costs several times what the database takes.
 """
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from operator import attrgetter
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
 from sqlalchemy import (
@@ -19,6 +20,8 @@ from sqlalchemy import (
     CursorResult,
     Select,
     Table,
+    Update,
+    bindparam,
     delete,
     false,
     func,
@@ -50,23 +53,41 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """What the catalogue remembers of one file."""
 
     id: str
     folder_id: str
     path: str
-    signature: Signature
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
     status: str
     parser_version: int
     attempts: int
     track_id: str | None
-    error_code: str | None = None
+    error_code: str | None
+
+    @property
+    def signature(self) -> Signature:
+        return Signature._make(self[3:7])
 
     @property
     def is_missing(self) -> bool:
         return self.status == "missing"
+
+
+class KnownFolder(NamedTuple):
+    """A folder that is watched, or a file system below one."""
+
+    id: str
+    node: str
+    path: str
+    file_system: str
+    file_system_id: str
+    status: str
+    status_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,20 +142,6 @@ class OnAlbum(NamedTuple):
 
 
 _LIKE_SIGNS = re.compile(r"[%_^]")
-_KNOWN = (
-    File.id,
-    File.folder_id,
-    File.path,
-    File.size,
-    File.mtime_ns,
-    File.ctime_ns,
-    File.inode,
-    File.status,
-    File.parser_version,
-    File.attempts,
-    File.track_id,
-    File.error_code,
-)
 _ARTISTS, _ALBUMS, _TRACKS, _CREDITS, _FOLDERS, _FILES, _ENTRIES = (
     cast("Table", model.__table__) for model in (Artist, Album, Track, TrackArtist, Folder, File, AuditEntry)
 )
@@ -146,40 +153,92 @@ _THINGS = (
     (("folder", "scan"), _FOLDERS),
 )
 """Where the things are that the history is of."""
+_KNOWN = tuple([_FILES.c[name] for name in Known._fields])
+_KNOWN_FOLDER = tuple([_FOLDERS.c[name] for name in KnownFolder._fields])
+_FILE_COLUMNS, _TRACK_COLUMNS, _ALBUM_COLUMNS = (table.c.keys() for table in (_FILES, _TRACKS, _ALBUMS))
 _ADD_ARTIST = insert(_ARTISTS)
 _ADD_ALBUM = insert(_ALBUMS)
 _ADD_TRACK = insert(_TRACKS)
 _ADD_CREDITS = insert(_CREDITS)
+_ADD_FOLDER = insert(_FOLDERS)
 _ADD_FILE = insert(_FILES)
 _ADD_ENTRY = insert(_ENTRIES)
 
 
-def _known(row: Sequence[Any]) -> Known:
-    file_id, folder_id, path, size, mtime_ns, ctime_ns, inode, *rest = row
-    return Known(file_id, folder_id, path, Signature(size, mtime_ns, ctime_ns, inode), *rest)
+def _locking(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    """Have what a query finds kept as it is until this transaction ends; SQLite has one writer anyway."""
+    return query.with_for_update().execution_options(**{LOCKS: True})
+
+
+def _having_id(table: Table) -> Select[*tuple[Any, ...]]:
+    return select(table).where(table.c.id == bindparam("its_id"))
+
+
+@lru_cache(maxsize=256)
+def _set(table: Table, *names: str) -> Update:
+    """Return the statement that sets these columns of one row."""
+    values: dict[str, object] = {name: bindparam(f"new_{name}") for name in names}
+    return update(table).where(table.c.id == bindparam("its_id")).values(values)
+
+
+def _set_to(table: Table, its_id: str, values: Mapping[str, object]) -> tuple[Update, dict[str, object]]:
+    """Return the statement that sets these columns of one row, and what it is given."""
+    return _set(table, *values), {"its_id": its_id, **{f"new_{name}": value for name, value in values.items()}}
+
+
+# Each of these is one object for as long as the process runs, because it is kept by identity.
+_FILE = _locking(_having_id(_FILES))
+_TRACK = _having_id(_TRACKS)
+_ALBUM = _having_id(_ALBUMS)
+_FOLDER_PATH = select(_FOLDERS.c.path).where(_FOLDERS.c.id == bindparam("its_id"))
+_ALBUM_OF_TRACK = select(_ALBUMS).select_from(_ALBUMS.join(_TRACKS)).where(_TRACKS.c.id == bindparam("its_id"))
+_ALBUM_WITH_KEY = select(_ALBUMS.c.id).where(_ALBUMS.c.identity_key == bindparam("key"))
+_ALBUM_LOCKED = _locking(select(_ALBUMS.c.id).where(_ALBUMS.c.id == bindparam("its_id")))
+_ANOTHER_ON_ALBUM = (
+    select(_TRACKS.c.id).where(_TRACKS.c.album_id == bindparam("album"), _TRACKS.c.id != bindparam("but")).limit(1)
+)
+# By the album alone: SQLite would take the folder for the narrower of the two, and read all of it.
+_PRESENT_ON_ALBUM = (
+    select(_FILES.c.folder_id, _FILES.c.path)
+    .select_from(_FILES.join(_TRACKS))
+    .where(_TRACKS.c.album_id == bindparam("album"), _FILES.c.missing_since.is_(None))
+)
+_CREDITS_OF_TRACK = (
+    select(_CREDITS.c.role, _CREDITS.c.artist_id, _CREDITS.c.credited_as, _CREDITS.c.instrument)
+    .where(_CREDITS.c.track_id == bindparam("its_id"))
+    .order_by(_CREDITS.c.role, _CREDITS.c.position)
+)
+_CLEAR_CREDITS = delete(_CREDITS).where(_CREDITS.c.track_id == bindparam("its_id"))
+_ARTIST_WITH_ID = select(_ARTISTS.c.id).where(_ARTISTS.c.musicbrainz_id == bindparam("identity"))
+_ARTISTS_WITH_NAME = select(_ARTISTS.c.id, _ARTISTS.c.musicbrainz_id).where(_ARTISTS.c.name_key == bindparam("key"))
 
 
 class FolderRepository:
     def __init__(self, session_factory: SessionFactory) -> None:
         self._session_factory = session_factory
 
-    async def all(self) -> Sequence[Folder]:
+    async def all(self) -> list[KnownFolder]:
         async with self._session_factory() as session:
-            return (await session.scalars(select(Folder).order_by(Folder.path))).all()
+            rows = await session.execute(select(*_KNOWN_FOLDER).order_by(_FOLDERS.c.path))
+            return [KnownFolder(*row) for row in rows]
 
-    async def get(self, node: str, path: str) -> Folder | None:
+    async def get(self, node: str, path: str) -> KnownFolder | None:
+        query = select(*_KNOWN_FOLDER).where(_FOLDERS.c.node == node, _FOLDERS.c.path == path)
         async with self._session_factory() as session:
-            return await session.scalar(select(Folder).where(Folder.node == node, Folder.path == path))
+            row = (await session.execute(query)).one_or_none()
+            return None if row is None else KnownFolder(*row)
 
-    async def add(self, folder: Folder) -> Folder:
+    async def add(self, folder: KnownFolder) -> None:
         async with self._session_factory() as session:
-            session.add(folder)
-            await session.flush()
-            return folder
+            await session.execute(_ADD_FOLDER, {**folder._asdict(), "created_at": now()})
 
     async def set(self, folder_id: str, **values: object) -> None:
         async with self._session_factory() as session:
-            await session.execute(update(_FOLDERS).where(_FOLDERS.c.id == folder_id).values(**values))
+            await session.execute(*_set_to(_FOLDERS, folder_id, values))
+
+    async def path_of(self, folder_id: str) -> str:
+        async with self._session_factory() as session:
+            return str((await session.execute(_FOLDER_PATH, {"its_id": folder_id})).scalar_one())
 
 
 class FileRepository:
@@ -191,48 +250,53 @@ class FileRepository:
 
         Of a path where no file is, it is the file that went missing there last.
         """
-        scope = [File.folder_id == folder_id, File.path > max(after, prefix)]
+        scope = [_FILES.c.folder_id == folder_id, _FILES.c.path > max(after, prefix)]
         if prefix:
-            scope.append(File.path < prefix[:-1] + "0")  # "0" follows "/"
+            scope.append(_FILES.c.path < prefix[:-1] + "0")  # "0" follows "/"
         if upto is not None:
-            scope.append(File.path <= upto)
+            scope.append(_FILES.c.path <= upto)
         return await self._known_where(*scope)
 
     async def known_at(self, folder_id: str, paths: Collection[str]) -> dict[str, Known]:
         """Return what is known of these paths, by path."""
-        return await self._known_where(File.folder_id == folder_id, File.path.in_(paths)) if paths else {}
+        return await self._known_where(_FILES.c.folder_id == folder_id, _FILES.c.path.in_(paths)) if paths else {}
 
     async def known_in(self, folder_id: str, prefix: str) -> dict[str, Known]:
         """Return what is known of the files that lie in a folder itself ("" or "folder/"), by path."""
         deeper = _LIKE_SIGNS.sub(r"^\g<0>", prefix) + "%/%"
-        scope = [File.folder_id == folder_id, File.path > prefix, File.path.not_like(deeper, escape="^")]
+        scope = [_FILES.c.folder_id == folder_id, _FILES.c.path > prefix, _FILES.c.path.not_like(deeper, escape="^")]
         if prefix:
-            scope.append(File.path < prefix[:-1] + "0")  # "0" follows "/"
+            scope.append(_FILES.c.path < prefix[:-1] + "0")  # "0" follows "/"
         return await self._known_where(*scope)
 
     async def with_sound(self, fingerprint: str, limit: int) -> list[Known]:
         """Return files of any folder that have this fingerprint, missing ones last."""
         async with self._session_factory() as session:
-            query = select(*_KNOWN).where(File.fingerprint == fingerprint, File.track_id.is_not(None))
-            rows = await session.execute(query.order_by(File.missing_since.is_not(None)).limit(limit))
-            return [_known(row) for row in rows]
+            query = select(*_KNOWN).where(_FILES.c.fingerprint == fingerprint, _FILES.c.track_id.is_not(None))
+            rows = await session.execute(query.order_by(_FILES.c.missing_since.is_not(None)).limit(limit))
+            return [Known(*row) for row in rows]
 
     async def sounds_missing(self) -> list[str]:
         """Return the fingerprints of the files that are missing."""
         async with self._session_factory() as session:
-            query = select(File.fingerprint).where(File.missing_since.is_not(None), File.fingerprint.is_not(None))
+            query = select(_FILES.c.fingerprint).where(
+                _FILES.c.missing_since.is_not(None), _FILES.c.fingerprint.is_not(None)
+            )
             return list(await session.scalars(query))
 
     async def sounds_at(self, folder_id: str, paths: Collection[str]) -> list[str]:
-        """Return the fingerprints of the files at these paths."""
+        """Return the fingerprints of the files that were there last at these paths."""
         async with self._session_factory() as session:
-            query = select(File.fingerprint).where(File.folder_id == folder_id, File.path.in_(paths))
-            return list(await session.scalars(query.where(File.fingerprint.is_not(None))))
+            query = select(_FILES.c.fingerprint).where(_FILES.c.folder_id == folder_id, _FILES.c.path.in_(paths))
+            query = query.where(_FILES.c.missing_since.is_(None))  # it is by this that the paths have an index
+            return list(await session.scalars(query.where(_FILES.c.fingerprint.is_not(None))))
 
     async def sounds_of(self, file_ids: Collection[str]) -> dict[str, str]:
         """Return the fingerprints of these files, by file id."""
         async with self._session_factory() as session:
-            query = select(File.id, File.fingerprint).where(File.id.in_(file_ids), File.fingerprint.is_not(None))
+            query = select(_FILES.c.id, _FILES.c.fingerprint).where(
+                _FILES.c.id.in_(file_ids), _FILES.c.fingerprint.is_not(None)
+            )
             return {file_id: str(fingerprint) for file_id, fingerprint in await session.execute(query)}
 
     async def heirs_of(self, file_id: str, *, younger_by: timedelta, since: datetime) -> list[Known]:
@@ -241,39 +305,46 @@ class FileRepository:
             file = await session.get(File, file_id)
             if file is None or file.fingerprint is None:
                 return []
-            query = select(*_KNOWN).where(File.fingerprint == file.fingerprint, File.id != file_id)
-            query = query.where(File.created_at >= max(since, file.created_at + younger_by))
-            query = query.where(File.missing_since.is_(None), File.track_id.is_not(None)).limit(10)
-            return [_known(row) for row in await session.execute(query)]
+            query = select(*_KNOWN).where(_FILES.c.fingerprint == file.fingerprint, _FILES.c.id != file_id)
+            query = query.where(_FILES.c.created_at >= max(since, file.created_at + younger_by))
+            query = query.where(_FILES.c.missing_since.is_(None), _FILES.c.track_id.is_not(None)).limit(10)
+            return [Known(*row) for row in await session.execute(query)]
 
     async def missing_since(self, before: datetime) -> Sequence[File]:
         """Return the files that went missing before a moment, with their folders, in the order of their paths."""
-        query = select(File).where(File.missing_since < before).order_by(File.folder_id, File.path)
+        query = select(File).where(_FILES.c.missing_since < before).order_by(_FILES.c.folder_id, _FILES.c.path)
         async with self._session_factory() as session:
             return (await session.scalars(query.options(joinedload(File.folder)))).all()
 
     async def present_below(self, folder_id: str, path: str) -> list[Known]:
         """Return the files that were there last at a path and, were it a folder, below it."""
-        below = (File.path > f"{path}/") & (File.path < f"{path}0")  # "0" follows "/"
-        everything = below | (File.path == path) if path else File.path > ""
+        below = (_FILES.c.path > f"{path}/") & (_FILES.c.path < f"{path}0")  # "0" follows "/"
+        everything = below | (_FILES.c.path == path) if path else _FILES.c.path > ""
         async with self._session_factory() as session:
             rows = await session.execute(
-                select(*_KNOWN).where(File.folder_id == folder_id, everything, File.missing_since.is_(None))
+                select(*_KNOWN).where(_FILES.c.folder_id == folder_id, everything, _FILES.c.missing_since.is_(None))
             )
-            return [_known(row) for row in rows]
+            return [Known(*row) for row in rows]
 
     async def with_inodes(self, inodes: Collection[int]) -> list[Known]:
         """Return the files of any folder that had one of these inodes, missing ones included."""
         if not inodes:
             return []
         async with self._session_factory() as session:
-            rows = await session.execute(select(*_KNOWN).where(File.inode.in_(inodes), File.track_id.is_not(None)))
-            return [_known(row) for row in rows]
+            rows = await session.execute(
+                select(*_KNOWN).where(_FILES.c.inode.in_(inodes), _FILES.c.track_id.is_not(None))
+            )
+            return [Known(*row) for row in rows]
 
-    async def get(self, file_id: str, *, to_write: bool = True) -> File | None:
-        """Return a file's row; one that is to be written, nobody else changes before this transaction ends."""
+    async def get(self, file_id: str) -> File | None:
         async with self._session_factory() as session:
-            return await session.get(File, file_id, populate_existing=True, with_for_update=to_write)
+            return await session.get(File, file_id)
+
+    async def values(self, file_id: str) -> dict[str, Any] | None:
+        """Return the row of a file by column name; nobody else changes it before this transaction ends."""
+        async with self._session_factory() as session:
+            row = (await session.execute(_FILE, {"its_id": file_id})).one_or_none()
+            return None if row is None else dict(zip(_FILE_COLUMNS, row, strict=True))
 
     async def add(self, **values: object) -> None:
         async with self._session_factory() as session:
@@ -281,7 +352,7 @@ class FileRepository:
 
     async def set(self, file_id: str, **values: object) -> None:
         async with self._session_factory() as session:
-            await session.execute(update(_FILES).where(_FILES.c.id == file_id).values(**values))
+            await session.execute(*_set_to(_FILES, file_id, values))
 
     async def remove(self, file_id: str) -> None:
         async with self._session_factory() as session:
@@ -289,16 +360,17 @@ class FileRepository:
 
     async def count_present(self, folder_id: str) -> int:
         async with self._session_factory() as session:
-            counted = select(func.count()).where(File.folder_id == folder_id, File.missing_since.is_(None))
+            counted = select(func.count()).where(_FILES.c.folder_id == folder_id, _FILES.c.missing_since.is_(None))
             return (await session.scalar(counted)) or 0
 
     async def some_present(self, folder_id: str, prefix: str = "", limit: int = 20) -> list[str]:
         """Return the paths of a few files that were there last, at and below `prefix` ("" or "folder/")."""
-        query = select(File.path).where(File.folder_id == folder_id, File.missing_since.is_(None), File.path > prefix)
+        scope = [_FILES.c.folder_id == folder_id, _FILES.c.missing_since.is_(None), _FILES.c.path > prefix]
         if prefix:
-            query = query.where(File.path < prefix[:-1] + "0")
+            scope.append(_FILES.c.path < prefix[:-1] + "0")
+        query = select(_FILES.c.path).where(*scope)
         async with self._session_factory() as session:
-            return list(await session.scalars(query.limit(limit)))
+            return list(await session.scalars(query.order_by(_FILES.c.path).limit(limit)))
 
     async def counts(self) -> dict[tuple[str, str, str | None], int]:
         """Return the number of files by folder id, status and error code."""
@@ -321,7 +393,7 @@ class FileRepository:
             query = query.where(File.failed_at >= question.since)
         async with self._session_factory() as session:
             if question.path is not None:
-                folders = (await session.scalars(select(Folder))).all()
+                folders = [KnownFolder(*row) for row in await session.execute(select(*_KNOWN_FOLDER))]
                 query = query.where(or_(false(), *(_at_or_below(question.path, folder) for folder in folders)))
             query = query.order_by(Folder.path, File.path).limit(limit).options(contains_eager(File.folder))
             return (await session.scalars(query)).all()
@@ -329,7 +401,7 @@ class FileRepository:
     async def at(self, path: str) -> Sequence[File]:
         """Return the files at a whole path, with their folders, one that is there before those that went missing."""
         async with self._session_factory() as session:
-            folders = (await session.scalars(select(Folder))).all()
+            folders = [KnownFolder(*row) for row in await session.execute(select(*_KNOWN_FOLDER))]
             here = [_at(path, folder) for folder in folders]
             query = select(File).where(or_(false(), *here)).options(joinedload(File.folder))
             return (
@@ -351,13 +423,12 @@ class FileRepository:
     async def _known_where(self, *scope: ColumnElement[bool]) -> dict[str, Known]:
         # Two halves, so that each can use the index that was made for it, and one statement, so that both are of one
         # moment: a file that goes missing between two would be in neither.
-        query = select(*_KNOWN, File.missing_since).where(*scope)
-        halves = query.where(File.missing_since.is_not(None)), query.where(File.missing_since.is_(None))
+        since = _FILES.c.missing_since
+        halves = [select(*_KNOWN, since).where(*scope, half) for half in (since.is_not(None), since.is_(None))]
         async with self._session_factory() as session:
             rows = (await session.execute(union_all(*halves))).all()
-        missing = sorted((row for row in rows if row.missing_since is not None), key=attrgetter("missing_since"))
-        present = (row for row in rows if row.missing_since is None)
-        return {row.path: _known(row[:-1]) for row in (*missing, *present)}
+        missing = sorted([row for row in rows if row[-1] is not None], key=itemgetter(-1))
+        return {row[2]: Known(*row[:-1]) for row in (*missing, *[row for row in rows if row[-1] is None])}
 
 
 class ArtistRepository:
@@ -386,13 +457,13 @@ class ArtistRepository:
     async def with_musicbrainz_id(self, musicbrainz_id: str) -> str | None:
         """Return the id of the artist with this MusicBrainz id."""
         async with self._session_factory() as session:
-            return await session.scalar(select(Artist.id).where(Artist.musicbrainz_id == musicbrainz_id))
+            return (await session.execute(_ARTIST_WITH_ID, {"identity": musicbrainz_id})).scalar()
 
     async def with_name(self, name: str) -> list[tuple[str, str | None]]:
         """Return id and MusicBrainz id of every artist of this name."""
         async with self._session_factory() as session:
             key = fold(name)[:NAME_LENGTH]
-            rows = await session.execute(select(Artist.id, Artist.musicbrainz_id).where(Artist.name_key == key))
+            rows = await session.execute(_ARTISTS_WITH_NAME, {"key": key})
             return [(artist_id, musicbrainz_id) for artist_id, musicbrainz_id in rows]
 
     async def identify(self, artist_id: str, musicbrainz_id: str) -> bool:
@@ -411,7 +482,7 @@ class ArtistRepository:
 
     async def set(self, artist_id: str, **values: object) -> None:
         async with self._session_factory() as session:
-            await session.execute(update(_ARTISTS).where(_ARTISTS.c.id == artist_id).values(**values))
+            await session.execute(*_set_to(_ARTISTS, artist_id, values))
 
     async def respelt(self, artist_ids: Collection[str]) -> list[tuple[Artist, str]]:
         """Return those of these artists whose name no credit gives any more, with the name that most credits give."""
@@ -464,13 +535,19 @@ class AlbumRepository:
 
     async def with_key(self, identity_key: str) -> str | None:
         async with self._session_factory() as session:
-            return await session.scalar(select(Album.id).where(Album.identity_key == identity_key))
+            return (await session.execute(_ALBUM_WITH_KEY, {"key": identity_key})).scalar()
 
     async def values(self, album_id: str) -> dict[str, Any]:
         """Return the row of an album by column name."""
         async with self._session_factory() as session:
-            row = (await session.execute(select(_ALBUMS).where(_ALBUMS.c.id == album_id))).one()
-            return dict(zip(_ALBUMS.c.keys(), row, strict=True))
+            row = (await session.execute(_ALBUM, {"its_id": album_id})).one()
+            return dict(zip(_ALBUM_COLUMNS, row, strict=True))
+
+    async def of_track(self, track_id: str) -> dict[str, Any] | None:
+        """Return the row of the album that a track is on by column name."""
+        async with self._session_factory() as session:
+            row = (await session.execute(_ALBUM_OF_TRACK, {"its_id": track_id})).one_or_none()
+            return None if row is None else dict(zip(_ALBUM_COLUMNS, row, strict=True))
 
     async def add(self, **values: object) -> str:
         """Add an album and return its id."""
@@ -481,24 +558,20 @@ class AlbumRepository:
 
     async def set(self, album_id: str, **values: object) -> None:
         async with self._session_factory() as session:
-            await session.execute(update(_ALBUMS).where(_ALBUMS.c.id == album_id).values(**values))
+            await session.execute(*_set_to(_ALBUMS, album_id, values))
 
     async def has_tracks_but(self, album_id: str, track_id: str | None) -> bool:
         """Whether an album has another track than this one."""
-        query = select(Track.id).where(Track.album_id == album_id).limit(1)
-        if track_id is not None:
-            query = query.where(Track.id != track_id)
         async with self._session_factory() as session:
-            await session.execute(_locking(select(Album.id).where(Album.id == album_id)))  # as in `uncredited`
-            return await session.scalar(query) is not None
+            await session.execute(_ALBUM_LOCKED, {"its_id": album_id})  # as in `uncredited`
+            found = await session.execute(_ANOTHER_ON_ALBUM, {"album": album_id, "but": track_id or ""})
+            return found.scalar() is not None
 
     async def present_paths(self, album_id: str, folder_id: str) -> list[str]:
         """Return the paths of an album's files that are there, in one watched folder."""
-        # By the album alone: SQLite would take the folder for the narrower of the two, and read all of it.
-        query = select(File.folder_id, File.path).join(File.track)
-        query = query.where(Track.album_id == album_id, File.missing_since.is_(None))
         async with self._session_factory() as session:
-            return [path for folder, path in await session.execute(query) if folder == folder_id]
+            rows = await session.execute(_PRESENT_ON_ALBUM, {"album": album_id})
+            return [path for folder, path in rows if folder == folder_id]
 
     async def take_tracks(self, album_id: str, other: str) -> int:
         """Put every track of another album on this one, and return how many there were."""
@@ -552,22 +625,17 @@ class TrackRepository:
     async def values(self, track_id: str) -> dict[str, Any]:
         """Return the row of a track by column name."""
         async with self._session_factory() as session:
-            row = (await session.execute(select(_TRACKS).where(_TRACKS.c.id == track_id))).one()
-            return dict(zip(_TRACKS.c.keys(), row, strict=True))
+            row = (await session.execute(_TRACK, {"its_id": track_id})).one()
+            return dict(zip(_TRACK_COLUMNS, row, strict=True))
 
     async def set(self, track_id: str, **values: object) -> None:
         async with self._session_factory() as session:
-            await session.execute(update(_TRACKS).where(_TRACKS.c.id == track_id).values(updated_at=now(), **values))
+            await session.execute(*_set_to(_TRACKS, track_id, {"updated_at": now(), **values}))
 
     async def credits(self, track_id: str) -> list[Credited]:
         """Return the credits of a track, by role, each role in its order."""
         async with self._session_factory() as session:
-            columns = (TrackArtist.role, TrackArtist.artist_id, TrackArtist.credited_as, TrackArtist.instrument)
-            rows = await session.execute(
-                select(*columns)
-                .where(TrackArtist.track_id == track_id)
-                .order_by(TrackArtist.role, TrackArtist.position)
-            )
+            rows = await session.execute(_CREDITS_OF_TRACK, {"its_id": track_id})
             return [Credited(*row) for row in rows]
 
     async def credit(self, track_id: str, credited: Iterable[Credited]) -> None:
@@ -597,7 +665,7 @@ class TrackRepository:
 
     async def clear_credits(self, track_id: str) -> None:
         async with self._session_factory() as session:
-            await session.execute(delete(_CREDITS).where(_CREDITS.c.track_id == track_id))
+            await session.execute(_CLEAR_CREDITS, {"its_id": track_id})
 
     async def count(self) -> int:
         async with self._session_factory() as session:
@@ -731,22 +799,20 @@ class AuditRepository:
             return (await session.scalar(select(func.max(AuditEntry.sequence)))) or 0
 
 
-def _locking(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
-    """Have what a query finds kept as it is until this transaction ends; SQLite has one writer anyway."""
-    return query.with_for_update().execution_options(**{LOCKS: True})
-
-
 def _holds(column: InstrumentedAttribute[str], words: Iterable[str]) -> list[ColumnElement[bool]]:
     return [column.contains(fold(word), autoescape=True) for word in words]
 
 
-def _at(path: str, folder: Folder) -> ColumnElement[bool]:
+def _at(path: str, folder: KnownFolder) -> ColumnElement[bool]:
     """Whether a file of this folder is at a whole path."""
     top = folder.path.rstrip("/") + "/"
-    return (File.folder_id == folder.id) & (File.path == path[len(top) :]) if path.startswith(top) else false()
+    if not path.startswith(top):
+        return false()
+    here = (File.folder_id == folder.id) & (File.path == path[len(top) :])
+    return (here & File.missing_since.is_(None)) | (here & File.missing_since.is_not(None))  # each has its own index
 
 
-def _at_or_below(path: str, folder: Folder) -> ColumnElement[bool]:
+def _at_or_below(path: str, folder: KnownFolder) -> ColumnElement[bool]:
     """Whether a file of this folder is at a whole path or, were it a folder, below it."""
     if f"{folder.path}/".startswith(path.rstrip("/") + "/"):
         return File.folder_id == folder.id

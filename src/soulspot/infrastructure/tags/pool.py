@@ -42,6 +42,7 @@ class _Worker:
     files: int = 0
     alarm: asyncio.TimerHandle | None = None
     ran_out_of_time: bool = False
+    waited_for_disk: bool = False
 
     def share(self, waiting: int, workers: int) -> int:
         """Return how many of the files that wait for so many workers this one is to get now."""
@@ -68,6 +69,7 @@ class _Worker:
 
     def _give_up(self) -> None:
         self.ran_out_of_time = True
+        self.waited_for_disk = _is_waiting(self.process.pid)
         self.kill()
 
     def kill(self) -> None:
@@ -213,6 +215,8 @@ class TagReaders:
         failure = Failure("crashed-parser", "its tags took the reader down, twice")
         if worker.ran_out_of_time:
             failure = Failure("timeout", f"reading its tags took longer than {self._time_limit:g} s")
+        if worker.waited_for_disk:
+            failure = Failure("unreadable", f"its disk did not answer for {self._time_limit:g} s")
         if worker.alarm is not None:
             worker.alarm.cancel()
         for request in worker.sent:
@@ -223,6 +227,15 @@ class TagReaders:
             else:
                 request.is_suspect = True
                 self._suspects.append(request)
+
+
+def _is_waiting(process: int) -> bool:
+    """Whether a process waits, which a reader does for the disk and nothing else, and does not work (proc(5))."""
+    try:
+        with open(f"/proc/{process}/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()[0] in {b"D", b"S"}
+    except OSError:
+        return False
 
 
 def _environment() -> dict[str, str]:

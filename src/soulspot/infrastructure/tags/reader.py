@@ -6,6 +6,7 @@ so that a file whose stream is cut, missing or unknown still has its tags. Where
 one counts, then ID3v2, APEv2, ID3v1, each for what the others lack; of two of one kind the first counts.
 """
 
+import io
 import os
 from collections.abc import Callable
 from typing import BinaryIO, Final
@@ -25,7 +26,7 @@ from soulspot.infrastructure.tags.names import Kind, kind_of_name
 from soulspot.infrastructure.tags.ogg import read_ogg
 from soulspot.infrastructure.tags.parsed import Parsed
 from soulspot.infrastructure.tags.riff import read_aiff, read_wav
-from soulspot.infrastructure.tags.source import Source
+from soulspot.infrastructure.tags.source import OpenFile, Source
 from soulspot.infrastructure.tags.stream import sane
 
 QUICK: Final[dict[str | None, Callable[[Source], Parsed]]] = {
@@ -45,21 +46,27 @@ def read_file(path: str) -> Reading:
         return Reading(failure=Failure("not-regular", str(error.strerror)))
     except OSError as error:
         return Reading(failure=Failure("unreadable", f"it cannot be opened: {error.strerror}"))
-    with os.fdopen(descriptor, "rb") as file:
-        before = Signature.of(os.fstat(descriptor))
-        reading = _read(file, path, before)
-        if Signature.of(os.fstat(descriptor)) != before:
-            return Reading(failure=Failure("changed", "it was written while it was read"))
+    opened = OpenFile(descriptor)
+    with io.BufferedReader(opened) as file:
+        try:
+            before = Signature.of(os.fstat(descriptor))
+            reading = _read(file, opened, path, before)
+            if Signature.of(os.fstat(descriptor)) != before:
+                return Reading(failure=Failure("changed", "it was written while it was read"))
+        except OSError as error:
+            opened.fault = error
+        if opened.fault is not None:  # a bad sector, a server that is away: nothing is known of what the file holds
+            return Reading(failure=Failure("unreadable", f"it cannot be read: {opened.fault.strerror}"))
     return reading
 
 
-def _read(file: BinaryIO, path: str, signature: Signature) -> Reading:
+def _read(file: BinaryIO, opened: OpenFile, path: str, signature: Signature) -> Reading:
     name = os.path.basename(path)
     kind = kind_of_name(name)
     if signature.size == 0:
         failure = Failure("empty", "it has no content") if kind is Kind.AUDIO else None
         return Reading(signature, failure=failure)
-    source = Source(file.fileno(), signature.size)
+    source = Source(opened, signature.size)
     # One broad catch around the parsers of foreign bytes: mutagen lets through a dozen kinds of error (facts/tags.md).
     try:
         tags = _parse(source, file, name)

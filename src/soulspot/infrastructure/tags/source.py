@@ -1,8 +1,10 @@
 """A file that is read by position, and its two ends, which belong to tags whatever the format is."""
 
+import io
 import os
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 HEAD = 4096
 """Bytes at the start that are read once, for everyone."""
@@ -14,15 +16,43 @@ _LYRICS_FOOTER = 15
 _MOST_TAGS = 8  # in a row at one end; more is a loop that somebody made
 
 
+class OpenFile(io.FileIO):
+    """A file that is read, and remembers that its disk failed: whoever parses foreign bytes may pass over an error."""
+
+    fault: OSError | None = None
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """Return the bytes at a place, fewer where the file ends before."""
+        try:
+            return os.pread(self.fileno(), length, offset)
+        except OSError as error:
+            self.fault = error
+            raise
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - the base class's
+        try:
+            return super().readinto(buffer)
+        except OSError as error:
+            self.fault = error
+            raise
+
+    def readall(self) -> bytes:
+        try:
+            return super().readall()
+        except OSError as error:
+            self.fault = error
+            raise
+
+
 class Source:
     """An open file of `size` bytes; `start` is where its leading ID3v2 tags end, `leading` says where they lie."""
 
-    __slots__ = ("_trailing", "_window", "_window_at", "descriptor", "head", "leading", "size", "start")
+    __slots__ = ("_file", "_trailing", "_window", "_window_at", "head", "leading", "size", "start")
 
-    def __init__(self, descriptor: int, size: int) -> None:
-        self.descriptor = descriptor
+    def __init__(self, file: OpenFile, size: int) -> None:
+        self._file = file
         self.size = size
-        self.head = os.pread(descriptor, HEAD, 0)
+        self.head = file.pread(HEAD, 0)
         self._window = b""
         self._window_at = 0
         self._trailing: list[tuple[str, int, int]] | None = None
@@ -40,10 +70,10 @@ class Source:
         if end <= len(self.head):
             return self.head[offset:end]
         if length > _READ_AHEAD // 4:
-            return os.pread(self.descriptor, length, offset)
+            return self._file.pread(length, offset)
         first = offset - self._window_at
         if first < 0 or first + length > len(self._window):
-            self._window, self._window_at, first = os.pread(self.descriptor, _READ_AHEAD, offset), offset, 0
+            self._window, self._window_at, first = self._file.pread(_READ_AHEAD, offset), offset, 0
         return self._window[first : first + length]
 
     @property

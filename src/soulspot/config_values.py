@@ -1,0 +1,45 @@
+"""The kinds of values that settings have. The validators' messages end the sentence "... is X: it has to be"."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic_settings import NoDecode
+
+
+def texts(value: object) -> object:
+    """Read a list of texts: JSON, or one text that is its only item. None may be blank."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.startswith("[") else [value]
+        except json.JSONDecodeError as error:
+            msg = "a JSON list of texts, or one text"
+            raise ValueError(msg) from error
+    if not isinstance(value, list) or not all(isinstance(each, str) and each.strip() for each in value):
+        msg = "a list of texts with none of them blank"
+        raise ValueError(msg)
+    return value
+
+
+def absolute(path: Path) -> Path:
+    if "\0" in str(path):
+        msg = "a path without the character NUL"
+        raise ValueError(msg)
+    return Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def no_truth(value: object) -> object:
+    if isinstance(value, bool):
+        msg = "a number"
+        raise ValueError(msg)  # noqa: TRY004 - pydantic takes this as a wrong value, and a TypeError as our own error
+    return value
+
+
+Number = Annotated[float, BeforeValidator(no_truth)]
+Texts = Annotated[list[str], NoDecode, BeforeValidator(texts)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,0 +1,102 @@
+"""Runs a program of the user's: with a text on its standard input, within a time, and never for longer than this runs.
+
+What it prints is read as it comes and forgotten but for its last line. A program that leaves others behind, which go on
+when it has ended, is not waited for any longer.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Final
+
+KEPT: Final = 2048
+"""Bytes of what a program prints that are kept."""
+GRACE: Final = 1.0
+"""Seconds between the signal that asks a program to end and the one that ends it."""
+_PASSED_ON: Final = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR")
+
+
+def plain_environment(*also: str) -> dict[str, str]:
+    """Return what a program needs of our environment, and nothing that is between systemd, the settings and us."""
+    return {name: os.environ[name] for name in (*_PASSED_ON, *also) if name in os.environ}
+
+
+async def run(argv: Sequence[str], text: bytes, *, within: float, environment: Mapping[str, str]) -> str | None:
+    """Run a program to its end; return in one line what went wrong, None where nothing did."""
+    printed = bytearray()
+    with _as_file(text) as given, _gathering(printed) as output:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv, stdin=given, stdout=output, stderr=output, env=environment, cwd="/", start_new_session=True
+            )
+        except OSError as error:
+            return f"{argv[0]} cannot be run: {(error.strerror or str(error)).lower()}"
+        finally:
+            os.close(output)
+        try:
+            async with asyncio.timeout(within):
+                code = await process.wait()
+        except TimeoutError:
+            return f"it took longer than {within:g} s"
+        finally:
+            if process.returncode is None:
+                await _end(process)
+    if code == 0:
+        return None
+    said = bytes(printed).decode(errors="replace").strip().rpartition("\n")[2]
+    how = f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
+    return f"{how}: {said}" if said else how
+
+
+@contextmanager
+def _as_file(text: bytes) -> Iterator[int]:
+    """Yield a descriptor to read a text from: a program need not read it, and nobody waits until it does."""
+    descriptor = os.memfd_create("soulspot")
+    try:
+        os.write(descriptor, text)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _gathering(printed: bytearray) -> Iterator[int]:
+    """Yield a descriptor to write to, for another to close; `printed` has the last of it.
+
+    Not by asyncio's own pipes: it would wait for all that have inherited them.
+    """
+    loop = asyncio.get_running_loop()
+    read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    os.set_blocking(write, True)
+
+    def gather() -> None:
+        with suppress(BlockingIOError):
+            if not (some := os.read(read, 65_536)):
+                loop.remove_reader(read)
+            printed.extend(some[-KEPT:])
+            del printed[:-KEPT]
+
+    loop.add_reader(read, gather)
+    try:
+        yield write
+        gather()
+    finally:
+        loop.remove_reader(read)
+        os.close(read)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End a program and what it has started; at once where there is no time to ask."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            async with asyncio.timeout(GRACE):
+                await process.wait()
+        except TimeoutError:
+            pass
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()

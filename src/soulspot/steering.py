@@ -1,0 +1,139 @@
+"""What people ask the daemon to do: to scan, to pause, to go on."""
+
+import asyncio
+import os
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from soulspot.infrastructure.control import Answer, Arguments, Offers, Once, Stream
+from soulspot.infrastructure.filesystem import path_to_text, text_to_path
+from soulspot.ingest.gate import Paused
+from soulspot.ingest.requests import Request
+from soulspot.ingest.scanner import Root, covers, why_left_alone
+
+if TYPE_CHECKING:
+    from soulspot.oversight import State
+
+PROGRESS_EVERY: Final = 0.25
+"""Seconds between two lines of how far a scan is."""
+START_WITHIN: Final = 30.0
+"""Seconds that a daemon which is starting, or takes new settings, has until it must have folders to scan."""
+
+
+def steering(state: "State") -> Offers:
+    """Return what steers the daemon."""
+
+    async def scan(asked: Arguments) -> AsyncIterator[Answer]:
+        try:
+            async with asyncio.timeout(START_WITHIN):
+                await state.is_watching.wait()
+        except TimeoutError:
+            yield {"error": "it is still starting, and looks at everything when it has"}
+            return
+        parts, refusal = _parts(state, asked.get("paths"))
+        if refusal is not None:
+            yield refusal
+            return
+        request = Request(parts, confirm_missing=asked.get("confirm_missing") is True)
+        state.requests.ask(request)
+        scanned = [_whole(root, path) for root, paths in parts.items() for path in paths]
+        yield {"pid": os.getpid(), "scanning": scanned, "paused": paused_told(state.pauses.gate.paused)}
+        if asked.get("wait") is True:
+            async for progress in _progress(request):
+                yield progress
+
+    async def pause(asked: Arguments) -> Answer:
+        seconds = asked.get("seconds")
+        if not (seconds is None or (isinstance(seconds, int | float) and 0 < seconds < timedelta.max.total_seconds())):
+            return {"error": "the seconds of a pause are a number above 0, or null for until somebody resumes"}
+        was_paused = state.pauses.gate.paused is not None
+        told: Answer = {"pid": os.getpid(), "was_paused": was_paused, "remembered": True}
+        try:
+            state.pauses.pause(asked["asker"].user, None if seconds is None else timedelta(seconds=seconds))
+        except (OSError, OverflowError) as error:
+            told |= {"remembered": False, "reason": str(error)}
+        return told | {"paused": paused_told(state.pauses.gate.paused)}
+
+    async def resume(asked: Arguments) -> Answer:
+        try:
+            before = state.pauses.resume(f"{asked['asker'].user} resumed it")
+        except OSError as error:
+            return {"error": f"that it is paused cannot be forgotten ({error}): it stays paused"}
+        return {"pid": os.getpid(), "was_paused": paused_told(before)}
+
+    return {
+        "scan": Stream(scan, steers=True),
+        "pause": Once(pause, steers=True),
+        "resume": Once(resume, steers=True),
+    }
+
+
+def paused_told(paused: Paused | None) -> dict[str, Any] | None:
+    """Return a pause as the control socket tells it."""
+    if paused is None:
+        return None
+    until = paused.until.isoformat() if paused.until else None
+    return {"since": paused.since.isoformat(), "by": paused.by, "until": until}
+
+
+async def _progress(request: Request) -> AsyncIterator[Answer]:
+    told = 0
+    while not request.ended.is_set():
+        yield {"counts": dict(request.counts), "total": request.total, "failed": _failed(request, told)}
+        told = len(request.failed)
+        try:
+            async with asyncio.timeout(PROGRESS_EVERY):
+                await request.ended.wait()
+        except TimeoutError:
+            continue
+    left = {name: getattr(request, name) for name in ("still_written", "offline", "held")}
+    yield {"done": request.is_done, "counts": dict(request.counts), "failed": _failed(request, told), **left}
+
+
+def _failed(request: Request, told: int) -> list[dict[str, str]]:
+    """Return what could not be read, but for so many that were told before."""
+    return [{"path": each.path, "detail": each.detail} for each in request.failed[told:]]
+
+
+def _parts(state: "State", paths: object) -> tuple[dict[Root, list[str]], Answer | None]:
+    """Return what is to be looked at by folder, or why that cannot be."""
+    parts = defaultdict[Root, list[str]](list)
+    if paths is None or paths == []:
+        return {root: [""] for root in state.roots}, None
+    if not isinstance(paths, list) or not all(isinstance(path, str) and path.startswith("/") for path in paths):
+        return {}, {"error": "the paths of a scan are a list of absolute paths"}
+    elsewhere = []
+    for path in paths:
+        found = _find(state, text_to_path(path))
+        if found is None:
+            elsewhere.append(path)
+            continue
+        root, below = found
+        if below and (reason := why_left_alone(root, below.rstrip("/"))) is not None:
+            return {}, {"error": f"{path} is left alone: {reason}"}
+        parts[root].append(below)
+    if elsewhere:
+        watched = ", ".join(path_to_text(root.path) for root in state.roots)
+        error = f"{', '.join(elsewhere)}: in none of the folders that are watched ({watched})"
+        return {}, {"error": error, "elsewhere": elsewhere}
+    return {root: _topmost(below) for root, below in parts.items()}, None
+
+
+def _find(state: "State", path: str) -> tuple[Root, str] | None:
+    """Return the watched folder that a path is in, by its name or through a link, and where it is there."""
+    for full in (os.path.normpath(path), os.path.realpath(path)):
+        for root in state.roots:
+            if (below := root.relative(full)) is not None:
+                return root, f"{below}/" if below and os.path.isdir(full) else below
+    return None
+
+
+def _topmost(paths: list[str]) -> list[str]:
+    """Leave out what another covers."""
+    return [path for path in dict.fromkeys(paths) if not any(covers(other, path) for other in paths if other != path)]
+
+
+def _whole(root: Root, path: str) -> str:
+    return f"{path_to_text(root.path).rstrip('/')}/{path}".rstrip("/")

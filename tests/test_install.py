@@ -1,0 +1,120 @@
+"""What the documents say of installing leads to a catalogued file, on a machine that has nothing."""
+
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from tests.bare import (
+    HERE,
+    PYTHON_PACKAGE,
+    Tree,
+    copy_source,
+    fetch_wheels,
+    install_as_the_readme_says,
+    offline,
+    titles,
+    why_no_tree,
+)
+from tests.conftest import until, write_song
+
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    if (reason := why_no_tree()) is not None:
+        pytest.skip(reason)
+    place = tmp_path_factory.mktemp("wheels") / "wheels"
+    fetch_wheels(place)
+    yield place
+    shutil.rmtree(place.parent)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[Tree]:
+    made = Tree(tmp_path / "tree")
+    made.root.mkdir()
+    yield made
+    shutil.rmtree(made.root)  # 200 MB
+
+
+def test_the_readme_leads_from_nothing_to_a_catalogued_file_within_two_minutes(
+    tree: Tree, wheels: Path, tmp_path: Path
+) -> None:
+    tree.make(PYTHON_PACKAGE)
+    assert not any((tree.root / "usr/bin" / name).exists() for name in ("git", "pip", "gcc", "curl"))
+
+    ready, done = install_as_the_readme_says(tree, wheels, tmp_path / "log")
+
+    assert ready <= done < 120
+    assert (tree.root / "root/soulspot/.venv/share/man/man1/soulspot.1").exists()
+
+
+@dataclass
+class Stage:
+    """What a Containerfile has said of one image so far."""
+
+    tree: Tree
+    folder: str = "/"
+    user: str = "0:0"
+    environment: dict[str, str] = field(default_factory=dict)
+    told: dict[str, str] = field(default_factory=dict)
+
+
+def build(containerfile: str, tree: Tree, wheels: Path) -> Stage:
+    """Do what a Containerfile says to bare trees; return its last stage."""
+    text = re.sub(r"^#.*\n", "", containerfile, flags=re.MULTILINE).replace("\\\n", "")
+    stages: dict[str, Stage] = {}
+    for line in filter(None, text.splitlines()):
+        word, _, rest = line.partition(" ")
+        rest = rest.strip()
+        if word == "FROM":
+            stage = stages[rest.partition(" AS ")[2]] = Stage(Tree(tree.root / f"stage{len(stages)}"))
+            stage.tree.root.mkdir()
+            stage.tree.make(PYTHON_PACKAGE, "passwd")
+            shutil.copytree(wheels, stage.tree.root / "wheels")
+        elif word == "RUN":
+            stage.tree.run(f"cd {stage.folder}\n{rest}", user=stage.user, **stage.environment, **offline("/wheels"))
+        elif word == "COPY" and rest == ". .":
+            copy_source(stage.tree.root / stage.folder[1:])
+        elif word == "COPY":
+            [[name, source, target]] = re.findall(r"--from=(\w+) (\S+) (\S+)", rest)
+            shutil.copytree(stages[name].tree.root / source[1:], stage.tree.root / target[1:], symlinks=True)
+        elif word == "WORKDIR":
+            stage.folder = rest
+            (stage.tree.root / rest[1:]).mkdir(parents=True, exist_ok=True)
+        elif word == "ENV":
+            stage.environment |= dict(re.findall(r"(\w+)=(\S+)", rest))
+        elif word == "USER":
+            stage.user = rest
+        else:
+            stage.told[word] = rest
+    return stage
+
+
+def shell(words: str) -> str:
+    return shlex.join(json.loads(words))
+
+
+def test_the_containerfile_leads_to_a_service_that_catalogues_and_is_well(
+    tree: Tree, wheels: Path, tmp_path: Path
+) -> None:
+    made = build((HERE / "Containerfile").read_text(), tree, wheels)
+    song = write_song(made.tree.root / "music/song.mp3", title="Contained")
+    (made.tree.root / "music").chmod(0o755)
+    told, inside = made.told, {"user": made.user, **made.environment}
+
+    command = f"exec {shell(told['ENTRYPOINT'])} {shell(told['CMD'])}"
+    with made.tree.running(command, tmp_path / "log", **inside) as daemon:
+        catalogue = made.tree.root / "catalogue/soulspot.db"
+        until(lambda: daemon.poll() is not None or titles(catalogue) == ["Contained"])
+        assert daemon.poll() is None, (tmp_path / "log").read_text()
+        made.tree.run(shell(told["HEALTHCHECK"].partition(" CMD ")[2]), **inside)
+
+    assert song.stat().st_uid == 0
+    assert catalogue.stat().st_uid == 970

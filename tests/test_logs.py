@@ -1,0 +1,281 @@
+"""Log lines: in the form that their reader needs, and no flood of them when one error comes ten thousand times."""
+
+import contextlib
+import json
+import logging
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.conftest import Soulspot, until, write_song
+from tests.test_documents import rows
+
+from soulspot.cli.folding import EVERY, FIRST, Folding
+from soulspot.cli.progress import log_outcome
+from soulspot.ingest.service import Outcome
+
+JSON = {"SOULSPOT_LOG__FORMAT": "json"}
+FAULTY = """
+import soulspot.ingest.stability as stability
+def broken(*arguments, **options):
+    raise RuntimeError("nobody expected this")
+stability.Stability.__init__ = broken
+"""
+
+
+def parsed(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def break_files(soulspot: Soulspot, count: int) -> None:
+    """Make so many files of each of two kinds that cannot be read, and as many that can, in turn."""
+    for number in range(count):
+        (soulspot.music / f"{number:03} corrupt.mp3").write_bytes(b"no audio" * 100)
+        (soulspot.music / f"{number:03} empty.flac").touch()
+        write_song(soulspot.music / f"{number:03} well.mp3", title=f"Song {number}")
+
+
+def drawn(soulspot: Soulspot, *arguments: str, **settings: str) -> str:
+    """Run the command on a terminal, and return what it writes to standard error."""
+    ours, theirs = pty.openpty()
+    environment = {name: value for name, value in soulspot.environment.items() if name != "NO_COLOR"}
+    environment |= {"TERM": "xterm"} | settings
+    command = [*soulspot.command, *arguments]
+    text = b""
+    with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=theirs) as process:
+        soulspot.running.append(process)
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # a terminal that nobody has open any more
+            while part := os.read(ours, 4096):
+                text += part
+                if b"added" in text:
+                    process.send_signal(signal.SIGTERM)
+    os.close(ours)
+    return text.decode()
+
+
+def test_json_has_what_became_of_a_file_in_fields_of_its_own(soulspot: Soulspot) -> None:
+    daemon = soulspot.watch(**JSON)
+    song = write_song(soulspot.music / "a\nb\x1b[31m\u202e.mp3", title="Song", artist="Artist")
+    (soulspot.music / "broken.mp3").write_bytes(b"no audio" * 100)
+
+    until(lambda: soulspot.tracks() and '"failed"' in soulspot.log.read_text())
+    daemon.send_signal(signal.SIGTERM)
+    daemon.wait()
+
+    assert soulspot.log.read_text().replace("\n", "").isprintable()
+    lines = parsed(soulspot.log.read_text())
+    [added] = [line for line in lines if line.get("kind") == "added"]
+    [(track_id,)] = soulspot.rows("SELECT id FROM tracks")
+    assert (added["path"], added["track_id"], added["code"]) == (str(song), track_id, None)
+    assert (added["level"], added["logger"], added["detail"]) == ("info", "soulspot", "Artist – Song")
+    [failed] = [line for line in lines if line.get("kind") == "failed"]
+    assert (failed["level"], failed["code"], failed["track_id"]) == ("warning", "corrupt", None)
+    assert failed["message"] == f"failed {failed['path']} (corrupt: {failed['detail']})"
+    assert all(re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", str(line["time"])) for line in lines)
+
+
+def test_a_fault_of_the_program_is_one_object_with_its_traceback(soulspot: Soulspot, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(FAULTY)
+
+    result = soulspot.run("watch", str(soulspot.music), PYTHONPATH=str(tmp_path), **JSON)
+
+    assert result.returncode == 1
+    last = parsed(result.stderr)[-1]
+    assert (last["level"], last["message"]) == ("critical", "ended by a fault of the program")
+    assert str(last["exception"]).startswith("Traceback")
+    assert "RuntimeError: nobody expected this" in str(last["exception"])
+
+
+def test_what_a_person_has_to_mend_is_an_object_too(soulspot: Soulspot) -> None:
+    (soulspot.database.parent).mkdir()
+    soulspot.database.write_bytes(b"this is no database" * 1000)
+
+    result = soulspot.run("watch", str(soulspot.music), **JSON)
+
+    assert result.returncode == 78
+    [last] = parsed(result.stderr)
+    assert last["level"] == "critical"
+    assert str(soulspot.database) in str(last["message"])
+
+
+def test_the_fields_of_json_are_those_that_are_promised(soulspot: Soulspot, tmp_path: Path) -> None:
+    break_files(soulspot, FIRST + 1)
+    (tmp_path / "sitecustomize.py").write_text(FAULTY)
+
+    said = soulspot.run("scan", str(soulspot.music), **JSON).stderr
+    said += soulspot.run("scan", str(soulspot.music), PYTHONPATH=str(tmp_path), **JSON).stderr
+
+    seen = {name for line in parsed(said) for name in line}
+    assert seen == {row[0].strip("`") for row in rows("docs/operations.md", "log-fields")}
+
+
+def test_a_terminal_gets_colours_and_a_name_gives_none(soulspot: Soulspot) -> None:
+    write_song(soulspot.music / "a\x1b[31m.mp3")
+
+    text = drawn(soulspot, "watch", str(soulspot.music))
+
+    assert "\x1b[32madded\x1b[0m" in text
+    assert r"a\x1b[31m.mp3" in text
+
+
+@pytest.mark.parametrize(
+    "settings", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": ""}, {"SOULSPOT_LOG__FORMAT": "plain"}, JSON]
+)
+def test_a_terminal_that_wants_no_colours_gets_none(soulspot: Soulspot, settings: dict[str, str]) -> None:
+    write_song(soulspot.music / "song.mp3")
+
+    text = drawn(soulspot, "watch", str(soulspot.music), **settings)
+
+    assert "added" in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(("form", "coloured"), [("auto", False), ("plain", False), ("color", True)])
+def test_a_pipe_gets_colours_only_when_they_are_asked_for(soulspot: Soulspot, form: str, coloured: bool) -> None:
+    soulspot.watch(SOULSPOT_LOG__FORMAT=form)
+    write_song(soulspot.music / "song.mp3")
+
+    until(lambda: "song.mp3" in soulspot.log.read_text())
+
+    assert ("\x1b" in soulspot.log.read_text()) is coloured
+
+
+def test_a_form_that_is_none_is_refused_with_what_is_allowed(soulspot: Soulspot) -> None:
+    result = soulspot.run("watch", str(soulspot.music), SOULSPOT_LOG__FORMAT="xml")
+
+    assert result.returncode == 78
+    assert "'auto', 'plain', 'colour' or 'json'" in result.stderr
+
+
+def test_a_storm_of_errors_is_a_few_lines_and_a_count_by_code_and_no_good_file_is_left_out(soulspot: Soulspot) -> None:
+    count = FIRST + 15
+    soulspot.watch(**JSON)
+    break_files(soulspot, count)
+
+    until(lambda: '"codes"' in soulspot.log.read_text(), EVERY * 3)
+    until(lambda: len(soulspot.tracks()) == count)
+
+    lines = parsed(soulspot.log.read_text())
+    single = Counter(line["code"] for line in lines if line.get("kind") == "failed" and "count" not in line)
+    assert single == {"corrupt": FIRST, "empty": FIRST}
+    counted: Counter[str] = Counter()
+    for line in lines:
+        if isinstance(codes := line.get("codes"), dict):
+            counted.update(codes)
+            assert line["count"] == sum(codes.values())
+    assert counted == {"corrupt": 15, "empty": 15}
+    assert sum(line.get("kind") == "added" for line in lines) == count
+    assert len(soulspot.run("failures", "list").stdout.splitlines()) == 2 * count
+
+
+def test_what_was_counted_is_said_when_the_daemon_ends(soulspot: Soulspot) -> None:
+    daemon = soulspot.watch()
+    break_files(soulspot, FIRST + 5)
+
+    until(lambda: soulspot.rows("SELECT count(*) FROM files WHERE status = 'failed'") == [(2 * FIRST + 10,)])
+    daemon.send_signal(signal.SIGTERM)
+
+    assert daemon.wait(timeout=15) == 0
+    assert "failed 10 more: 5 corrupt, 5 empty; `soulspot failures list` has each" in soulspot.log.read_text()
+
+
+def test_who_looks_for_a_fault_gets_every_line(soulspot: Soulspot) -> None:
+    break_files(soulspot, FIRST + 5)
+
+    result = soulspot.run("scan", str(soulspot.music), SOULSPOT_LOG__LEVEL="debug")
+
+    assert result.stderr.count("failed /") == 2 * FIRST + 10
+
+
+def test_a_line_of_which_only_a_part_was_read_is_not_run_together_with_the_next(tmp_path: Path) -> None:
+    """As it is with a pipe that is nearly full, whose reader is slow."""
+    program = (
+        "import logging, os, sys; from soulspot.cli import logs; logs.set_up('info', 'json'); "
+        "log = logging.getLogger('soulspot'); log.info('x' * 200_000); sys.stdin.readline(); log.info('after')"
+    )
+    ours, theirs = os.pipe()
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        assert process.stdin is not None
+        first = os.read(ours, 1 << 20)
+        while not first.endswith(b"x" * 1000) or len(first) < 1 << 16:
+            first += os.read(ours, 1 << 20)
+        process.stdin.write(b"go\n")
+        process.stdin.close()
+        rest = b""
+        while part := os.read(ours, 1 << 20):
+            rest += part
+    os.close(ours)
+
+    assert [line["message"] for line in parsed(rest.decode().lstrip("x").lstrip("\n"))] == [
+        "1 lines were lost, as nobody read them",
+        "after",
+    ]
+
+
+@pytest.fixture
+def folded(caplog: pytest.LogCaptureFixture) -> Iterator[tuple[Folding, list[str], list[float]]]:
+    """Yield a folding, what it lets through, and the clock that it has."""
+    caplog.set_level(logging.INFO)
+    clock = [0.0]
+    folding, through = Folding(clock=lambda: clock[0]), list[str]()
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if not folding.takes(record):
+                through.append(record.getMessage())
+
+    handler = Handler()
+    logger = logging.getLogger("soulspot")
+    logger.addHandler(handler)
+    yield folding, through, clock
+    logger.removeHandler(handler)
+
+
+def counts(folding: Folding) -> list[str]:
+    return [record.getMessage() for record in folding.counts()]
+
+
+def test_a_kind_that_was_quiet_for_a_while_is_written_in_full_again(folded) -> None:
+    folding, through, clock = folded
+    for number in range(FIRST + 2):
+        log_outcome(Outcome("failed", f"/{number}", code="unreadable"))
+    assert counts(folding) == ["failed 2 more: 2 unreadable; `soulspot failures list` has each"]
+
+    clock[0] = EVERY + 1
+    log_outcome(Outcome("failed", "/again", code="unreadable"))
+
+    assert through[-1].startswith("failed /again")
+    assert counts(folding) == []
+
+
+def test_a_new_kind_in_a_storm_is_written_in_full(folded) -> None:
+    folding, through, _clock = folded
+    for number in range(FIRST + 2):
+        log_outcome(Outcome("failed", f"/{number}", code="unreadable"))
+        logging.getLogger("soulspot.scanner").warning("cannot read folder %s: %s", f"/{number}", "I/O error")
+    log_outcome(Outcome("failed", "/new", code="corrupt"))
+
+    assert through[-1].startswith("failed /new")
+    assert counts(folding) == [
+        f"2 more lines such as: cannot read folder /{FIRST + 1}: I/O error",
+        "failed 2 more: 2 unreadable; `soulspot failures list` has each",
+    ]
+
+
+def test_files_that_are_well_or_missing_are_never_counted(folded) -> None:
+    folding, through, _clock = folded
+    for number in range(FIRST * 3):
+        for kind in ("added", "missing", "updated"):
+            log_outcome(Outcome(kind, f"/{number}"))
+
+    assert len(through) == FIRST * 9
+    assert counts(folding) == []

@@ -1,0 +1,47 @@
+"""What a database does for a query that is run for each file: it looks into an index, however many rows there are."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from tests.catalogue import Catalogue
+from tests.plans import noted, one_file_of_each_fate, whole_tables_in_postgres, whole_tables_in_sqlite
+from tests.postgres import Server
+
+from soulspot.infrastructure.filesystem import FileSystem
+from soulspot.infrastructure.persistence.database import Database
+from soulspot.ingest.scanner import Root
+from soulspot.ingest.service import IngestService
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from catalogues import Collection, Place, fill_postgres, fill_sqlite
+
+TRACKS = 50_000
+
+
+@pytest.mark.postgresql
+async def test_no_query_of_one_file_reads_a_whole_table_in_postgresql(
+    postgres_server: Server, postgres_catalogue: str
+) -> None:
+    async with Database(postgres_server.socket_url(postgres_catalogue)) as database:
+        service = IngestService(database, run="run", node="node")
+        folder = await service.adopt_folder("/music", FileSystem("ext4", "uuid", "/"))
+        with postgres_server.connect(postgres_catalogue) as connection:
+            fill_postgres(connection, Collection([Place(folder.id, "/music", TRACKS)]))
+        with noted(database) as seen:
+            await one_file_of_each_fate(database, service, Root(folder.id, "/music"))
+
+    with postgres_server.connect(postgres_catalogue) as connection:
+        assert whole_tables_in_postgres(connection, seen) == {}
+    assert len(seen) > 30
+
+
+async def test_no_query_of_one_file_reads_a_whole_table_in_sqlite(catalogue: Catalogue) -> None:
+    database = catalogue.database
+    fill_sqlite(Path(str(database.url.database)), Collection([Place(catalogue.root.id, "/music", 1_000)]))
+
+    with noted(database) as seen:
+        await one_file_of_each_fate(database, catalogue.service, catalogue.root)
+
+    assert await whole_tables_in_sqlite(database, seen) == {}
+    assert len(seen) > 20

@@ -1,0 +1,166 @@
+"""Who hears of changes, from which node ever: `soulspot audit --follow`, and servers downstream."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from tests.conftest import until, write_song
+from tests.line import Line
+from tests.postgres import PostgresSoulspot, Server
+
+from soulspot.infrastructure.filesystem import FileSystem
+from soulspot.infrastructure.persistence import listening
+from soulspot.infrastructure.persistence.database import Database, Place
+from soulspot.ingest.service import IngestService
+
+pytestmark = pytest.mark.postgresql
+
+HERE = Path(__file__).parents[1]
+
+
+@asynccontextmanager
+async def writing(url: str, node: str) -> AsyncIterator[IngestService]:
+    run = f"run of {node}"
+    async with Database(url) as database, database.owning([Place(node, "/music")], "watch", node=node, run=run):
+        yield IngestService(database, run=run, node=node)
+
+
+async def told_to(
+    connection: psycopg.Connection[tuple[Any, ...]], count: int, seconds: float = 5
+) -> list[psycopg.Notify]:
+    return await asyncio.to_thread(lambda: list(connection.notifies(timeout=seconds, stop_after=count)))
+
+
+async def change(service: IngestService, number: int) -> None:
+    await service.adopt_folder(f"/music/{number}", FileSystem("ext4", "uuid", "/"))
+
+
+@pytest.fixture
+def line(postgres_server: Server) -> Iterator[Line]:
+    made = Line(postgres_server.port)
+    yield made
+    made.close()
+
+
+async def test_a_change_wakes_at_once_and_a_hundred_wake_a_few_times(
+    postgres_server: Server, postgres_catalogue: str
+) -> None:
+    url = postgres_server.socket_url(postgres_catalogue)
+    async with writing(url, "alpha") as alpha, writing(url, "beta") as beta:
+        with postgres_server.connect(postgres_catalogue) as connection:
+            connection.execute("LISTEN soulspot_public")
+            for service in (alpha, beta):
+                began = time.monotonic()
+                await change(service, 0)
+                [told] = await told_to(connection, 1)
+                assert time.monotonic() - began < 2
+                assert json.loads(told.payload) == {"node": service._node, "run": f"run of {service._node}"}
+
+            began = time.monotonic()
+            for number in range(1, 101):
+                await change(alpha, number)
+            took = time.monotonic() - began
+            await asyncio.sleep(2 * listening.TELL_EVERY)
+            told_of_all = await told_to(connection, 100, seconds=0.1)
+
+    assert 1 <= len(told_of_all) <= took / listening.TELL_EVERY + 3
+
+
+async def test_what_was_committed_last_is_told_before_the_process_ends(
+    postgres_server: Server, postgres_catalogue: str
+) -> None:
+    with postgres_server.connect(postgres_catalogue) as connection:
+        connection.execute("LISTEN soulspot_public")
+        async with writing(postgres_server.socket_url(postgres_catalogue), "alpha") as alpha:
+            for number in range(3):
+                await change(alpha, number)
+                await asyncio.sleep(0.01)
+
+        assert len(await told_to(connection, 3, seconds=0.2)) == 2
+
+
+async def test_who_cannot_hear_looks_often_and_hears_again(
+    postgres_server: Server, postgres_catalogue: str, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listening, "LOOK_ANYWAY", 60.0)
+    monkeypatch.setattr(listening, "LOOK_DEAF", 0.05)
+    monkeypatch.setattr(listening, "_LISTEN_AGAIN", 0.1)
+    url = postgres_server.tcp_url(postgres_catalogue, line.port)
+    async with Database(url) as database, database.hearing() as wait:
+        listeners = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
+        with postgres_server.connect(postgres_catalogue) as connection:
+
+            async def until_listening(count: int) -> None:
+                async with asyncio.timeout(20):
+                    while connection.execute(listeners.encode()).fetchall() != [(count,)]:
+                        await wait()
+
+            async with asyncio.timeout(20):
+                await until_listening(1)
+                line.lead_to(None)
+                await until_listening(0)
+                for _look in range(3):
+                    await wait()
+                line.lead_to(postgres_server.port)
+                await until_listening(1)
+            with suppress(TimeoutError):
+                while True:  # until nothing happens, although it hears
+                    await asyncio.wait_for(wait(), 0.5)
+            connection.execute("NOTIFY soulspot_public")
+            await asyncio.wait_for(wait(), 10)
+
+
+def test_a_follower_shows_what_every_node_does_within_a_moment_and_outlives_the_server(
+    postgres_soulspot: PostgresSoulspot, tmp_path: Path
+) -> None:
+    said = tmp_path / "said"
+    with said.open("wb") as out:
+        follow = [sys.executable, "-m", "soulspot", "audit", "--follow", "--json", "--action", "track_added"]
+        process = subprocess.Popen(follow, env=postgres_soulspot.environment, stdout=out)
+    postgres_soulspot.running.append(process)
+    listening_now = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
+    until(lambda: postgres_soulspot.rows(listening_now))
+    other = postgres_soulspot.music.with_name("other")
+
+    write_song(postgres_soulspot.music / "a.mp3", title="A")
+    postgres_soulspot.scan()
+    until(lambda: "a.mp3" in said.read_text(), 3)  # a look without a notification comes later
+    postgres_soulspot.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'soulspot'")
+    write_song(other / "b.mp3", title="B")
+    assert postgres_soulspot.run("scan", str(other)).returncode == 0
+
+    until(lambda: "b.mp3" in said.read_text())
+    assert process.poll() is None
+    assert len(said.read_text().splitlines()) == 2
+
+
+def test_the_example_of_the_documentation_hears_every_entry_once(
+    postgres_soulspot: PostgresSoulspot, tmp_path: Path
+) -> None:
+    [example] = re.findall(r"```python\n(.*?)```", (HERE / "docs" / "scaling.md").read_text(), re.DOTALL)
+    program, said = tmp_path / "example.py", tmp_path / "said"
+    program.write_text(example)
+    url = postgres_soulspot.environment["SOULSPOT_DATABASE__URL"].replace("+asyncpg", "")
+    with said.open("wb") as out:
+        process = subprocess.Popen([sys.executable, "-u", program, url], stdout=out, env=os.environ)
+    postgres_soulspot.running.append(process)
+    until(lambda: postgres_soulspot.rows("SELECT 1 FROM pg_stat_activity WHERE query LIKE '%= ANY($2)%'"))
+    for number in range(30):
+        write_song(postgres_soulspot.music / f"{number}.mp3", title=f"T{number}", artist=f"A{number % 7}")
+
+    postgres_soulspot.scan()
+
+    entries = postgres_soulspot.rows("SELECT sequence, action, entity_id FROM audit_log")
+    until(lambda: len(said.read_text().splitlines()) >= len(entries), 10)
+    lines = [tuple(line.split()) for line in said.read_text().splitlines()]
+    assert sorted(lines) == sorted((str(number), action, entity) for number, action, entity in entries)

@@ -1,0 +1,186 @@
+"""Who may write a catalogue that several share, and who is told of whom."""
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+
+import pytest
+from tests.conftest import until, write_song
+from tests.line import Line
+from tests.postgres import PostgresSoulspot, Server, migrate
+
+from soulspot.errors import LockHeldError
+from soulspot.infrastructure.persistence import schema
+from soulspot.infrastructure.persistence.database import Database, Place
+
+pytestmark = pytest.mark.postgresql
+
+
+@pytest.fixture
+def url(postgres_server: Server, postgres_catalogue: str) -> str:
+    return postgres_server.socket_url(postgres_catalogue)
+
+
+def owning(database: Database, *paths: str, node: str = "one") -> AbstractAsyncContextManager[None]:
+    return database.owning([Place(node, path) for path in paths], "watch", node=node, run="run")
+
+
+async def until_true(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - the server and the log tell nobody
+            await asyncio.sleep(0.05)
+
+
+async def is_refused(url: str, *paths: str, node: str = "one") -> str:
+    """Return who is named to somebody who wants these folders, "" where they are free."""
+    async with Database(url) as database, AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(owning(database, *paths, node=node))
+        except LockHeldError as error:
+            return str(error)
+    return ""
+
+
+async def test_a_folder_is_not_watched_twice_nor_through_one_above_or_below_it(url: str) -> None:
+    async with Database(url) as database, AsyncExitStack() as stack:
+        await stack.enter_async_context(owning(database, "/srv/music", "/srv/talks"))
+
+        refused = [await is_refused(url, path) for path in ("/srv/music", "/srv/music/jazz", "/srv", "/")]
+        free = [await is_refused(url, path) for path in ("/srv/musical", "/srv/films/music", "/home")]
+        elsewhere = await is_refused(url, "/srv/music", node="two")
+    afterwards = await is_refused(url, "/srv/music")
+
+    told = ("/srv/music is", "/srv/music is", "a folder in /srv is", "a folder in / is")
+    who = f"being watched by `soulspot watch (pid {os.getpid()}) on one`"
+    assert all(said.startswith(f"{what} {who}") for said, what in zip(refused, told, strict=True))
+    assert [*free, elsewhere, afterwards] == [""] * 5
+
+
+async def test_whoever_changes_the_schema_is_alone(url: str) -> None:
+    async with Database(url) as one, Database(url) as two, Database(url) as admin, AsyncExitStack() as stack:
+        await stack.enter_async_context(owning(one, "/a", node="one"))
+        await stack.enter_async_context(owning(two, "/b", node="two"))
+
+        with pytest.raises(LockHeldError, match=r"on one`.*on two`: stop that first"):
+            await schema.downgrade(admin, "-1")
+
+        assert await schema.current_revision(admin) == schema.REVISION
+
+
+async def test_a_watcher_that_starts_during_an_upgrade_waits_for_its_end(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Database(url) as admin, Database(url) as database:
+        async with admin.alone("db upgrade"):
+            starting = asyncio.create_task(owning(database, "/a").__aenter__())
+            await until_true(lambda: "waiting for `soulspot db upgrade (pid" in caplog.text)
+            was_waiting = not starting.done()
+        await asyncio.wait_for(starting, 10)
+
+    assert was_waiting
+
+
+async def test_of_ten_that_want_to_migrate_one_does_and_the_others_wait(
+    postgres_server: Server, empty_database: str
+) -> None:
+    url = postgres_server.socket_url(empty_database)
+
+    async def start() -> str | None:
+        async with Database(url) as database:
+            await schema.bring_up_to_date(database)
+            return await schema.current_revision(database)
+
+    assert await asyncio.gather(*(start() for _number in range(10))) == [schema.REVISION] * 10
+
+
+async def test_one_database_holds_several_catalogues_each_in_a_schema(
+    postgres_server: Server, empty_database: str
+) -> None:
+    urls = []
+    for name in ("first", "second"):
+        role = f"{name}_{empty_database}"
+        postgres_server.run(f"CREATE ROLE {role} LOGIN")
+        postgres_server.run(f"CREATE SCHEMA {name} AUTHORIZATION {role}", empty_database)
+        postgres_server.run(f"ALTER ROLE {role} SET search_path = {name}")
+        urls.append(postgres_server.socket_url(empty_database).replace("soulspot@", f"{role}@"))
+        migrate(urls[-1])
+
+    async with Database(urls[0]) as database, AsyncExitStack() as stack:
+        await stack.enter_async_context(owning(database, "/srv/music"))
+        refused = [bool(await is_refused(url, "/srv/music")) for url in urls]
+        async with Database(urls[1]) as other:
+            writers = [await each.writers([]) for each in (database, other)]
+            async with other.alone("db upgrade"):
+                pass
+
+    assert refused == [True, False]
+    assert [len(each) for each in writers] == [1, 0]
+
+
+async def test_a_lock_that_a_dead_connection_of_ours_still_holds_is_taken_from_it(
+    postgres_server: Server, postgres_catalogue: str, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("soulspot.infrastructure.persistence.owner.LOOK_EVERY", 0.05)
+    held = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted"
+    async with Database(postgres_server.tcp_url(postgres_catalogue, line.port)) as database, AsyncExitStack() as stack:
+        await stack.enter_async_context(owning(database, "/srv/music"))
+        with postgres_server.connect(postgres_catalogue) as connection:
+            [before] = connection.execute(held).fetchall()
+
+            line.break_this_side()
+
+            await until_true(lambda: connection.execute(held).fetchall() not in ([before], []))
+            backends = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'soulspot watch%'"
+            assert before not in connection.execute(backends).fetchall()
+
+
+def test_status_names_each_writer_and_what_it_has(postgres_soulspot: PostgresSoulspot) -> None:
+    daemon = postgres_soulspot.watch()
+
+    told = json.loads(postgres_soulspot.run("status", "--json").stdout)
+    shown = postgres_soulspot.run("status").stdout
+
+    [writer] = told["writers"]
+    place = {"node": socket.gethostname(), "path": str(postgres_soulspot.music)}
+    assert (writer["pid"], writer["folders"]) == (daemon.pid, [place])
+    assert writer["since"] is not None
+    assert told["health"] == "ok"
+    assert f"writer    soulspot watch (pid {daemon.pid}) on {place['node']}, since " in shown
+    assert f"\n          {place['path']} of {place['node']}\n" in shown
+
+
+def test_what_changes_a_watched_folder_by_command_is_refused_and_elsewhere_done(
+    postgres_soulspot: PostgresSoulspot,
+) -> None:
+    watched = postgres_soulspot.music
+    (watched / "broken.mp3").write_bytes(b"no audio at all" * 100)
+    write_song(watched / "song.mp3")
+    other = watched.with_name("other")
+    other.mkdir()
+    (other / "broken.mp3").write_bytes(b"no audio at all" * 200)
+    assert postgres_soulspot.run("scan", str(other)).returncode == 0
+    daemon = postgres_soulspot.watch()
+    until(lambda: postgres_soulspot.actions("track_added") and postgres_soulspot.actions("file_failed") == 2)
+    (watched / "song.mp3").unlink()
+    postgres_soulspot.change("UPDATE files SET status = 'missing', missing_since = now() - interval '9 days'"
+                             " WHERE path = 'song.mp3'")  # fmt: skip
+
+    asked = [("failures", "retry", "--all"), ("failures", "ignore", str(watched)), ("db", "downgrade")]
+    refused = [postgres_soulspot.run(*each) for each in (*asked, ("purge", "--older-than", "7d", "--yes", "1"))]
+    allowed = postgres_soulspot.run("failures", "retry", str(other))
+
+    assert [each.returncode for each in refused] == [75] * 4, [each.stderr for each in refused]
+    assert all(f"(pid {daemon.pid})" in each.stderr for each in refused)
+    assert allowed.returncode == 0, allowed.stderr
+    assert postgres_soulspot.actions("file_retried") == 1
+    assert postgres_soulspot.actions("track_purged") == 0
+
+
+@pytest.fixture
+def line(postgres_server: Server) -> Iterator[Line]:
+    made = Line(postgres_server.port)
+    yield made
+    made.close()

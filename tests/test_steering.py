@@ -1,0 +1,272 @@
+"""What people have the running daemon do: scan all or a part, pause, go on; and the same commands without a daemon."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import Soulspot, both, until, write_song
+
+from soulspot import health
+from soulspot.infrastructure import control
+from soulspot.ingest.gate import Paused
+from soulspot.ingest.pipeline import Vitals
+
+
+def summary(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert result.returncode in {0, 1}, result.stderr
+    return {name: value for name, value in json.loads(result.stdout).items() if value and name != "seconds"}
+
+
+def write_songs(folder: Path, names: Sequence[object]) -> None:
+    for name in names:
+        write_song(folder / f"{name}.mp3", title=str(name))
+
+
+@both
+def test_a_scan_is_made_by_the_daemon_that_runs(soulspot: Soulspot, tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    environment = {"RUNTIME_DIRECTORY": str(tmp_path)}
+    write_songs(soulspot.music, ["one", "two"])
+    daemon = soulspot.watch(**environment)
+
+    asked = soulspot.run("scan", **environment)
+    waited = soulspot.run("scan", "--wait", "--json", **environment)
+
+    assert (asked.returncode, asked.stdout.splitlines()[0]) == (0, f"pid {daemon.pid} looks at {soulspot.music}")
+    assert summary(waited) == {"unchanged": 2}
+
+
+def test_a_scan_that_is_waited_for_ends_when_all_of_it_is_written(soulspot: Soulspot) -> None:
+    soulspot.watch()
+    soulspot.run("pause")
+    write_songs(soulspot.music / "album", range(20))
+    (soulspot.music / "album" / "broken.mp3").write_bytes(b"no audio at all" * 100)
+    waiting = subprocess.Popen(
+        [*soulspot.command, "scan", "--wait", "--json"], env=soulspot.environment, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    soulspot.run("resume")
+
+    output, errors = waiting.communicate(timeout=60)
+
+    told = json.loads(output)
+    assert (told["added"] + told["unchanged"], told["failed"]) == (20, 1)
+    assert "broken.mp3" in errors
+    assert len(soulspot.tracks()) == 20
+
+
+def test_only_what_is_named_is_looked_at(soulspot: Soulspot) -> None:
+    write_songs(soulspot.music / "a", range(3))
+    write_songs(soulspot.music / "b", range(2))
+    soulspot.watch()
+    until(lambda: len(soulspot.tracks()) == 5)
+
+    folder = soulspot.run("scan", "--wait", "--json", str(soulspot.music / "a"))
+    both_ways = soulspot.run("scan", "--wait", "--json", str(soulspot.music / "a"), str(soulspot.music / "a" / "0.mp3"))
+    file = soulspot.run("scan", "--wait", "--json", str(soulspot.music / "b" / "1.mp3"))
+
+    assert [summary(each) for each in (folder, both_ways, file)] == [
+        {"unchanged": 3},
+        {"unchanged": 3},
+        {"unchanged": 1},
+    ]
+
+
+def test_what_is_gone_is_found_gone_by_a_scan_of_its_path(soulspot: Soulspot) -> None:
+    write_songs(soulspot.music / "a", range(3))
+    write_song(soulspot.music / "kept.flac")
+    soulspot.watch(SOULSPOT_LIBRARY__MISSING_AFTER="0")
+    until(lambda: len(soulspot.tracks()) == 4)
+    soulspot.run("pause")
+    shutil.rmtree(soulspot.music / "a")
+    soulspot.run("resume")
+
+    soulspot.run("scan", "--wait", str(soulspot.music / "a"))
+
+    assert soulspot.actions("track_missing") == 3
+
+
+def test_a_path_outside_of_the_folders_is_refused_with_those_that_are_watched(soulspot: Soulspot) -> None:
+    soulspot.watch()
+
+    for path in ("/nowhere", str(soulspot.music) + "-not", str(soulspot.music.parent)):
+        result = soulspot.run("scan", path)
+
+        assert result.returncode == 1
+        assert result.stderr == (f"soulspot: {path}: in none of the folders that are watched ({soulspot.music})\n")
+    hidden = soulspot.run("scan", str(soulspot.music / ".hidden" / "song.mp3"))
+    assert (hidden.returncode, "is left alone" in hidden.stderr) == (1, True)
+
+
+def test_a_loss_is_confirmed_with_the_daemon_running_and_only_where_that_was_said(soulspot: Soulspot) -> None:
+    for folder in ("a", "b"):
+        write_songs(soulspot.music / folder, range(60))
+    write_song(soulspot.music / "kept.mp3")
+    soulspot.watch(SOULSPOT_LIBRARY__MISSING_AFTER="0")
+    until(lambda: len(soulspot.tracks()) == 121)
+    for folder in ("a", "b"):
+        shutil.rmtree(soulspot.music / folder)
+    held = soulspot.run("scan", "--wait", "--json")
+    assert (held.returncode, summary(held)["held"]) == (1, {str(soulspot.music): 120})
+
+    one = soulspot.run("scan", "--wait", "--confirm-missing", "--json", str(soulspot.music / "a"))
+    missing_after_one = soulspot.actions("track_missing")
+    rest = soulspot.run("scan", "--wait", "--confirm-missing", "--json")
+
+    assert (summary(one)["missing"], missing_after_one) == (60, 60)
+    assert (summary(rest)["missing"], rest.returncode) == (60, 0)
+    write_song(soulspot.music / "last.mp3")
+    until(lambda: soulspot.actions("track_added") == 122)
+    (soulspot.music / "last.mp3").unlink()  # what was confirmed does not make the next loss suspicious
+    until(lambda: soulspot.actions("track_missing") == 121)
+
+
+def test_a_dry_run_beside_the_daemon_looks_where_it_watches(soulspot: Soulspot) -> None:
+    soulspot.watch()
+    soulspot.run("pause")
+    write_song(soulspot.music / "song.mp3")
+
+    result = soulspot.run("scan", "--dry-run")
+
+    assert result.stdout.splitlines()[0] == f"added\t{soulspot.music}/song.mp3"
+
+
+def test_without_a_daemon_a_part_of_a_known_folder_is_scanned_as_that(soulspot: Soulspot) -> None:
+    write_songs(soulspot.music / "a", range(2))
+    soulspot.scan()
+    write_songs(soulspot.music / "a", ["new"])
+    write_songs(soulspot.music / "b", ["other"])
+
+    plan = soulspot.run("scan", "--dry-run", "--json", str(soulspot.music / "a"))
+    done = soulspot.run("scan", "--json", str(soulspot.music / "a"))
+    file = soulspot.run("scan", "--json", str(soulspot.music / "b" / "other.mp3"))
+
+    assert [summary(each) for each in (plan, done, file)] == [
+        {"dry_run": True, "added": 1, "unchanged": 2},
+        {"added": 1, "unchanged": 2},
+        {"added": 1},
+    ]
+    assert soulspot.rows("SELECT path FROM folders") == [(str(soulspot.music),)]
+
+
+def test_nothing_is_written_while_paused_and_nothing_is_lost(soulspot: Soulspot) -> None:
+    write_song(soulspot.music / "kept.mp3")
+    write_song(soulspot.music / "going.flac")
+    soulspot.watch(SOULSPOT_LIBRARY__MISSING_AFTER="0")
+    until(lambda: len(soulspot.tracks()) == 2)
+
+    paused = soulspot.run("pause", "--json")
+    before = soulspot.dump()
+    write_songs(soulspot.music / "new" / "album", range(10))
+    write_song(soulspot.music / "kept.mp3", title="changed")
+    (soulspot.music / "going.flac").unlink()
+    status = json.loads(soulspot.run("status", "--json").stdout)
+    asked = soulspot.run("scan")
+    until(lambda: json.loads(soulspot.run("status", "--json").stdout)["queue"]["in_hand"] > 0)
+
+    assert soulspot.dump() == before
+    assert json.loads(paused.stdout)["paused"]["until"] is None
+    assert status["health"] == "paused"
+    assert "until `soulspot resume`" in status["reasons"][0]
+    assert "once it is resumed" in asked.stdout
+    soulspot.run("resume")
+    until(lambda: len(soulspot.tracks()) == 11 and soulspot.actions("track_missing") == 1)
+    assert ("kept.mp3", "changed") in soulspot.tracks()
+
+
+def test_a_pause_outlives_the_daemon_and_is_taken_back_without_one(soulspot: Soulspot) -> None:
+    daemon = soulspot.watch()
+    soulspot.run("pause")
+    daemon.send_signal(signal.SIGKILL)
+    daemon.wait()
+    write_song(soulspot.music / "song.mp3")
+    daemon = soulspot.watch()
+    assert json.loads(soulspot.run("status", "--json").stdout)["health"] == "paused"
+    assert "still paused" in soulspot.log.read_text()
+    daemon.terminate()
+    daemon.wait()
+
+    told = soulspot.run("resume")
+
+    assert told.stdout == "no soulspot is watching; the next one does not start paused\n"
+    assert soulspot.run("resume").stdout == "it was not paused\n"
+    soulspot.watch()
+    until(lambda: len(soulspot.tracks()) == 1)
+
+
+def test_a_pause_for_a_time_ends_by_itself(soulspot: Soulspot) -> None:
+    soulspot.watch()
+    told = soulspot.run("pause", "--for", "1s")
+    write_song(soulspot.music / "song.mp3")
+
+    until(lambda: len(soulspot.tracks()) == 1, 10)
+
+    assert told.stdout.startswith("paused until 20")
+    assert "the time of the pause is up" in soulspot.log.read_text()
+
+
+def test_the_daemon_ends_soon_while_it_is_paused(soulspot: Soulspot) -> None:
+    daemon = soulspot.watch()
+    soulspot.run("pause")
+    write_songs(soulspot.music, range(100))
+    until(lambda: json.loads(soulspot.run("status", "--json").stdout)["queue"]["in_hand"] > 0)
+
+    daemon.terminate()
+
+    assert daemon.wait(5) == 0
+
+
+def test_a_pause_without_a_daemon_says_that_there_is_nothing_to_pause(soulspot: Soulspot) -> None:
+    soulspot.scan()
+
+    result = soulspot.run("pause")
+
+    assert (result.returncode, "nothing to pause" in result.stderr) == (1, True)
+
+
+def test_a_pause_is_no_reason_to_restart() -> None:
+    now = 0.0
+    watchdog = health.Watchdog(1, clock=lambda: now)
+    held_up = Paused(datetime.now(UTC), "me", datetime.now(UTC) + timedelta(days=1))
+    vitals = Vitals(0, 5, 0, 10_000.0, None, held_up)
+
+    watchdog.is_stuck(vitals)
+    now = 100_000.0
+
+    assert not watchdog.is_stuck(vitals)
+    assert health.judge(vitals, {}, {}, is_stuck=False).state == "paused"
+
+
+@pytest.mark.root
+def test_a_member_of_the_group_may_ask_what_only_reads(soulspot: Soulspot) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("to be another user takes root")
+    soulspot.watch(SOULSPOT_CONTROL__GROUP="4242")
+    place = control.socket_of(soulspot.database)
+    for folder in [*place.parents][:-1]:
+        if folder.is_relative_to("/tmp/pytest-of-root"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    script = (
+        "import json, socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]);"
+        "s.sendall(json.dumps({'ask': sys.argv[2]}).encode() + b'\\n'); print(s.makefile().readline())"
+    )
+
+    def as_nobody(group: int, question: str) -> subprocess.CompletedProcess[str]:
+        become = ["setpriv", "--reuid=65534", "--regid=65534", f"--groups={group}"]
+        command = [*become, "/usr/bin/python3", "-c", script, str(place), question]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+    assert json.loads(as_nobody(4242, "status").stdout)["health"] == "ok"
+    for question in ("scan", "pause", "resume", "reload"):
+        assert (
+            json.loads(as_nobody(4242, question).stdout)["error"]
+            == f"only root and the user root may ask for {question}"
+        )
+    assert "PermissionError" in as_nobody(4243, "status").stderr
