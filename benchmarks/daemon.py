@@ -21,15 +21,15 @@ class Daemon:
         self.music.mkdir(exist_ok=True)
         self.database = place / "soulspot.db"
         self.log = place / "log"
-        self._environment = {name: value for name, value in os.environ.items() if not name.startswith("SOULSPOT_")}
-        self._environment |= {"SOULSPOT_DATABASE__URL": f"sqlite+aiosqlite:///{self.database}"} | settings
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("SOULSPOT_")}
+        self.environment |= {"SOULSPOT_DATABASE__URL": f"sqlite+aiosqlite:///{self.database}"} | settings
         self._connection: sqlite3.Connection | None = None
 
     def start(self) -> None:
         log = self.log.open("ab")
         already = self.log.read_bytes().count(b" watching ")
         command = [sys.executable, "-m", "soulspot", "watch", str(self.music)]
-        self.process = subprocess.Popen(command, env=self._environment, stderr=log)
+        self.process = subprocess.Popen(command, env=self.environment, stderr=log)
         log.close()
         until(lambda: self.log.read_bytes().count(b" watching ") > already or self.process.poll() is not None)
         if self.process.poll() is not None:
@@ -81,13 +81,24 @@ def until(condition: Callable[[], object], seconds: float = 60.0, every: float =
 @contextmanager
 def running(music: Path | None = None, **settings: str) -> Iterator[Daemon]:
     """Run a daemon in a scratch folder that is removed afterwards."""
+    with scratch() as place, run_in(place, music, **settings) as daemon:
+        yield daemon
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="soulspot-benchmark-", dir=os.environ.get("SCRATCH")) as place:
-        daemon = Daemon(Path(place), music, **settings)
-        daemon.start()
-        try:
-            yield daemon
-        finally:
-            daemon.stop()
+        yield Path(place)
+
+
+@contextmanager
+def run_in(place: Path, music: Path | None = None, **settings: str) -> Iterator[Daemon]:
+    daemon = Daemon(place, music, **settings)
+    daemon.start()
+    try:
+        yield daemon
+    finally:
+        daemon.stop()
 
 
 def song() -> bytes:

@@ -30,6 +30,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sqlalchemy import text
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from catalogues import Collection, Example, Place, fill_postgres, fill_sqlite
 from speed import Memory
@@ -53,6 +55,11 @@ ROUNDS, BLOCK = 20, 20
 ALBUM = 12
 PART = 500_000
 """Entries of a part of the history."""
+
+SIZES = """
+    SELECT relname, pg_table_size(oid), pg_indexes_size(oid) FROM pg_class
+    WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace AND pg_table_size(oid) > 1e6 ORDER BY 2 DESC
+"""
 
 
 @dataclass
@@ -209,6 +216,9 @@ async def in_parts(catalogue: Catalogue) -> None:
     parts = await partition(catalogue.database.url, PART)
     seconds = time.perf_counter() - began
     print(f"  history of about {sum(part.rows for part in parts):,} entries made {len(parts)} parts in {seconds:.1f} s")
+    async with catalogue.database.session() as session:
+        for table, size, indexes in await session.execute(text(SIZES)):
+            print(f"  {table:<18}{size / 1e6:7,.0f} MB, indexes {indexes / 1e6:7,.0f} MB")
     catalogue.seconds.clear()
     for _number in range(ROUNDS):
         await block(catalogue)

@@ -112,7 +112,7 @@ def fetch_wheels(target: Path) -> None:
     environment = target.with_name("fetching")
     subprocess.run([PYTHON, "-m", "venv", "--without-pip", environment], check=True)
     pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", environment / "bin" / "python"]
-    wanted = [f"{HERE}[postgresql]", "hatchling>=1.26"]
+    wanted = [f"{HERE}[postgresql,metrics]", "hatchling>=1.26"]
     pip += ["wheel", "--quiet", "--constraint", HERE / "constraints.txt", "--wheel-dir", target]
     subprocess.run([*pip, *wanted], check=True)
 

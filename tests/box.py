@@ -46,7 +46,8 @@ def install_wheel(shared_by_workers: Path) -> Path:
             subprocess.run([PYTHON, "-m", "venv", "--without-pip", unfinished], check=True)
             [wheel] = wheels.glob("*.whl")
             pip += ["--python", unfinished / "bin" / "python"]
-            subprocess.run([*pip, "install", "--quiet", "--constraint", HERE / "constraints.txt", wheel], check=True)
+            pip += ["install", "--quiet", "--constraint", HERE / "constraints.txt", f"{wheel}[metrics,web]"]
+            subprocess.run(pip, check=True)
             script = unfinished / "bin" / "soulspot"  # it names its Python by the path that it will have in the box
             script.write_text(script.read_text().replace(str(unfinished), "/opt/soulspot"))
             unfinished.rename(target)

@@ -15,6 +15,7 @@ from typing import Any
 import mutagen
 import pytest
 from tests.catalogue import Catalogue
+from tests.terminal import Terminal
 
 from soulspot.infrastructure.filesystem import FileSystem
 from soulspot.infrastructure.persistence.database import Database
@@ -22,7 +23,7 @@ from soulspot.infrastructure.persistence.schema import bring_up_to_date
 from soulspot.ingest.scanner import Root
 from soulspot.ingest.service import IngestService
 
-pytest_plugins = ["tests.parts", "tests.postgres"]
+pytest_plugins = ["tests.browser", "tests.parts", "tests.postgres"]
 
 AUDIO = Path(__file__).parent / "audio"
 SHARED = Path(__file__).parents[2] / "shared"
@@ -159,6 +160,14 @@ def make_library() -> Path:
     if not tool.exists() or shutil.which("ffmpeg") is None:
         pytest.skip("ffmpeg, or the library writer beside this checkout, is not there")
     return tool
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    if shutil.which("tmux") is None:
+        pytest.skip("tmux is not installed")
+    with Terminal.opened(tmp_path) as terminal:
+        yield terminal
 
 
 @pytest.fixture

@@ -5,12 +5,15 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.conftest import Soulspot, until, write_song
 
+from soulspot.cli import follow
 from soulspot.infrastructure import control
 
 
@@ -53,6 +56,9 @@ def test_the_status_is_that_of_the_running_daemon(soulspot: Soulspot) -> None:
     assert folder["watched"] == "inotify"
     assert folder["last_event"] > told["since"]
     assert folder["last_reconcile"] > told["since"]
+    assert [folder[name] for name in ("missed_by_watcher", "unwatched_folders", "unreadable")] == [0, 0, 0]
+    assert told["watcher"] == {"is_deaf": False, "overflows": 0, "restarts": 0}
+    assert "watcher   ran over 0 times, began anew 0 times" in soulspot.run("status").stdout
 
 
 def test_without_a_daemon_the_status_is_that_of_the_catalogue(soulspot: Soulspot) -> None:
@@ -208,3 +214,50 @@ def test_with_postgresql_the_daemon_is_found_by_the_name_of_its_database(
 
     assert told["pid"] == daemon.pid
     assert (second.returncode, f"(pid {daemon.pid})" in second.stderr.splitlines()[-1]) == (75, True), second.stderr
+
+
+async def test_one_who_follows_is_woken_by_the_daemon_and_looks_by_himself_without_one(
+    soulspot: Soulspot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(follow, "LOOK_ANYWAY", 3600.0)
+    place = control.socket_of(soulspot.database)
+    async with follow.told_by_the_daemon(lambda: place if place.exists() else None) as wait:
+        await asyncio.wait_for(wait(), 1)  # nobody tells: it looks often
+        daemon = await asyncio.to_thread(soulspot.watch)
+        while True:  # until the daemon was found
+            try:
+                await asyncio.wait_for(wait(), 1.5)
+            except TimeoutError:
+                break
+
+        write_song(soulspot.music / "song.mp3")
+        await asyncio.wait_for(wait(), 3)
+
+        daemon.kill()
+        for _look in range(3):
+            await asyncio.wait_for(wait(), 3)
+
+
+def test_follow_goes_on_through_the_end_and_the_start_of_daemons(soulspot: Soulspot, tmp_path: Path) -> None:
+    soulspot.scan()
+    printed = tmp_path / "printed"
+    with printed.open("wb") as output:
+        command = [*soulspot.command, "audit", "--follow", "--json", "--action", "track_added"]
+        follower = subprocess.Popen(command, env=soulspot.environment, stdout=output)
+    soulspot.running.append(follower)
+
+    def told() -> list[str]:
+        return [Path(json.loads(line)["path"]).name for line in printed.read_text().splitlines()]
+
+    time.sleep(1)  # what it begins with is not told from what happens, but by the time
+    for number in range(2):
+        write_song(soulspot.music / f"scanned {number}.mp3")
+        soulspot.scan()
+        until(lambda: told()[-1:] == [f"scanned {number}.mp3"])  # noqa: B023 - at once
+        daemon = soulspot.watch()
+        write_song(soulspot.music / f"dropped {number}.mp3")
+        until(lambda: told()[-1:] == [f"dropped {number}.mp3"])  # noqa: B023 - at once
+        daemon.kill()
+        daemon.wait()
+
+    assert len(told()) == 4

@@ -127,9 +127,15 @@ WRONG: dict[str, tuple[Plant, str, str, str]] = {
     "the database in the music": (
         lambda at: at.set("LIBRARY__FOLDERS", at.place), "FAIL", "folders", "SOULSPOT_DATABASE__URL"),
     "a hidden home": (hidden_home, "FAIL", "sandbox", "home.conf"),
+    "a folder in what is private": (
+        lambda at: at.unit(PrivateTmp="yes"), "FAIL", "sandbox", "PrivateTmp=no"),
+    "a folder that is closed": (
+        lambda at: at.unit(InaccessiblePaths=f"-{at.place}"), "FAIL", "sandbox", "InaccessiblePaths="),
+    "a folder that is covered": (
+        lambda at: at.unit(TemporaryFileSystem=f"{at.place}:ro"), "FAIL", "sandbox", "TemporaryFileSystem="),
     "a folder that the service may not read": (
         private_folder, "FAIL", "folders", "setfacl -R -m u:nobody:rX"),
-    "a network folder": (lambda at: at.file_system("nfs4"), "WARN", "folders", "RECONCILE_INTERVAL"),
+    "a network folder": (lambda at: at.file_system("nfs4"), "WARN", "folders", "POLL_INTERVAL"),
     "the database on a network": (lambda at: at.file_system("cifs"), "FAIL", "place", "a disk of this machine"),
     "too few watches": (few_watches, "FAIL", "watches", "fs.inotify.max_user_watches=524288"),
     "no leases by a setting": (lambda at: at.set("LIBRARY__LEASES", "false"), "WARN", "leases", "LEASES=true"),
@@ -174,6 +180,20 @@ async def test_what_is_wrong_is_found_with_the_line_that_mends_it(place: Place, 
     found = [finding for finding in await findings() if (finding.level, finding.check) == (level, check)]
 
     assert any(words in finding.cure for finding in found), await findings()
+
+
+def test_the_folders_of_a_running_daemon_are_those_that_are_looked_at(soulspot: Soulspot) -> None:
+    """It was given them on its command line, and the settings name none."""
+    soulspot.watch()
+
+    told = json.loads(soulspot.run("doctor", "--json").stdout)["findings"]
+    other = json.loads(soulspot.run("doctor", "--json", SOULSPOT_LIBRARY__FOLDERS="/srv").stdout)["findings"]
+
+    levels = {(each["check"], each["level"]) for each in told}
+    assert {("daemon", "OK"), ("folders", "OK"), ("watches", "OK"), ("leases", "OK")} <= levels
+    assert f"{soulspot.music} is there, on " in " ".join(each["text"] for each in told)
+    [differs] = [each for each in other if each["check"] == "daemon" and each["level"] == "WARN"]
+    assert "watches other folders than the settings name" in differs["text"]
 
 
 async def test_where_all_is_well_nothing_is_found(place: Place) -> None:

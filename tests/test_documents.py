@@ -1,5 +1,6 @@
 """What the documents quote is what the program does."""
 
+import ast
 import json
 import os
 import re
@@ -15,16 +16,18 @@ from tests.conftest import Soulspot, write_song
 from typer.main import get_command
 
 from soulspot.batches import Batch
-from soulspot.cli import app
+from soulspot.cli import app, examine, probe
 from soulspot.config import get_settings
+from soulspot.errors import SoulspotError
 from soulspot.infrastructure.persistence.actions import ACTIONS
 from soulspot.infrastructure.persistence.models import Base
 from soulspot.infrastructure.persistence.schema import REVISION
 from soulspot.infrastructure.tags.model import FAILURE_CODES
 
 HERE = Path(__file__).parents[1]
-NAMED = ("install", "operations", "hooks", "schema", "configuration", "scaling")
+NAMED = ("install", "contributing", "operations", "hooks", "schema", "configuration", "scaling")
 DOCUMENTS = [f"docs/{name}.md" for name in NAMED]
+LEVELS = ("warning", "error", "exception", "critical")
 SOURCE = "\n".join(file.read_text() for file in (HERE / "src").rglob("*.py"))
 
 
@@ -58,6 +61,32 @@ def test_each_alert_is_one_that_the_program_gives(words: str) -> None:
     assert words in re.sub(r'"\s*f?"', "", SOURCE)
 
 
+def alerts() -> list[str]:
+    """Return what the program logs as a warning or worse, as it stands in the code."""
+    found = []
+    for file in (HERE / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in {f"logger.{level}" for level in LEVELS}:
+                [words, *_] = node.args
+                assert isinstance(words, ast.Constant)
+                found.append(str(words.value))
+    return sorted({words for words in found if words != "%s"})
+
+
+@pytest.mark.parametrize("words", alerts())
+def test_each_alert_of_the_program_has_its_meaning_and_its_cure(words: str) -> None:
+    assert any(row[0].strip("`") in words for row in rows("docs/operations.md", "alerts"))
+
+
+def test_each_exit_code_has_its_meaning_and_no_other_is_named() -> None:
+    errors = {SoulspotError.exit_code} | {error.exit_code for error in SoulspotError.__subclasses__()}
+    told_by_others = {0, 130, 134}  # a good end; the command line's own library, on Ctrl-C; SIGABRT
+
+    documented = {int(row[0]) for row in rows("docs/operations.md", "exits")}
+
+    assert documented == errors | set(examine.EXIT.values()) | set(probe.EXIT.values()) | told_by_others
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_each_command_and_option_that_is_quoted_exists(document: str) -> None:
     for line in quoted_commands((HERE / document).read_text()):
@@ -69,10 +98,31 @@ def test_each_command_and_option_that_is_quoted_exists(document: str) -> None:
         assert {word for word in rest if word.startswith("-")} <= known, line
 
 
+def test_the_checks_that_are_asked_of_a_contributor_are_those_of_ci() -> None:
+    checks = set(marked("docs/contributing.md", "checks").splitlines()) - {"```sh", "```"}
+
+    assert checks <= set((HERE / ".ci" / "run").read_text().splitlines())
+
+
+def test_each_file_that_a_document_links_to_is_there() -> None:
+    for document in [HERE / "README.md", *(HERE / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
 def test_what_is_made_out_of_the_code_is_what_the_code_makes() -> None:
     result = subprocess.run([sys.executable, HERE / "docs" / "make.py", "--check"], capture_output=True, check=False)
 
     assert result.returncode == 0, f"run docs/make.py: {result.stdout.decode()}"
+
+
+def test_the_picture_shows_what_a_run_shows() -> None:
+    result = subprocess.run([sys.executable, HERE / "docs" / "picture.py", "--check"], capture_output=True, check=False)
+
+    assert result.returncode == 0, f"run docs/picture.py: {result.stderr.decode()}"
+    picture = (HERE / "docs" / "picture.svg").read_text()
+    assert len(picture) < 20_000
+    assert "http" not in picture.replace("http://www.w3.org/", "").replace("https://www.textualize.io", "")
 
 
 @pytest.mark.parametrize("page", ["soulspot.1", "soulspot.toml.5"])

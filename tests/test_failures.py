@@ -4,13 +4,16 @@ import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.catalogue import Catalogue
-from tests.conftest import Soulspot, write_song
+from tests.conftest import Soulspot, until, write_song
 
 import soulspot.infrastructure.tags
 from soulspot.cli.failures import ADVICE
+from soulspot.infrastructure import control
+from soulspot.infrastructure.persistence.lock import writer_lock
 from soulspot.infrastructure.persistence.repositories import FailureQuestion, FileRepository
 from soulspot.infrastructure.tags import Failure
 from soulspot.infrastructure.tags.model import FAILURE_CODES
@@ -128,16 +131,54 @@ def test_an_ignored_failure_counts_no_more_until_its_file_changes(soulspot: Soul
     assert soulspot.actions("file_ignored") == 3
 
 
-def test_deciding_is_refused_while_the_daemon_runs_and_looking_is_not(soulspot: Soulspot) -> None:
+def test_a_running_daemon_reads_again_at_once_what_is_retried(soulspot: Soulspot) -> None:
+    write_broken(soulspot)
+    soulspot.watch()
+    until(lambda: len(failed(soulspot)) == 3)
+
+    retried = soulspot.run("failures", "retry", "--code", "corrupt", "--newer-than", "1h", str(soulspot.music))
+
+    assert retried.returncode == 0, retried.stderr
+    assert retried.stdout.splitlines()[-1] == "the daemon reads them again now"
+    until(lambda: soulspot.rows("SELECT attempts FROM files ORDER BY path") == [(2,), (2,), (1,)], 5)
+    assert (soulspot.actions("file_retried"), soulspot.actions("file_failed")) == (2, 5)
+
+
+def test_a_running_daemon_ignores_what_it_is_told_to(soulspot: Soulspot) -> None:
+    write_broken(soulspot)
+    soulspot.watch()
+    until(lambda: len(failed(soulspot)) == 3)
+
+    told = soulspot.run("failures", "ignore", "--code", "empty", "--json")
+    nothing = soulspot.run("failures", "ignore", "--code", "timeout")
+
+    assert [Path(json.loads(line)["path"]).name for line in told.stdout.splitlines()] == ["empty.mp3"]
+    assert failed(soulspot, "--ignored") == {"empty.mp3"}
+    assert (nothing.returncode, nothing.stdout) == (1, "")
+
+
+def test_deciding_is_refused_while_a_scan_runs_and_looking_is_not(soulspot: Soulspot) -> None:
     write_broken(soulspot)
     soulspot.scan()
-    soulspot.watch()
 
-    refused = soulspot.run("failures", "retry", "--all")
+    with writer_lock(soulspot.database, "scan"):
+        refused = soulspot.run("failures", "retry", "--all")
 
     assert refused.returncode == 75
-    assert "`soulspot watch`" in refused.stderr
+    assert "`soulspot scan`" in refused.stderr
     assert len(failed(soulspot)) == 3
+
+
+@pytest.mark.parametrize("asked", [{}, {"verb": "burn", "which": {}}, {"verb": "retry", "which": {"code": 3}}])
+def test_what_is_no_decision_is_answered_as_such(soulspot: Soulspot, asked: dict[str, Any]) -> None:
+    write_broken(soulspot)
+    soulspot.watch()
+    until(lambda: len(failed(soulspot)) == 3)
+
+    answer = control.ask(control.socket_of(soulspot.database), "failures", **asked) or {}
+
+    assert "no decision about failures" in answer["error"]
+    assert soulspot.actions("file_retried") == 0
 
 
 async def test_an_ignored_file_stays_ignored_when_only_the_reader_has_changed(catalogue: Catalogue) -> None:

@@ -200,7 +200,29 @@ def test_a_catalogue_whose_disk_answers_nothing_pauses_and_goes_on(
 
     ill_catalogue.fall_ill(illness, *READING, *WRITING)
     drop(soulspot, 10, start=5)
-    time.sleep(5)
+    until(lambda: says(soulspot, "paused: the database refuses"))
+    asked = soulspot.run("status")
     assert daemon.poll() is None, soulspot.log.read_text()
     ill_catalogue.recover()
+
+    assert_equal_to_the_disk(soulspot)
+    assert len(asked.stderr.splitlines()) == 1, asked.stderr  # even its socket cannot be reached
+
+
+@pytest.mark.parametrize("illness", ["EIO", "ESTALE", "ETIMEDOUT"])
+def test_the_daemon_says_how_it_is_although_nobody_can_read_its_catalogue(
+    soulspot: Soulspot, ill_catalogue: IllDisk, illness: str
+) -> None:
+    soulspot.watch()
+    drop(soulspot, 1)
+    until(lambda: len(soulspot.tracks()) == 1)
+
+    ill_catalogue.fall_ill(illness, "open", "read", *WRITING)
+    drop(soulspot, 1, start=1)
+    until(lambda: says(soulspot, "paused: the database refuses"))
+    told, said = status(soulspot), soulspot.run("status").stdout
+    ill_catalogue.recover()
+
+    assert (told["health"], told["database"], len(told["folders"])) == ("paused", None, 1)
+    assert "database  cannot be read: " in said
     assert_equal_to_the_disk(soulspot)

@@ -22,6 +22,7 @@ from soulspot.cli.progress import log_outcome
 from soulspot.ingest.service import Outcome
 
 JSON = {"SOULSPOT_LOG__FORMAT": "json"}
+TERMINAL = {"TERM": "xterm", "COLUMNS": "300"}
 FAULTY = """
 import soulspot.ingest.stability as stability
 def broken(*arguments, **options):
@@ -46,7 +47,7 @@ def drawn(soulspot: Soulspot, *arguments: str, **settings: str) -> str:
     """Run the command on a terminal, and return what it writes to standard error."""
     ours, theirs = pty.openpty()
     environment = {name: value for name, value in soulspot.environment.items() if name != "NO_COLOR"}
-    environment |= {"TERM": "xterm"} | settings
+    environment |= TERMINAL | settings
     command = [*soulspot.command, *arguments]
     text = b""
     with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=theirs) as process:
@@ -176,6 +177,32 @@ def test_a_storm_of_errors_is_a_few_lines_and_a_count_by_code_and_no_good_file_i
     assert len(soulspot.run("failures", "list").stdout.splitlines()) == 2 * count
 
 
+@pytest.mark.parametrize(
+    ("form", "pattern"), [("auto", r"<4>failed /"), ("colour", r"<4>failed /"), ("json", r'<4>{"time')]
+)
+def test_the_journal_gets_a_priority_in_every_form_and_no_colour(soulspot: Soulspot, form: str, pattern: str) -> None:
+    soulspot.log.touch()
+    status = soulspot.log.stat()
+    soulspot.watch(SOULSPOT_LOG__FORMAT=form, JOURNAL_STREAM=f"{status.st_dev}:{status.st_ino}")
+    (soulspot.music / "broken.mp3").write_bytes(b"no audio" * 100)
+
+    until(lambda: "broken.mp3" in soulspot.log.read_text())
+
+    lines = soulspot.log.read_text().splitlines()
+    assert all(re.match(r"<\d>", line) for line in lines)
+    assert any(re.match(pattern, line) for line in lines)
+    assert "\x1b" not in soulspot.log.read_text()
+
+
+def test_a_storm_does_not_bury_the_bar_of_a_scan(soulspot: Soulspot) -> None:
+    break_files(soulspot, FIRST + 5)
+
+    text = drawn(soulspot, "scan", str(soulspot.music))
+
+    assert text.count("failed\x1b[0m /") == 2 * FIRST
+    assert "failed 10 more: 5 corrupt, 5 empty" in re.sub(r"\x1b\[[\d;]*m", "", text)
+
+
 def test_what_was_counted_is_said_when_the_daemon_ends(soulspot: Soulspot) -> None:
     daemon = soulspot.watch()
     break_files(soulspot, FIRST + 5)
@@ -195,27 +222,29 @@ def test_who_looks_for_a_fault_gets_every_line(soulspot: Soulspot) -> None:
     assert result.stderr.count("failed /") == 2 * FIRST + 10
 
 
-def test_a_line_of_which_only_a_part_was_read_is_not_run_together_with_the_next(tmp_path: Path) -> None:
+def test_a_line_of_which_only_a_part_was_read_is_not_run_together_with_the_next() -> None:
     """As it is with a pipe that is nearly full, whose reader is slow."""
     program = (
-        "import logging, os, sys; from soulspot.cli import logs; logs.set_up('info', 'json'); "
-        "log = logging.getLogger('soulspot'); log.info('x' * 200_000); sys.stdin.readline(); log.info('after')"
+        "import logging, sys; from soulspot.cli import logs; logs.set_up('info', 'json'); "
+        "log = logging.getLogger('soulspot'); log.info('x' * 200_000); print(flush=True); input(); log.info('after')"
     )
     ours, theirs = os.pipe()
-    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stderr=theirs) as process:
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=theirs) as process:
         os.close(theirs)
         assert process.stdin is not None
-        first = os.read(ours, 1 << 20)
-        while not first.endswith(b"x" * 1000) or len(first) < 1 << 16:
-            first += os.read(ours, 1 << 20)
-        process.stdin.write(b"go\n")
+        assert process.stdout is not None
+        process.stdout.readline()
+        begun = os.read(ours, 1 << 20)
+        process.stdin.write(b"\n")
         process.stdin.close()
         rest = b""
         while part := os.read(ours, 1 << 20):
             rest += part
     os.close(ours)
 
-    assert [line["message"] for line in parsed(rest.decode().lstrip("x").lstrip("\n"))] == [
+    assert begun.endswith(b"xxx")
+    assert [line["message"] for line in parsed(rest.decode().removeprefix("\n"))] == [
         "1 lines were lost, as nobody read them",
         "after",
     ]

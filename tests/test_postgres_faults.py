@@ -149,7 +149,7 @@ def test_a_second_watcher_of_a_folder_is_refused_and_told_who_is_first(postgres_
     other = postgres_soulspot.music.parent / "other"
     other.mkdir()
 
-    same = postgres_soulspot.run("scan", str(postgres_soulspot.music))
+    same = postgres_soulspot.run("watch", str(postgres_soulspot.music))
     elsewhere = postgres_soulspot.run("scan", str(other))
 
     assert same.returncode == 75

@@ -14,6 +14,7 @@ from typing import Any, ParamSpec
 import pytest
 from tests.box import HERE, Box, install_wheel, skip_without_a_box
 from tests.conftest import Soulspot, until, write_song
+from tests.page import picture
 from tests.test_documents import marked
 from tests.test_persistence import revisions
 
@@ -33,6 +34,17 @@ def in_a_box(test: Callable[P, None]) -> Callable[P, None]:
     return pytest.mark.systemd(pytest.mark.root(test))
 
 
+HEAR = """
+import http.server
+class Hear(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        print(self.rfile.read(int(self.headers["Content-Length"])).decode(), flush=True)
+        self.send_response(204)
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", 9999), Hear).serve_forever()
+"""
+
+
 @pytest.fixture(scope="module")
 def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     skip_without_a_box()
@@ -47,7 +59,7 @@ def booted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
 def put_units(box: Box) -> None:
     """Install the units by hand, as a packager would."""
     box.shell(
-        "cp /opt/units/*.service /opt/units/*.timer /etc/systemd/system &&"
+        "cp /opt/units/*.service /opt/units/*.timer /opt/units/*.socket /etc/systemd/system &&"
         "cp -r /opt/units/sysusers.d /opt/units/tmpfiles.d /etc && cp /opt/units/user/* /etc/systemd/user &&"
         "systemd-sysusers && systemd-tmpfiles --create soulspot.conf && systemctl daemon-reload"
     )
@@ -58,7 +70,8 @@ def box(booted: Box) -> Iterator[Box]:
     booted.write("/etc/soulspot/config.toml", '[library]\nfolders = ["/srv/music"]\n')
     yield booted
     booted.shell(
-        "systemctl stop soulspot.service; rm -rf /etc/systemd/system/soulspot.service.d; systemctl daemon-reload;"
+        "systemctl stop soulspot-web.socket soulspot-web.service soulspot.service;"
+        "rm -rf /etc/systemd/system/soulspot*.service.d; systemctl daemon-reload;"
         "systemctl reset-failed; journalctl --rotate --vacuum-time=1s"
     )
     for folder in (booted.music, booted.state):
@@ -93,12 +106,12 @@ def test_ready_is_said_when_the_kernel_watches_the_folder_and_not_before(soulspo
     assert f"STATUS=watching {soulspot.music}".encode() in said
 
 
-UNITS = ["soulspot.service", "soulspot@.service", "soulspot-backup.service"]
+UNITS = ["soulspot.service", "soulspot@.service", "soulspot-backup.service", "soulspot-web.service"]
 
 
 @in_a_box
 def test_systemd_has_nothing_to_say_against_the_units(box: Box) -> None:
-    named = " ".join(f"/etc/systemd/system/{unit}" for unit in [*UNITS, "soulspot-backup.timer"])
+    named = " ".join(f"/etc/systemd/system/{unit}" for unit in [*UNITS, "soulspot-backup.timer", "soulspot-web.socket"])
 
     assert box.shell(f"systemd-analyze verify --recursive-errors=no --man=no {named}") == ""
     assert "Next elapse" in box.shell("systemd-analyze calendar daily")
@@ -133,7 +146,7 @@ def test_a_unit_exposes_little(box: Box, unit: str) -> None:
     assert re.search(r"Overall exposure level for \S+: 0\.[0-6] SAFE", told)
 
 
-def test_the_units_that_write_are_held_to_the_same() -> None:
+def test_the_units_are_held_to_the_same() -> None:
     marked = [(HERE / "systemd" / unit).read_text().partition("# What the service may not do")[2] for unit in UNITS]
 
     assert len({text.partition("[Install]")[0].strip() for text in marked}) == 1
@@ -236,7 +249,7 @@ def test_a_stuck_loop_is_ended_by_the_watchdog_and_the_service_goes_on(box: Box)
 
 
 @in_a_box
-@pytest.mark.parametrize("example", ["no-capability", "quieter-disks", "network-database"])
+@pytest.mark.parametrize("example", ["no-capability", "quieter-disks", "network-database", "loopback", "network-hooks"])
 def test_the_service_runs_with_each_example_of_a_drop_in(box: Box, example: str) -> None:
     box.shell(
         "mkdir /etc/systemd/system/soulspot.service.d &&"
@@ -262,6 +275,64 @@ def test_a_folder_in_home_is_refused_until_the_drop_in_shows_it(box: Box) -> Non
     box.shell("cp /srv/music/song.mp3 /home/me/Music")
 
     until(lambda: len(box.tracks()) == 1, 10)
+
+
+def configure(box: Box, text: str, *examples: str) -> None:
+    """Write settings beside the music folder, put examples of drop-ins in force, and start the service."""
+    box.write("/etc/soulspot/config.toml", f'[library]\nfolders = ["/srv/music"]\n{text}')
+    box.shell("mkdir -p /etc/systemd/system/soulspot.service.d")
+    for example in examples:
+        box.shell(f"cp /opt/units/drop-ins/{example}.conf /etc/systemd/system/soulspot.service.d")
+    box.shell("systemctl daemon-reload && systemctl start soulspot.service")
+
+
+@in_a_box
+def test_metrics_on_a_socket_need_no_drop_in(box: Box) -> None:
+    configure(box, '[metrics]\nlisten = "/var/lib/soulspot/metrics.socket"\n')
+
+    assert box.shell("curl -s --unix-socket /var/lib/soulspot/metrics.socket http://localhost/readyz") == "ready\n"
+    assert box.shell("SOULSPOT_DATABASE__URL= soulspot health") == "ok\n"
+
+
+@in_a_box
+def test_metrics_on_a_port_are_refused_until_the_drop_in_opens_this_machine(box: Box) -> None:
+    box.write("/etc/soulspot/config.toml", '[library]\nfolders = ["/srv/music"]\n[metrics]\nlisten = "[::1]:9842"\n')
+    box.shell("systemctl start soulspot.service", fails=True)
+    assert box.unit()["ExecMainStatus"] == "78"
+    assert "see whether the unit needs the drop-in loopback.conf" in box.journal()
+    box.shell("systemctl reset-failed")
+
+    configure(box, '[metrics]\nlisten = "127.0.0.1:9842"\n', "loopback")
+
+    assert "soulspot_build_info" in box.shell("curl -s http://127.0.0.1:9842/metrics")
+
+
+@in_a_box
+def test_the_textfile_is_written_where_the_drop_in_allows_it(box: Box) -> None:
+    place = "/var/lib/prometheus/node-exporter"
+    box.shell(f"mkdir -p {place} && chown soulspot {place}")
+
+    configure(box, f'[metrics]\ntextfile = "{place}/soulspot.prom"\n', "textfile")
+
+    until(lambda: "soulspot_build_info" in box.shell(f"cat {place}/soulspot.prom || true"), 10)
+
+
+@in_a_box
+def test_a_hook_runs_in_the_sandbox_and_reaches_this_machine_with_the_drop_in(box: Box) -> None:
+    program = "cat >/var/lib/soulspot/batch; touch /srv/music/x 2>/dev/null; curl -s http://127.0.0.1:9999/ || exit 1"
+    configure(box, f'[on_batch]\nquiet = 0\ncommand = ["sh", "-c", "{program}"]\nurl = "http://127.0.0.1:9999/"\n')
+    write_song(box.music / "song.mp3")
+    until(lambda: box.journal().count("fails (") == 2, 20)
+    assert '"counts": {"added": 1}' in (box.state / "batch").read_text()
+    assert not (box.music / "x").exists()
+
+    box.write("/srv/hear.py", HEAR)
+    box.shell("systemd-run --quiet --unit=hear python3 /srv/hear.py; systemctl stop soulspot.service")
+    configure(box, '[on_batch]\nquiet = 0\nurl = "http://127.0.0.1:9999/"\n', "loopback")
+    write_song(box.music / "other.mp3")
+
+    until(lambda: '"counts": {"added": 1}' in box.shell("journalctl --no-pager --output=cat --unit=hear"), 20)
+    box.shell("systemctl stop hear")
 
 
 @in_a_box
@@ -348,6 +419,68 @@ def test_the_service_is_installed_by_one_command_and_taken_away_by_another(box: 
     assert box.unit()["LoadState"] == "not-found"
     box.shell("! man --where soulspot")
     assert len(box.tracks()) == 1
+    put_units(box)
+
+
+ASK = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8337/{}').read().decode())"
+
+
+def page(box: Box, path: str = "") -> str:
+    return box.shell(f'python3 -c "{ASK.format(path)}"')
+
+
+@in_a_box
+def test_the_page_is_started_by_who_comes_and_ends_when_nobody_does(box: Box) -> None:
+    unit = "/etc/systemd/system/soulspot-web.service.d/test.conf"
+    box.write(unit, "[Service]\nExecStart=\nExecStart=/usr/local/bin/soulspot web --idle 2\n")
+    write_song(box.music / "song.mp3", title="On the page")
+    box.shell("systemctl daemon-reload; systemctl start soulspot.service soulspot-web.socket")
+    until(box.tracks, 10)
+    assert box.unit("soulspot-web.service")["ActiveState"] == "inactive"
+
+    for health in ("watching", "no soulspot is watching"):
+        shown = page(box)
+        assert "On the page" in shown
+        assert health in shown
+        until(lambda: box.unit("soulspot-web.service")["ActiveState"] == "inactive", 20)
+        box.shell("systemctl stop soulspot.service")
+
+    assert box.unit("soulspot-web.service")["Result"] == "success"
+    assert box.unit("soulspot-web.socket")["ActiveState"] == "active"
+
+
+@in_a_box
+def test_the_page_has_no_network_writes_no_music_and_shows_covers(box: Box) -> None:
+    song = write_song(box.music / "Album" / "song.mp3", title="Song")
+    (song.parent / "cover.png").write_bytes(picture())
+    box.shell("systemctl start soulspot.service soulspot-web.socket")
+    until(box.tracks, 10)
+
+    link = re.search(r'"(/cover/[^"]+)"', page(box))
+    assert link is not None
+    size = box.shell(
+        f"python3 -c \"import urllib.request as r; print(len(r.urlopen('http://127.0.0.1:8337{link[1]}').read()))\""
+    )
+
+    assert int(size) == len(picture())
+    pid = box.unit("soulspot-web.service")["MainPID"]
+    inside = f"nsenter --target {pid} --mount --net --"
+    assert box.shell(f"{inside} ip -brief link || {inside} cat /proc/net/dev").count("lo") == 1
+    assert "Read-only" in box.shell(f"{inside} touch /srv/music/x", fails=True)
+    assert box.shell("stat -c '%a %U' /var/lib/soulspot/soulspot.db.web-token").split() == ["600", "soulspot"]
+    token = box.shell("STATE_DIRECTORY=/var/lib/soulspot soulspot web --show-token").splitlines()[0]
+    assert token == box.shell("cat /var/lib/soulspot/soulspot.db.web-token").strip()
+
+
+@in_a_box
+def test_the_page_is_installed_with_the_service_where_that_is_wanted(box: Box) -> None:
+    box.shell("rm /etc/systemd/system/soulspot*; systemctl daemon-reload")
+
+    box.shell("/opt/soulspot/bin/soulspot service install --web --yes")
+    assert box.unit("soulspot-web.socket")["ActiveState"] == "active"
+    box.shell("/opt/soulspot/bin/soulspot service uninstall --yes")
+
+    assert box.unit("soulspot-web.socket")["LoadState"] == "not-found"
     put_units(box)
 
 
@@ -461,3 +594,56 @@ def test_systemd_waits_for_an_upgrade_that_takes_longer_than_a_start_may(box: Bo
     assert took > 5_000_000
     assert (unit["ActiveState"], unit["NRestarts"]) == ("active", "0")
     assert box.rows("SELECT version_num FROM alembic_version") == [(REVISION,)]
+
+
+NO_LEASE = ["AmbientCapabilities=", "CapabilityBoundingSet=", "PrivateUsers=yes"]
+
+
+@in_a_box
+@pytest.mark.parametrize(
+    ("directives", "folder", "finding", "cure"),
+    [
+        ([], "/home/me/Music", "FAIL  sandbox   ProtectHome=yes in soulspot.service hides", "home.conf"),
+        ([], "/tmp/Music", "FAIL  sandbox   PrivateTmp=yes in soulspot.service hides", "PrivateTmp=no"),
+        (["InaccessiblePaths=/srv"], "/srv/music", "FAIL  sandbox   InaccessiblePaths=/srv", "InaccessiblePaths="),
+        (
+            ["TemporaryFileSystem=/srv"],
+            "/srv/music",
+            "FAIL  sandbox   TemporaryFileSystem=/srv",
+            "TemporaryFileSystem=",
+        ),
+        (NO_LEASE, "/srv/music", "WARN  leases", "AmbientCapabilities=CAP_LEASE and PrivateUsers=no"),
+        ([], "/root/Music", "FAIL  sandbox   ProtectHome=yes", "home.conf"),
+        ([], "/srv/private", "FAIL  folders   the service's user soulspot may not read", "setfacl -R -m u:soulspot:rX"),
+    ],
+)
+def test_the_doctor_names_the_directive_that_is_in_the_way(
+    box: Box, directives: list[str], folder: str, finding: str, cure: str
+) -> None:
+    box.shell(f"mkdir -p {folder} && touch {folder}/a.mp3 && mkdir -p -m 700 /srv/private && chmod 700 /srv/private")
+    box.write("/etc/soulspot/config.toml", f'[library]\nfolders = ["{folder}"]\n')
+    if directives:
+        drop_in(box, *directives)
+
+    told = box.shell("soulspot doctor || true")
+
+    assert re.search(rf"^{re.escape(finding)}.*\n +→ .*{re.escape(cure)}", told, re.MULTILINE), told
+
+
+@in_a_box
+def test_a_tag_reader_that_the_kernel_kills_for_memory_costs_no_file_and_not_the_service(box: Box) -> None:
+    """The service's own limit is met by the reader that has grown: OOMPolicy=continue ends it alone."""
+    drop_in(box, "MemoryMax=150M", "MemorySwapMax=0")
+    box.write("/etc/soulspot/config.toml", '[library]\nfolders = ["/srv/music"]\n')
+    box.shell("systemctl start soulspot.service")
+    write_song(box.music / "first.mp3")
+    until(lambda: len(box.tracks()) == 1, 10)
+    before = box.unit()["MainPID"]
+
+    write_bomb(box.music / "bomb.mp3", 400 << 20)
+    copies(box, 20)
+
+    until(lambda: len(box.tracks()) == 21, 60)
+    until(lambda: box.rows("SELECT count(*) FROM files WHERE status = 'failed'") == [(1,)], 60)
+    unit = box.unit()
+    assert (unit["ActiveState"], unit["MainPID"], unit["NRestarts"]) == ("active", before, "0")

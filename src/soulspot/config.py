@@ -22,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, Field
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
-from soulspot.config_outlets import SECRETS, MetricsSettings, OnBatchSettings
+from soulspot.config_outlets import SECRETS, MetricsSettings, OnBatchSettings, WebSettings
 from soulspot.config_sources import PREFIX, Source, find_variables, masked, read_credentials, read_files, variable, why
 from soulspot.config_values import Number, Section, Texts, absolute, no_truth
 from soulspot.errors import CatalogueError, ConfigError
@@ -281,6 +281,7 @@ class Settings(BaseSettings):
     control: ControlSettings = Field(default_factory=ControlSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     on_batch: OnBatchSettings = Field(default_factory=OnBatchSettings)
+    web: WebSettings = Field(default_factory=WebSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
 
@@ -350,6 +351,11 @@ def database_file(url: str) -> Path | None:
     scheme, _, rest = url.partition("://")
     path = unquote(rest.partition("?")[0].removeprefix("/"))
     return absolute(Path(path)) if scheme.startswith("sqlite") and path not in {"", ":memory:"} else None
+
+
+def state_file() -> Path:
+    """Return where a catalogue is kept that is not set elsewhere; other private files lie beside it."""
+    return _own_database()
 
 
 def places_to_read() -> list[Path]:

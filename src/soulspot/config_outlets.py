@@ -35,6 +35,22 @@ def _listening(place: str) -> str:
     return place
 
 
+def checked_address(place: str) -> str:
+    """Return where a server may listen: "" for nowhere, the absolute path of a socket, or an IP address and a port."""
+    if not place or place.startswith(("/", "~")):
+        return str(absolute(Path(place))) if place else ""
+    host, _, port = place.rpartition(":")
+    try:
+        ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
+        is_port = port.isascii() and port.isdecimal() and int(port) < 1 << 16
+    except ValueError:
+        is_port = False
+    if not is_port:
+        msg = "an IP address and a port such as 127.0.0.1:8337 or [::1]:8337, or the absolute path of a socket"
+        raise ValueError(msg)
+    return place
+
+
 def _file(path: str) -> str:
     return str(absolute(Path(path))) if path else ""
 
@@ -108,4 +124,18 @@ class OnBatchSettings(Section):
     )
     paths: Annotated[int, BeforeValidator(no_truth)] = Field(
         default=1000, ge=0, le=100_000, description="Changed files, and folders, that are named in one batch at most."
+    )
+
+
+class WebSettings(Section):
+    listen: Annotated[str, AfterValidator(checked_address)] = Field(
+        default="",
+        description="Where `soulspot watch` has the page served: `127.0.0.1:8337`, or the path of a socket, with mode"
+        " and group of the control socket; nowhere by default. Needs `soulspot[web]`. Under systemd"
+        " `soulspot-web.socket` is the better way: a port takes the drop-in `loopback.conf`.",
+    )
+    hosts: Texts = Field(
+        default_factory=list,
+        description="Names by which the page may be asked for, beside those of this machine's loopback, such as"
+        ' `["music.example"]` behind a proxy.',
     )

@@ -21,6 +21,7 @@ from typing import Protocol
 
 from soulspot import health, hooks, outlets
 from soulspot.config import Settings, check_library, database_file
+from soulspot.doorman import page_served
 from soulspot.errors import CatalogueError, SoulspotError
 from soulspot.infrastructure.filesystem import file_system_of, ignore_lease_signals, path_to_text, text_to_path
 from soulspot.infrastructure.persistence.database import Database, Place
@@ -132,6 +133,7 @@ async def _watch_with(
 
     async with (
         outlets.listening(state),
+        page_served(settings),
         _open(settings, "watch", report=report, warm=True, gate=state.pauses.gate) as ingest,
         outlets.hooked(state, ingest.run, ingest.roots) as hooked,
     ):

@@ -20,12 +20,13 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import text
 
-from soulspot import outlets
-from soulspot.config import Settings, check_library, database_file, get_settings
+from soulspot import outlets, sockets
+from soulspot.config import Settings, check_library, database_file, find_catalogue, get_settings
 from soulspot.config_outlets import is_this_machine
 from soulspot.config_sources import SYSTEM_CONFIG, variable
 from soulspot.errors import CatalogueError, ConfigError, UnreachableError
-from soulspot.infrastructure.filesystem import file_system_of, has_writer
+from soulspot.infrastructure.control import Answer
+from soulspot.infrastructure.filesystem import file_system_of, has_writer, text_to_path
 from soulspot.infrastructure.persistence import inspection, schema
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.lock import holder_of
@@ -59,6 +60,9 @@ async def diagnose(config_file: Path | None) -> AsyncIterator[Finding]:
         yield Finding("settings", "FAIL", str(error), "correct it; `soulspot config check` looks again")
         return
     yield Finding("settings", "OK", "they can all be meant")
+    settings, told = _as_it_runs(settings)
+    for finding in _daemon(settings, told):
+        yield finding
     unit = _unit()
     for finding in _secrets(settings, config_file):
         yield finding
@@ -72,6 +76,38 @@ async def diagnose(config_file: Path | None) -> AsyncIterator[Finding]:
         yield finding
     async for found in _database(settings):
         yield found
+
+
+def _as_it_runs(settings: Settings) -> tuple[Settings, Answer]:
+    """Return the settings with the catalogue that is there, and with the folders of the daemon that keeps it.
+
+    With them what that daemon says of itself, nothing where none answers.
+    """
+    try:
+        url = find_catalogue(settings)
+    except CatalogueError:
+        return settings, {}
+    told = sockets.ask(settings, url, "status") or {}
+    database = settings.database.model_copy(update={"url": url})
+    library = settings.library
+    if not library.folders and told:
+        folders = [Path(text_to_path(path)) for path in told["folders"]]
+        library = library.model_copy(update={"folders": folders})
+    return settings.model_copy(update={"database": database, "library": library}), told
+
+
+def _daemon(settings: Settings, told: Answer) -> Iterator[Finding]:
+    if not told:
+        return
+    who = f"the daemon (pid {told['pid']})"
+    watched = {Path(text_to_path(path)) for path in told["folders"]}
+    if told["folders"] and watched != set(settings.library.folders):
+        cure = "systemctl reload soulspot, or name the folders in one place: on its command line or in the settings"
+        yield Finding("daemon", "WARN", f"{who} watches other folders than the settings name", cure)
+    if told["health"] == "ok":
+        yield Finding("daemon", "OK", f"{who} is well")
+    for reason in told["reasons"]:
+        yield Finding("daemon", "WARN", f"{who} says: {reason}", "docs/operations.md has the words, and what to do")
 
 
 def _secrets(settings: Settings, config_file: Path | None) -> Iterator[Finding]:
@@ -96,8 +132,7 @@ def _folders(settings: Settings, unit: Mapping[str, str]) -> Iterator[Finding]:
     needed = 0
     for folder in folders:
         if (hidden := _hidden_by(folder, unit)) is not None:
-            cure = f"copy the example drop-in home.conf to /etc/systemd/system/{UNIT}.d/, then systemctl daemon-reload"
-            yield Finding("sandbox", "FAIL", f"{hidden} in {UNIT} hides {folder} from the service", cure)
+            yield Finding("sandbox", "FAIL", f"{hidden} in {UNIT} hides {folder} from the service", _cure_of(hidden))
         if (user := unit.get("User")) and not _may_read(folder, user):
             cure = f"give it the right: setfacl -R -m u:{user}:rX {folder}, or SupplementaryGroups= in a drop-in"
             yield Finding("folders", "FAIL", f"the service's user {user} may not read {folder}", cure)
@@ -106,12 +141,11 @@ def _folders(settings: Settings, unit: Mapping[str, str]) -> Iterator[Finding]:
         kind = file_system_of(str(folder))
         needed += sum(1 for _folder in os.walk(folder))
         if kind.is_remote:
+            every = settings.library.poll_interval
             told = (
-                f"{folder} is on {kind.kind}: what other machines write there makes no event, so the reconcile has to"
+                f"{folder} is on {kind.kind}, where no event tells of what others write: it is found every {every:g} s"
             )
-            yield Finding(
-                "folders", "WARN", told + " find it", f"lower {variable('library.reconcile_interval')}, to 60"
-            )
+            yield Finding("folders", "WARN", told, f"to find it sooner, lower {variable('library.poll_interval')}")
         else:
             yield Finding("folders", "OK", f"{folder} is there, on {kind.kind}")
     yield from _watches(needed)
@@ -291,8 +325,19 @@ def _hidden_by(folder: Path, unit: Mapping[str, str]) -> str | None:
         return f"ProtectHome={unit['ProtectHome']}"
     if unit.get("PrivateTmp") == "yes" and (folder.is_relative_to("/tmp") or folder.is_relative_to("/var/tmp")):  # noqa: S108
         return "PrivateTmp=yes"
-    closed = unit.get("InaccessiblePaths", "").split()
-    return next((f"InaccessiblePaths={each}" for each in closed if folder.is_relative_to(each.lstrip("-+"))), None)
+    for directive in ("InaccessiblePaths", "TemporaryFileSystem"):
+        for each in unit.get(directive, "").split():
+            if folder.is_relative_to(each.lstrip("-+").split(":")[0]):
+                return f"{directive}={each}"
+    return None
+
+
+def _cure_of(hidden: str) -> str:
+    directive = hidden.split("=", maxsplit=1)[0]
+    if directive == "ProtectHome":
+        return f"copy the example drop-in home.conf to /etc/systemd/system/{UNIT}.d/, then systemctl daemon-reload"
+    without = "PrivateTmp=no" if directive == "PrivateTmp" else f"{directive}="
+    return f"systemctl edit soulspot, and write there [Service] and {without}, or move the music elsewhere"
 
 
 def _may_read(folder: Path, user: str) -> bool:

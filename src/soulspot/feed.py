@@ -17,6 +17,8 @@ from soulspot.ingest.service import Outcome
 
 ROOM: Final = 2000
 """Outcomes that are kept for a listener that is busy."""
+RECENT: Final = 40
+"""Outcomes that are kept for one who begins to listen."""
 PAUSE: Final = 0.1
 """Seconds between two times that a listener is told: a listener costs the same however much happens."""
 
@@ -59,6 +61,15 @@ class Listener:
                 yield news
                 await asyncio.sleep(pause)
 
+    async def within(self, seconds: float) -> News | None:
+        """Return what happened as soon as anything has, None where nothing does for so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._told.wait()
+        except TimeoutError:
+            return None
+        return self.take()
+
     def take(self) -> News | None:
         """Remove and return what is in the room, None where nothing is."""
         self._told.clear()
@@ -72,16 +83,17 @@ class Listener:
 
 @dataclass(slots=True)
 class Feed:
-    """Tells outcomes to whoever listens at the time."""
+    """Tells outcomes to whoever listens at the time; `recent` are the last, for one who comes later."""
 
+    recent: deque[Happened] = field(default_factory=lambda: deque(maxlen=RECENT))
     _listeners: set[Listener] = field(default_factory=set)
 
     def tell(self, outcome: Outcome) -> None:
         """Tell all listeners of an outcome that is committed; costs next to nothing where there is none."""
-        if self._listeners:
-            happened = Happened(datetime.now(UTC), outcome)
-            for listener in self._listeners:
-                listener.tell(happened)
+        happened = Happened(datetime.now(UTC), outcome)
+        self.recent.append(happened)
+        for listener in self._listeners:
+            listener.tell(happened)
 
     @contextmanager
     def listening(self, room: int = ROOM) -> Iterator[Listener]:

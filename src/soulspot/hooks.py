@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from soulspot.batches import Batch
 from soulspot.feed import Listener
-from soulspot.infrastructure import commands, post
+from soulspot.infrastructure import commands
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,11 @@ COUNT_EVERY: Final = 1.0
 FIRST_REST: Final = 1.0
 LONGEST_REST: Final = 300.0
 """Seconds between two tries to deliver: from the one to the other, doubling."""
+POST_ENVIRONMENT: Final = (
+    *("PYTHONPATH", "SSL_CERT_FILE"),
+    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+)
+"""What of our environment the program that posts heeds, beside what any program gets."""
 STOP_LIMIT: Final = 4.0
 """Seconds that a hook has for what it has not told yet when the daemon stops."""
 
@@ -215,13 +220,13 @@ def url_hook(  # noqa: PLR0913 - filled in once, by name
     url: str, headers: Sequence[str], *, within: float, quiet: float, longest: float, paths: int
 ) -> Hook:
     """Return a hook that sends the payload by a POST."""
-    program = [sys.executable, "-m", post.__name__]
+    program = [sys.executable, "-m", "soulspot.infrastructure.post"]
     parts = urlsplit(url)
     place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # what comes behind may hold a token
 
     async def deliver(payload: bytes) -> str | None:
         asked = {"url": url, "headers": list(headers), "body": payload.decode(), "within": within}
-        environment = commands.plain_environment("PYTHONPATH", *post.ENVIRONMENT)
+        environment = commands.plain_environment(*POST_ENVIRONMENT)
         wrong = await commands.run(program, json.dumps(asked).encode(), within=within + 1, environment=environment)
         return wrong and wrong.removeprefix("exit code 1: ")
 

@@ -139,6 +139,7 @@ class _Daemon(Collector):
         yield _gauge("soulspot_oldest_pending_seconds", "Time that one of them has been on its way.", oldest)
         paused = GaugeMetricFamily("soulspot_paused", "1 while everything waits, by what it waits for.", labels=["by"])
         paused.add_metric(["database"], vitals is not None and vitals.paused is not None)
+        paused.add_metric(["person"], self._state.pauses.gate.paused is not None)
         yield paused
 
     def _watching(self) -> Iterator[Metric]:
@@ -160,6 +161,7 @@ class _Daemon(Collector):
             return
         online = _of_folders("soulspot_folder_online", "1 for a watched folder that is there, by its id.")
         held = _of_folders("soulspot_folder_held_files", "Files that are not there and not believed to be gone.")
+        unreadable = _of_folders("soulspot_folder_unreadable_places", "Files and folders that cannot be looked at.")
         unwatched = _of_folders("soulspot_folder_unwatched_folders", "Folders in it that are looked at every second.")
         reconciled = _of_folders(
             "soulspot_folder_last_reconcile_timestamp_seconds", "When all of it was compared with the catalogue last."
@@ -168,10 +170,11 @@ class _Daemon(Collector):
         for root in self._state.roots:
             online.add_metric([root.id], root not in pipeline.faults)
             held.add_metric([root.id], pipeline.held.get(root, 0))
+            unreadable.add_metric([root.id], len(pipeline.folders.unreadable.get(root, ())))
             unwatched.add_metric([root.id], len(pipeline.unwatched.get(root, ())))
             _add_moment(reconciled, root.id, pipeline.reconciled.get(root))
             _add_moment(event, root.id, self._state.last_event.get(root))
-        yield from (online, held, unwatched, reconciled, event)
+        yield from (online, held, unreadable, unwatched, reconciled, event)
 
     def _hooks(self) -> Iterator[Metric]:
         if not (hooks := self._state.hooks):

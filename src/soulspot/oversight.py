@@ -10,29 +10,33 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from soulspot import health
 from soulspot.config import ControlSettings, Settings, check_library, database_file
 from soulspot.errors import CatalogueError, ConfigError, LockHeldError, SoulspotError
-from soulspot.feed import Feed, Happened
-from soulspot.hooks import Hook
+from soulspot.feed import ROOM, Feed
 from soulspot.infrastructure import control
 from soulspot.infrastructure.control import Answer, Arguments, Once, Stream
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence import backup
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.systemd import notify, watchdog_interval
-from soulspot.infrastructure.watcher import Watcher
 from soulspot.ingest.pipeline import Pipeline, Vitals
 from soulspot.ingest.requests import Requests
-from soulspot.ingest.rounds import Rounds
 from soulspot.ingest.scanner import Root
 from soulspot.ingest.service import Outcome
+from soulspot.live import live, told
+from soulspot.pace import Pace
 from soulspot.pauses import Pauses
 from soulspot.sockets import Place
 from soulspot.steering import paused_told, steering
 from soulspot.tally import Tally
+
+if TYPE_CHECKING:
+    from soulspot.hooks import Hook
+    from soulspot.infrastructure.watcher import Watcher
+    from soulspot.ingest.rounds import Rounds
 
 logger = logging.getLogger(__name__)
 
@@ -68,10 +72,11 @@ class State:
     last_event: dict[Root, datetime] = field(default_factory=dict)
     feed: Feed = field(default_factory=Feed)
     tally: Tally = field(default_factory=Tally)
+    pace: Pace = field(default_factory=Pace)
     database: Database | None = None
-    watcher: Watcher | None = None
-    rounds: Rounds | None = None
-    hooks: Sequence[Hook] = ()
+    watcher: "Watcher | None" = None
+    rounds: "Rounds | None" = None
+    hooks: "Sequence[Hook]" = ()
     is_watching: asyncio.Event = field(default_factory=asyncio.Event)
     asked: Requests | None = None
 
@@ -83,6 +88,7 @@ class State:
     def hear(self, outcome: Outcome) -> None:
         """Hear what became of a file, once that is committed, and tell it on."""
         self.tally.add(outcome)
+        self.pace.add()
         self.feed.tell(outcome)
         if self.asked is not None:
             self.asked.hear(outcome)
@@ -110,19 +116,21 @@ async def controlled(
         return await change.done
 
     async def status(_asked: Arguments) -> Answer:
-        return _report(state)
+        return report(state)
 
-    async def follow(_asked: Arguments) -> AsyncIterator[Answer]:
-        with state.feed.listening() as listener:
+    async def follow(asked: Arguments) -> AsyncIterator[Answer]:
+        room = asked.get("room")  # who only wants to know that something happened asks for one outcome at a time
+        with state.feed.listening(min(room, ROOM) if isinstance(room, int) and room > 0 else ROOM) as listener:
             yield {"following": True}  # what happens from here on is told
             async for news in listener.news():
-                yield {"lost": news.lost, "happened": [_told(each) for each in news.happened]}
+                yield told(news)
 
     offers: control.Offers = {
         "status": Once(status),
         "follow": Stream(follow),
         "reload": Once(reload, steers=True),
         **steering(state),
+        **live(state),
     }
     async with AsyncExitStack() as serving:
         try:
@@ -138,20 +146,13 @@ async def controlled(
         yield
 
 
-def _told(happened: Happened) -> Answer:
-    """Return an outcome as the control socket tells it."""
-    outcome = happened.outcome
-    told = {"kind": outcome.kind, "path": outcome.path, "track_id": outcome.track_id, "detail": outcome.detail}
-    return {"at": happened.at.isoformat(), **told}
-
-
-def _report(state: State) -> dict[str, Any]:
+def report(state: State) -> dict[str, Any]:
     """Return how the daemon is, for `soulspot status`."""
     paused = paused_told(state.pauses.gate.paused)
-    told: dict[str, Any] = {"pid": os.getpid(), "since": state.since.isoformat(), "paused": paused}
+    described: dict[str, Any] = {"pid": os.getpid(), "since": state.since.isoformat(), "paused": paused}
     found = current_health(state)
     if (pipeline := state.pipeline) is None:
-        return told | {"health": found.state, "reasons": found.reasons, "folders": {}}
+        return described | {"health": found.state, "reasons": found.reasons, "folders": {}}
     vitals = pipeline.vitals()
     folders = {
         path_to_text(root.path): {
@@ -159,20 +160,28 @@ def _report(state: State) -> dict[str, Any]:
             "watched": "inotify" if root.trusts_inodes else "inotify and reconcile",
             "last_event": _moment(state.last_event.get(root)),
             "last_reconcile": _moment(pipeline.reconciled.get(root)),
+            "missed_by_watcher": 0 if state.rounds is None else state.rounds.missed[root],
+            "unwatched_folders": len(pipeline.unwatched.get(root, ())),
+            "unreadable": len(pipeline.folders.unreadable.get(root, ())),
         }
         for root in state.roots
     }
-    return told | {
+    return described | {
         "health": found.state,
         "reasons": found.reasons,
         "queue": {"in_hand": vitals.in_hand, "settling": vitals.settling, "oldest_seconds": round(vitals.oldest)},
         "finished": vitals.finished,
+        "watcher": None if state.watcher is None else _described(state.watcher),
         "folders": folders,
         "hooks": [_told_of(hook) for hook in state.hooks],
     }
 
 
-def _told_of(hook: Hook) -> dict[str, Any]:
+def _described(watcher: "Watcher") -> dict[str, Any]:
+    return {"is_deaf": watcher.is_deaf, "overflows": watcher.overflows, "restarts": watcher.restarts}
+
+
+def _told_of(hook: "Hook") -> dict[str, Any]:
     return {
         "hook": hook.kind,
         "place": hook.place,

@@ -1,4 +1,4 @@
-"""What people ask the daemon to do: to scan, to pause, to go on."""
+"""What people ask the daemon to do: to scan, to pause, to go on, and what becomes of failures."""
 
 import asyncio
 import os
@@ -7,8 +7,14 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+from sqlalchemy.exc import DBAPIError
+
 from soulspot.infrastructure.control import Answer, Arguments, Offers, Once, Stream
 from soulspot.infrastructure.filesystem import path_to_text, text_to_path
+from soulspot.infrastructure.persistence.identity import new_id
+from soulspot.infrastructure.persistence.repositories import FailureQuestion
+from soulspot.ingest.failures import Failures
 from soulspot.ingest.gate import Paused
 from soulspot.ingest.requests import Request
 from soulspot.ingest.scanner import Root, covers, why_left_alone
@@ -63,11 +69,32 @@ def steering(state: "State") -> Offers:
             return {"error": f"that it is paused cannot be forgotten ({error}): it stays paused"}
         return {"pid": os.getpid(), "was_paused": paused_told(before)}
 
+    async def failures(asked: Arguments) -> Answer:
+        return await _decide(state, asked)
+
     return {
+        "failures": Once(failures, steers=True),
         "scan": Stream(scan, steers=True),
         "pause": Once(pause, steers=True),
         "resume": Once(resume, steers=True),
     }
+
+
+async def _decide(state: "State", asked: Arguments) -> Answer:
+    """Do what a person decides about failures in the watched folders, and read at once what is to be read again."""
+    if (pipeline := state.pipeline) is None or state.database is None:
+        return {"error": "it is starting"}
+    folders = {root.id: root for root in state.roots}
+    try:
+        question = msgspec.convert(asked.get("which"), FailureQuestion)
+        decided = await Failures(state.database, run=new_id()).decide(str(asked.get("verb")), question, folders)
+    except (KeyError, msgspec.ValidationError) as error:
+        return {"error": f"that is no decision about failures: {error}"}
+    except DBAPIError as error:
+        return {"error": f"the database refuses ({error.orig}): try again when it answers"}
+    for file in decided:
+        pipeline.look_again(folders[file.folder_id], [file.path])
+    return {"decided": [{"id": file.id, "path": file.whole_path, "code": file.error_code} for file in decided]}
 
 
 def paused_told(paused: Paused | None) -> dict[str, Any] | None:

@@ -129,9 +129,9 @@ def scan(
 @app.command()
 def status(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Show each folder, how many files are catalogued, failed and missing, and who is writing."""
-    from soulspot.cli import look
+    from soulspot.cli import report
 
-    look.status(config, as_json=as_json)
+    report.status(config, as_json=as_json)
 
 
 @app.command()
@@ -140,6 +140,14 @@ def health(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     from soulspot.cli import probe
 
     probe.health(config, as_json=as_json)
+
+
+@app.command()
+def top(config: ConfigOption = None) -> None:
+    """Show what happens while it happens: what arrives, how fast, what became of it. q quits."""
+    from soulspot.cli.top import top
+
+    top(config)
 
 
 @app.command()
@@ -398,6 +406,32 @@ def resume(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
 
 
 @app.command()
+def web(
+    config: ConfigOption = None,
+    *,
+    listen: Annotated[
+        str | None, typer.Option("--listen", metavar="ADDRESS", help="127.0.0.1:8337, or the path of a socket.")
+    ] = None,
+    idle: Annotated[
+        float | None, typer.Option("--idle", metavar="SECONDS", min=1, help="End when nobody has asked for so long.")
+    ] = None,
+    show_token: Annotated[
+        bool, typer.Option("--show-token", help="Print the token that lets a person retry failures on the page.")
+    ] = False,
+    new_token: Annotated[
+        bool, typer.Option("--new-token", help="Make another one; who knew the last is forgotten.")
+    ] = False,
+) -> None:
+    """Serve a page that shows what becomes of the files; to this machine alone, unless told otherwise."""
+    from soulspot.cli.web import print_token, serve
+
+    if show_token or new_token:
+        print_token(config, anew=new_token)
+    else:
+        serve(config, listen=listen, idle=idle)
+
+
+@app.command()
 def doctor(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Look for what is wrong, and say what mends it; exit 1 for a warning, 2 for a fault. Changes nothing."""
     from soulspot.cli import examine
@@ -446,11 +480,16 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do it without aski
 
 
 @service.command("install")
-def service_install(*, user: UserOption = False, yes: YesOption = False) -> None:
+def service_install(
+    *,
+    user: UserOption = False,
+    web: Annotated[bool, typer.Option("--web", help="With the page, at 127.0.0.1:8337.")] = False,
+    yes: YesOption = False,
+) -> None:
     """Write the units and enable them, after showing what will be done."""
     from soulspot.cli import units
 
-    units.install(for_user=user, without_asking=yes)
+    units.install(for_user=user, with_web=web, without_asking=yes)
 
 
 @service.command("uninstall")

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
+from soulspot import sockets
 from soulspot.cli import logs
 from soulspot.cli.forget import places_of
 from soulspot.cli.look import catalogue, file_asked_for, moment, print_entry, whole_path
 from soulspot.cli.text import local_time, print_json, print_table, printable
 from soulspot.config import database_file, find_catalogue, get_settings
-from soulspot.errors import ConfigError, NotFoundError
+from soulspot.errors import ConfigError, LockHeldError, NotFoundError
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id
@@ -36,6 +39,8 @@ ADVICE: Final = {
     "not-regular": "It is a link, a pipe or a device: put a file in its place, or ignore it.",
 }
 """What a person can do, by the code of a failure."""
+DECISION_LIMIT: Final = 60.0
+"""Seconds that the daemon may take for a decision about many failures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,23 +125,37 @@ async def _show(asked: str, config: Path | None, *, as_json: bool) -> None:
 
 async def _decide(verb: str, asked: Asked, config: Path | None, *, as_json: bool) -> None:
     question = asked.question()
-    async with _to_write(config, f"failures {verb}") as database:
-        found, run = await FileRepository(database.session).failed(question), new_id()
-        failures = Failures(database, run=run)
-        act = failures.retry if verb == "retry" else failures.ignore
-        async with database.owning(places_of(found), f"failures {verb}", node=socket.gethostname(), run=run):
-            decided = [file for file in found if await patiently(act, file)]
+    decided = _decided_by_the_daemon(verb, question, config)
+    then = "the daemon reads them again now"
+    if decided is None:
+        then = "the next scan reads them again, or the daemon when it starts"
+        async with _to_write(config, f"failures {verb}") as database:
+            found, run = await FileRepository(database.session).failed(question), new_id()
+            failures, folders = Failures(database, run=run), {file.folder_id for file in found}
+            async with database.owning(places_of(found), f"failures {verb}", node=socket.gethostname(), run=run):
+                files = await patiently(failures.decide, verb, question, folders)
+        decided = [{"id": file.id, "path": whole_path(file), "code": file.error_code} for file in files]
     if as_json:
-        for file in decided:
-            print_json({"id": file.id, "path": whole_path(file), "code": file.error_code})
+        for each in decided:
+            print_json(each)
     elif decided:
-        for file in decided:
-            print(f"{verb}\t{printable(whole_path(file))}")
+        for each in decided:
+            print(f"{verb}\t{printable(each['path'])}")
         if verb == "retry":
-            print("the next scan reads them again, or the daemon when it starts")
+            print(then)
     if not decided:
         msg = "no failure is like that: `soulspot failures list` shows those that there are"
         raise NotFoundError(msg)
+
+
+def _decided_by_the_daemon(verb: str, question: FailureQuestion, config: Path | None) -> list[dict[str, Any]] | None:
+    """Have the daemon decide, which is the one that writes; return what it did, None where none runs."""
+    settings = get_settings(config_file=config)
+    asked = {"verb": verb, "which": msgspec.to_builtins(question)}
+    answer = sockets.ask(settings, find_catalogue(settings), "failures", within=DECISION_LIMIT, **asked)
+    if answer is not None and "error" in answer:
+        raise LockHeldError(answer["error"])
+    return None if answer is None else list(answer["decided"])
 
 
 def _described(file: File) -> dict[str, Any]:

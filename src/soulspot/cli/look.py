@@ -1,10 +1,8 @@
-"""The commands that only read: status, tracks, artists, audit. None of them creates or changes a database."""
+"""The commands that only read: tracks, artists, audit. None of them creates or changes a database."""
 
 import asyncio
 import re
 import sys
-import time
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,29 +13,23 @@ from typing import Any
 
 from soulspot import sockets
 from soulspot.cli import logs
+from soulspot.cli.follow import told_by_the_daemon
 from soulspot.cli.text import duration, local_time, print_json, print_table, printable
-from soulspot.config import database_file, find_catalogue, get_settings
+from soulspot.config import find_catalogue, get_settings
 from soulspot.errors import ConfigError, NotFoundError
 from soulspot.infrastructure.filesystem import path_to_text
-from soulspot.infrastructure.persistence.database import Database, Place
-from soulspot.infrastructure.persistence.listening import Wait
-from soulspot.infrastructure.persistence.lock import holder_of
-from soulspot.infrastructure.persistence.models import MOUNT_STATES, AuditEntry, File
-from soulspot.infrastructure.persistence.owner import Writer
+from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.following import Following
+from soulspot.infrastructure.persistence.models import AuditEntry, File
 from soulspot.infrastructure.persistence.repositories import (
     ArtistRepository,
     AuditRepository,
     FileRepository,
-    FolderRepository,
-    KnownFolder,
     TrackRepository,
 )
 from soulspot.infrastructure.persistence.schema import require_current
 from soulspot.ingest.patience import patiently
 
-FOLLOW_BATCH = 1000
-GIVE_UP_AFTER = 120.0
-"""Seconds after which a number that was passed over is one whose transaction was rolled back."""
 _SPAN = re.compile(r"(\d+)\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -49,10 +41,6 @@ class AuditQuestion:
     action: str | None
     since: str | None
     limit: int | None
-
-
-def status(config: Path | None, *, as_json: bool) -> None:
-    asyncio.run(_status(config, as_json=as_json))
 
 
 def tracks(words: Sequence[str], config: Path | None, *, limit: int | None, as_json: bool) -> None:
@@ -69,118 +57,6 @@ def audit(question: AuditQuestion, config: Path | None, *, follow: bool, as_json
     except KeyboardInterrupt:
         if not follow:
             raise
-
-
-async def _status(config: Path | None, *, as_json: bool) -> None:
-    async with catalogue(config) as (database, url):
-        folders = await FolderRepository(database.session).all()
-        files = FileRepository(database.session)
-        counts, failures = await files.counts(), await files.failures(10)
-        file = database_file(url)
-        daemon = sockets.ask(get_settings(config_file=config), url, "status")
-        writers = [] if file else await database.writers([Place(each.node, each.path) for each in folders])
-        holder = holder_of(file) if file else "; ".join(map(str, writers)) or None
-        report: dict[str, Any] = {
-            **_health(daemon, holder, folders),
-            "database": database.url.render_as_string(hide_password=True) if file is None else str(file),
-            "writer": holder,
-            "writers": [_writer(each) for each in writers],
-            "tracks": sum(count for (_folder, state, _code), count in counts.items() if state == "catalogued"),
-            "failures": Counter(),
-            "folders": [],
-        }
-        for (_folder, state, code), count in counts.items():
-            if state == "failed":
-                report["failures"][code] += count
-        for folder in folders:
-            by_state = Counter[str]()
-            for (folder_id, state, _code), count in counts.items():
-                by_state[state] += count if folder_id == folder.id else 0
-            told = (daemon or {}).get("folders", {}).get(folder.path, {})
-            described = {name: getattr(folder, name) for name in ("node", "path", "id", "status")}
-            described["reason"] = folder.status_reason
-            described |= {name: told.get(name) for name in ("watched", "last_event", "last_reconcile")}
-            counted = {state: by_state[state] for state in ("catalogued", "failed", "missing", "ignored")}
-            report["folders"].append(described | counted)
-    if as_json:
-        print_json(report)
-    else:
-        _print_status(report, failures)
-
-
-def _print_status(report: dict[str, Any], failures: Sequence[File]) -> None:
-    print(f"health    {report['health']}" + "".join(f"\n          {printable(each)}" for each in report["reasons"]))
-    print(f"database  {report['database']}")
-    if not report["writers"]:
-        print(f"writer    {report['writer'] or 'none: no soulspot is watching'}")
-    for each in report["writers"]:
-        print(f"writer    {printable(each['name'])}{_whence(each)}")
-        for place in each["folders"]:
-            print(f"          {printable(place['path'])} of {printable(place['node'])}")
-    print(f"tracks    {report['tracks']}")
-    for each in report["folders"]:
-        reason = f" ({each['reason']})" if each["reason"] else ""
-        print(f"folder    {printable(each['path'])}: {each['status']}{reason}")
-        if each["status"] in MOUNT_STATES:
-            continue  # a file system below a folder: its files are counted there
-        if each["watched"]:
-            print(f"          watched by {each['watched']}; last event {_ago(each['last_event'])},", end=" ")
-            print(f"last reconcile {_ago(each['last_reconcile'])}")
-        ignored = f", {each['ignored']} ignored" if each["ignored"] else ""
-        print(f"          {each['catalogued']} catalogued, {each['failed']} failed, {each['missing']} missing{ignored}")
-    if queue := report["queue"]:
-        oldest = f", the oldest for {queue['oldest_seconds']} s" if queue["in_hand"] or queue["settling"] else ""
-        print(f"queue     {queue['in_hand']} in hand, {queue['settling']} not complete yet{oldest}")
-    for hook in report["hooks"] or ():
-        print(f"hook      {printable(hook['place'])}: {_state_of(hook)}")
-    for code, count in report["failures"].most_common():
-        print(f"failed    {count} {code}")
-    for row in failures:
-        print(f"          {printable(whole_path(row))}: {printable(row.error_text or '')}")
-
-
-def _writer(writer: Writer) -> dict[str, Any]:
-    return {
-        "name": writer.name,
-        "pid": writer.pid,
-        "address": writer.address,
-        "since": writer.since,
-        "folders": [place._asdict() for place in writer.folders],
-    }
-
-
-def _whence(writer: dict[str, Any]) -> str:
-    since = f", since {local_time(writer['since'])}" if writer["since"] else ""
-    return (f", from {writer['address']}" if writer["address"] else "") + since
-
-
-def _health(daemon: dict[str, Any] | None, holder: str | None, folders: Sequence[KnownFolder]) -> dict[str, Any]:
-    """Return what the daemon says of itself; without one, what the catalogue shows."""
-    if daemon is not None:
-        return {name: daemon.get(name) for name in ("health", "reasons", "pid", "since", "queue", "hooks")}
-    reasons = [] if holder else ["no soulspot is watching"]
-    reasons += [f"folder {each.path} was offline: {each.status_reason}" for each in folders if each.status == "offline"]
-    return {
-        "health": "degraded" if reasons else "ok",
-        "reasons": reasons,
-        "pid": None,
-        "since": None,
-        "queue": None,
-        "hooks": None,
-    }
-
-
-def _state_of(hook: dict[str, Any]) -> str:
-    if hook["error"]:
-        return f"fails ({printable(hook['error'])}), {hook['waiting']} changes not told yet"
-    return f"told of {hook['delivered']} batches, the last {_ago(hook['last_delivery'])}"
-
-
-def _ago(moment: str | None) -> str:
-    if moment is None:
-        return "none yet"
-    seconds = round((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds())
-    return f"{seconds} s ago" if seconds < 120 else f"{seconds // 60} min ago"  # noqa: PLR2004 - a minute or two
 
 
 async def _tracks(words: Sequence[str], config: Path | None, *, limit: int | None, as_json: bool) -> None:
@@ -237,7 +113,7 @@ async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, 
     since = moment(question.since, "--since") if question.since else None
     path = path_to_text(str(Path(question.file).absolute())) if question.file else None
     asked: dict[str, Any] = {"path": path, "artist": question.artist, "action": question.action}
-    async with catalogue(config) as (database, _url):
+    async with catalogue(config) as (database, url):
         entries = AuditRepository(database.session)
         last = await entries.last_sequence()
         for entry in await entries.entries(**asked, since=since, limit=question.limit):
@@ -245,34 +121,16 @@ async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, 
             last = max(last, entry.sequence)
         if follow:
             sys.stdout.flush()
-            async with database.hearing() as wait:
-                async for numbers in _taken(entries, last, wait):
+            following = Following(entries, last)
+            place = partial(sockets.place_to_ask, get_settings(config_file=config), url)
+            async with told_by_the_daemon(place) if database.is_sqlite else database.hearing() as wait:
+                while True:
+                    if not (numbers := await patiently(following.new)):
+                        await wait()
+                        continue
                     for entry in await patiently(partial(entries.entries, **asked, among=numbers)):
                         print_entry(entry, as_json=as_json)
                     sys.stdout.flush()
-
-
-async def _taken(entries: AuditRepository, last: int, wait: Wait) -> AsyncIterator[Sequence[int]]:
-    """Yield the numbers of new entries, each once.
-
-    Where several write, a number is taken before its entry can be seen, so a later one may be seen first. One that was
-    passed over is looked for until its transaction must have ended.
-    """
-    passed_over: dict[int, float] = {}
-    while True:
-        now = time.monotonic()
-        passed_over = {number: since for number, since in passed_over.items() if now - since < GIVE_UP_AFTER}
-        numbers = await patiently(entries.numbers, last, passed_over, FOLLOW_BATCH)
-        if numbers and numbers[-1] > last:
-            between = range(max(last + 1, numbers[-1] - FOLLOW_BATCH), numbers[-1])
-            passed_over |= dict.fromkeys(set(between).difference(numbers), now)
-            last = numbers[-1]
-        for number in numbers:
-            passed_over.pop(number, None)
-        if numbers:
-            yield numbers
-        else:
-            await wait()
 
 
 def print_entry(entry: AuditEntry, *, as_json: bool) -> None:

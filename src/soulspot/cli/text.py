@@ -5,6 +5,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from soulspot.words import duration
+
+__all__ = ["duration", "local_time", "print_json", "print_table", "printable"]
+
 
 def printable(text: str) -> str:
     r"""Return a text in which nothing controls the terminal: a newline is `\n`, a bidi mark its code."""
@@ -35,15 +39,6 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> No
     for row in cells:
         table.add_row(*(Text(cell, overflow="fold") for cell in row))
     Console().print(table)
-
-
-def duration(milliseconds: int | None) -> str:
-    """Return 185000 as "3:05"."""
-    if milliseconds is None:
-        return ""
-    minutes, seconds = divmod(round(milliseconds / 1000), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def local_time(moment: datetime) -> str:

@@ -15,11 +15,13 @@ import typer
 
 from soulspot.config import example_file
 from soulspot.config_sources import SYSTEM_CONFIG
+from soulspot.doorman import require_extra
 from soulspot.errors import ConfigError
 
 SYSTEM: Final = Path("/etc/systemd/system")
 MAN: Final = Path("/usr/local/share/man")
 UNITS: Final = ("soulspot.service", "soulspot@.service", "soulspot-backup.service", "soulspot-backup.timer")
+WEB_UNITS: Final = ("soulspot-web.service", "soulspot-web.socket")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,13 @@ class Plan:
     then: str = ""
 
 
-def install(*, for_user: bool, without_asking: bool) -> None:
-    _carry_out(_user_plan() if for_user else _system_plan(), without_asking=without_asking)
+def install(*, for_user: bool, with_web: bool, without_asking: bool) -> None:
+    if with_web:
+        if for_user:
+            msg = "the page has no unit for one user: run `soulspot web` when you want to see it, and leave out --web"
+            raise ConfigError(msg)
+        require_extra()
+    _carry_out(_user_plan() if for_user else _system_plan(with_web=with_web), without_asking=without_asking)
 
 
 def uninstall(*, for_user: bool, without_asking: bool) -> None:
@@ -42,10 +49,11 @@ def uninstall(*, for_user: bool, without_asking: bool) -> None:
         installed, names = [_user_folder() / "soulspot.service"], ["soulspot.service"]
     else:
         _require_root()
-        installed = [SYSTEM / unit for unit in UNITS]
+        installed = [SYSTEM / unit for unit in (*UNITS, *WEB_UNITS)]
         installed += [Path("/etc/sysusers.d/soulspot.conf"), Path("/etc/tmpfiles.d/soulspot.conf")]
         installed += MAN.glob("man?/soulspot.*")
         names = ["soulspot.service", "soulspot-backup.timer"]
+        names += [unit for unit in reversed(WEB_UNITS) if (SYSTEM / unit).exists()]
     there = [file for file in installed if file.exists()]
     if not there:
         print("no unit of soulspot is installed")
@@ -58,11 +66,12 @@ def uninstall(*, for_user: bool, without_asking: bool) -> None:
     _carry_out(plan, without_asking=without_asking)
 
 
-def _system_plan() -> Plan:
+def _system_plan(*, with_web: bool) -> Plan:
     _require_root()
     command = _command(hidden_below=("/home", "/root", "/tmp", "/var/tmp"))  # noqa: S108 - the unit does not see these
     source = _shipped()
-    written = [(SYSTEM / unit, _with_command(source / unit, command)) for unit in UNITS]
+    units = (*UNITS, *WEB_UNITS) if with_web else UNITS
+    written = [(SYSTEM / unit, _with_command(source / unit, command)) for unit in units]
     others = [f"{folder}/soulspot.conf" for folder in ("sysusers.d", "tmpfiles.d")]
     written += [(Path("/etc") / other, (source / other).read_text()) for other in others]
     written += [(MAN / page.parent.name / page.name, page.read_text(encoding="utf-8")) for page in _pages()]
@@ -74,7 +83,11 @@ def _system_plan() -> Plan:
         ("systemctl", "daemon-reload"),
         ("systemctl", "enable", "soulspot.service", "soulspot-backup.timer"),
     ]
-    return Plan(written, (), commands, f"name the music folders in {SYSTEM_CONFIG}, then: systemctl start soulspot")
+    then = f"name the music folders in {SYSTEM_CONFIG}, then: systemctl start soulspot"
+    if with_web:
+        commands.append(("systemctl", "enable", "--now", "soulspot-web.socket"))
+        then += "; the page is then at http://127.0.0.1:8337/"
+    return Plan(written, (), commands, then)
 
 
 def _user_plan() -> Plan:

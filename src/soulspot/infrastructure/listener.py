@@ -6,18 +6,16 @@ a page in a browser cannot ask by another name of this machine.
 """
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Final
 
 import h11
 
-from soulspot.infrastructure import control
+from soulspot.infrastructure.listening import listen_at
 
 WITHIN: Final = 5.0
 """Seconds that a connection may take from its beginning to its end."""
@@ -69,7 +67,7 @@ async def serve(place: str, answers: Answers, *, mode: int, group: str) -> Async
         finally:
             served.pop(task, None)
 
-    with _listening(place, mode, group) as listening:
+    with listen_at(place, mode=mode, group=group) as listening:
         server = await asyncio.start_server(connected, sock=listening, limit=_HEAD_LIMIT)
         try:
             yield
@@ -123,11 +121,3 @@ def _is_this_machine(host: str) -> bool:
         return name.lower() == "localhost" or ip_address(name.strip("[]")).is_loopback
     except ValueError:
         return False
-
-
-def _listening(place: str, mode: int, group: str) -> AbstractContextManager[socket.socket]:
-    if place.startswith("/"):
-        return control.bound(Path(place), mode=mode, group=group)
-    host, _, port = place.rpartition(":")
-    host = "127.0.0.1" if host == "localhost" else host.strip("[]")
-    return socket.create_server((host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET)

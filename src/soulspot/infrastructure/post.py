@@ -12,15 +12,12 @@ import socket
 import sys
 from collections.abc import Mapping
 from http.client import HTTPException
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from soulspot import __version__
-
-ENVIRONMENT: Final = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE")
-"""What of the environment it heeds."""
 
 
 class _Stay(HTTPRedirectHandler):

@@ -9,7 +9,7 @@
 An artist is called what it was first credited as for as long as any credit says so.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,12 +30,17 @@ class Where:
     before: Sequence[Credited] = ()
 
 
+Reserve = Callable[[Iterable[str]], Awaitable[bool]]
+"""Makes this transaction the only one that adds artists of these names; false where it is that anyway."""
+
+
 class Artists:
     """Finds and makes artists, inside the transaction of whoever calls."""
 
-    def __init__(self, artists: ArtistRepository, audit: AuditRepository) -> None:
+    def __init__(self, artists: ArtistRepository, audit: AuditRepository, reserve: Reserve) -> None:
         self._artists = artists
         self._audit = audit
+        self._reserve = reserve
         # Ids found or made, by MusicBrainz id and by folded name, so that an album's second track asks for none.
         self.ids: dict[str, str] = {}
         self._sorted: set[str] = set()
@@ -51,10 +56,17 @@ class Artists:
         All are asked for before the first is added: what is added next to each other costs PostgreSQL one round trip.
         """
         keyed = [(credit, credit.musicbrainz_id or fold(credit.name)) for credit in credits]
-        known = [self.ids.get(key) or await self._find(credit, key, where) for credit, key in keyed]
+        known = await self._find_all(dict(enumerate(keyed)), where)
+        absent = {number: each for number, each in enumerate(keyed) if known[number] is None}
+        if absent and await self._reserve(fold(credit.name) for credit, _key in absent.values()):
+            # Another watcher may have added one meanwhile, and with the id where here is only the name, or without it.
+            known |= await self._find_all(absent, where)
+        added: dict[str, str] = {}
         found: dict[tuple[str, str, str | None], Credited] = {}
-        for (credit, key), there in zip(keyed, known, strict=True):
-            artist_id = there or self.ids.get(key) or self._remember(key, await self._add(credit, where.path))
+        for number, (credit, key) in enumerate(keyed):
+            artist_id = known[number] or added.get(key)
+            if artist_id is None:
+                artist_id = added[key] = self._remember(key, await self._add(credit, where.path))
             if credit.sort_name is not None and artist_id not in self._sorted:
                 await self._give_sort_name(artist_id, credit.sort_name, where.path)
             instrument = credit.instrument[:_INSTRUMENT_LENGTH] if credit.instrument else None
@@ -80,6 +92,18 @@ class Artists:
             self.forget()
             changes = {"name": artist.name, "musicbrainz_id": artist.musicbrainz_id}
             await self._audit.log_action("artist_removed", artist.id, changes=changes)
+
+    async def _find_all(self, keyed: Mapping[int, tuple[Credit, str]], where: Where) -> dict[int, str | None]:
+        """Return the artists that there are; in one order, as one that is adopted stays locked until the end."""
+        found: dict[int, str | None] = {}
+        unknown = set[str]()  # asked for once, in however many roles
+        for number in sorted(keyed, key=lambda number: keyed[number][1]):
+            credit, key = keyed[number]
+            there = self.ids.get(key) or (None if key in unknown else await self._find(credit, key, where))
+            found[number] = there
+            if there is None:
+                unknown.add(key)
+        return found
 
     async def _find(self, credit: Credit, key: str, where: Where) -> str | None:
         namesakes = await self._artists.with_name(credit.name)

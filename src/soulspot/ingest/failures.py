@@ -1,8 +1,10 @@
 """What a person decides about a file that could not be read: to have it read again, or to hear no more of it."""
 
+from collections.abc import Container
+
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.models import File
-from soulspot.infrastructure.persistence.repositories import AuditRepository, FileRepository
+from soulspot.infrastructure.persistence.repositories import AuditRepository, FailureQuestion, FileRepository
 
 _NEVER_READ = 0
 """The parser version of a file that is to be read again, whatever it was read by."""
@@ -15,6 +17,12 @@ class Failures:
         self._database = database
         self._files = FileRepository(database.session)
         self._audit = AuditRepository(database.session, run=run)
+
+    async def decide(self, verb: str, question: FailureQuestion, folders: Container[str]) -> list[File]:
+        """Retry or ignore the failures that are meant in some folders; return those."""
+        act = {"retry": self.retry, "ignore": self.ignore}[verb]
+        found = [file for file in await self._files.failed(question) if file.folder_id in folders]
+        return [file for file in found if await act(file)]
 
     async def retry(self, file: File) -> bool:
         """Have a file read by the next look at it, although it has not changed."""

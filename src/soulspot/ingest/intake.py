@@ -10,6 +10,7 @@ kept waiting.
 """
 
 import asyncio
+import heapq
 import logging
 import time
 from collections import Counter
@@ -137,6 +138,13 @@ class Intake:
 
     def _is_late(self, pending: Pending, longer_than: float) -> bool:
         return pending.due is not None and pending.since + longer_than < self._clock()
+
+    def arriving(self, number: int) -> list[tuple[str, float, bool]]:
+        """Return some of what is in here: path, seconds, and whether it is waited for to be complete; these first."""
+        first = heapq.nsmallest(number, self._pending.values(), key=lambda each: (each.due is None, each.since))
+        return [
+            (path_to_text(each.work.file.full_path), self._clock() - each.since, each.due is not None) for each in first
+        ]
 
     def on_their_way(self, root: Root, part: str) -> list[Pending]:
         """Return what is in here at and below a path."""

@@ -25,6 +25,7 @@ from soulspot.ingest.ignoring import IGNORE_FILE
 from soulspot.ingest.intake import Intake
 from soulspot.ingest.losses import Losses
 from soulspot.ingest.origins import Origins
+from soulspot.ingest.passages import Passage
 from soulspot.ingest.patience import patiently
 from soulspot.ingest.planner import Work
 from soulspot.ingest.scanner import Batch, FoundFile, FoundFolder, Root, list_folder, look_at_all, walk
@@ -119,6 +120,7 @@ class Pipeline:
         self.folders = Folders()
         self.unwatched: dict[Root, set[str]] = {}
         self.reconciled: dict[Root, datetime] = {}
+        self.walks: dict[Root, Passage] = {}
         self.hints = Hints()
         self._near = FolderHints()
         self._far = FolderHints()
@@ -185,6 +187,10 @@ class Pipeline:
     def taken_in(self) -> int:
         """The number of files that came to their end since the start."""
         return self._intake.finished
+
+    def arriving(self, number: int) -> list[tuple[str, float, bool]]:
+        """Return some of the files that are on their way: path, seconds, and whether they are not complete yet."""
+        return self._intake.arriving(number)
 
     @property
     def _has_hints(self) -> bool:
@@ -296,6 +302,21 @@ class Pipeline:
         `unchanged` is called with numbers of files that are as the catalogue has them. `since` is when it was said that
         there is a new folder at `prefix`.
         """
+        passage = Passage(lambda: self._intake.finished, self._clock)
+
+        def passed_over(count: int) -> None:
+            passage.passed_over += count
+            unchanged(count)
+
+        if not prefix:
+            self.walks[root] = passage
+        try:
+            return await self._walk(root, prefix, passed_over, since)
+        finally:
+            if self.walks.get(root) is passage:
+                del self.walks[root]
+
+    async def _walk(self, root: Root, prefix: str, passed_over: Callable[[int], None], since: float | None) -> Walked:
         walked = Walked()
         if not await self._losses.is_well(root):
             return walked
@@ -307,7 +328,7 @@ class Pipeline:
             await self._gate.passed()
             known = await patiently(self._files.known_between, root.id, prefix, after, batch.upto)
             compared = self._compare(root, batch, known)
-            unchanged(compared.unchanged)
+            passed_over(compared.unchanged)
             walked.gone += compared.gone
             walked.folders += batch.folders
             walked.unreadable = batch.unreadable  # of all batches until here

@@ -9,6 +9,7 @@ import logging
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from soulspot.infrastructure.filesystem import mount_table, path_to_text
@@ -76,7 +77,12 @@ class Rounds:
         self._blind: asyncio.Queue[tuple[Root, list[str]]] = asyncio.Queue()
         self._has_told_limit = False
         self._restarted_at = -RESTART_REST
-        self.missed_by_watcher = 0
+        self.missed = Counter[Root]()
+        """Changes that a look at the folders found, and that no event had told of."""
+
+    @property
+    def missed_by_watcher(self) -> int:
+        return self.missed.total()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -151,11 +157,11 @@ class Rounds:
             self._pipeline.folders.forget(root, path)
         self._pipeline.look_again(root, [path for path in changes.gone if path])
         if missed and only is None and not self._watcher.is_deaf:
-            self._note_missed(missed)
+            self._note_missed(root, missed)
         return seconds
 
-    def _note_missed(self, missed: int) -> None:
-        self.missed_by_watcher += missed
+    def _note_missed(self, root: Root, missed: int) -> None:
+        self.missed[root] += missed
         logger.info("%d changes were found that no event told of", missed)
         if time.monotonic() - self._restarted_at > RESTART_REST:
             self._restarted_at = time.monotonic()

@@ -82,7 +82,7 @@ class IngestService:
         self._files = FileRepository(database.session)
         self._folders = FolderRepository(database.session)
         self._audit = AuditRepository(database.session, run=run)
-        self._artists = Artists(ArtistRepository(database.session), self._audit)
+        self._artists = Artists(ArtistRepository(database.session), self._audit, database.reserve)
         self._albums = Albums(AlbumRepository(database.session), self._audit)
         self._claims = Claims()
         self._paths: dict[str, str] = {}  # of the folders, by id: neither ever changes

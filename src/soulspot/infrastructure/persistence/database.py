@@ -178,6 +178,20 @@ class Database:
         """Yield what waits until there may be something new."""
         return nullcontext(listening.looking) if self.is_sqlite else listening.hearing(self._lock_keeper)
 
+    async def reserve(self, names: Iterable[str]) -> bool:
+        """Be the only transaction that makes what has one of these names; false where there is only one at a time.
+
+        What others made before is there from now on: whoever looked earlier has to look again.
+        """
+        if self.is_sqlite:
+            return False
+        from soulspot.infrastructure.persistence.postgres import PostgresSession
+
+        async with self.session() as session:
+            assert isinstance(session, PostgresSession)
+            await session.reserve(names)
+        return True
+
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncConnection]:
         """Yield a connection that only reads, and reads what there was at one moment."""

@@ -7,9 +7,10 @@ time until the next look, which is taken anyway. `docs/scaling.md` says how othe
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Any, Final
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -35,20 +36,27 @@ async def looking() -> None:
     await asyncio.sleep(LOOK_DEAF)
 
 
-@asynccontextmanager
-async def hearing(engine: AsyncEngine) -> AsyncIterator[Wait]:
+def hearing(engine: AsyncEngine) -> AbstractAsyncContextManager[Wait]:
     """Listen for as long as the server is there, and look often while it is not."""
+    return woken(partial(_listen, engine), LOOK_ANYWAY)
+
+
+@asynccontextmanager
+async def woken(
+    listen: Callable[[asyncio.Event, asyncio.Event], Coroutine[Any, Any, None]], look_anyway: float
+) -> AsyncIterator[Wait]:
+    """Yield what waits until `listen` sets its first event; it looks often while the second, that it hears, is not."""
     rung, is_hearing = asyncio.Event(), asyncio.Event()
 
     async def wait() -> None:
         try:
-            async with asyncio.timeout(LOOK_ANYWAY if is_hearing.is_set() else LOOK_DEAF):
+            async with asyncio.timeout(look_anyway if is_hearing.is_set() else LOOK_DEAF):
                 await rung.wait()
         except TimeoutError:
             return
         rung.clear()
 
-    listening = asyncio.create_task(_listen(engine, rung, is_hearing))
+    listening = asyncio.create_task(listen(rung, is_hearing))
     try:
         yield wait
     finally:

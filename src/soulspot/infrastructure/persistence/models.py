@@ -252,6 +252,11 @@ class File(Base):
     folder: Mapped[Folder] = relationship(lazy="raise")
     track: Mapped[Track | None] = relationship(back_populates="files", lazy="raise")
 
+    @property
+    def whole_path(self) -> str:
+        """Its absolute path, as the catalogue writes it."""
+        return f"{self.folder.path.rstrip('/')}/{self.path}"
+
 
 class AuditEntry(Base):
     """One thing that happened; never changed, in the order of `sequence`."""

@@ -1,22 +1,24 @@
-"""PostgreSQL in few round trips: what one file inserts is gathered, and sent as one statement.
+"""PostgreSQL in few round trips: what one file writes is gathered, and sent as one statement.
 
 The network sets the pace here, not the statements. A new file's rows (artists, album, track, credits, file, audit
-entries) depend on nothing that the database would have to answer first, so they wait in the session and go out
-together when something has to be read or changed after them, or at the commit. Where they are all that there is to
-write, that one statement is the transaction, and needs no BEGIN and no COMMIT around it. A read does not begin a
-transaction either: at READ COMMITTED each statement sees what was committed before it, with a BEGIN or without.
+entries) and the changes of a known one depend on nothing that the database would have to answer first, so they wait in
+the session and go out together when something has to be read after them, or with the commit. Where they are all that
+there is to write, that one statement is the transaction, and needs no BEGIN and no COMMIT around it. A read does not
+begin a transaction either: at READ COMMITTED each statement sees what was committed before it, with a BEGIN or without.
 """
 
 import asyncio
+import hashlib
 import socket
+import struct
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import asyncpg
 import msgspec
-from sqlalchemy import URL, Executable, Insert, NullPool, Result, Select, Table, event
+from sqlalchemy import URL, Executable, Insert, NullPool, Result, Select, Table, Update, event
 from sqlalchemy.engine import IteratorResult
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, OperationalError
@@ -88,8 +90,9 @@ async def connect(*arguments: Any, **options: Any) -> asyncpg.Connection:  # noq
 class PostgresSession(AsyncSession):
     """The session of the transactions on one connection, one after the other; whoever begins one ends it.
 
-    An insert of whole rows, a plain `insert(table)` with its values beside it, is gathered. Whatever else is run finds
-    what was gathered before it in the database.
+    Gathered are inserts of whole rows, a plain `insert(table)` with its values beside it, and changes of one row, an
+    `update(table)` with the row's `its_id` and each column's `new_…` beside it. Whatever else is run finds what was
+    gathered before it in the database. What is gathered has no order among itself, so a change is alone in its table.
     """
 
     def __init__(self, connection: AsyncConnection, driver: asyncpg.Connection) -> None:
@@ -98,12 +101,21 @@ class PostgresSession(AsyncSession):
         self._driver = driver
         self._has_begun = False
         self._gathered: dict[Table, list[Mapping[str, Any]]] = {}
+        self._changes: dict[Table, Mapping[str, Any]] = {}
 
     async def execute(self, statement: Executable, params: Any = None, **options: Any) -> Result[Any]:  # noqa: ANN401 - the base class's signature
         if isinstance(statement, Insert) and params:
-            rows = params if isinstance(params, list) else [params]
             assert isinstance(statement.table, Table)
+            if statement.table in self._changes:
+                await self._before(is_read=False)
+            rows = params if isinstance(params, list) else [params]
             self._gathered.setdefault(statement.table, []).extend(rows)
+            return _NO_ROWS
+        if isinstance(statement, Update) and isinstance(params, Mapping) and "its_id" in params:
+            assert isinstance(statement.table, Table)
+            if statement.table in self._gathered or statement.table in self._changes:
+                await self._before(is_read=False)
+            self._changes[statement.table] = params
             return _NO_ROWS
         await self._before(is_read=_is_read(statement))
         return await super().execute(statement, params, **options)
@@ -128,19 +140,30 @@ class PostgresSession(AsyncSession):
         await self._before(is_read=False)
         return await super().connection(*arguments, **options)
 
+    async def reserve(self, names: Iterable[str]) -> None:
+        """Have whoever reserves one of these names wait until this transaction ends; all in one order, in one trip."""
+        locks = ", ".join(f"pg_advisory_xact_lock({high}, {low})" for high, low in sorted(set(map(_halves, names))))
+        begin, self._has_begun = "" if self._has_begun else "BEGIN; ", True
+        await self._run(f"{begin}SELECT {locks}")
+
     async def end(self) -> None:
         """Commit."""
         if self.sync_session.new or self.sync_session.dirty or self.sync_session.deleted:
             await self.flush()
-        await self._send()
-        if self._has_begun:
+        if not self._has_begun:
+            await self._send()
+        elif parts := self._taken():
+            values = map(_quoted, parts.values())
+            await self._run(f"{_one_statement(parts, values)}; COMMIT")  # two statements in one trip are told no values
+        else:
             await self._run("COMMIT")
-            self._has_begun = False
+        self._has_begun = False
         await self._forget()
 
     async def undo(self, error: BaseException) -> None:
         """Roll back; where the connection broke, or something was cut short on it, give it up instead."""
         self._gathered.clear()
+        self._changes.clear()
         if _is_lost(error):
             self._driver.terminate()
         elif self._has_begun:
@@ -171,15 +194,28 @@ class PostgresSession(AsyncSession):
         await self._on_connection.close()
 
     async def _before(self, *, is_read: bool) -> None:
-        if (self._gathered or not is_read) and not self._has_begun:
+        if (self._gathered or self._changes or not is_read) and not self._has_begun:
             await self._run("BEGIN")
             self._has_begun = True
         await self._send()
 
     async def _send(self) -> None:
-        if self._gathered:
-            gathered, self._gathered = self._gathered, {}
-            await self._run(*_one_statement(gathered))
+        if parts := self._taken():
+            places = [f"${number}" for number in range(1, len(parts) + 1)]
+            await self._run(_one_statement(parts, places), *parts.values())
+
+    def _taken(self) -> dict[str, str]:
+        """Take what was gathered: the parts of a statement, and the value of each, as JSON.
+
+        In JSON a part is the same however many rows there are, so the server plans it once. Rows of one table that
+        others may insert too are in one order: two watchers that insert the same wait for each other, and never both.
+        """
+        parts = {_change_of(table, values): to_json(_row_of(values)) for table, values in self._changes.items()}
+        for table, rows in self._gathered.items():
+            ordered = sorted(rows, key=_order) if len(rows) > 1 and "name_key" in rows[0] else rows
+            parts[_insert_into(table, rows)] = to_json(ordered)
+        self._gathered, self._changes = {}, {}
+        return parts
 
     async def _run(self, statement: str, *parameters: str) -> None:
         """Run a statement on the driver itself: no pool, no cursor, no thread of control between."""
@@ -293,7 +329,12 @@ def _arguments(**server_settings: str) -> dict[str, Any]:
         "async_creator_fn": connect,
         "timeout": CONNECT_LIMIT,
         "command_timeout": ANSWER_LIMIT,
-        "server_settings": {"application_name": "soulspot", **_LINK_SETTINGS, **server_settings},
+        "server_settings": {
+            "application_name": "soulspot",
+            "standard_conforming_strings": "on",
+            **_LINK_SETTINGS,
+            **server_settings,
+        },
     }
 
 
@@ -336,26 +377,45 @@ def to_json(value: object) -> str:
     return text if r"\u0000" not in text else msgspec.json.encode(without_nul(value)).decode()
 
 
-def _one_statement(gathered: dict[Table, list[Mapping[str, Any]]]) -> list[str]:
-    """Return one statement that inserts all rows, and its parameters: the rows of each table, as JSON.
+def _insert_into(table: Table, rows: list[Mapping[str, Any]]) -> str:
+    """Return the part of a statement that inserts rows; `{}` stands for their JSON."""
+    if any(row.keys() != rows[0].keys() for row in rows):
+        msg = f"the rows of {table.name} have different columns"
+        raise ValueError(msg)
+    names = ", ".join(f'"{name}"' for name in rows[0])
+    source = f"json_populate_recordset(NULL::{table.name}, {{}}::json)"
+    return f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {source}"  # noqa: S608 - our own names
 
-    In JSON the statement is the same however many rows there are, so the server plans it once. Foreign keys are
-    checked at its end, and rows of one table that others may insert too are in one order: two watchers that insert the
-    same wait for each other, and never both.
-    """
-    parts, parameters = [], []
-    for number, (table, rows) in enumerate(gathered.items(), start=1):
-        names = ", ".join(f'"{name}"' for name in rows[0])
-        source = f"json_populate_recordset(NULL::{table.name}, ${number}::json)"
-        parts.append(f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {source}")  # noqa: S608 - our own names
-        if any(row.keys() != rows[0].keys() for row in rows):
-            msg = f"the rows of {table.name} have different columns"
-            raise ValueError(msg)
-        parameters.append(to_json(sorted(rows, key=_order) if len(rows) > 1 and "name_key" in rows[0] else rows))
-    *others, last = parts
-    if others:
-        last = f"WITH {', '.join(f'_{number} AS ({part})' for number, part in enumerate(others))} {last}"
-    return [last, *parameters]
+
+def _change_of(table: Table, values: Mapping[str, Any]) -> str:
+    """Return the part that changes one row; `{}` stands for the JSON of `_row_of` the same values."""
+    names = [name.removeprefix("new_") for name in values if name != "its_id"]
+    changes = ", ".join(f'"{name}" = new."{name}"' for name in names)
+    source = f"json_populate_record(NULL::{table.name}, {{}}::json) AS new"
+    return f"UPDATE {table.name} SET {changes} FROM {source} WHERE {table.name}.id = new.id"  # noqa: S608 - as above
+
+
+def _row_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"id" if name == "its_id" else name.removeprefix("new_"): value for name, value in values.items()}
+
+
+def _one_statement(parts: Iterable[str], values: Iterable[str]) -> str:
+    """Return the parts as one statement, at whose end foreign keys are checked."""
+    *others, last = (part.replace("{}", value, 1) for part, value in zip(parts, values, strict=True))
+    return (
+        f"WITH {', '.join(f'_{number} AS ({part})' for number, part in enumerate(others))} {last}" if others else last
+    )
+
+
+def _quoted(value: str) -> str:
+    """Return a text as SQL has it where standard_conforming_strings is on, as on every connection of ours."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _halves(name: str) -> tuple[int, int]:
+    """Return the two numbers of a name's lock, which are no lock of `owner.py`: those are one number each."""
+    high, low = struct.unpack("!ii", hashlib.blake2b(name.encode(errors="replace"), digest_size=8).digest())
+    return high, low
 
 
 def _order(row: Mapping[str, Any]) -> tuple[str, str]:

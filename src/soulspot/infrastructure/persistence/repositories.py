@@ -166,8 +166,12 @@ _ADD_ENTRY = insert(_ENTRIES)
 
 
 def _locking(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
-    """Have what a query finds kept as it is until this transaction ends; SQLite has one writer anyway."""
-    return query.with_for_update().execution_options(**{LOCKS: True})
+    """Have what a query finds kept as it is until this transaction ends; SQLite has one writer anyway.
+
+    New rows may refer to it meanwhile (FOR NO KEY UPDATE): to remove it then fails, and is tried again. Were they kept
+    waiting, those who add to an album and those who take from it would wait for each other.
+    """
+    return query.with_for_update(key_share=True).execution_options(**{LOCKS: True})
 
 
 def _having_id(table: Table) -> Select[*tuple[Any, ...]]:

@@ -181,7 +181,7 @@ class TagReaders:
                 await asyncio.create_subprocess_exec(
                     sys.executable, "-m", "soulspot.infrastructure.tags.worker", str(self._memory_limit), *noted,
                     stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-                    env=_environment(),
+                    env=environment(),
                 )
             )  # fmt: skip
             self._workers.append(worker)
@@ -238,7 +238,7 @@ def _is_waiting(process: int) -> bool:
         return False
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Return the environment of a worker, which is none of the service manager's business."""
     notified = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
     return {name: value for name, value in os.environ.items() if name not in notified}

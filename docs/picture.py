@@ -1,0 +1,162 @@
+"""Draw docs/picture.svg: soulspot at work on a terminal, from a real run.
+
+    python docs/picture.py [--check]
+
+A folder gets songs while `soulspot watch` runs on a terminal of its own, and soulspot is then asked about it. What
+both wrote, with its colours, is drawn by rich; the scratch folder is shown as a home folder, and the songs are
+invented. With --check nothing is written: exit 1 where the picture shows other words than a run does now, whatever the
+numbers.
+"""
+
+import contextlib
+import html
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import mutagen
+from rich.console import Console
+from rich.terminal_theme import TerminalTheme
+from rich.text import Text
+
+HERE: Final = Path(__file__).parents[1]
+PICTURE: Final = HERE / "docs" / "picture.svg"
+COLUMNS: Final = 104
+HOME: Final = "/home/me"
+
+SONGS: Final = {
+    "Nina Simone/Sinnerman.mp3": ("Nina Simone", "Sinnerman", "Pastel Blues"),
+    "Sigur Rós/Vaka.flac": ("Sigur Rós", "Vaka", "( )"),
+    "Autobahn.m4a": ("Kraftwerk", "Autobahn", "Autobahn"),
+}
+# Dark on a light page and on a dark one: the picture brings its own background.
+THEME: Final = TerminalTheme(
+    (24, 26, 31),
+    (214, 218, 224),
+    [(24, 26, 31), (240, 113, 120), (152, 195, 121), (229, 192, 123)]
+    + [(97, 175, 239), (198, 120, 221), (86, 182, 194), (214, 218, 224)],
+    [(128, 134, 145), (240, 113, 120), (152, 195, 121), (229, 192, 123)]
+    + [(97, 175, 239), (198, 120, 221), (86, 182, 194), (255, 255, 255)],
+)
+
+
+class Terminal:
+    """Where a command writes what is drawn."""
+
+    def __init__(self) -> None:
+        self._ours, self.theirs = pty.openpty()
+        self._text = b""
+
+    def read(self) -> str:
+        """Return all that was written until now."""
+        while select.select([self._ours], [], [], 0)[0]:
+            with contextlib.suppress(OSError):  # nobody has it open any more
+                if part := os.read(self._ours, 65536):
+                    self._text += part
+                    continue
+            break
+        return self._text.decode().replace("\r\n", "\n")
+
+    def wait_for(self, words: str) -> None:
+        until(lambda: words in self.read(), words)
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        if time.monotonic() > deadline:
+            sys.exit(f"waited in vain for {what}")
+        time.sleep(0.02)
+
+
+@contextmanager
+def watching(home: Path, environment: dict[str, str]) -> Iterator[Terminal]:
+    """Have soulspot watch ~/Music on a terminal; end it as Ctrl-C does."""
+    terminal = Terminal()
+    command = [sys.executable, "-m", "soulspot", "watch", str(home / "Music")]
+    theirs = terminal.theirs
+    with subprocess.Popen(command, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        terminal.wait_for("watching")
+        yield terminal
+        process.send_signal(signal.SIGINT)
+
+
+def drop(path: Path, artist: str, title: str, album: str) -> None:
+    """Copy a song in, as a person would: under another name until it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".part")
+    shutil.copyfile(HERE / "tests" / "audio" / f"tone{path.suffix}", unfinished)
+    song = mutagen.File(unfinished, easy=True)
+    if song.tags is None:
+        song.add_tags()
+    song.update({"artist": artist, "title": title, "album": album})
+    song.save()
+    unfinished.rename(path)
+
+
+def run() -> list[tuple[str, str]]:
+    """Return each command of a real run, with what it wrote."""
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Path(scratch)
+        music = home / "Music"
+        music.mkdir()
+        database = home / ".local" / "share" / "soulspot" / "soulspot.db"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("SOULSPOT_")}
+        environment |= {"HOME": scratch, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS), "LC_ALL": "C.UTF-8"}
+        environment["SOULSPOT_DATABASE__URL"] = f"sqlite+aiosqlite:///{database}"
+        environment.pop("NO_COLOR", None)
+        with watching(home, environment) as terminal:
+            for name, tags in SONGS.items():
+                drop(music / name, *tags)
+                terminal.wait_for(Path(name).name)
+            (music / "Kraftwerk").mkdir()
+            (music / "Autobahn.m4a").rename(music / "Kraftwerk" / "Autobahn.m4a")
+            terminal.wait_for("moved")
+            drop(music / "Nina Simone/Sinnerman.mp3", "Nina Simone", "Sinnerman (live)", "Pastel Blues")
+            terminal.wait_for("updated")
+            (music / "download.ogg").write_bytes(b"<html>404 not found</html>" * 20)
+            terminal.wait_for("failed")
+            watched = terminal.read()
+            asked = Terminal()
+            status = [sys.executable, "-m", "soulspot", "status"]
+            subprocess.run(status, env=environment, stdout=asked.theirs, check=True)
+            told = asked.read()
+        shown = [("soulspot watch ~/Music", watched), ("soulspot status", told)]
+        return [(command, text.replace(scratch, HOME)) for command, text in shown]
+
+
+def draw(parts: list[tuple[str, str]]) -> str:
+    """Return a terminal with commands and what they wrote, as SVG."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True, color_system="truecolor")
+        for command, text in parts:
+            console.print(Text.assemble(("$ ", "green"), (command, "bold")))
+            console.print(Text.from_ansi(text.rstrip("\n")), "")
+    svg = console.export_svg(title="soulspot", theme=THEME, unique_id="soulspot")
+    # A picture in a page may not fetch a font: what it would be replaced by is named at once.
+    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+    return re.sub(r"Fira Code", "ui-monospace, SFMono-Regular, Menlo, Consolas, DejaVu Sans Mono", svg)
+
+
+def words(svg: str) -> list[str]:
+    """Return what a picture shows, each number as 0."""
+    return [re.sub(r"\d+", "0", html.unescape(text)) for text in re.findall(r">([^<\n]+)</text>", svg)]
+
+
+if __name__ == "__main__":
+    picture = draw(run())
+    if "--check" in sys.argv:
+        sys.exit(words(picture) != words(PICTURE.read_text(encoding="utf-8")))
+    PICTURE.write_text(picture, encoding="utf-8")
+    print(f"{PICTURE.relative_to(HERE)}: {len(picture.encode()) / 1000:.1f} kB")

@@ -1,0 +1,52 @@
+"""A real terminal: tmux, with a server of its own, in which a command runs and whose screen can be read."""
+
+import os
+import shlex
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+
+class Terminal:
+    def __init__(self, place: Path) -> None:
+        self._tmux = ["tmux", "-S", str(place / "tmux"), "-f", "/dev/null"]
+
+    @classmethod
+    @contextmanager
+    def opened(cls, place: Path) -> Iterator[Self]:
+        terminal = cls(place)
+        try:
+            yield terminal
+        finally:
+            terminal._do("kill-server", check=False)
+
+    def run(self, command: Sequence[str], environment: Mapping[str, str], *, columns: int = 80, rows: int = 24) -> None:
+        """Run a command in a shell, which says `left N` when it has ended."""
+        named = [f"{name}={value}" for name, value in environment.items() if name.startswith("SOULSPOT_")]
+        line = shlex.join(["env", "LC_ALL=C.UTF-8", "TERM=tmux-256color", *named, *command])
+        size = ["-x", str(columns), "-y", str(rows)]
+        shell = f"stty -a >/dev/null; {line}; echo left $?; exec sh"
+        self._do("new-session", "-d", *size, shell, environment=os.environ | {"LC_ALL": "C.UTF-8"})
+
+    def screen(self, *options: str) -> str:
+        return self._do("capture-pane", "-p", *options)
+
+    def lines(self) -> list[str]:
+        return self.screen().splitlines()
+
+    def type(self, *keys: str) -> None:
+        self._do("send-keys", *keys)
+
+    def resize(self, columns: int, rows: int) -> None:
+        self._do("resize-window", "-x", str(columns), "-y", str(rows))
+
+    def ask(self, what: str) -> str:
+        """Return what tmux says of the pane: "alternate_on", "cursor_flag" …"""
+        return self._do("display-message", "-p", f"#{{{what}}}").strip()
+
+    def _do(self, *arguments: str, check: bool = True, environment: Mapping[str, str] | None = None) -> str:
+        command = [*self._tmux, *arguments]
+        result = subprocess.run(command, check=check, capture_output=True, text=True, timeout=30, env=environment)
+        return result.stdout

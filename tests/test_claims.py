@@ -1,0 +1,62 @@
+"""Of the files that name one new artist, one makes it."""
+
+import asyncio
+
+from soulspot.ingest.claims import Claims
+
+
+async def test_those_who_waited_for_a_new_name_go_on_together_once_it_exists() -> None:
+    claims, existing, all_inside = Claims(), set[str](), asyncio.Barrier(5)
+    makers = []
+
+    async def take_in(number: int) -> None:
+        async with claims.claimed(["artist", "album"], existing=existing):
+            if not existing:
+                makers.append(number)
+                await asyncio.sleep(0)  # its transaction
+                existing.update({"artist", "album"})
+            else:
+                await all_inside.wait()
+
+    async with asyncio.timeout(5):
+        await asyncio.gather(*(take_in(number) for number in range(6)))
+
+    assert makers == [0]
+
+
+async def test_where_making_it_fails_the_next_one_tries_alone() -> None:
+    claims, inside, most = Claims(), 0, 0
+
+    async def fail() -> None:
+        nonlocal inside, most
+        async with claims.claimed(["artist"], existing=()):
+            inside += 1
+            most = max(most, inside)
+            await asyncio.sleep(0)
+            inside -= 1
+            raise ValueError
+
+    results = await asyncio.gather(*(fail() for _number in range(4)), return_exceptions=True)
+
+    assert [type(result) for result in results] == [ValueError] * 4
+    assert most == 1
+
+
+async def test_a_name_that_is_being_made_is_waited_for_though_it_is_known_already() -> None:
+    claims, existing, order = Claims(), set[str](), []
+
+    async def make() -> None:
+        async with claims.claimed(["artist"], existing=existing):
+            existing.add("artist")  # as a repository remembers it, before the commit
+            await asyncio.sleep(0.01)
+            order.append("committed")
+
+    async def use() -> None:
+        async with claims.claimed(["artist"], existing=existing):
+            order.append("used")
+
+    making = asyncio.create_task(make())
+    await asyncio.sleep(0)
+    await asyncio.gather(making, use())
+
+    assert order == ["committed", "used"]

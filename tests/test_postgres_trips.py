@@ -1,0 +1,114 @@
+"""How often a file's transaction asks PostgreSQL, and that what goes out together arrives as it was."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+from tests.catalogue import Catalogue
+from tests.postgres import Server
+
+from soulspot.infrastructure.filesystem import FileSystem
+from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.repositories import AuditRepository, FileRepository
+from soulspot.ingest.scanner import Root
+from soulspot.ingest.service import IngestService
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from postgres import Proxy
+
+pytestmark = pytest.mark.postgresql
+
+HOSTILE = [
+    "'; DROP TABLE tracks; --",
+    "back\\slash' \\' \\\\",
+    "{} {0} $1 %s :its_id",
+    'quoted "name"',
+    "\u2028 \u200bñ",
+]
+
+
+@dataclass
+class Away:
+    """A catalogue on a server behind a proxy, which counts what is sent to it."""
+
+    catalogue: Catalogue
+    proxy: Proxy
+
+    async def trips(self, act: Callable[[], Awaitable[object]]) -> int:
+        before = self.proxy.sent
+        await act()
+        return self.proxy.sent - before
+
+
+@pytest.fixture
+async def away(postgres_server: Server, postgres_catalogue: str) -> AsyncIterator[Away]:
+    proxy = await asyncio.to_thread(Proxy, postgres_server.port, 0.0)
+    async with Database(postgres_server.tcp_url(postgres_catalogue, proxy.port), connections=1) as database:
+        service = IngestService(database, run="run", node="node")
+        folder = await service.adopt_folder("/music", FileSystem("ext4", "uuid", "/"))
+        yield Away(Catalogue(database, service, Root(folder.id, "/music")), proxy)
+
+
+async def test_a_file_takes_few_round_trips(away: Away) -> None:
+    put, move, service = away.catalogue.put, away.catalogue.move, away.catalogue.service
+    tags = {"album": "Album", "album_artist": "One"}
+    for number in range(3):  # statements are prepared once
+        await put(f"{number}.mp3", "One", **tags)
+        await put(f"{number}.mp3", "One", title=f"Other {number}", **tags)
+        await move(f"{number}.mp3", f"moved {number}.mp3")
+    moving, leaving = await away.catalogue.known("moved 0.mp3"), await away.catalogue.known("moved 1.mp3")
+    assert moving is not None
+    assert leaving is not None
+    asked = await away.trips(lambda: away.catalogue.known("x.mp3"))
+
+    assert await away.trips(lambda: put("new.mp3", "One", **tags)) - asked == 1
+    assert await away.trips(lambda: put("moved 2.mp3", "One", title="Again", **tags)) - asked <= 6
+    assert await away.trips(lambda: service.move(away.catalogue.found("to.mp3"), moving, None)) <= 4
+    assert await away.trips(lambda: service.lose(leaving)) <= 4
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+async def test_whatever_a_text_holds_it_arrives_as_it_was(away: Away, text: str) -> None:
+    await away.catalogue.put("a.mp3", "One", album="Album")
+    await away.catalogue.put("a.mp3", "One", title=text, album="Album")
+    await away.catalogue.move("a.mp3", f"{text}.mp3")
+
+    assert await away.catalogue.rows("SELECT title FROM tracks") == [(text,)]
+    assert await away.catalogue.rows("SELECT path FROM files") == [(f"{text}.mp3",)]
+    changes = await away.catalogue.rows("SELECT changes->'title'->>1 FROM audit_log WHERE action = 'track_updated'")
+    assert changes == [(text,)]
+
+
+async def test_a_file_takes_the_place_of_another_in_one_transaction(away: Away) -> None:
+    await away.catalogue.put("a.mp3", "One")
+    await away.catalogue.put("b.mp3", "Two")
+    origin, occupant = await away.catalogue.known("a.mp3"), await away.catalogue.known("b.mp3")
+    assert origin is not None
+
+    await away.catalogue.service.move(away.catalogue.found("b.mp3"), origin, occupant)
+
+    query = "SELECT t.title, f.path, f.status FROM files f JOIN tracks t ON t.id = f.track_id ORDER BY 1"
+    assert await away.catalogue.rows(query) == [("a.mp3", "b.mp3", "catalogued"), ("b.mp3", "b.mp3", "missing")]
+
+
+async def test_what_fails_in_the_trip_of_the_commit_is_undone_as_a_whole(away: Away) -> None:
+    await away.catalogue.put("a.mp3", "One")
+    known = await away.catalogue.known("a.mp3")
+    assert known is not None
+    database = away.catalogue.database
+
+    async def change() -> None:
+        async with database.transaction():
+            await FileRepository(database.session).get(known.id)
+            await AuditRepository(database.session).log_action("track_moved", known.id)
+            await FileRepository(database.session).set(known.id, folder_id="nowhere")
+
+    with pytest.raises(IntegrityError):
+        await change()
+
+    assert await away.catalogue.actions() == ["folder_added", "artist_added", "track_added"]
+    assert (await away.catalogue.put("b.mp3", "Two")).kind == "added"

@@ -1,0 +1,178 @@
+"""What happens, on the open page as it happens: nothing is missed, and nobody is waited for."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from tests.conftest import Soulspot, both, until, write_song
+from tests.page import Event, Page, sequences
+
+from soulspot.web.live import ROOM, Message, Seat
+
+
+def entries(events: Iterator[Event]) -> Event:
+    return next(event for event in events if event.name == "entries")
+
+
+@both
+def test_a_drop_is_on_the_page_within_a_second(soulspot: Soulspot) -> None:
+    soulspot.watch()
+    until(lambda: soulspot.rows("SELECT 1 FROM folders"))
+    page = Page(soulspot)
+    times = []
+
+    with page.events() as events:
+        next(events)
+        for number in range(5):
+            write_song(soulspot.music / f"{number}.mp3", title=f"Dropped {number}")
+            dropped = time.monotonic()
+            until_told = entries(events)
+            times.append(time.monotonic() - dropped)
+            assert f"Dropped {number}" in until_told.html
+
+    assert sorted(times)[2] < 1, times
+
+
+def test_the_word_at_the_top_says_when_the_daemon_comes_and_goes(soulspot: Soulspot) -> None:
+    soulspot.scan()
+    page = Page(soulspot)
+
+    with page.events() as events:
+        words = (event.html for event in events if event.name == "standing")
+        before = next(words)
+        daemon = soulspot.watch()
+        during = next(word for word in words if "<b>ok</b>" in word)
+        daemon.terminate()
+        after = next(word for word in words if "no daemon" in word)
+
+    assert "no daemon" in before
+    assert "watching" in during
+    assert "no soulspot is watching" in after
+
+
+@both
+def test_what_is_written_without_a_daemon_comes_too(soulspot: Soulspot) -> None:
+    soulspot.scan()
+    page = Page(soulspot)
+
+    with page.events() as events:
+        next(events)
+        write_song(soulspot.music / "song.mp3", title="Scanned")
+        soulspot.scan()
+        told = entries(events)
+
+    assert "Scanned" in told.html
+
+
+@both
+@pytest.mark.parametrize("by_header", [True, False])
+def test_who_comes_back_gets_what_was_missed(soulspot: Soulspot, by_header: bool) -> None:
+    write_song(soulspot.music / "seen.mp3")
+    soulspot.scan()
+    page = Page(soulspot)
+    last = soulspot.rows("SELECT max(sequence) FROM audit_log")[0][0]
+    for number in range(3):
+        write_song(soulspot.music / f"{number}.mp3")
+    soulspot.scan()
+
+    with page.events(0 if by_header else last, **({"Last_Event_ID": str(last)} if by_header else {})) as events:
+        told = entries(events)
+
+    numbers = soulspot.rows(f"SELECT sequence FROM audit_log WHERE sequence > {last} ORDER BY sequence DESC")
+    assert sequences(told.html) == [number for (number,) in numbers]
+    assert int(told.id) == numbers[0][0]
+
+
+def test_who_missed_more_than_fits_is_told_how_much(soulspot: Soulspot) -> None:
+    for number in range(250):
+        write_song(soulspot.music / f"{number}.mp3")
+    soulspot.scan()
+    page = Page(soulspot)
+    [(count,)] = soulspot.rows("SELECT count(*) FROM audit_log")
+
+    with page.events(after=0) as events:
+        told = entries(events)
+
+    assert len(sequences(told.html)) == 200
+    assert f"{count - 200} more in that moment" in told.html
+
+
+def test_a_page_that_takes_nothing_loses_its_place_and_costs_no_memory() -> None:
+    seat = Seat()
+
+    for number in range(10 * ROOM):
+        seat.tell(Message("entries", "row", number))
+
+    assert seat.is_lost
+    assert len(seat.messages) == ROOM
+
+
+def test_stuck_pages_hold_up_neither_the_daemon_nor_other_pages(soulspot: Soulspot) -> None:
+    soulspot.watch()
+    page = Page(soulspot)
+    with contextlib.ExitStack() as stuck:
+        for _number in range(10):
+            connection = stuck.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(("127.0.0.1", page.port))
+            connection.sendall(b"GET /events?after=0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for number in range(300):
+            write_song(soulspot.music / f"{number}.mp3")
+        until(lambda: len(soulspot.tracks()) == 300, 60)
+
+        with page.events() as events:
+            next(events)
+            write_song(soulspot.music / "last.mp3", title="Last of all")
+            told = entries(events)
+
+        assert "Last of all" in told.html
+        assert page.ask("/").status == 200
+
+
+def test_more_pages_than_there_are_places_are_told_so(soulspot: Soulspot) -> None:
+    soulspot.scan()
+    page = Page(soulspot)
+    with contextlib.ExitStack() as open_pages:
+        for _number in range(32):
+            next(open_pages.enter_context(page.events()))
+        refused = page.ask("/events")
+        served = page.ask("/")
+
+    assert (refused.status, served.status) == (503, 200)
+    until(lambda: _follows(page))
+
+
+def _follows(page: Page) -> bool:
+    try:
+        with page.events() as events:
+            return bool(next(events))
+    except AssertionError:
+        return False
+
+
+def test_an_import_tells_the_newest_and_how_many_there_were(soulspot: Soulspot) -> None:
+    soulspot.watch()
+    page = Page(soulspot)
+    seen: list[Event] = []
+
+    def listen() -> None:
+        with page.events() as events:
+            for event in events:
+                if event.name == "entries":
+                    seen.append(event)
+                if "Last of all" in event.html:
+                    return
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    for number in range(400):
+        write_song(soulspot.music / "album" / f"{number}.mp3")
+    until(lambda: len(soulspot.tracks()) == 400, 60)
+    write_song(soulspot.music / "zz.mp3", title="Last of all")
+    listener.join(timeout=30)
+
+    assert not listener.is_alive()
+    assert all(len(sequences(event.html)) <= 40 for event in seen)

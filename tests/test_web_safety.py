@@ -1,0 +1,318 @@
+"""The page against hostile files, hostile sites and hostile clients."""
+
+import html
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from mutagen.id3 import ID3, TIT2, TPE1, USLT
+from tests.conftest import AUDIO, Soulspot, write_song
+from tests.page import Page, token_of
+
+from soulspot.web.texts import shown, visible
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "'-alert(1)-'{{7*7}}{% include '/etc/passwd' %}",
+    "</title></bdi></style><base href=//evil.example>",
+    '<a href="javascript:alert(1)">x</a>',
+    "&lt;b&gt; &#x3c;script&#x3e;",
+    "a\u202egpm.exe\u2066\u200f\u061c",
+    "\u0000\u0007\u001b[31mred\u007f\u0085\u2028\u2029",
+    "Z͑ͫ̓ͪ̂ͫ̽͏̴̙̤̞͉͚̯̞̠͍A̴̵̜̰͔ͫ͗͢L̠ͨͧͩ͘G̴̻͈͍͔̹̑͗̎̅͛́Ǫ̵̹̻̝̳͂̌̌͘!͖̬̰̙̗̿̋ͥͥ̂ͣ̐́́͜͞",
+    "x" * 100_000,
+]
+PAGES = ["/", "/?kind=all", "/albums", "/albums?by=title", "/artists", "/failures", "/health"]
+_ALLOWED = re.compile(r"[\n\t\x20-\x7e\xa0-\U0010ffff]*")
+
+
+@pytest.fixture
+def hostile(soulspot: Soulspot) -> Page:
+    for number, text in enumerate(HOSTILE):
+        song = soulspot.music / f"{number}.mp3"
+        shutil.copyfile(AUDIO / "tone.mp3", song)
+        tags = ID3()
+        tags.add(TIT2(encoding=3, text=text))
+        tags.add(TPE1(encoding=3, text=text))
+        tags.add(USLT(encoding=3, lang="eng", text=text * 3))
+        tags.save(song)
+        name = text.replace("\0", "").replace("/", "_")[:60]
+        shutil.copyfile(song, soulspot.music / f"{name}.mp3")
+        (soulspot.music / f"{name} broken.mp3").write_bytes(b"no audio at all" * 100)
+    named = os.fsencode(soulspot.music) + b"/caf\xe9 <i>\xff\x80.mp3"
+    Path(os.fsdecode(named)).write_bytes((AUDIO / "tone.mp3").read_bytes())
+    soulspot.scan()
+    return Page(soulspot)
+
+
+class Tags(HTMLParser):
+    """What HTML says as a browser reads it: each element with its attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, {name: value or "" for name, value in attrs}))
+
+
+def check(text: str) -> None:
+    """Fail where anything but our own templates made HTML, or a sign controls how the rest is shown."""
+    tags = Tags(text).found
+    assert [given for name, given in tags if name == "script"] == [{"src": "/static/live.js", "defer": ""}]
+    assert not {name for name, _given in tags} & {"base", "iframe", "object", "embed", "style", "i"}
+    for _name, given in tags:
+        assert not [each for each in given if each.startswith("on") or each == "style"], given
+        for each in ("href", "src", "action"):
+            assert given.get(each, "/").startswith(("/", "#")), given
+            assert not given.get(each, "/").startswith("//"), given
+    assert "49" not in re.findall(r"'-alert\(1\)-'(\d*)", html.unescape(text))
+    assert _ALLOWED.fullmatch(text) is not None
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c\u2028\u2029]", text)
+
+
+def test_hostile_tags_and_names_are_shown_as_text_on_every_page(hostile: Page) -> None:
+    found = set(PAGES)
+    for page in PAGES:
+        text = hostile.ask(page).text
+        check(text)
+        assert len(text) < 300_000
+        found |= set(re.findall(r'href="(/(?:track|album|artist)/[^"]+)"', text))
+    for page in sorted(found):
+        check(hostile.ask(html.unescape(page)).text)
+    assert len(found) > 40
+
+    for text in HOSTILE[:8]:
+        check(hostile.ask(f"/search?q={''.join(f'%{each:02x}' for each in text.encode())}").text)
+
+
+def test_what_is_too_long_is_cut_and_whole_on_a_page_of_its_own(hostile: Page) -> None:
+    track = hostile.first_link("/search?q=xxxxxxxxxxxxxxxxxxx", "track")
+    page = hostile.ask(track).text
+    [whole] = set(re.findall(r'href="(/track/[^"]+/whole/lyrics)"', page))
+
+    answer = hostile.ask(whole)
+
+    assert len(page) < 50_000
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.text == "x" * 65_536  # as much as a reader takes of one text
+
+
+def test_the_entry_that_says_all_is_text(hostile: Page) -> None:
+    [entry, *_others] = re.findall(r'href="(/entry/\d+)"', hostile.ask("/").text)
+
+    assert hostile.ask(entry).headers["content-type"] == "text/plain; charset=utf-8"
+
+
+def test_an_event_is_one_event_whatever_is_in_it(soulspot: Soulspot) -> None:
+    soulspot.scan()
+    page = Page(soulspot)
+    write_song(soulspot.music / "song.mp3", title="a\n\nevent: standing\ndata: <script>alert(1)</script>\r\rid: 7\n")
+    soulspot.scan()
+
+    with page.events(after=0) as events:
+        told = next(events)
+
+    assert told.name == "entries"
+    assert "<script" not in told.html
+    assert [(int(told.id),)] == soulspot.rows("SELECT max(sequence) FROM audit_log")
+
+
+@pytest.mark.parametrize(
+    "path", [*PAGES, "/static/live.js", "/static/soulspot.css", "/nothing", "/cover/track/x", "/login"]
+)
+def test_every_answer_allows_a_browser_nothing_from_elsewhere(soulspot: Soulspot, path: str) -> None:
+    soulspot.scan()
+    headers = Page(soulspot).ask(path).headers
+
+    policy = headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    assert "*" not in policy
+    assert "http" not in policy
+    assert "frame-ancestors 'none'" in policy
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+    assert headers["cross-origin-opener-policy"] == "same-origin"
+    assert headers["referrer-policy"] == "same-origin"
+    assert "server" not in headers
+    assert "access-control-allow-origin" not in headers
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 421),
+        ({"Host": "evil.example:8337"}, 421),
+        ({"Host": "127.0.0.1.evil.example"}, 421),
+        ({"Host": "localhost.evil.example"}, 421),
+        ({"Host": "192.168.0.1"}, 421),
+        ({"Host": ""}, 400),
+        ({"Host": "localhost:1"}, 200),
+        ({"Host": "[::1]:8337"}, 200),
+        ({"Host": "LOCALHOST"}, 200),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://127.0.0.1:1"}, 403),
+        ({"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "no-cors"}, 403),
+        ({"Sec_Fetch_Site": "same-site", "Sec_Fetch_Mode": "cors"}, 403),
+        ({"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}, 200),
+        ({"Sec_Fetch_Site": "same-origin", "Sec_Fetch_Mode": "cors"}, 200),
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/cover/track/x", "/events", "/static/live.js"])
+def test_who_comes_from_another_site_or_by_another_name_is_refused(
+    shared_page: Page, path: str, headers: dict[str, str], status: int
+) -> None:
+    if status == 200 and path != "/":
+        return
+    assert shared_page.ask(path, **headers).status == status
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Soulspot]:
+    soulspot = Soulspot(tmp_path_factory.mktemp("shared"))
+    soulspot.scan()
+    yield soulspot
+    soulspot.kill()
+
+
+@pytest.fixture(scope="module")
+def shared_page(shared: Soulspot) -> Page:
+    return Page(shared)
+
+
+def test_a_form_from_another_site_is_refused_though_the_cookie_comes_along(shared: Soulspot, shared_page: Page) -> None:
+    cookie, seal = shared_page.log_in(token_of(shared))
+    own = f"http://127.0.0.1:{shared_page.port}"
+    body = f"seal={seal}"
+
+    assert shared_page.ask("/failures/retry", "POST", body, Cookie=cookie, Origin="http://evil.example").status == 403
+    assert shared_page.ask("/failures/retry", "POST", body, Cookie=cookie, Origin="null").status == 403
+    assert shared_page.ask("/failures/retry", "POST", body, Cookie=cookie, Sec_Fetch_Site="same-site").status == 403
+    assert shared_page.ask("/failures/retry", "POST", body, Cookie=cookie, Origin=own).status == 200
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "POST"])
+def test_nothing_but_looking_is_answered(shared_page: Page, method: str) -> None:
+    assert shared_page.ask("/", method).status in {400, 405}
+
+
+def test_a_head_is_answered_without_a_body(shared_page: Page) -> None:
+    answer = shared_page.ask("/", "HEAD")
+
+    assert (answer.status, answer.body) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../site.py", "/static/%2e%2e/site.py", "/static/..%2f..%2fconfig.py",
+        "/cover/track/..%2f..%2fetc%2fpasswd",
+        "/cover/track/%2fetc%2fpasswd", "/track/%00", "/track/..", "/entry/-1", "/entry/99999999999999999999999999",
+        "/album/' OR 1=1", "/static/", "/static/live.js%00", "//evil.example/%2f..", "/cover/album/%ff",
+    ],
+)  # fmt: skip
+def test_an_address_leads_to_no_file_but_those_of_the_catalogue(shared_page: Page, path: str) -> None:
+    answer = shared_page.ask(path.replace(" ", "%20"))
+
+    assert answer.status == 404
+    assert b"root:" not in answer.body
+    assert "location" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["/?before=-1", "/?before=x", "/?before=99999999999999999999", "/?before=0", "/failures?after=x&id=y", "/?kind[]=a",
+     "/failures?after=2026-01-01T00:00:00%2B00:00&id=%00", "/albums?after=%00", "/albums?by=title&after=%ff&id=%00",
+     "/search?q=%00", "/search?q=%ff%fe", "/search?q=%25_%25", "/search?after=%00&q=a", "/artists?after=%ed%a0%80"],
+)  # fmt: skip
+def test_a_question_that_makes_no_sense_has_an_answer(shared_page: Page, query: str) -> None:
+    assert shared_page.ask(query).status == 200
+
+
+@pytest.mark.postgresql
+def test_a_question_that_makes_no_sense_has_an_answer_from_postgresql_too(postgres_soulspot: Soulspot) -> None:
+    postgres_soulspot.scan()
+    page = Page(postgres_soulspot)
+
+    for query in (
+        "/search?q=%00",
+        "/search?q=%ff%fe",
+        "/albums?after=%00",
+        "/track/%00",
+        "/cover/album/%00",
+        "/artists?after=%ed%a0%80",
+    ):
+        assert page.ask(query).status in {200, 404}, query
+    postgres_soulspot.kill()
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (b"GET /" + b"a" * 600 + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", b" 414 "),
+        (b"GET /?q=" + b"a" * 3000 + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", b" 414 "),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 600_000 + b"\r\n\r\n", b" 400 "),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n", b" 400 "),
+        (b"GET / HTTP/1.0\r\n\r\n", b" 421 "),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20 + b"\r\n\r\n", b" 400 "),
+        (b"POST /login HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 70000\r\n"
+         b"Content-Type: application/x-www-form-urlencoded\r\n\r\n" + b"a" * 70_000, b" 413 "),
+        (b"POST /login HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 2\r\n"
+         b"Content-Type: text/plain\r\n\r\nab", b" 415 "),
+    ],
+    ids=["path", "query", "head", "two hosts", "no host", "no http", "form", "no form"],
+)  # fmt: skip
+def test_what_is_too_long_or_no_request_is_refused(shared_page: Page, request_: bytes, said: bytes) -> None:
+    answered = shared_page.raw(request_).splitlines()[:1]
+
+    assert not answered or said in answered[0]  # or the connection was cut before all of it was taken
+    assert shared_page.ask("/").status == 200
+
+
+def test_connections_that_say_nothing_are_cut(shared_page: Page) -> None:
+    began = time.monotonic()
+    with socket.create_connection(("127.0.0.1", shared_page.port), timeout=60) as silent:
+        silent.sendall(b"GET / HTTP/1.1\r\nHost: loc")
+        assert silent.recv(1) == b""
+
+    assert time.monotonic() - began < 40
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("plain", "plain"),
+        ("Ünïcödé 坂本龍一 فيروز 👩\u200d👩\u200d👧", "Ünïcödé 坂本龍一 فيروز 👩\u200d👩\u200d👧"),
+        ("a\u202eb", r"a\u202eb"),
+        ("a\nb\x1b", r"a\nb\x1b"),
+        ("\ud800", r"\ud800"),
+        ("a\u3000b\xa0c", "a\u3000b\xa0c"),
+    ],
+)
+def test_nothing_is_hidden_and_nothing_that_is_text_is_changed(text: str, seen: str) -> None:
+    assert visible(text) == seen
+
+
+def test_a_long_text_says_how_long_it_is() -> None:
+    assert str(shown("<" * 1000, 2)) == "<bdi>&lt;&lt;</bdi>…<small> (1000 characters)</small>"
+
+
+def test_names_of_the_setting_are_answered_and_other_machines_are_warned_of(soulspot: Soulspot) -> None:
+    soulspot.scan()
+    page = Page(soulspot, "--listen", "0.0.0.0:0", SOULSPOT_WEB__HOSTS='["music.example"]')
+
+    assert page.ask("/", Host="music.example").status == 200
+    assert page.ask("/", Host="music.example:443", Origin="https://music.example:443").status == 200
+    assert page.ask("/", Host="other.example").status == 421
+    assert "other machines reach" in page.log.read_text()
