@@ -8,24 +8,26 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Column
-from tests.conftest import Soulspot, write_song
+from tests.conftest import Soulspot, until, write_song
 from typer.main import get_command
 
 from soulspot.batches import Batch
 from soulspot.cli import app, examine, probe
 from soulspot.config import get_settings
 from soulspot.errors import SoulspotError
+from soulspot.infrastructure import control
 from soulspot.infrastructure.persistence.actions import ACTIONS
 from soulspot.infrastructure.persistence.models import Base
 from soulspot.infrastructure.persistence.schema import REVISION
 from soulspot.infrastructure.tags.model import FAILURE_CODES
 
 HERE = Path(__file__).parents[1]
-NAMED = ("install", "contributing", "operations", "hooks", "schema", "configuration", "scaling")
+NAMED = ("install", "contributing", "operations", "control", "hooks", "schema", "configuration", "scaling")
 DOCUMENTS = [f"docs/{name}.md" for name in NAMED]
 LEVELS = ("warning", "error", "exception", "critical")
 SOURCE = "\n".join(file.read_text() for file in (HERE / "src").rglob("*.py"))
@@ -215,3 +217,30 @@ def test_each_question_to_the_catalogue_has_an_answer(soulspot: Soulspot) -> Non
     connection = sqlite3.connect(soulspot.database)
     assert [len(connection.execute(question).fetchall()) for question in questions] == [1, 1, 1, 1, 1, 0]
     connection.close()
+
+
+def test_each_question_of_the_control_socket_is_told_of(soulspot: Soulspot) -> None:
+    soulspot.watch()
+    place = control.socket_of(soulspot.database)
+
+    refused = (control.ask(place, "sing") or {})["error"]
+
+    asked = {row[0].strip("`") for row in rows("docs/control.md", "questions")}
+    assert asked == set(refused.rpartition(" of: ")[2].split(", "))
+
+
+def test_the_example_that_follows_what_happens_does(soulspot: Soulspot, tmp_path: Path) -> None:
+    example = marked("docs/control.md", "example").removeprefix("```python\n").removesuffix("```\n")
+    (tmp_path / "example.py").write_text(example)
+    soulspot.watch()
+    command = [sys.executable, str(tmp_path / "example.py"), str(control.socket_of(soulspot.database))]
+    with (tmp_path / "printed").open("wb") as output:
+        soulspot.running.append(subprocess.Popen(command, stdout=output))
+
+    def printed_after_a_drop() -> str:
+        write_song(soulspot.music / f"{time.monotonic_ns()}.mp3")
+        return (tmp_path / "printed").read_text()
+
+    until(printed_after_a_drop)
+
+    assert re.match(rf"added {soulspot.music}/\d+\.mp3\n", (tmp_path / "printed").read_text())

@@ -317,7 +317,7 @@ async def test_a_program_that_takes_too_long_ends_with_all_that_it_started(tmp_p
     assert await run("sh", "-c", program, within=0.5) == "it took longer than 0.5 s"
 
     assert time.monotonic() - began < 5
-    assert not _lives(int(pid.read_text()))
+    await asyncio.to_thread(until, lambda: not _lives(int(pid.read_text())))
 
 
 async def test_what_a_program_leaves_behind_is_not_waited_for() -> None:
@@ -336,7 +336,7 @@ async def test_a_run_that_is_cancelled_leaves_no_program_and_no_descriptor(tmp_p
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
-    assert not _lives(int(pid.read_text()))
+    await asyncio.to_thread(until, lambda: not _lives(int(pid.read_text())))
     assert len(os.listdir("/proc/self/fd")) <= before + 1
 
 

@@ -139,6 +139,20 @@ def test_one_whose_database_refuses_is_alive_and_not_ready(watched: Watched) -> 
     until(lambda: ask(watched.place, "/readyz").status == 200)
 
 
+def test_a_pause_by_a_person_is_told_as_such(watched: Watched) -> None:
+    watched.start()
+    until(lambda: ask(watched.place, "/readyz").status == 200)
+
+    assert watched.soulspot.run("pause").returncode == 0
+
+    assert watched.has('soulspot_paused{by="person"}', 1)
+    assert watched.has('soulspot_paused{by="database"}', 0)
+    assert watched.soulspot.run("health").returncode == 1
+    assert "paused by" in ask(watched.place, "/readyz").text
+    assert watched.soulspot.run("resume").returncode == 0
+    until(lambda: ask(watched.place, "/readyz").status == 200)
+
+
 def test_health_without_a_daemon_is_failed(soulspot: Soulspot) -> None:
     soulspot.scan()
 

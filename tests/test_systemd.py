@@ -628,22 +628,3 @@ def test_the_doctor_names_the_directive_that_is_in_the_way(
     told = box.shell("soulspot doctor || true")
 
     assert re.search(rf"^{re.escape(finding)}.*\n +→ .*{re.escape(cure)}", told, re.MULTILINE), told
-
-
-@in_a_box
-def test_a_tag_reader_that_the_kernel_kills_for_memory_costs_no_file_and_not_the_service(box: Box) -> None:
-    """The service's own limit is met by the reader that has grown: OOMPolicy=continue ends it alone."""
-    drop_in(box, "MemoryMax=150M", "MemorySwapMax=0")
-    box.write("/etc/soulspot/config.toml", '[library]\nfolders = ["/srv/music"]\n')
-    box.shell("systemctl start soulspot.service")
-    write_song(box.music / "first.mp3")
-    until(lambda: len(box.tracks()) == 1, 10)
-    before = box.unit()["MainPID"]
-
-    write_bomb(box.music / "bomb.mp3", 400 << 20)
-    copies(box, 20)
-
-    until(lambda: len(box.tracks()) == 21, 60)
-    until(lambda: box.rows("SELECT count(*) FROM files WHERE status = 'failed'") == [(1,)], 60)
-    unit = box.unit()
-    assert (unit["ActiveState"], unit["MainPID"], unit["NRestarts"]) == ("active", before, "0")

@@ -143,7 +143,7 @@ def _folders(settings: Settings, unit: Mapping[str, str]) -> Iterator[Finding]:
         if kind.is_remote:
             every = settings.library.poll_interval
             told = (
-                f"{folder} is on {kind.kind}, where no event tells of what others write: it is found every {every:g} s"
+                f"{folder} is on {kind.kind}, where no event tells what others write: it is looked at every {every:g} s"
             )
             yield Finding("folders", "WARN", told, f"to find it sooner, lower {variable('library.poll_interval')}")
         else:

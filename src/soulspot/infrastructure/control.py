@@ -31,6 +31,8 @@ _QUESTION_LIMIT: Final = 65_536
 """Bytes that a question may have."""
 _QUESTION_WITHIN: Final = 10.0
 """Seconds that an asker has to say what it wants."""
+_ROOM: Final = 32_768
+"""Bytes that the kernel keeps for one who does not read."""
 _ASKERS: Final = 64
 """Connections that are served at once: one more is told so, and takes no descriptor from the files."""
 
@@ -84,6 +86,9 @@ async def serve(place: Path, offers: Offers, *, mode: int = 0o660, group: str = 
         task = asyncio.current_task()
         assert task is not None
         served.add(task)
+        # What waits for one who does not read costs memory and the time to write it down, for nobody.
+        writer.transport.set_write_buffer_limits(high=0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM)
         try:
             with closing(writer), suppress(ConnectionError, TimeoutError):
                 async with aclosing(_answers(offers, reader, writer, len(served))) as answers:

@@ -54,7 +54,8 @@ _ENVIRONMENT_SQLITE = (
     "SQLITE_READONLY",
     "SQLITE_CANTOPEN",
 )
-_ENVIRONMENT_SQLSTATE = ("08", "40", "53", "55", "57")
+# 25006: the server has become a replica. 25P03: it ended a transaction whose client it took for gone.
+_ENVIRONMENT_SQLSTATE = ("08", "25006", "25P03", "40", "53", "55", "57", "58")
 
 
 class Place(NamedTuple):

@@ -20,7 +20,7 @@ from soulspot.errors import CatalogueError
 from soulspot.infrastructure.persistence import postgres
 
 ROWS: Final = 10_000_000
-"""Entries of a part: some 5 GB with their indexes."""
+"""Entries of a part: some 4 GB with their indexes."""
 AHEAD: Final = 4
 """Parts that are made before there is anything for them."""
 FIRST, REST, WHOLE = "audit_log_first", "audit_log_rest", "audit_log_parted"

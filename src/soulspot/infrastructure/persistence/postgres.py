@@ -63,6 +63,9 @@ _LINK_SETTINGS: Final = {
 # The last is what the driver raises when the server ended a connection while a statement was being prepared.
 _CUT_OFF: Final = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
+# A broken connection, a server that ends, and one that is not the primary any more.
+_NO_USE: Final = ("08", "57P", "25006")
+
 _NO_ROWS: Result[Any] = IteratorResult(SimpleResultMetaData([]), iter(()))
 
 
@@ -82,7 +85,7 @@ async def connect(*arguments: Any, **options: Any) -> asyncpg.Connection:  # noq
     """Connect; raises UnreachableError that says why the server cannot be had, whatever the reason."""
     try:
         return await asyncpg.connect(*arguments, connection_class=_Connection, **options)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (asyncpg.PostgresError, *_CUT_OFF) as error:  # the last of these where no host is the primary server
         why = "it does not answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
         raise UnreachableError(why) from error
 
@@ -353,7 +356,7 @@ def _is_lost(error: BaseException) -> bool:
     if not isinstance(error, Exception) or isinstance(error, _CUT_OFF):
         return True
     state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
-    return isinstance(error, DBAPIError) and (error.connection_invalidated or state.startswith(("08", "57P")))
+    return isinstance(error, DBAPIError) and (error.connection_invalidated or state.startswith(_NO_USE))
 
 
 def _keep_nul_out(*occasion: Any, **_more: Any) -> tuple[str, Any]:  # noqa: ANN401 - SQLAlchemy's event
