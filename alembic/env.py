@@ -75,6 +75,8 @@ def make_ddl_transactional(engine: sa.Engine) -> None:
     def connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None
         connection.execute("PRAGMA busy_timeout=5000")
+        # Batch mode drops a table and gives its name to a new one; the views on it are not to be in the way meanwhile.
+        connection.execute("PRAGMA legacy_alter_table=ON")
         # A file's transaction touches some twenty pages a little, and each goes into the log whole. New databases only.
         connection.execute("PRAGMA page_size=2048")
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import threading
@@ -13,6 +14,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from tests.conftest import Soulspot, until, write_song
+from tests.test_persistence import revisions
 
 from soulspot.infrastructure.persistence import schema
 from soulspot.infrastructure.persistence.database import Database
@@ -144,6 +146,42 @@ def test_the_schema_goes_back_and_forth_with_a_copy_before_each(filled: Soulspot
     [copy] = filled.database.parent.glob("*.before-upgrade-*Z")
     assert titles(copy) == THREE
     assert copy.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_upgrade_that_cannot_be_done_says_why_and_loses_nothing(filled: Soulspot) -> None:
+    assert filled.run("db", "downgrade", "--", "-1").returncode == 0
+    change(filled.database, "CREATE TABLE catalogue_tracks (mine)")
+    before = filled.dump()
+
+    result = filled.run("scan", str(filled.music))
+
+    [copy] = filled.database.parent.glob(f"*.before-upgrade-{revisions()[-2]}-*")
+    assert result.returncode == 78
+    assert "could not be upgraded" in result.stderr
+    assert "catalogue_tracks already exists" in result.stderr
+    assert f"a copy from before is {copy}" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert filled.dump() == before
+
+
+def test_systemd_is_asked_for_time_while_the_schema_is_upgraded(filled: Soulspot) -> None:
+    assert filled.run("db", "downgrade", "--", "-1").returncode == 0
+    address = filled.music.parent / "notify"
+    other = sqlite3.connect(filled.database, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(address))
+        manager.settimeout(30)
+        filled.watch_unseen(NOTIFY_SOCKET=str(address))
+        first = manager.recv(4096).decode()
+        other.execute("ROLLBACK")
+        while "READY=1" not in manager.recv(4096).decode():
+            pass
+    other.close()
+
+    assert first.splitlines()[0] == "EXTEND_TIMEOUT_USEC=60000000"
+    assert "the schema of the catalogue is brought up to date" in first
 
 
 def test_a_revision_that_is_none_is_refused(filled: Soulspot) -> None:

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Column
 from tests.conftest import Soulspot, until, write_song
 from typer.main import get_command
 
@@ -20,7 +21,9 @@ from soulspot.cli import app, examine, probe
 from soulspot.config import get_settings
 from soulspot.errors import SoulspotError
 from soulspot.infrastructure import control
+from soulspot.infrastructure.persistence.actions import ACTIONS
 from soulspot.infrastructure.persistence.models import Base
+from soulspot.infrastructure.persistence.schema import REVISION
 from soulspot.infrastructure.tags.model import FAILURE_CODES
 
 HERE = Path(__file__).parents[1]
@@ -145,6 +148,13 @@ def test_each_example_of_a_drop_in_is_named_with_what_it_is_for() -> None:
     }
 
 
+def described(name: str) -> dict[str, list[tuple[str, str]]]:
+    """Return the columns that docs/schema.md gives of each table or view, with their types, in order."""
+    parts = re.split(r"^### `(\w+)`$", marked("docs/schema.md", name), flags=re.MULTILINE)[1:]
+    columns = {table: re.findall(r"^\| `(\w+)` \| ([^|]+?) \|", text, re.MULTILINE) for table, text in pairs(parts)}
+    return {table: [(column, kind) for column, kind in found] for table, found in columns.items()}
+
+
 def test_each_example_of_a_hook_is_one_that_the_settings_allow(tmp_path: Path) -> None:
     examples = re.findall(r"```toml\n(.*?)```", (HERE / "docs/hooks.md").read_text(), re.DOTALL)
 
@@ -167,24 +177,45 @@ def test_each_metric_that_is_named_is_one_of_the_program() -> None:
     assert all(f'"{name}"' in SOURCE for name in re.findall(r"\bsoulspot_\w+", text))
 
 
-def test_each_table_and_column_that_is_promised_exists() -> None:
-    promised = {row[0].strip("`"): re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", row[2])) for row in
-                rows("docs/schema.md", "tables")}  # fmt: skip
+def pairs(parts: list[str]) -> list[tuple[str, str]]:
+    return list(zip(parts[::2], parts[1::2], strict=True))
 
-    assert set(promised) == set(Base.metadata.tables)
-    for table, columns in promised.items():
-        assert set(columns) <= set(Base.metadata.tables[table].columns.keys()), table
+
+def kind_of(column: Column[object]) -> str:
+    words = {"VARCHAR": "text", "TEXT": "text", "INTEGER": "integer", "BIGINT": "integer", "FLOAT": "number"}
+    words |= {"BOOLEAN": "boolean", "DATETIME": "time", "JSON": "JSON"}
+    kind = words[str(column.type.compile()).partition("(")[0]]
+    return f"{kind} or null" if column.nullable else kind
+
+
+def test_each_column_of_each_table_is_described_and_no_other() -> None:
+    tables = {
+        name: [(each.name, kind_of(each)) for each in table.columns] for name, table in Base.metadata.tables.items()
+    }
+
+    assert described("tables") == tables
+
+
+def test_the_schema_that_is_described_is_that_of_this_program() -> None:
+    assert f"schema `{REVISION}`" in (HERE / "docs/schema.md").read_text()
+
+
+def test_each_action_of_the_history_is_described_and_no_other() -> None:
+    documented = [row[0].strip("`") for row in rows("docs/schema.md", "actions")]
+
+    assert len(documented) == len(set(documented))
+    assert set(documented) == ACTIONS
 
 
 def test_each_question_to_the_catalogue_has_an_answer(soulspot: Soulspot) -> None:
-    write_song(soulspot.music / "song.mp3")
+    write_song(soulspot.music / "song.mp3", album="Album", composer="Somebody")
     (soulspot.music / "broken.mp3").write_bytes(b"no audio at all" * 100)
     soulspot.scan()
 
     questions = re.findall(r"```sql\n(.*?)```", (HERE / "docs/schema.md").read_text(), re.DOTALL)
 
     connection = sqlite3.connect(soulspot.database)
-    assert [len(connection.execute(question).fetchall()) for question in questions] == [1, 1, 0, 0]
+    assert [len(connection.execute(question).fetchall()) for question in questions] == [1, 1, 1, 1, 1, 0]
     connection.close()
 
 

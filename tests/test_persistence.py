@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import sqlite3
 import subprocess
 import sys
 import zipfile
@@ -156,6 +157,34 @@ def test_migrations_go_up_and_down_and_leave_no_difference(tmp_path: Path) -> No
     command.upgrade(config, "head")
 
     assert ScriptDirectory.from_config(config).get_current_head() == schema.REVISION
+
+
+def revisions() -> list[str]:
+    """Return the revisions of the schema, the first one first."""
+    scripts = ScriptDirectory.from_config(alembic_config("sqlite+aiosqlite:///x.db"))
+    return [script.revision for script in scripts.walk_revisions()][::-1]
+
+
+def columns_and_indexes(database: Path) -> set[tuple[object, ...]]:
+    connection = sqlite3.connect(database)
+    things = connection.execute("SELECT type, name, tbl_name FROM sqlite_master").fetchall()
+    columns = connection.execute(
+        "SELECT m.name, c.name, c.type, c.pk FROM sqlite_master m, pragma_table_info(m.name) c"
+    )
+    found = {*things, *columns.fetchall()}
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize("revision", revisions())
+def test_a_schema_that_was_taken_back_is_what_it_was_before(tmp_path: Path, revision: str) -> None:
+    there, back = (alembic_config(f"sqlite+aiosqlite:///{tmp_path}/{name}.db") for name in ("there", "back"))
+
+    command.upgrade(there, revision)
+    command.upgrade(back, "head")
+    command.downgrade(back, revision)
+
+    assert columns_and_indexes(tmp_path / "back.db") == columns_and_indexes(tmp_path / "there.db")
 
 
 @pytest.mark.parametrize("url", ["sqlite+aiosqlite:///x.db", "postgresql+asyncpg://me:p%25w%40rd@nowhere/x"])

@@ -62,7 +62,8 @@ async def test_paths_are_in_the_order_of_their_bytes_whatever_the_locale(
         async with database.session() as session:
             query = text(
                 "SELECT table_name, column_name FROM information_schema.columns"
-                " WHERE column_name = 'path' AND collation_name = 'C' ORDER BY 1"
+                " JOIN information_schema.tables USING (table_schema, table_name)"
+                " WHERE table_type = 'BASE TABLE' AND column_name = 'path' AND collation_name = 'C' ORDER BY 1"
             )
             found = [tuple(row) for row in await session.execute(query)]
 

@@ -5,16 +5,20 @@ import re
 import shutil
 import signal
 import socket
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import pytest
 from tests.box import HERE, Box, install_wheel, skip_without_a_box
 from tests.conftest import Soulspot, until, write_song
 from tests.page import picture
 from tests.test_documents import marked
+from tests.test_persistence import revisions
+
+from soulspot.infrastructure.persistence.schema import REVISION
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -504,6 +508,92 @@ def test_a_command_that_the_service_cannot_see_is_not_installed(box: Box) -> Non
     refused = box.shell("/root/soulspot/bin/python -m soulspot service install --yes", fails=True)
 
     assert "lies below /root, which the service does not see" in refused
+
+
+AS_THE_SERVICE = "runuser -u soulspot -- env STATE_DIRECTORY=/var/lib/soulspot"
+BEFORE = revisions()[-2]
+
+
+def content(database: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Return every row of every table, and that of the views that there are."""
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        tables = [table for table in tables if not table.startswith(("sqlite_", "alembic_"))]
+        found = {table: connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3").fetchall() for table in tables}
+    connection.close()
+    return found
+
+
+def left_by_the_version_before(box: Box, *statements: str) -> None:
+    """Have a catalogue of twenty songs and a failure, with the schema of the version before."""
+    copies(box, 20)
+    (box.music / "broken.mp3").write_bytes(b"no audio at all" * 100)
+    box.shell("systemctl start soulspot.service")
+    until(lambda: len(box.tracks()) == 20 and box.actions("file_failed") == 1)
+    box.shell("systemctl stop soulspot.service")
+    box.shell(f"{AS_THE_SERVICE} soulspot db downgrade {BEFORE} && rm /var/lib/soulspot/*.before-upgrade-*")
+    for statement in statements:
+        box.change(statement)
+
+
+@in_a_box
+def test_the_catalogue_of_the_version_before_is_upgraded_at_the_start_and_can_be_put_back(box: Box) -> None:
+    left_by_the_version_before(box)
+    before = content(box.state / "soulspot.db")
+
+    box.shell("systemctl start soulspot.service")
+
+    [copy] = box.state.glob("soulspot.db.before-upgrade-*")
+    assert f"the schema is upgraded from {BEFORE} to {REVISION}; a copy from before is" in box.journal()
+    assert box.shell(f"stat -c '%a %U' /var/lib/soulspot/{copy.name}").split() == ["600", "soulspot"]
+    assert content(copy) == content(box.state / "soulspot.db") == before
+    assert box.rows("SELECT version_num FROM alembic_version") == [(REVISION,)]
+    assert box.rows("SELECT count(*) FROM catalogue_tracks") == [(20,)]
+    write_song(box.music / "after.mp3", title="After")
+    until(lambda: len(box.tracks()) == 21, 10)
+    box.shell("systemctl stop soulspot.service")
+
+    restored = box.shell(f"{AS_THE_SERVICE} soulspot db restore /var/lib/soulspot/{copy.name}")
+
+    assert f"its schema is {BEFORE}, from before this soulspot ({REVISION}): the next start or" in restored
+    assert content(box.state / "soulspot.db") == before
+    box.shell("systemctl start soulspot.service")
+    until(lambda: len(box.tracks()) == 21, 10)
+    assert box.unit()["NRestarts"] == "0"
+
+
+@in_a_box
+def test_an_upgrade_that_is_not_wanted_is_refused_and_the_catalogue_left_as_it_is(box: Box) -> None:
+    left_by_the_version_before(box)
+    box.write("/etc/soulspot/config.toml", '[library]\nfolders = ["/srv/music"]\n[database]\nupgrade = false\n')
+    before = content(box.state / "soulspot.db")
+
+    box.shell("systemctl start soulspot.service", fails=True)
+
+    assert (box.unit()["ExecMainStatus"], box.unit()["NRestarts"]) == ("78", "0")
+    assert "run `soulspot db upgrade` yourself" in box.journal()
+    assert content(box.state / "soulspot.db") == before
+    assert list(box.state.glob("*.before-*")) == []
+
+
+@in_a_box
+def test_systemd_waits_for_an_upgrade_that_takes_longer_than_a_start_may(box: Box) -> None:
+    slowly = "SELECT count(*) FROM slow a, slow b, slow c WHERE c.x < 120 AND a.x + b.x + c.x > 5"
+    left_by_the_version_before(
+        box,
+        "CREATE TABLE slow AS WITH n (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 1000) SELECT * FROM n",
+        "UPDATE files SET failed_at = NULL",
+        f"CREATE TRIGGER slow_file AFTER UPDATE OF failed_at ON files BEGIN {slowly}; END",
+    )
+    drop_in(box, "TimeoutStartSec=5")
+
+    box.shell("systemctl start soulspot.service")
+
+    unit = box.unit()
+    took = int(unit["ActiveEnterTimestampMonotonic"]) - int(unit["InactiveExitTimestampMonotonic"])
+    assert took > 5_000_000
+    assert (unit["ActiveState"], unit["NRestarts"]) == ("active", "0")
+    assert box.rows("SELECT version_num FROM alembic_version") == [(REVISION,)]
 
 
 NO_LEASE = ["AmbientCapabilities=", "CapabilityBoundingSet=", "PrivateUsers=yes"]

@@ -227,6 +227,16 @@ class ArtistsSettings(Section):
     )
 
 
+class AuditSettings(Section):
+    keep_days: Annotated[int, BeforeValidator(no_truth)] = Field(
+        default=0,
+        ge=0,
+        le=36500,
+        description="Days that the history is kept, but for the first and the latest entry of what is there; 0 means"
+        " for ever.",
+    )
+
+
 class LogSettings(Section):
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
@@ -267,6 +277,7 @@ class Settings(BaseSettings):
     library: LibrarySettings = Field(default_factory=LibrarySettings)
     tags: TagsSettings = Field(default_factory=TagsSettings)
     artists: ArtistsSettings = Field(default_factory=ArtistsSettings)
+    audit: AuditSettings = Field(default_factory=AuditSettings)
     control: ControlSettings = Field(default_factory=ControlSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     on_batch: OnBatchSettings = Field(default_factory=OnBatchSettings)

@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -40,10 +40,11 @@ from soulspot.ingest.patience import patiently
 from soulspot.ingest.pipeline import Pipeline
 from soulspot.ingest.planner import compare
 from soulspot.ingest.requests import BUSY_LIMIT, COUNT_AFTER, Requests
+from soulspot.ingest.retention import Retention
 from soulspot.ingest.scanner import Root, count_files, walk
 from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import Stability
-from soulspot.oversight import Change, State, controlled, look_at_the_database, tell_systemd
+from soulspot.oversight import Change, State, controlled, given_time, look_at_the_database, tell_systemd
 from soulspot.pauses import Pauses
 from soulspot.pauses import place_of as pause_place
 from soulspot.sockets import place_to_serve
@@ -174,6 +175,8 @@ async def _watch_with(
             ]
             await watcher.is_live.wait()
             others.append(group.create_task(tell_systemd(state, ingest.pipeline)))
+            if settings.audit.keep_days:
+                others.append(group.create_task(_retention(settings, ingest).run()))
             notify("READY=1", f"STATUS=watching {', '.join(path_to_text(root.path) for root in ingest.roots)}")
             state.is_watching.set()
             for root in ingest.roots:
@@ -373,7 +376,8 @@ async def _open(  # noqa: PLR0913 - by name, in this module
             readers.start()
         patiently.file = file
         node, run = socket.gethostname(), new_id()
-        await _bring_up_to_date(database, allowed=settings.database.upgrade)
+        async with given_time("starting: the schema of the catalogue is brought up to date"):
+            await _bring_up_to_date(database, allowed=settings.database.upgrade)
         places = [Place(node, path_to_text(str(folder))) for folder in settings.library.folders]
         await owned.enter_async_context(database.owning(places, command, node=node, run=run))
         known = [folder for folder in await patiently(FolderRepository(database.session).all) if folder.node == node]
@@ -398,6 +402,15 @@ async def _bring_up_to_date(database: Database, *, allowed: bool) -> None:
     """Upgrade the schema, and wait for a disk that is full; a server that is away is for systemd to try again."""
     bring = partial(bring_up_to_date, database, allowed=allowed)
     await (patiently(bring) if database.is_sqlite else bring())
+
+
+def _retention(settings: Settings, ingest: _Ingest) -> Retention:
+    return Retention(
+        ingest.database,
+        keep=timedelta(days=settings.audit.keep_days),
+        run=ingest.run,
+        is_quiet=lambda: ingest.pipeline.is_quiet,
+    )
 
 
 async def _adopt(service: IngestService, pipeline: Pipeline, path: str, settings: Settings) -> Root:

@@ -6,6 +6,7 @@ completion answer at once.
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -31,6 +32,14 @@ Folders = Annotated[
     list[Path] | None, typer.Argument(metavar="[FOLDER]...", help="Music folders, instead of those in the settings.")
 ]
 Limit = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Print at most so many.")]
+
+
+class Kinship(StrEnum):
+    """By what files are the same."""
+
+    RECORDING = "recording"
+    SOUND = "sound"
+    BOTH = "both"
 
 
 def run() -> None:
@@ -201,6 +210,30 @@ def albums(
     from soulspot.cli.albums import print_albums
 
     print_albums(words or [], config, incomplete=incomplete, limit=limit, as_json=as_json)
+
+
+@app.command()
+def duplicates(
+    words: Words = None,
+    config: ConfigOption = None,
+    limit: Limit = None,
+    *,
+    by: Annotated[Kinship, typer.Option("--by", help="What has to be the same.")] = Kinship.BOTH,
+    below: Annotated[
+        str | None, typer.Option("--in", metavar="PATH", help="Only where one of the files is this one, or lies in it.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the files that hold the same, in groups, with what there is to choose by. Changes nothing.
+
+    By recording: their tags have the same MusicBrainz recording id, whatever they sound like. By sound: the audio data
+    are the same, tags aside, which finds copies, and not other encodings of one song. FLAC has the MD5 of all its
+    samples; of other formats the length of the audio data and three pieces of it (start, middle, end) are compared, so
+    look before you delete. In a group, files of the same letter sound the same.
+    """
+    from soulspot.cli.duplicates import Question, print_duplicates
+
+    print_duplicates(Question(by.value, words or [], below), config, limit=limit, as_json=as_json)
 
 
 @app.command()
@@ -541,6 +574,22 @@ def db_restore(
     from soulspot.cli import database
 
     database.restore(source, config)
+
+
+@db.command("trim")
+def db_trim(
+    config: ConfigOption = None,
+    *,
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", metavar="SPAN", help="90d, 52w; else what audit.keep_days says.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many entries that would be.")] = False,
+) -> None:
+    """Remove old entries of the history; of all that is there, the first and the latest stay. Stop the daemon first."""
+    from soulspot.cli import database, look
+
+    span = look.span(older_than, "--older-than") if older_than is not None else None
+    database.trim(config, older_than=span, dry_run=dry_run)
 
 
 @db.command("vacuum")

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 
 import typer
@@ -10,10 +11,12 @@ import typer
 from soulspot.cli import logs
 from soulspot.cli.text import print_json
 from soulspot.config import Settings, database_file, find_catalogue, get_settings
-from soulspot.errors import CatalogueError
+from soulspot.errors import CatalogueError, ConfigError
 from soulspot.infrastructure.persistence import backup, inspection, schema
 from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.lock import hand_over, writer_lock
+from soulspot.ingest.retention import Retention
 
 
 def upgrade(config: Path | None) -> None:
@@ -86,9 +89,15 @@ def restore(source: Path | None, config: Path | None) -> None:
         _print_copies(file)
         return
     with _alone(settings, "db restore"):
-        copied = asyncio.run(_checked_copy(source.absolute(), file))
+        copied, revision = asyncio.run(_checked_copy(source.absolute(), file))
         restored = backup.put_in_place(copied, file)
     print(f"{file} is {source} now; the next scan finds what has changed since")
+    if revision != schema.REVISION:
+        how = "the next start or" if settings.database.upgrade else "as database.upgrade is false,"
+        print(
+            f"its schema is {revision}, from before this soulspot ({schema.REVISION}): {how} `soulspot db upgrade`"
+            " brings it up to date; to stay with it, install the soulspot that it was made by before you start one"
+        )
     if restored.kept is not None:
         print(f"what was there before is {restored.kept}")
 
@@ -105,6 +114,25 @@ def vacuum(config: Path | None) -> None:
         before = file.stat().st_size if file.exists() else 0
         asyncio.run(_changed(settings, act))
     print(f"{file}: {before} bytes before, {file.stat().st_size} now")
+
+
+def trim(config: Path | None, *, older_than: timedelta | None, dry_run: bool) -> None:
+    settings = _settings(config)
+    keep = older_than if older_than is not None else timedelta(days=settings.audit.keep_days)
+    if older_than is None and not keep:
+        msg = "the history is kept for ever: say --older-than 365d, or set audit.keep_days"
+        raise ConfigError(msg)
+    count = asyncio.run(_trim(settings, keep, dry_run=dry_run))
+    print(f"{count} entries of the history {'would be' if dry_run else 'were'} removed")
+
+
+async def _trim(settings: Settings, keep: timedelta, *, dry_run: bool) -> int:
+    url = find_catalogue(settings)
+    with nullcontext() if dry_run else _alone(settings, "db trim"):
+        async with Database(url, synchronous=settings.database.synchronous, read_only=dry_run) as database:
+            await schema.require_current(database)
+            retention = Retention(database, keep=keep, run=new_id())
+            return await (retention.count() if dry_run else retention.trim())
 
 
 def partition(rows: int, config: Path | None, *, undo: bool) -> None:
@@ -140,8 +168,8 @@ async def _changed(settings: Settings, act: Callable[[Database], Awaitable[None]
         return before, await schema.current_revision(database)
 
 
-async def _checked_copy(source: Path, file: Path) -> Path:
-    """Copy a backup beside the catalogue, once it was seen to be one."""
+async def _checked_copy(source: Path, file: Path) -> tuple[Path, str]:
+    """Copy a backup beside the catalogue, once it was seen to be one; return that copy, and its schema."""
     if not source.is_file():
         msg = f"there is no backup at {source}: `soulspot db restore` alone lists those that there are"
         raise CatalogueError(msg)
@@ -153,7 +181,7 @@ async def _checked_copy(source: Path, file: Path) -> Path:
             msg = f"{source} is damaged ({faults[0]}): restore another"
             raise CatalogueError(msg)
         schema.require_known(database, revision)
-        return await backup.copy(database, file.with_name(file.name + ".restoring"))
+        return await backup.copy(database, file.with_name(file.name + ".restoring")), revision
 
 
 def _print_copies(file: Path) -> None:

@@ -14,7 +14,6 @@ _PROMISES: Final = {
     "tracks without an entry in the history": (
         "SELECT count(*) FROM tracks t WHERE NOT EXISTS"
         " (SELECT 1 FROM audit_log a WHERE a.entity_id = t.id AND a.action = 'track_added')"
-        " AND t.created_at >= (SELECT min(at) FROM audit_log)"  # what is older may have been let go
     ),
     "catalogued files without a track": "SELECT count(*) FROM files WHERE status = 'catalogued' AND track_id IS NULL",
     "failed files without a reason": "SELECT count(*) FROM files WHERE status = 'failed' AND error_code IS NULL",

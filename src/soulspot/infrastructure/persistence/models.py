@@ -262,13 +262,16 @@ class AuditEntry(Base):
     """One thing that happened; never changed, in the order of `sequence`."""
 
     __tablename__ = "audit_log"
-    __table_args__ = ({"sqlite_autoincrement": True},)  # a number is never given twice
+    __table_args__ = (
+        Index(None, "entity_id", "sequence"),
+        {"sqlite_autoincrement": True},  # a number is never given twice
+    )
 
     sequence: Mapped[int] = mapped_column(Sequence, primary_key=True)
     at: Mapped[datetime] = mapped_column(UTCDateTime, index=True)
     action: Mapped[str] = mapped_column(String(32))
     entity_type: Mapped[str] = mapped_column(String(16))
-    entity_id: Mapped[str] = mapped_column(String(255), index=True)
+    entity_id: Mapped[str] = mapped_column(String(255))
     path: Mapped[str | None] = mapped_column(PathText)  # the whole path, escaped as files.path is
     changes: Mapped[dict[str, Any] | None] = mapped_column(JSONValue)
     run: Mapped[str] = mapped_column(String(36))  # the start of soulspot that wrote it

@@ -34,6 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute, contains_eager, joinedload, selectinload
 
 from soulspot.infrastructure.filesystem import Signature
+from soulspot.infrastructure.persistence.actions import ACTIONS
 from soulspot.infrastructure.persistence.database import LOCKS, SessionFactory
 from soulspot.infrastructure.persistence.identity import fold, new_id
 from soulspot.infrastructure.persistence.models import (
@@ -144,6 +145,14 @@ _LIKE_SIGNS = re.compile(r"[%_^]")
 _ARTISTS, _ALBUMS, _TRACKS, _CREDITS, _FOLDERS, _FILES, _ENTRIES = (
     cast("Table", model.__table__) for model in (Artist, Album, Track, TrackArtist, Folder, File, AuditEntry)
 )
+_THINGS = (
+    (("track",), _TRACKS),
+    (("file",), _FILES),
+    (("artist",), _ARTISTS),
+    (("album",), _ALBUMS),
+    (("folder", "scan"), _FOLDERS),
+)
+"""Where the things are that the history is of."""
 _KNOWN = tuple([_FILES.c[name] for name in Known._fields])
 _KNOWN_FOLDER = tuple([_FOLDERS.c[name] for name in KnownFolder._fields])
 _FILE_COLUMNS, _TRACK_COLUMNS, _ALBUM_COLUMNS = (table.c.keys() for table in (_FILES, _TRACKS, _ALBUMS))
@@ -694,6 +703,7 @@ class AuditRepository:
         self, action: str, entity_id: str, *, path: str | None = None, changes: Mapping[str, Any] | None = None
     ) -> None:
         """Write one entry. The action names the entity's type first: "track_added" is of a track."""
+        assert action in ACTIONS, action
         entry = {
             "at": now(),
             "action": action,
@@ -747,6 +757,46 @@ class AuditRepository:
         async with self._session_factory() as session:
             query = select(AuditEntry.sequence).where(asked).order_by(AuditEntry.sequence).limit(limit)
             return (await session.scalars(query)).all()
+
+    async def last_before(self, moment: datetime) -> int:
+        """Return the number of the newest entry that is older than a moment, 0 where none is."""
+        query = select(AuditEntry.sequence).where(AuditEntry.at < moment).order_by(AuditEntry.at.desc()).limit(1)
+        async with self._session_factory() as session:
+            return (await session.scalar(query)) or 0
+
+    async def aged(self, after: int, upto: int, before: datetime, limit: int) -> Sequence[tuple[int, bool]]:
+        """Return the first entries in (after, upto], each with whether it is older than a moment and need not stay.
+
+        The first and the last of each thing that the catalogue still has do. What was removed has none that does.
+        """
+        mine, other = _ENTRIES, _ENTRIES.alias()
+        same = select(other.c.sequence).where(other.c.entity_id == mine.c.entity_id)
+        earlier = same.where(other.c.sequence < mine.c.sequence).exists()
+        later = same.where(other.c.sequence > mine.c.sequence).exists()
+        there = or_(
+            mine.c.entity_type == "audit",
+            *(
+                mine.c.entity_type.in_(kinds) & select(table.c.id).where(table.c.id == mine.c.entity_id).exists()
+                for kinds, table in _THINGS
+            ),
+        )
+        spent = (mine.c.at < before) & ((earlier & later) | ~there)
+        query = select(mine.c.sequence, spent).where(mine.c.sequence > after, mine.c.sequence <= upto)
+        async with self._session_factory() as session:
+            rows = await session.execute(query.order_by(mine.c.sequence).limit(limit))
+            return [(number, bool(is_spent)) for number, is_spent in rows]
+
+    async def remove(self, numbers: Collection[int]) -> int:
+        """Remove entries; return how many of them there were."""
+        async with self._session_factory() as session:
+            result = await session.execute(delete(_ENTRIES).where(_ENTRIES.c.sequence.in_(numbers)))
+            return cast("CursorResult[Any]", result).rowcount
+
+    async def remove_own(self, action: str, entity_id: str, *, after: int) -> None:
+        """Remove what this run wrote of one kind of one thing after a number."""
+        mine = (_ENTRIES.c.entity_id == entity_id) & (_ENTRIES.c.run == self._run) & (_ENTRIES.c.action == action)
+        async with self._session_factory() as session:
+            await session.execute(delete(_ENTRIES).where(mine, _ENTRIES.c.sequence > after))
 
     async def last_sequence(self) -> int:
         async with self._session_factory() as session:

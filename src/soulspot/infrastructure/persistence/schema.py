@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import inspect, text
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, DBAPIError
 
 from soulspot.errors import CatalogueError, UnreachableError
 from soulspot.infrastructure.persistence import backup
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from soulspot.infrastructure.persistence.database import Database
 
-REVISION = "1f24947f7a74"
+REVISION = "5d0c3b9a7e42"
 """The newest migration; a test holds it equal to alembic's head."""
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,8 @@ async def bring_up_to_date(database: "Database", *, allowed: bool = True) -> Non
     """Make the database's schema the one that this program needs, after copying an SQLite file that holds data.
 
     Raises CatalogueError when the schema is newer than this program or foreign, when it is older and `allowed` is
-    false, and when the database cannot be opened; LockHeldError when others write what has to be changed.
+    false, when the upgrade fails, and when the database cannot be opened; LockHeldError when others write what has to
+    be changed; and what the database says where it refuses for a reason that passes.
     """
     revision = await current_revision(database)
     if revision == REVISION:
@@ -47,10 +48,7 @@ async def bring_up_to_date(database: "Database", *, allowed: bool = True) -> Non
         raise CatalogueError(msg)
     async with database.alone("db upgrade"):
         if is_unchanged := await current_revision(database) == revision:
-            if revision is not None:
-                copied = await _copy_first(database, revision)
-                logger.warning("the schema is upgraded from %s to %s%s", revision, REVISION, copied)
-            await asyncio.to_thread(_migrate, config, "upgrade", "head")
+            await _upgrade(database, config, revision)
     if not is_unchanged:  # by whom was waited for
         await bring_up_to_date(database)
 
@@ -64,13 +62,15 @@ async def downgrade(database: "Database", revision: str) -> None:
 
     async with database.alone("db downgrade"):
         before = await current_revision(database)
-        copied = await _copy_first(database, before) if before is not None else ""
+        copied = await _copy_first(database, before)
         try:
             await asyncio.to_thread(_migrate, _alembic_config(database), "downgrade", revision)
         except CommandError as error:
             msg = f"{_name(database)} has schema {before or 'none'}, which cannot be taken back to {revision}: {error}"
             raise CatalogueError(msg) from error
-        logger.warning("the schema is taken back from %s to %s%s", before, await current_revision(database), copied)
+        logger.warning(
+            "the schema is taken back from %s to %s%s", before, await current_revision(database), _told(copied)
+        )
 
 
 def require_known(database: "Database", revision: str) -> None:
@@ -154,12 +154,38 @@ def _known_revisions(config: "Config") -> set[str]:
     return {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
 
 
-async def _copy_first(database: "Database", revision: str) -> str:
-    """Copy an SQLite file before its schema changes; return what there is to say about that."""
-    if not database.is_sqlite:
-        return ""
-    place = backup.upgrade_place(Path(str(database.url.database)), revision)
-    return f"; a copy from before is {await backup.copy(database, place)}"
+async def _upgrade(database: "Database", config: "Config", revision: str | None) -> None:
+    copied = await _copy_first(database, revision)
+    if revision is not None:
+        logger.warning("the schema is upgraded from %s to %s%s", revision, REVISION, _told(copied))
+    try:
+        await asyncio.to_thread(_migrate, config, "upgrade", "head")
+    except DBAPIError as error:
+        # Each step is one transaction: what could not be done has left nothing behind.
+        if is_environment_fault(error) and database.is_sqlite:
+            if copied is not None and await current_revision(database) == revision:
+                copied.unlink()  # it is tried again, with another copy: a full disk is not to be filled with them
+            raise
+        if is_environment_fault(error):
+            msg = f"{_name(database)} could not be upgraded to schema {REVISION} ({str(error.orig).strip()})"
+            raise UnreachableError(msg) from error
+        msg = (
+            f"{_name(database)} could not be upgraded to schema {REVISION} ({str(error.orig).strip()}) and has schema "
+            f"{await current_revision(database) or 'none'}; nothing in it is lost{_told(copied)}: mend that, then start"
+            " again"
+        )
+        raise CatalogueError(msg) from error
+
+
+async def _copy_first(database: "Database", revision: str | None) -> Path | None:
+    """Copy an SQLite file that holds a catalogue before its schema changes."""
+    if not database.is_sqlite or revision is None:
+        return None
+    return await backup.copy(database, backup.upgrade_place(Path(str(database.url.database)), revision))
+
+
+def _told(copied: Path | None) -> str:
+    return f"; a copy from before is {copied}" if copied is not None else ""
 
 
 def _migrate(config: "Config", direction: Literal["upgrade", "downgrade"], revision: str) -> None:
