@@ -382,3 +382,16 @@ def test_cp_r_of_2000_files_misses_none(soulspot: Soulspot, make_library: Path) 
 
     until(lambda: len(soulspot.rows("SELECT 1 FROM files WHERE status = 'catalogued'")) == 2000, 120)
     assert soulspot.actions("track_added") == 2000
+
+
+def test_a_machine_that_gets_another_name_keeps_its_catalogue(soulspot: Soulspot) -> None:
+    write_song(soulspot.music / "song.mp3")
+    soulspot.environment["SOULSPOT_LIBRARY__NODE"] = "another-name"
+    soulspot.scan()
+    del soulspot.environment["SOULSPOT_LIBRARY__NODE"]
+
+    again = json.loads(soulspot.run("scan", "--json", str(soulspot.music)).stdout)
+
+    assert (again["unchanged"], again["added"]) == (1, 0)
+    assert soulspot.rows("SELECT node FROM folders") == [("another-name",)]
+    assert ": catalogued as" in soulspot.run("explain", str(soulspot.music / "song.mp3")).stdout

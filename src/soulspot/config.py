@@ -160,6 +160,10 @@ class LibrarySettings(Section):
         default_factory=list,
         description="The music folders: a list, or one text with colons between; `~` is your home folder.",
     )
+    node: Annotated[str, Field(max_length=255)] = Field(
+        default="",
+        description="The name of this machine in a catalogue that several share; by default that of the host.",
+    )
     quiet_period: Number = Field(
         default=2.0,
         ge=0,

@@ -8,7 +8,6 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ from soulspot.infrastructure.persistence.database import Database, Place
 from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.lock import writer_lock
 from soulspot.infrastructure.persistence.models import MOUNT_STATES
-from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository, Known
+from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository, Known, KnownFolder
 from soulspot.infrastructure.persistence.schema import bring_up_to_date, require_current
 from soulspot.infrastructure.systemd import notify
 from soulspot.infrastructure.tags import TagReaders
@@ -44,6 +43,7 @@ from soulspot.ingest.retention import Retention
 from soulspot.ingest.scanner import Root, count_files, walk
 from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import Stability
+from soulspot.nodes import own_node
 from soulspot.oversight import Change, State, controlled, given_time, look_at_the_database, tell_systemd
 from soulspot.pauses import Pauses
 from soulspot.pauses import place_of as pause_place
@@ -248,11 +248,8 @@ async def _known_folders(settings: Settings) -> list[str]:
         except CatalogueError:  # it is older: to bring it up to date is not done by the way
             return []
         rows = await FolderRepository(database.session).all()
-        return [
-            text_to_path(row.path)
-            for row in rows
-            if row.node == socket.gethostname() and row.status not in MOUNT_STATES
-        ]
+        node = _own_node(rows, settings, database)
+        return [text_to_path(row.path) for row in rows if row.node == node and row.status not in MOUNT_STATES]
 
 
 async def scan(where: Where, *, progress: Progress, confirm_missing: bool = False) -> ScanResult:
@@ -299,7 +296,8 @@ async def dry_run(where: Where, *, report: Report) -> ScanResult:
         if not is_new:
             await require_current(database)
         rows = [] if is_new else await FolderRepository(database.session).all()
-        folders = {row.path: row.id for row in rows if row.node == socket.gethostname()}
+        node = _own_node(rows, settings, database)
+        folders = {row.path: row.id for row in rows if row.node == node}
         check_library(settings, [Path(text_to_path(path)) for path in folders])
         files = FileRepository(database.session)
         for path in map(str, settings.library.folders):
@@ -375,13 +373,13 @@ async def _open(  # noqa: PLR0913 - by name, in this module
         if warm:
             readers.start()
         patiently.file = file
-        node, run = socket.gethostname(), new_id()
         async with given_time("starting: the schema of the catalogue is brought up to date"):
             await _bring_up_to_date(database, allowed=settings.database.upgrade)
+        rows, run = await patiently(FolderRepository(database.session).all), new_id()
+        node = _own_node(rows, settings, database)
         places = [Place(node, path_to_text(str(folder))) for folder in settings.library.folders]
         await owned.enter_async_context(database.owning(places, command, node=node, run=run))
-        known = [folder for folder in await patiently(FolderRepository(database.session).all) if folder.node == node]
-        check_library(settings, [Path(text_to_path(folder.path)) for folder in known])
+        check_library(settings, [Path(text_to_path(folder.path)) for folder in rows if folder.node == node])
         rules = credit_rules(settings)
         service = IngestService(database, run=run, node=node, credit_rules=rules)
         pipeline = Pipeline(
@@ -411,6 +409,10 @@ def _retention(settings: Settings, ingest: _Ingest) -> Retention:
         run=ingest.run,
         is_quiet=lambda: ingest.pipeline.is_quiet,
     )
+
+
+def _own_node(rows: Iterable[KnownFolder], settings: Settings, database: Database) -> str:
+    return own_node(rows, settings.library.node, is_shared=not database.is_sqlite)
 
 
 async def _adopt(service: IngestService, pipeline: Pipeline, path: str, settings: Settings) -> Root:

@@ -2,13 +2,11 @@
 
 import asyncio
 import os
-import socket
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -37,6 +35,7 @@ from soulspot.infrastructure.tags import Kind, TagReaders, kind_of_name
 from soulspot.ingest.absence import fault_of
 from soulspot.ingest.planner import compare
 from soulspot.ingest.scanner import FoundFile, FoundFolder, Root, look, walk, why_left_alone
+from soulspot.nodes import own_node
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,5 +227,6 @@ async def _catalogue(config: Path | None) -> AsyncIterator[tuple[Database, Setti
     logs.set_up(settings.log.level, settings.log.format)
     async with Database(find_catalogue(settings), read_only=True) as database:
         await require_current(database)
-        rows: list[Any] = list(await FolderRepository(database.session).all())
-        yield database, settings, [row for row in rows if row.node == socket.gethostname()]
+        rows = await FolderRepository(database.session).all()
+        node = own_node(rows, settings.library.node, is_shared=not database.is_sqlite)
+        yield database, settings, [row for row in rows if row.node == node]
