@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from soulspot.infrastructure.filesystem import Signature
@@ -13,6 +14,10 @@ from soulspot.ingest.scanner import FoundFile, Root
 from soulspot.ingest.service import IngestService, Outcome
 
 FIRST, SECOND = "7cf0ea9d-86b9-4dad-ba9e-2355a64899ea", "664c3e0e-42d8-48c1-b209-1efca19c0325"
+
+
+DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
+"""The parameters of what runs on each of the databases."""
 
 
 class Catalogue:
@@ -42,8 +47,9 @@ class Catalogue:
         return (await FileRepository(self.database.session).known_at(self.root.id, [path])).get(path)
 
     async def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Return what a query finds; JSON is text, as SQLite has it."""
         async with self.database.session() as session:
-            return [tuple(row) for row in await session.execute(text(query))]
+            return [tuple(map(_plain, row)) for row in await session.execute(text(query))]
 
     async def artists(self) -> list[tuple[Any, ...]]:
         return await self.rows("SELECT name, musicbrainz_id FROM artists ORDER BY created_at, id")
@@ -70,3 +76,8 @@ class Catalogue:
 
     async def actions(self) -> list[str]:
         return [action for (action,) in await self.rows("SELECT action FROM audit_log ORDER BY sequence")]
+
+
+def _plain(value: Any) -> Any:
+    is_json = isinstance(value, dict | list)
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if is_json else value

@@ -14,7 +14,7 @@ from typing import Any
 
 import mutagen
 import pytest
-from tests.catalogue import Catalogue
+from tests.catalogue import DATABASES, Catalogue
 from tests.terminal import Terminal
 
 from soulspot.infrastructure.filesystem import FileSystem
@@ -131,9 +131,7 @@ def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
         time.sleep(0.02)
 
 
-both = pytest.mark.parametrize(
-    "soulspot", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)], indirect=True
-)
+both = pytest.mark.parametrize("soulspot", DATABASES, indirect=True)
 """Runs a test on each of the databases."""
 
 
@@ -191,10 +189,19 @@ def empty_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture(params=DATABASES)
+def catalogue_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the address of a catalogue that is as a first start leaves it, on each of the databases."""
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgres_server")
+        return str(server.socket_url(request.getfixturevalue("postgres_catalogue")))
+    shutil.copyfile(request.getfixturevalue("empty_catalogue"), tmp_path / "catalogue.db")
+    return f"sqlite+aiosqlite:///{tmp_path}/catalogue.db"
+
+
 @pytest.fixture
-async def catalogue(tmp_path: Path, empty_catalogue: Path) -> AsyncIterator[Catalogue]:
-    shutil.copyfile(empty_catalogue, tmp_path / "catalogue.db")
-    async with Database(f"sqlite+aiosqlite:///{tmp_path}/catalogue.db") as database:
+async def catalogue(catalogue_url: str) -> AsyncIterator[Catalogue]:
+    async with Database(catalogue_url) as database:
         service = IngestService(database, run="run", node="node")
         folder = await service.adopt_folder("/music", FileSystem("ext4", "uuid", "/"))
         yield Catalogue(database, service, Root(folder.id, "/music"))

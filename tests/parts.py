@@ -1,4 +1,4 @@
-"""The daemon's real parts in this process, on an event loop of their own: pipeline, watcher, tag readers, SQLite.
+"""The daemon's real parts in this process, on an event loop of their own: pipeline, watcher, tag readers, database.
 
 Only the clock may be another one. Tag readers are shared by all, as starting them takes longer than most tests.
 """
@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import psycopg
 import pytest
 
 from soulspot.config import Settings
@@ -65,6 +66,7 @@ class Parts:
     """A catalogue of `folders` that is kept true from `start` to `stop`.
 
     Args:
+        place: the folder of an SQLite catalogue, or the URL of a migrated one on a server.
         watching: whether there is a watcher.
         rounds: whether folders are looked at without an event.
 
@@ -72,7 +74,7 @@ class Parts:
 
     def __init__(
         self,
-        place: Path,
+        place: Path | str,
         *folders: Path,
         watching: bool = True,
         rounds: bool = False,
@@ -82,7 +84,7 @@ class Parts:
         **library: object,
     ) -> None:
         self.folders = folders
-        self.database_file = place / "catalogue.db"
+        self.url = place if isinstance(place, str) else f"sqlite+aiosqlite:///{place}/catalogue.db"
         self.outcomes: list[Outcome] = []
         self._watching, self._with_rounds, self._missing_after = watching, rounds, missing_after
         self._clock, self._confirmed = clock, confirmed
@@ -124,7 +126,18 @@ class Parts:
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
                 raise error
 
+    @property
+    def _is_on_a_server(self) -> bool:
+        return self.url.startswith("postgresql")
+
+    @property
+    def database_file(self) -> Path:
+        return Path(self.url.removeprefix("sqlite+aiosqlite:///"))
+
     def rows(self, query: str) -> list[tuple[Any, ...]]:
+        if self._is_on_a_server:
+            with psycopg.connect(self.url.replace("+asyncpg", "")) as connection:
+                return connection.execute(query.encode()).fetchall()
         with contextlib.closing(sqlite3.connect(f"file:{self.database_file}?mode=ro", uri=True)) as connection:
             return connection.execute(query).fetchall()
 
@@ -145,9 +158,10 @@ class Parts:
         return int(self.rows("SELECT coalesce(max(sequence), 0) FROM audit_log")[0][0])
 
     async def _start(self) -> None:
-        self._make_catalogue()
-        await self._make_catalogue_current()
-        self.database = Database(f"sqlite+aiosqlite:///{self.database_file}")
+        if not self._is_on_a_server:
+            self._make_catalogue()
+            await self._make_catalogue_current()
+        self.database = Database(self.url)
         library = self._settings.library
         service = IngestService(self.database, run=new_id(), node="node")
         self.pipeline = Pipeline(
@@ -211,7 +225,7 @@ class Parts:
     async def _make_catalogue_current(self) -> None:
         if self.database_file.exists():
             return
-        async with Database(f"sqlite+aiosqlite:///{self.database_file}") as database:
+        async with Database(self.url) as database:
             await bring_up_to_date(database)
         shared().empty = shutil.copyfile(self.database_file, self.database_file.with_suffix(".empty"))
 

@@ -95,6 +95,12 @@ class Server:
         with self.connect(database) as connection:
             connection.execute(statement.encode())
 
+    def clone(self, name: str) -> None:
+        """Make a new, migrated catalogue; copying its files takes half as long as logging them."""
+        with self.connect() as connection:
+            quickly = " STRATEGY file_copy" if connection.info.server_version >= 150_000 else ""
+            connection.execute(f"CREATE DATABASE {name} OWNER soulspot TEMPLATE {_TEMPLATE}{quickly}".encode())
+
     def socket_url(self, database: str) -> str:
         return f"postgresql+asyncpg://soulspot@/{database}?host={self.place}&port={self.port}"
 
@@ -187,7 +193,7 @@ def empty_database(postgres_server: Server) -> str:
 def postgres_catalogue(postgres_server: Server) -> Iterator[str]:
     """Return the name of a new, migrated catalogue."""
     name = f"test_{uuid.uuid4().hex}"
-    postgres_server.run(f"CREATE DATABASE {name} OWNER soulspot TEMPLATE {_TEMPLATE}")
+    postgres_server.clone(name)
     yield name
     postgres_server.run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 

@@ -9,17 +9,15 @@ from pathlib import Path
 
 import mutagen
 import pytest
+from tests.catalogue import Catalogue
 from tests.conftest import write_song
 from tests.parts import Parts
 
-from soulspot.infrastructure.filesystem import FileSystem, Signature
-from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.repositories import FileRepository
-from soulspot.infrastructure.persistence.schema import bring_up_to_date
+from soulspot.infrastructure.filesystem import Signature
 from soulspot.infrastructure.tags import TrackTags
 from soulspot.ingest import losses
-from soulspot.ingest.scanner import FoundFile, Root
-from soulspot.ingest.service import IngestService, StaleError
+from soulspot.ingest.scanner import FoundFile
+from soulspot.ingest.service import StaleError
 
 Change = Callable[[Path], object]
 
@@ -32,13 +30,15 @@ def other(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(params=["watched", "scanned after the daemon was down"])
-def do(request: pytest.FixtureRequest, tmp_path: Path, music: Path, other: Path) -> Iterator[Callable[[Change], Parts]]:
+def do(
+    request: pytest.FixtureRequest, catalogue_url: str, music: Path, other: Path
+) -> Iterator[Callable[[Change], Parts]]:
     """Do something to a catalogued library, under the watcher or while nothing runs."""
     started: list[Parts] = []
 
     def change(act: Change) -> Parts:
         watching = request.param == "watched"
-        parts = Parts(tmp_path / "state", music, other, watching=watching, missing_after=0.3)
+        parts = Parts(catalogue_url, music, other, watching=watching, missing_after=0.3)
         parts.start()
         parts.scan()
         if not watching:
@@ -72,7 +72,7 @@ def tracks(parts: Parts) -> dict[str, str]:
 
 def added(parts: Parts) -> dict[str, str]:
     """Return the id that each title was added with."""
-    query = "SELECT json_extract(changes, '$.title'), entity_id FROM audit_log WHERE action = 'track_added'"
+    query = "SELECT changes->>'title', entity_id FROM audit_log WHERE action = 'track_added'"
     return dict(parts.rows(query))
 
 
@@ -189,11 +189,13 @@ def test_an_inode_that_is_used_again_is_no_move(do: Callable[[Change], Parts], m
     assert "track_moved" not in parts.actions()
 
 
-def test_a_file_that_was_missing_for_long_and_is_back_elsewhere_is_the_same_track(tmp_path: Path, music: Path) -> None:
+def test_a_file_that_was_missing_for_long_and_is_back_elsewhere_is_the_same_track(
+    catalogue_url: str, music: Path
+) -> None:
     songs(music, "a", "b")
-    away = tmp_path / "away.mp3"
+    away = music.parent / "away.mp3"
 
-    with Parts(tmp_path / "state", music) as parts:
+    with Parts(catalogue_url, music) as parts:
         parts.settled()
         (music / "a.mp3").rename(away)
         parts.until(lambda: parts.paths("missing") == {"a.mp3"})
@@ -262,26 +264,22 @@ def test_a_folder_that_is_moved_to_another_disk_keeps_its_tracks(
 
 def added_first(parts: Parts) -> dict[str, str]:
     entries = parts.rows(
-        "SELECT json_extract(changes, '$.title'), entity_id FROM audit_log"
-        " WHERE action = 'track_added' ORDER BY sequence DESC"
+        "SELECT changes->>'title', entity_id FROM audit_log WHERE action = 'track_added' ORDER BY sequence DESC"
     )
     return dict(entries)
 
 
-async def test_a_move_is_not_written_when_the_track_has_become_another_file(tmp_path: Path) -> None:
+async def test_a_move_is_not_written_when_the_track_has_become_another_file(catalogue: Catalogue) -> None:
     """Found by the model: two files swapped, one of which was seen as a replacement first."""
-    async with Database(f"sqlite+aiosqlite:///{tmp_path}/catalogue.db") as database:
-        await bring_up_to_date(database)
-        service = IngestService(database, run="run", node="node")
-        root = Root((await service.adopt_folder("/music", FileSystem("ext4", "disk", "/"))).id, "/music")
-        files = FileRepository(database.session)
-        first, second = (FoundFile(root, "a.mp3", Signature(1, 2, 3, inode)) for inode in (10, 20))
-        await service.ingest(first, TrackTags(title="first", artist="A"), None)
-        before = (await files.known_at(root.id, ["a.mp3"]))["a.mp3"]
-        await service.ingest(second, TrackTags(title="second", artist="A"), before)
+    service, root = catalogue.service, catalogue.root
+    first, second = (FoundFile(root, "a.mp3", Signature(1, 2, 3, inode)) for inode in (10, 20))
+    await service.ingest(first, TrackTags(title="first", artist="A"), None)
+    before = await catalogue.known("a.mp3")
+    assert before is not None
+    await service.ingest(second, TrackTags(title="second", artist="A"), before)
 
-        with pytest.raises(StaleError):
-            await service.move(FoundFile(root, "b.mp3", first.signature), before, None)
+    with pytest.raises(StaleError):
+        await service.move(FoundFile(root, "b.mp3", first.signature), before, None)
 
 
 def tag(path: Path, **tags: str) -> None:

@@ -36,6 +36,7 @@ async def test_no_query_of_one_file_reads_a_whole_table_in_postgresql(
     assert len(seen) > 30
 
 
+@pytest.mark.parametrize("catalogue_url", ["sqlite"], indirect=True)
 async def test_no_query_of_one_file_reads_a_whole_table_in_sqlite(catalogue: Catalogue) -> None:
     database = catalogue.database
     fill_sqlite(Path(str(database.url.database)), Collection([Place(catalogue.root.id, "/music", 1_000)]))
