@@ -23,7 +23,7 @@ from soulspot.config import settings_fields, settings_table
 from soulspot.config_sources import variable
 
 HERE: Final = Path(__file__).parents[1]
-TABLES: Final = ("README.md", "docs/configuration.md")
+TABLES: Final = ("docs/configuration.md",)
 
 DESCRIPTION: Final = """\
 soulspot keeps a database of a music collection true to the folders on disk: drop an audio file in, and a moment later

@@ -17,8 +17,8 @@ from typing import Any, Self, TypeVar
 import psycopg
 import pytest
 
+from soulspot.assembly import root_of
 from soulspot.config import Settings
-from soulspot.daemon import root_of
 from soulspot.infrastructure.filesystem import file_system_of, ignore_lease_signals
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id

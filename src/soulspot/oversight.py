@@ -44,10 +44,6 @@ DATABASE_LOOK = 2.0
 """Seconds between two looks at whether the database is still the file at its path."""
 STATUS_EVERY = 1.0
 """Seconds between two lines of status, where it has changed."""
-EXTEND_AFTER = 1.0
-EXTEND_EVERY = 10.0
-EXTENSION = 60
-"""Seconds after which systemd is asked for more time, and again, and how much each time."""
 
 
 @dataclass(slots=True)
@@ -208,23 +204,6 @@ def _judge(state: State, pipeline: Pipeline, vitals: Vitals) -> health.Health:
 
 def _moment(moment: datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
-
-
-@asynccontextmanager
-async def given_time(status: str) -> AsyncIterator[None]:
-    """Have systemd wait for as long as this takes, past its limit for a start; it hears so while this loop turns."""
-
-    async def ask() -> None:
-        await asyncio.sleep(EXTEND_AFTER)
-        while True:
-            notify(f"EXTEND_TIMEOUT_USEC={EXTENSION * 1_000_000}", f"STATUS={status}")
-            await asyncio.sleep(EXTEND_EVERY)
-
-    asking = asyncio.create_task(ask())
-    try:
-        yield
-    finally:
-        asking.cancel()
 
 
 async def tell_systemd(state: State, pipeline: Pipeline) -> None:

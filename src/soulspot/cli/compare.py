@@ -10,10 +10,10 @@ from pathlib import Path
 
 import typer
 
+from soulspot.assembly import root_of
 from soulspot.cli import logs
 from soulspot.cli.text import local_time, print_json, printable
 from soulspot.config import Settings, find_catalogue, get_settings
-from soulspot.daemon import root_of
 from soulspot.infrastructure.filesystem import (
     NotRegularFileError,
     file_system_of,

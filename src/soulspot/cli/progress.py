@@ -10,8 +10,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol
 
 from soulspot.cli import logs
-from soulspot.daemon import Progress
 from soulspot.ingest.service import Outcome
+from soulspot.scan import Progress
 from soulspot.tally import KINDS
 
 if TYPE_CHECKING:

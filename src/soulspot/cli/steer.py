@@ -9,13 +9,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from soulspot import daemon, pauses, sockets
+from soulspot import pauses, sockets
 from soulspot.cli.progress import shown_progress
 from soulspot.cli.text import local_time, print_json, printable
 from soulspot.config import Settings, find_catalogue, get_settings
 from soulspot.errors import CatalogueError, ConfigError, SoulspotError
 from soulspot.infrastructure import control
 from soulspot.infrastructure.filesystem import path_to_text, text_to_path
+from soulspot.scan import ScanResult
 
 RELOAD_LIMIT: Final = 60.0
 """Seconds that new settings may take: the files in hand are ended first."""
@@ -78,7 +79,7 @@ def _forget(url: str) -> bool:
 
 def scan_by_daemon(
     settings: Settings, paths: Sequence[Path], *, confirm_missing: bool, wait: bool, as_json: bool
-) -> daemon.ScanResult | None:
+) -> ScanResult | None:
     """Have the running daemon scan; return what that did where it is waited for, None where no daemon could.
 
     Raises SystemExit where the daemon has been asked, and is not waited for.
@@ -108,9 +109,7 @@ def _daemon_to_ask(settings: Settings) -> tuple[Path | None, bool]:
         return None, False
 
 
-async def _scan_by_daemon(
-    place: Path, asked: dict[str, Any], *, is_ours: bool, as_json: bool
-) -> daemon.ScanResult | None:
+async def _scan_by_daemon(place: Path, asked: dict[str, Any], *, is_ours: bool, as_json: bool) -> ScanResult | None:
     try:
         async with aclosing(control.listen(place, "scan", **asked)) as answers:
             first = await anext(answers, None)
@@ -134,7 +133,7 @@ def _print_accepted(first: dict[str, Any], *, as_json: bool) -> None:
     print("`soulspot scan --wait` waits for the end, `soulspot audit --follow` shows what happens")
 
 
-async def _followed(first: dict[str, Any], answers: AsyncIterator[dict[str, Any]]) -> daemon.ScanResult:
+async def _followed(first: dict[str, Any], answers: AsyncIterator[dict[str, Any]]) -> ScanResult:
     """Show how far the daemon is, until it is done."""
     before = Counter[str]()
     with shown_progress() as progress:
@@ -149,7 +148,7 @@ async def _followed(first: dict[str, Any], answers: AsyncIterator[dict[str, Any]
             if told.get("total") is not None:
                 progress.expect(told["total"])
             if told.get("done"):
-                return daemon.ScanResult(counts, told["still_written"], told["offline"], told["held"])
+                return ScanResult(counts, told["still_written"], told["offline"], told["held"])
     msg = "the daemon stopped before the scan was done: its next start looks at everything"
     raise SoulspotError(msg)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from soulspot import daemon
+from soulspot import scan as scan_once
 from soulspot.cli import logs
 from soulspot.cli.progress import listed, log_outcome, shown_progress
 from soulspot.cli.steer import folders_of_the_daemon, scan_by_daemon
@@ -21,6 +21,8 @@ from soulspot.tally import KINDS
 
 
 def watch(folders: Sequence[Path], config: Path | None) -> None:
+    from soulspot import daemon
+
     def read() -> Settings:
         settings = get_settings(config_file=config, folders=folders)
         logs.set_up(settings.log.level, settings.log.format)
@@ -46,15 +48,15 @@ def scan(paths: Sequence[Path], config: Path | None, options: ScanOptions) -> No
     result = None
     if options.dry_run:
         folders = settings.library.folders or folders_of_the_daemon(settings)
-        where = asyncio.run(daemon.locate(settings, folders, paths))
-        result = asyncio.run(daemon.dry_run(where, report=_say_nothing if as_json else _print_plan))
+        where = asyncio.run(scan_once.locate(settings, folders, paths))
+        result = asyncio.run(scan_once.dry_run(where, report=_say_nothing if as_json else _print_plan))
     else:
         confirm = options.confirm_missing
         result = scan_by_daemon(settings, paths, confirm_missing=confirm, wait=options.wait, as_json=as_json)
         if result is None:
-            where = asyncio.run(daemon.locate(settings, settings.library.folders, paths))
+            where = asyncio.run(scan_once.locate(settings, settings.library.folders, paths))
             with shown_progress() as progress:
-                result = asyncio.run(daemon.scan(where, progress=progress, confirm_missing=confirm))
+                result = asyncio.run(scan_once.scan(where, progress=progress, confirm_missing=confirm))
     _print_summary(result, time.monotonic() - began, dry_run=options.dry_run, as_json=as_json)
     if result.offline or result.held:
         raise typer.Exit(1)
@@ -68,7 +70,7 @@ def _say_nothing(_outcome: Outcome) -> None:
     """For a dry run whose only output is its summary."""
 
 
-def _print_summary(result: daemon.ScanResult, seconds: float, *, dry_run: bool, as_json: bool) -> None:
+def _print_summary(result: scan_once.ScanResult, seconds: float, *, dry_run: bool, as_json: bool) -> None:
     counts = {kind: result.counts[kind] for kind in KINDS}
     if as_json:
         left = {"still_written": result.still_written, "offline": result.offline, "held": result.held}

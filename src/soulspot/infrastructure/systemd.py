@@ -3,10 +3,17 @@
 By hand, as systemd's own manual recommends: the protocol is a datagram, promised to be stable.
 """
 
+import asyncio
 import logging
 import os
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+EXTEND_AFTER = 1.0
+EXTEND_EVERY = 10.0
+EXTENSION = 60
+"""Seconds after which systemd is asked for more time, and again, and how much each time."""
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
@@ -21,6 +28,23 @@ def notify(*assignments: str) -> None:
             connection.sendto(message.encode(), "\0" + address[1:] if address.startswith("@") else address)
         except OSError:
             logging.getLogger(__name__).debug("the service manager does not listen at %s", address)
+
+
+@asynccontextmanager
+async def given_time(status: str) -> AsyncIterator[None]:
+    """Have systemd wait for as long as this takes, past its limit for a start; it hears so while this loop turns."""
+
+    async def ask() -> None:
+        await asyncio.sleep(EXTEND_AFTER)
+        while True:
+            notify(f"EXTEND_TIMEOUT_USEC={EXTENSION * 1_000_000}", f"STATUS={status}")
+            await asyncio.sleep(EXTEND_EVERY)
+
+    asking = asyncio.create_task(ask())
+    try:
+        yield
+    finally:
+        asking.cancel()
 
 
 def watchdog_interval() -> float | None:

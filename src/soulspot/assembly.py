@@ -1,0 +1,175 @@
+"""What `watch` and `scan` both begin with and end with: every object is built here, once, and taken down in reverse."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from soulspot.config import Settings, check_library, database_file
+from soulspot.infrastructure.filesystem import file_system_of, ignore_lease_signals, path_to_text, text_to_path
+from soulspot.infrastructure.persistence.database import Database, Place
+from soulspot.infrastructure.persistence.identity import new_id
+from soulspot.infrastructure.persistence.lock import writer_lock
+from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository, KnownFolder
+from soulspot.infrastructure.persistence.schema import bring_up_to_date
+from soulspot.infrastructure.systemd import given_time
+from soulspot.infrastructure.tags import TagReaders
+from soulspot.ingest.absence import LossGuard
+from soulspot.ingest.credits import CreditRules
+from soulspot.ingest.gate import Gate
+from soulspot.ingest.ignoring import Ignoring
+from soulspot.ingest.patience import patiently
+from soulspot.ingest.pipeline import Pipeline
+from soulspot.ingest.scanner import Root
+from soulspot.ingest.service import IngestService, Outcome
+from soulspot.ingest.stability import Stability
+from soulspot.nodes import own_node
+
+logger = logging.getLogger(__name__)
+
+STOP_LIMIT = 8.0
+"""Seconds that the files in hand have to end in when the process is told to stop."""
+
+Report = Callable[[Outcome], None]
+
+
+@dataclass(slots=True)
+class Ingest:
+    pipeline: Pipeline
+    service: IngestService
+    database: Database
+    roots: list[Root]
+    run: str
+
+
+@contextmanager
+def alone(settings: Settings, command: str) -> Iterator[Path | None]:
+    """Be the only one that writes an SQLite database, and yield its file; PostgreSQL has `Database.owning`."""
+    file = database_file(settings.database.url)
+    with writer_lock(file, command) if file else nullcontext():
+        yield file
+
+
+@asynccontextmanager
+async def opened(  # noqa: PLR0913 - by name, in this module
+    settings: Settings,
+    command: str,
+    *,
+    report: Report,
+    confirm_missing: bool = False,
+    warm: bool = False,
+    gate: Gate | None = None,
+) -> AsyncIterator[Ingest]:
+    """Build what a command that writes needs, and holds the lock for: database, folders, tag readers, pipeline.
+
+    `warm`: the tag readers will be needed, and start on other cores meanwhile.
+    """
+    ignore_lease_signals()
+    file = database_file(settings.database.url)
+    tags = settings.tags
+    readers = TagReaders(
+        tags.workers or min(os.cpu_count() or 1, 4),
+        memory_limit=tags.memory_limit,
+        time_limit=tags.time_limit,
+        journal=f"{file}.reading" if file else None,
+    )
+    async with (
+        readers,
+        Database(
+            settings.database.url,
+            synchronous=settings.database.synchronous,
+            connections=settings.database.connections,
+        ) as database,
+        AsyncExitStack() as owned,
+    ):
+        if warm:
+            readers.start()
+        patiently.file = file
+        async with given_time("starting: the schema of the catalogue is brought up to date"):
+            await _bring_up_to_date(database, allowed=settings.database.upgrade)
+        rows, run = await patiently(FolderRepository(database.session).all), new_id()
+        node = name_of_this_machine(rows, settings, database)
+        places = [Place(node, path_to_text(str(folder))) for folder in settings.library.folders]
+        await owned.enter_async_context(database.owning(places, command, node=node, run=run))
+        check_library(settings, [Path(text_to_path(folder.path)) for folder in rows if folder.node == node])
+        rules = credit_rules(settings)
+        service = IngestService(database, run=run, node=node, credit_rules=rules)
+        pipeline = Pipeline(
+            service=service,
+            files=FileRepository(database.session),
+            readers=readers,
+            stability=Stability(settings.library.quiet_period, leases=settings.library.leases),
+            report=report,
+            missing_after=settings.library.missing_after,
+            guard=LossGuard(confirmed=confirm_missing),
+            gate=gate,
+        )
+        roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
+        yield Ingest(pipeline, service, database, roots, run)
+
+
+async def _bring_up_to_date(database: Database, *, allowed: bool) -> None:
+    """Upgrade the schema, and wait for a disk that is full; a server that is away is for systemd to try again."""
+    bring = partial(bring_up_to_date, database, allowed=allowed)
+    await (patiently(bring) if database.is_sqlite else bring())
+
+
+def name_of_this_machine(rows: Iterable[KnownFolder], settings: Settings, database: Database) -> str:
+    return own_node(rows, settings.library.node, is_shared=not database.is_sqlite)
+
+
+async def _adopt(service: IngestService, pipeline: Pipeline, path: str, settings: Settings) -> Root:
+    file_system = await asyncio.to_thread(file_system_of, path)
+    folder = await patiently(service.adopt_folder, path, file_system)
+    root = root_of(folder.id, path, settings, trusts_inodes=not file_system.is_remote)
+    pipeline.add_root(root, folder.file_system_id, folder.status, folder.status_reason)
+    if file_system.is_remote:
+        every, kind = settings.library.poll_interval, file_system.kind
+        logger.info("folder %s lies on %s: it is looked at every %g s", path_to_text(path), kind, every)
+    return root
+
+
+def root_of(folder_id: str, path: str, settings: Settings, *, trusts_inodes: bool = True) -> Root:
+    """Return a watched folder as the settings want it looked at."""
+    library = settings.library
+    return Root(
+        folder_id,
+        path,
+        trusts_inodes=trusts_inodes,
+        hidden=library.hidden,
+        follow_links=library.follow_links,
+        ignoring=Ignoring(tuple(library.ignore)),
+        reading=credit_rules(settings).reading(),
+    )
+
+
+def credit_rules(settings: Settings) -> CreditRules:
+    artists = settings.artists
+    return CreditRules(artists.separators, artists.keep_whole, artists.featured)
+
+
+async def end(ingest: Ingest, running: asyncio.Task[None]) -> None:
+    """Let the files in hand end, for as long as there is time for that."""
+    ingest.pipeline.stop()
+    # What cannot be written, or may not, waits for the next start.
+    is_paused = patiently.reason is not None or ingest.pipeline.is_paused
+    await asyncio.wait([running], timeout=STOP_LIMIT / 8 if is_paused else STOP_LIMIT)
+    running.cancel()
+
+
+def stop_on_signals() -> asyncio.Event:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def stop_or_end(number: signal.Signals) -> None:
+        if stop.is_set():
+            os._exit(128 + number)  # told twice: the database is safe against an end at any moment
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop_or_end, number)
+    return stop
