@@ -1,4 +1,7 @@
-"""Nothing is missed and nothing is lost, whatever the disk, the kernel and the copy tools do. Real parts throughout."""
+"""Nothing is missed and nothing is lost, whatever the disk, the kernel and the copy tools do. Real parts throughout.
+
+What asks the catalogue about folders and what is unchanged runs on each of the databases.
+"""
 
 import asyncio
 import os
@@ -93,12 +96,12 @@ def test_a_quiet_watcher_does_not_look_at_the_queue(parts: Parts, music: Path, m
 
 
 def test_a_folder_that_became_blind_is_watched_again(
-    tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch
+    catalogue_url: str, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Folders appear while the watcher is made deaf to them, as after an overflow."""
     monkeypatch.setattr("soulspot.ingest.pipeline.BLIND_AFTER", 0.1)
     make_songs(music, 20)
-    with Parts(tmp_path / "state", music, rounds=True) as parts:
+    with Parts(catalogue_url, music, rounds=True) as parts:
         parts.settled()
         blind = music / "f0"
         real = parts.watcher.watched
@@ -208,11 +211,11 @@ def test_a_deaf_watcher_tries_again_slowly(tmp_path: Path, music: Path, monkeypa
 
 
 def test_what_no_event_told_of_is_found_by_the_mtime_of_its_folder(
-    tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch
+    catalogue_url: str, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rounds, "FOLDER_LOOK", 0.1)
     make_songs(music, 20)
-    with Parts(tmp_path / "state", music, rounds=True, missing_after=0) as parts:
+    with Parts(catalogue_url, music, rounds=True, missing_after=0) as parts:
         parts.until(lambda: len(parts.paths()) == 20)
         monkeypatch.setattr(parts.watcher, "_on_hint", lambda _paths: None)
 
@@ -225,9 +228,11 @@ def test_what_no_event_told_of_is_found_by_the_mtime_of_its_folder(
         assert parts.rounds.missed_by_watcher > 0
 
 
-def test_a_look_at_the_folders_of_an_unchanged_library_reads_and_writes_nothing(tmp_path: Path, music: Path) -> None:
+def test_a_look_at_the_folders_of_an_unchanged_library_reads_and_writes_nothing(
+    catalogue_url: str, music: Path
+) -> None:
     make_songs(music, 50)
-    with Parts(tmp_path / "state", music, watching=False) as parts:
+    with Parts(catalogue_url, music, watching=False) as parts:
         parts.scan()
         before = parts.changes()
 
