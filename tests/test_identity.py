@@ -179,9 +179,11 @@ def test_an_inode_that_is_used_again_is_no_move(do: Callable[[Change], Parts], m
     def reuse(folder: Path) -> None:
         inode = (folder / "a.mp3").stat().st_ino
         (folder / "a.mp3").unlink()
-        for number in range(300):  # the file system gives a freed inode to the next file, or to one soon after
-            path = write_song(folder / f".{number}.flac", title="new")
+        for number in range(5000):  # the file system gives a freed inode to the next file, or to one soon after
+            path = folder / f".{number}.flac"
+            path.touch()
             if path.stat().st_ino == inode:
+                path.write_bytes(write_song(folder / ".song.flac", title="new").read_bytes())
                 path.rename(folder / "new.flac")
                 return
         pytest.fail("no file got the inode again")

@@ -132,8 +132,8 @@ def test_a_server_whose_connections_others_have_taken_is_waited_for(frail: Postg
         refused = frail.run("status")
     until(lambda: len(frail.tracks()) == 20)
 
-    assert refused.returncode == 75
-    assert len(refused.stderr.splitlines()) == 1
+    assert (refused.returncode, refused.stderr) == (0, "")  # the daemon answers, though its server does not
+    assert "database  cannot be read" in refused.stdout
     assert "remaining connection slots" in frail.log.read_text()
     assert_whole(frail, 20)
 

@@ -359,7 +359,7 @@ def test_it_stops_at_once_though_pages_are_open(soulspot: Soulspot) -> None:
         began = time.monotonic()
         assert page.stop() == 0
 
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20  # it would wait for the pages for ever
 
 
 def test_the_report_is_that_of_the_status(soulspot: Soulspot) -> None:
