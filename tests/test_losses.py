@@ -1,6 +1,6 @@
 """A disk that goes away takes nothing along; what is really gone is missing, and never removed.
 
-What is held, confirmed and back runs on each of the databases: the other tests reach no further queries.
+What is held, confirmed and back runs on each of the databases, the rest on SQLite.
 """
 
 import os
