@@ -51,6 +51,16 @@ def frail(tmp_path: Path, frail_server: Server) -> Iterator[PostgresSoulspot]:
     frail_server.run("DROP DATABASE frail WITH (FORCE)")
 
 
+@pytest.fixture
+def untouched(tmp_path: Path) -> Iterator[PostgresSoulspot]:
+    """A command with a server of its own, which no test has stopped before."""
+    server = new_server(synchronous_commit="on")
+    command = PostgresSoulspot(tmp_path, server, "catalogue")
+    yield command
+    command.kill()
+    server.close()
+
+
 def add_songs(folder: Path, count: int, artists: int = 7) -> None:
     for number in range(artists):
         name = f"Artist {number}"
@@ -139,8 +149,8 @@ def test_a_server_whose_connections_others_have_taken_is_waited_for(frail: Postg
 
 
 @pytest.mark.root
-def test_a_full_disk_at_the_server_is_waited_for(frail: PostgresSoulspot) -> None:
-    server, disk = frail.server, frail.server.place / "disk"
+def test_a_full_disk_at_the_server_is_waited_for(untouched: PostgresSoulspot) -> None:
+    server, disk = untouched.server, untouched.server.place / "disk"
     if os.geteuid() != 0:
         pytest.skip("mounting a small disk takes root")
     disk.mkdir()
@@ -151,21 +161,21 @@ def test_a_full_disk_at_the_server_is_waited_for(frail: PostgresSoulspot) -> Non
         shutil.chown(space, server.superuser, server.superuser if server.superuser == "postgres" else None)
         server.run(f"CREATE TABLESPACE small LOCATION '{space}'")
         server.run("CREATE DATABASE small OWNER soulspot TEMPLATE catalogue TABLESPACE small STRATEGY file_copy")
-        frail.name, frail.environment["SOULSPOT_DATABASE__URL"] = "small", server.socket_url("small")
+        untouched.name, untouched.environment["SOULSPOT_DATABASE__URL"] = "small", server.socket_url("small")
         filler = disk / "filler"
         with filler.open("wb", buffering=0) as file, suppress(OSError):
             while file.write(b"x" * 4096):
                 pass
-        add_songs(frail.music, 600)
-        frail.watch_unseen()
-        until(lambda: frail.log.exists() and "No space left on device" in frail.log.read_text())
-        assert "the database refuses" in frail.log.read_text()
+        add_songs(untouched.music, 600)
+        untouched.watch_unseen()
+        until(lambda: untouched.log.exists() and "No space left on device" in untouched.log.read_text())
+        assert "the database refuses" in untouched.log.read_text()
         filler.unlink()
 
-        until(lambda: len(frail.tracks()) == 600, 60)
-        assert_whole(frail, 600)
+        until(lambda: len(untouched.tracks()) == 600, 60)
+        assert_whole(untouched, 600)
     finally:
-        frail.kill()
+        untouched.kill()
         server.run("DROP DATABASE IF EXISTS small WITH (FORCE)")
         server.run("DROP TABLESPACE IF EXISTS small")
         subprocess.run(["umount", "--lazy", disk], check=True)
