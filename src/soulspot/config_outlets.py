@@ -10,18 +10,11 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from soulspot.config_values import Number, Section, Texts, absolute, no_truth, texts
+from soulspot.infrastructure.addresses import is_this_machine
 
 SECRETS: Final = frozenset(("on_batch.url", "on_batch.headers"))
 """Settings that may hold a token, in a place of which nothing is known: they are shown by no command."""
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: *[\x20-\x7e]*")
-
-
-def is_this_machine(host: str) -> bool:
-    """Whether a name or an address is that of this machine to itself."""
-    try:
-        return host.lower() == "localhost" or ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _listening(place: str) -> str:

@@ -22,9 +22,9 @@ from sqlalchemy import text
 
 from soulspot import outlets, sockets
 from soulspot.config import Settings, check_library, database_file, find_catalogue, get_settings
-from soulspot.config_outlets import is_this_machine
 from soulspot.config_sources import SYSTEM_CONFIG, variable
 from soulspot.errors import CatalogueError, ConfigError, UnreachableError
+from soulspot.infrastructure.addresses import is_this_machine
 from soulspot.infrastructure.control import Answer
 from soulspot.infrastructure.filesystem import file_system_of, has_writer, text_to_path
 from soulspot.infrastructure.persistence import inspection, schema

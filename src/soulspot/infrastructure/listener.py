@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from ipaddress import ip_address
 from typing import Final
 
 import h11
 
+from soulspot.infrastructure.addresses import is_this_machine
 from soulspot.infrastructure.listening import listen_at
 
 WITHIN: Final = 5.0
@@ -105,7 +105,7 @@ async def _reply(request: h11.Request, answers: Answers, *, is_port: bool) -> Re
     headers = {name: value.decode("latin-1") for name, value in request.headers}
     if request.method not in {b"GET", b"HEAD"}:
         return Reply.of(HTTPStatus.METHOD_NOT_ALLOWED)
-    if is_port and not _is_this_machine(headers.get(b"host", "")):  # a page elsewhere may have its name point here
+    if is_port and not _asks_this_machine(headers.get(b"host", "")):  # a page elsewhere may have its name point here
         return Reply.of(HTTPStatus.FORBIDDEN, "ask by 127.0.0.1, [::1] or localhost")
     answer = answers.get(request.target.decode("ascii", "replace").partition("?")[0])
     if answer is None:
@@ -113,11 +113,7 @@ async def _reply(request: h11.Request, answers: Answers, *, is_port: bool) -> Re
     return await answer(headers.get(b"accept", ""))
 
 
-def _is_this_machine(host: str) -> bool:
+def _asks_this_machine(host: str) -> bool:
     """Whether a Host header, with or without a port, names this machine to itself."""
     name, _, port = host.rpartition(":")
-    name = name if port.isdecimal() and name else host
-    try:
-        return name.lower() == "localhost" or ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    return is_this_machine(name if port.isdecimal() and name else host)
