@@ -157,7 +157,7 @@ def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
     """Return before and after of each column that differs; of `tags`, of each tag by its own name."""
-    changes = {name: [before[name], value] for name, value in after.items() if before[name] != value}
+    changes = {name: [before[name], value] for name, value in changed(before, after).items()}
     changes.pop("search_text", None)
     if "tags" in changes:
         old, new = changes.pop("tags")

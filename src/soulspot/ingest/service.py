@@ -13,7 +13,8 @@ from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter, itemgetter
+from typing import Any, Final
 
 from sqlalchemy.exc import IntegrityError, NoResultFound
 
@@ -46,6 +47,10 @@ logger = logging.getLogger(__name__)
 
 Columns = Mapping[str, Any]
 """A row, or a part of one, by column name."""
+
+# What a decision about a file was made on: as it was known then, and as the catalogue has it now.
+_DECISIVE: Final = ("folder_id", "path", "status", "inode", "size", "mtime_ns")
+_decided_on, _decided_on_row = attrgetter(*_DECISIVE), itemgetter(*_DECISIVE)
 
 
 class StaleError(Exception):
@@ -350,7 +355,7 @@ class IngestService:
 
     async def _unchanged_row(self, known: Known) -> Columns:
         row = await self._files.values(known.id)
-        if row is None or _identity_of(row) != _identity_known(known):
+        if row is None or _decided_on_row(row) != _decided_on(known):
             msg = f"{known.path} is not in the catalogue as it was"
             raise StaleError(msg)
         return row
@@ -405,17 +410,6 @@ class IngestService:
 
 def _whole(file: FoundFile) -> str:
     return f"{path_to_text(file.root.path).rstrip('/')}/{file.path}"
-
-
-def _identity_of(row: Columns) -> tuple[object, ...]:
-    """Return what a decision about a file was made on, as the catalogue has it now."""
-    return row["folder_id"], row["path"], row["status"], row["inode"], row["size"], row["mtime_ns"]
-
-
-def _identity_known(known: Known) -> tuple[object, ...]:
-    """Return what a decision about a file was made on."""
-    content = known.signature
-    return known.folder_id, known.path, known.status, content.inode, content.size, content.mtime_ns
 
 
 def _read_status(row: Columns) -> str:
