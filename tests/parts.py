@@ -233,8 +233,14 @@ class Parts:
         """Do what the timer does."""
         shared().loop.call_soon_threadsafe(self._look_everywhere)
 
+    def hint(self, paths: Iterable[str]) -> None:
+        """Say that something happened at paths, as one batch of events."""
+        shared().loop.call_soon_threadsafe(self._say, list(paths))
+
     def _hint(self, all_paths: Iterable[str]) -> None:
-        paths = self.tamper(list(all_paths))
+        self._say(self.tamper(list(all_paths)))
+
+    def _say(self, paths: Iterable[str]) -> None:
         for root in self.roots:
             below = [path for path in map(root.relative, paths) if path is not None]
             if below:
