@@ -259,7 +259,7 @@ def music(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def parts(tmp_path: Path, music: Path) -> Iterator[Parts]:
-    with Parts(tmp_path / "state", music) as running:
+def parts(catalogue_url: str, music: Path) -> Iterator[Parts]:
+    with Parts(catalogue_url, music) as running:
         running.settled()
         yield running
