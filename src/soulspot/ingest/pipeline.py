@@ -140,7 +140,7 @@ class Pipeline:
             gate=gate,
             clock=clock,
         )
-        self._origins = Origins(files, self._losses, readers)
+        self._origins = Origins(files, self._losses, readers, self.hints.untold)
         self._intake = Intake(
             service=service,
             files=files,
@@ -402,6 +402,7 @@ class Pipeline:
                     self._hint_folder(root, "")
                 if root not in self.faults:
                     await self._look_at(root, [path for path in paths if path])
+                self.hints.looked_at(root)
             self._count_busy(-1)
 
     async def _look_at(self, root: Root, paths: Collection[str]) -> None:
