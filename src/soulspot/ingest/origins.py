@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
-from soulspot.infrastructure.tags import TagReaders
+from soulspot.infrastructure.tags.pool import TagReaders
 from soulspot.ingest import planner
 from soulspot.ingest.losses import Losses
 from soulspot.ingest.patience import patiently
