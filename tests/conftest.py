@@ -145,10 +145,21 @@ both = pytest.mark.parametrize("soulspot", DATABASES, indirect=True)
 
 @pytest.fixture
 def soulspot(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Soulspot]:
+    """Return a command that has been started before: a first start migrates for longer than it takes otherwise."""
     if getattr(request, "param", "sqlite") == "sqlite":
         command = Soulspot(tmp_path)
+        command.database.parent.mkdir()
+        shutil.copyfile(request.getfixturevalue("empty_catalogue"), command.database)
     else:
         command = request.getfixturevalue("postgres_soulspot")
+    yield command
+    command.kill()
+
+
+@pytest.fixture
+def new_soulspot(tmp_path: Path) -> Iterator[Soulspot]:
+    """Return a command that was never started."""
+    command = Soulspot(tmp_path)
     yield command
     command.kill()
 

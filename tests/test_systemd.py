@@ -90,20 +90,22 @@ def copies(box: Box, count: int) -> None:
         shutil.copyfile(song, box.music / f"{number}.mp3")
 
 
-def test_ready_is_said_when_the_kernel_watches_the_folder_and_not_before(soulspot: Soulspot) -> None:
-    address = soulspot.music.parent / "notify"
+def test_ready_is_said_when_the_kernel_watches_the_folder_and_not_before(new_soulspot: Soulspot) -> None:
+    address = new_soulspot.music.parent / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(address))
         manager.settimeout(30)
-        daemon = soulspot.watch_unseen(NOTIFY_SOCKET=str(address))
+        daemon = new_soulspot.watch_unseen(NOTIFY_SOCKET=str(address))
         while b"READY=1" not in (said := manager.recv(4096)).split(b"\n"):
             pass
         daemon.send_signal(signal.SIGSTOP)
         marks = "".join(file.read_text() for file in Path(f"/proc/{daemon.pid}/fdinfo").iterdir())
         daemon.send_signal(signal.SIGCONT)
 
-    assert soulspot.music.stat().st_ino in {int(each, 16) for each in re.findall(r"inotify .*?ino:([0-9a-f]+)", marks)}
-    assert f"STATUS=watching {soulspot.music}".encode() in said
+    assert new_soulspot.music.stat().st_ino in {
+        int(each, 16) for each in re.findall(r"inotify .*?ino:([0-9a-f]+)", marks)
+    }
+    assert f"STATUS=watching {new_soulspot.music}".encode() in said
 
 
 UNITS = ["soulspot.service", "soulspot@.service", "soulspot-backup.service", "soulspot-web.service"]

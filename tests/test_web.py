@@ -193,8 +193,8 @@ def test_the_catalogue_of_a_daemon_that_is_away_is_shown_all_the_same(soulspot: 
     assert "Song" in without
 
 
-def test_no_page_is_shown_where_there_is_no_catalogue(soulspot: Soulspot) -> None:
-    result = soulspot.run("web", "--listen", "127.0.0.1:0")
+def test_no_page_is_shown_where_there_is_no_catalogue(new_soulspot: Soulspot) -> None:
+    result = new_soulspot.run("web", "--listen", "127.0.0.1:0")
 
     assert result.returncode == 78
     assert "there is no catalogue" in result.stderr
