@@ -307,7 +307,7 @@ class Intake:
         self, file: FoundFile, origin: Known, occupant: Known | None, tags: TrackTags | None = None
     ) -> Outcome:
         outcome = await self._service.move(file, origin, occupant, tags)
-        self._losses.moved(origin)
+        await self._losses.moved(origin)
         return outcome
 
     async def _reject(self, pending: Pending, failure: Failure) -> Outcome | None:

@@ -308,6 +308,7 @@ class Pipeline:
             passage.passed_over += count
             unchanged(count)
 
+        self._count_busy(1)  # between two parts of what arrived nothing may be in hand, and is not all there yet
         if not prefix:
             self.walks[root] = passage
         try:
@@ -315,6 +316,7 @@ class Pipeline:
         finally:
             if self.walks.get(root) is passage:
                 del self.walks[root]
+            self._count_busy(-1)
 
     async def _walk(self, root: Root, prefix: str, passed_over: Callable[[int], None], since: float | None) -> Walked:
         walked = Walked()
@@ -366,9 +368,7 @@ class Pipeline:
             blind = [each for each in walked.folders if (each.device, each.inode) not in watched]
             walked.blind = [each for each in blind if each.path not in polled]
         self.folders.note(root, prefix, walked.folders, walked.unreadable)
-        await self._losses.note(root, walked.gone)
-        if not walked.gone and not prefix:
-            await self._losses.found_all(root)
+        await self._losses.note(root, walked.gone, is_all=not prefix)
 
     async def _watched_now(self) -> Collection[tuple[int, int]] | None:
         return None if self._watched is None else await asyncio.to_thread(self._watched)
