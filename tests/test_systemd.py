@@ -20,7 +20,8 @@ from tests.test_persistence import revisions
 
 from soulspot.infrastructure.persistence.schema import REVISION
 
-pytestmark = pytest.mark.timeout(240)
+# One box at a time: it has the network of its host, and its page and its metrics have their ports there.
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("box")]
 
 
 P = ParamSpec("P")
@@ -63,6 +64,14 @@ def put_units(box: Box) -> None:
         "cp -r /opt/units/sysusers.d /opt/units/tmpfiles.d /etc && cp /opt/units/user/* /etc/systemd/user &&"
         "systemd-sysusers && systemd-tmpfiles --create soulspot.conf && systemctl daemon-reload"
     )
+
+
+@pytest.fixture
+def put_back(booted: Box) -> Iterator[None]:
+    """Put back what a test takes away of the service, however it ends."""
+    yield
+    booted.shell("ln -sf /opt/soulspot/bin/soulspot /usr/local/bin/soulspot")
+    put_units(booted)
 
 
 @pytest.fixture
@@ -395,6 +404,7 @@ def test_the_backup_of_the_timer_is_made_while_the_service_runs(box: Box) -> Non
 
 
 @in_a_box
+@pytest.mark.usefixtures("put_back")
 def test_the_service_is_installed_by_one_command_and_taken_away_by_another(box: Box) -> None:
     box.shell(
         "rm /etc/systemd/system/soulspot* /etc/soulspot/config.toml /etc/sysusers.d/soulspot.conf;"
@@ -421,7 +431,6 @@ def test_the_service_is_installed_by_one_command_and_taken_away_by_another(box: 
     assert box.unit()["LoadState"] == "not-found"
     box.shell("! man --where soulspot")
     assert len(box.tracks()) == 1
-    put_units(box)
 
 
 ASK = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8337/{}').read().decode())"
@@ -475,6 +484,7 @@ def test_the_page_has_no_network_writes_no_music_and_shows_covers(box: Box) -> N
 
 
 @in_a_box
+@pytest.mark.usefixtures("put_back")
 def test_the_page_is_installed_with_the_service_where_that_is_wanted(box: Box) -> None:
     box.shell("rm /etc/systemd/system/soulspot*; systemctl daemon-reload")
 
@@ -483,10 +493,10 @@ def test_the_page_is_installed_with_the_service_where_that_is_wanted(box: Box) -
     box.shell("/opt/soulspot/bin/soulspot service uninstall --yes")
 
     assert box.unit("soulspot-web.socket")["LoadState"] == "not-found"
-    put_units(box)
 
 
 @in_a_box
+@pytest.mark.usefixtures("put_back")
 def test_the_lines_of_the_documents_lead_from_nothing_to_a_catalogued_file(box: Box) -> None:
     lines = marked("docs/install.md", "install") + marked("docs/install.md", "start")
     lines = re.sub(r"```\w*\n", "", lines).replace("/opt/soulspot", "/opt/fresh")
@@ -496,11 +506,10 @@ def test_the_lines_of_the_documents_lead_from_nothing_to_a_catalogued_file(box: 
     box.shell("rm /etc/systemd/system/soulspot* /etc/sysusers.d/soulspot.conf /usr/local/bin/soulspot")
     write_song(box.music / "song.mp3")
 
-    box.shell(f"set -e\n{lines}")
+    box.shell(f"set -e\n{lines}", seconds=600)
 
     until(lambda: len(box.tracks()) == 1, 10)
-    box.shell("rm -r /opt/fresh; ln -sf /opt/soulspot/bin/soulspot /usr/local/bin/soulspot")
-    put_units(box)
+    box.shell("rm -r /opt/fresh")
 
 
 @in_a_box
