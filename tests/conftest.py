@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import mutagen
 import pytest
+from tests import forks
 from tests.catalogue import DATABASES, Catalogue
 from tests.terminal import Terminal
 
@@ -60,8 +62,14 @@ class Soulspot:
 
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         command = [*self.command, *arguments]
-        environment = self.environment | settings
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+            process = forks.start(command, self.environment | settings, output, errors)
+            try:
+                code = process.wait(120)
+            finally:
+                process.kill()
+            said = [file.read() for file in (output, errors) if not file.seek(0)]
+        return subprocess.CompletedProcess(command, code, *said)
 
     def scan(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         result = self.run("scan", str(self.music), *arguments)
@@ -72,7 +80,7 @@ class Soulspot:
         """Start the daemon, and wait for nothing; without folders it has those of its settings."""
         command = [*self.command, "watch", *([str(self.music)] if folders else [])]
         with self.log.open("ab") as log:
-            process = subprocess.Popen(command, env=self.environment | settings, stderr=log)
+            process = forks.start(command, self.environment | settings, stderr=log)
         self.running.append(process)
         return process
 
@@ -139,10 +147,21 @@ on_sqlite = pytest.mark.parametrize("catalogue_url", ["sqlite"], indirect=True)
 
 @pytest.fixture
 def soulspot(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Soulspot]:
+    """Return a command that has been started before: a first start migrates for longer than it takes otherwise."""
     if getattr(request, "param", "sqlite") == "sqlite":
         command = Soulspot(tmp_path)
+        command.database.parent.mkdir()
+        shutil.copyfile(request.getfixturevalue("empty_catalogue"), command.database)
     else:
         command = request.getfixturevalue("postgres_soulspot")
+    yield command
+    command.kill()
+
+
+@pytest.fixture
+def new_soulspot(tmp_path: Path) -> Iterator[Soulspot]:
+    """Return a command that was never started."""
+    command = Soulspot(tmp_path)
     yield command
     command.kill()
 

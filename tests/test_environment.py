@@ -23,7 +23,6 @@ def small_disk(soulspot: Soulspot) -> Iterator[Soulspot]:
     if os.geteuid() != 0:
         pytest.skip("mounting a small disk takes root")
     disk = soulspot.database.parent
-    disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=True)
     yield soulspot
     for process in soulspot.running:

@@ -96,7 +96,6 @@ def test_a_fault_of_the_program_is_one_object_with_its_traceback(soulspot: Souls
 
 
 def test_what_a_person_has_to_mend_is_an_object_too(soulspot: Soulspot) -> None:
-    (soulspot.database.parent).mkdir()
     soulspot.database.write_bytes(b"this is no database" * 1000)
 
     result = soulspot.run("watch", str(soulspot.music), **JSON)

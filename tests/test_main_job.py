@@ -26,16 +26,16 @@ def test_a_dropped_file_of_each_format_is_catalogued(soulspot: Soulspot, extensi
     assert soulspot.actions("track_added") == 1
 
 
-def test_tags_become_track_artist_and_album(soulspot: Soulspot) -> None:
+def test_tags_become_track_artist_and_album(new_soulspot: Soulspot) -> None:
     tags = {"title": "Wish", "artist": "AC/DC", "album": "Blue", "albumartist": "AC/DC", "date": "1999-12-31"}
-    write_song(soulspot.music / "a" / "01.flac", **tags, tracknumber="3/12", genre="Rock")
+    write_song(new_soulspot.music / "a" / "01.flac", **tags, tracknumber="3/12", genre="Rock")
 
-    soulspot.scan()
+    new_soulspot.scan()
 
-    found = json.loads(soulspot.run("tracks", "wish", "--json").stdout)
+    found = json.loads(new_soulspot.run("tracks", "wish", "--json").stdout)
     named = ("title", "artist", "album", "track_number", "track_total", "date", "genres", "codec", "sample_rate")
     assert [found[name] for name in named] == ["Wish", "AC/DC", "Blue", 3, 12, "1999-12-31", ["Rock"], "flac", 16000]
-    assert soulspot.rows("SELECT name FROM artists") == [("AC/DC",)]
+    assert new_soulspot.rows("SELECT name FROM artists") == [("AC/DC",)]
 
 
 def test_a_file_without_tags_says_where_its_title_is_from(soulspot: Soulspot) -> None:
@@ -329,13 +329,13 @@ def test_a_wrong_setting_is_one_clear_sentence_and_exit_78(
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_dry_run_says_what_it_would_do_and_makes_no_database(soulspot: Soulspot) -> None:
-    write_song(soulspot.music / "song.mp3")
+def test_a_dry_run_says_what_it_would_do_and_makes_no_database(new_soulspot: Soulspot) -> None:
+    write_song(new_soulspot.music / "song.mp3")
 
-    result = soulspot.run("scan", str(soulspot.music), "--dry-run", "--json")
+    result = new_soulspot.run("scan", str(new_soulspot.music), "--dry-run", "--json")
 
     assert json.loads(result.stdout)["added"] == 1
-    assert not soulspot.database.exists()
+    assert not new_soulspot.database.exists()
 
 
 def test_the_version_is_printed_at_once() -> None:

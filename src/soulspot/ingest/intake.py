@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
-from soulspot.infrastructure.tags import Failure, TagReaders, TrackTags
+from soulspot.infrastructure.tags import Failure, TrackTags
+from soulspot.infrastructure.tags.pool import TagReaders
 from soulspot.ingest.gate import Gate
 from soulspot.ingest.losses import Losses
 from soulspot.ingest.origins import Origins

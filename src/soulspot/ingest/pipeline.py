@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
-from soulspot.infrastructure.tags import TagReaders
+from soulspot.infrastructure.tags.pool import TagReaders
 from soulspot.ingest import planner
 from soulspot.ingest.absence import LossGuard
 from soulspot.ingest.folders import Folders
