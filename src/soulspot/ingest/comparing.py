@@ -1,4 +1,4 @@
-"""Compares what a look at the disk found with what the catalogue knows of the same part, so far as both are in sight."""
+"""Compares what a look at the disk found with what the catalogue knows of the same part, as far as both see it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
