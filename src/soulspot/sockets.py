@@ -78,7 +78,7 @@ def _user_folder(*, make: bool) -> Path:
 
 
 def beside(url: str, ending: str) -> Path:
-    """Return a private file that belongs to a catalogue: beside it, on a server in the state folder of who asks."""
+    """Return a private file that belongs to a catalogue: beside it, or in the state folder of who asks."""
     file = database_file(url)
     return file.with_name(f"{file.name}.{ending}") if file else own_state_folder() / f"{name_of(url)}.{ending}"
 
