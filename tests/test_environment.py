@@ -169,6 +169,7 @@ def test_too_many_open_files_cost_time_and_no_file(soulspot: Soulspot) -> None:
 
 
 def test_tag_readers_that_are_killed_cost_no_file(soulspot: Soulspot) -> None:
+    soulspot.readers = {}
     daemon = soulspot.watch()
     drop(soulspot, 300)
 

@@ -157,6 +157,7 @@ def test_a_form_that_is_none_is_refused_with_what_is_allowed(soulspot: Soulspot)
 
 def test_a_storm_of_errors_is_a_few_lines_and_a_count_by_code_and_no_good_file_is_left_out(soulspot: Soulspot) -> None:
     count = FIRST + 15
+    soulspot.readers = {}
     soulspot.watch(**JSON)
     break_files(soulspot, count)
 

@@ -267,6 +267,7 @@ def test_names_that_are_no_text_are_catalogued_and_shown_safely(soulspot: Soulsp
 
 @both
 def test_kill_9_during_an_import_loses_and_doubles_nothing(soulspot: Soulspot) -> None:
+    soulspot.readers = {}
     song = write_song(soulspot.music / "0.mp3")
     for number in range(1, 300):
         shutil.copyfile(song, soulspot.music / f"{number}.mp3")
@@ -372,6 +373,7 @@ def test_each_real_file_is_a_track_or_a_failure_and_nothing_else_is_either(souls
 
 @pytest.mark.library_tool
 def test_cp_r_of_2000_files_misses_none(soulspot: Soulspot, make_library: Path) -> None:
+    soulspot.readers = {}
     source = soulspot.music.parent / "library"
     command = [
         sys.executable,
