@@ -83,10 +83,10 @@ class Box(Soulspot):
         finally:
             subprocess.run([TOOL, "down", self._place], check=True, timeout=60)
 
-    def shell(self, command: str, *, fails: bool = False) -> str:
+    def shell(self, command: str, *, fails: bool = False, seconds: float = 120) -> str:
         """Run a command as root in the box; return its output and its errors."""
         line: list[str | Path] = [TOOL, "run", self._place, "sh", "-c", command]
-        result = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+        result = subprocess.run(line, capture_output=True, text=True, timeout=seconds, check=False)
         output = result.stdout + result.stderr
         assert bool(result.returncode) is fails, output
         return output

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, expect, sync_playwright
 
 PROGRAMS = ("chromium-headless-shell", "chromium")
 
@@ -14,6 +14,7 @@ def chromium() -> Iterator[Browser]:
     program = next((found for each in PROGRAMS if (found := shutil.which(each))), None)
     if program is None:
         pytest.skip("Debian's chromium-headless-shell is not installed")
+    expect.set_options(timeout=30_000)  # as `until` waits
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         yield browser

@@ -28,7 +28,8 @@ from typing import Any
 
 import msgspec
 
-from soulspot.infrastructure.tags import Reading, TagReaders, TrackTags
+from soulspot.infrastructure.tags import Reading, TrackTags
+from soulspot.infrastructure.tags.pool import TagReaders
 from soulspot.infrastructure.tags.reader import read_file
 
 from .tag_table import AUDIO, FORMATS, ROWS, TEMPLATES, WRITERS

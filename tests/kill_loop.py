@@ -29,7 +29,8 @@ from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.persistence.schema import bring_up_to_date
-from soulspot.infrastructure.tags import Reading, TagReaders
+from soulspot.infrastructure.tags import Reading
+from soulspot.infrastructure.tags.pool import TagReaders
 from soulspot.infrastructure.tags.reader import read_file
 from soulspot.ingest.absence import LossGuard
 from soulspot.ingest.pipeline import Pipeline

@@ -6,7 +6,6 @@ import re
 import signal
 import socket
 import struct
-import subprocess
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -17,6 +16,7 @@ from typing import IO
 import mutagen
 from mutagen.flac import Picture
 from mutagen.id3 import APIC
+from tests import forks
 from tests.conftest import Soulspot, until, write_song
 
 
@@ -51,9 +51,7 @@ class Page:
         command = [*soulspot.command, "web", *(arguments or ("--listen", "127.0.0.1:0"))]
         self.log = soulspot.music.parent / "web.log"
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command, env=soulspot.environment | settings, stdout=log, stderr=log, stdin=subprocess.DEVNULL
-            )
+            self.process = forks.start(command, soulspot.environment | settings, log, log)
         soulspot.running.append(self.process)
         until(lambda: self.process.poll() is not None or b"serving " in self.log.read_bytes())
         assert self.process.poll() is None, self.log.read_text()

@@ -24,9 +24,10 @@ from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.persistence.schema import bring_up_to_date
-from soulspot.infrastructure.tags import TagReaders
+from soulspot.infrastructure.tags.pool import TagReaders
 from soulspot.infrastructure.watcher import Watcher
 from soulspot.ingest.absence import LossGuard
+from soulspot.ingest.gate import Gate
 from soulspot.ingest.pipeline import Pipeline
 from soulspot.ingest.rounds import Rounds
 from soulspot.ingest.service import IngestService, Outcome
@@ -88,6 +89,7 @@ class Parts:
         self.outcomes: list[Outcome] = []
         self._watching, self._with_rounds, self._missing_after = watching, rounds, missing_after
         self._clock, self._confirmed = clock, confirmed
+        self.gate = Gate()
         self.tamper: Callable[[list[str]], list[str]] = list
         values = {"quiet_period": 0.1, "poll_interval": 3600.0, "reconcile_interval": 3600.0} | library
         self._settings = Settings.model_validate({"library": {"folders": [str(each) for each in folders], **values}})
@@ -172,6 +174,7 @@ class Parts:
             report=self.outcomes.append,
             missing_after=self._missing_after,
             guard=LossGuard(confirmed=self._confirmed),
+            gate=self.gate,
             clock=self._clock,
         )
         self.roots = []

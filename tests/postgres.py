@@ -9,7 +9,6 @@ import glob
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import uuid
@@ -24,6 +23,7 @@ from alembic import command
 from alembic.config import Config
 from tests.catalogue import plain
 from tests.conftest import Soulspot, until
+from tests.web import free_port
 
 PASSWORD = "p%w@rd/:?#[ü]"
 _TEMPLATE = "catalogue"
@@ -51,8 +51,7 @@ class Server:
         self.place = Path(tempfile.mkdtemp(prefix="soulspot-pg-"))
         self._settings = _SETTINGS | settings
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         if os.getuid() == 0:  # the server refuses to run as root
             owner = pwd.getpwnam("postgres" if _is_user("postgres") else "nobody")
             os.chown(self.place, owner.pw_uid, owner.pw_gid)

@@ -1,5 +1,6 @@
 """Which album a file is on, what becomes of an album that is retagged or moved, and what of it is not there."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -140,6 +141,45 @@ async def test_an_album_whose_folder_is_renamed_keeps_its_id_and_new_files_find_
     assert together == [("b/0",), ("b/1",), ("b/2",), ("b/3",), ("a/0",)]
     assert await catalogue.rows("SELECT count(*) FROM tracks GROUP BY album_id ORDER BY 1") == [(1,), (4,)]
     assert (await catalogue.actions()).count("album_added") == 2
+
+
+@pytest.mark.parametrize("what", ["goes missing", "is on another album", "goes elsewhere", "is beside it at once"])
+async def test_an_album_goes_along_when_its_last_file_leaves_in_whatever_way_the_others_do(
+    catalogue: Catalogue, what: str
+) -> None:
+    for number in range(4):
+        await catalogue.put(f"a/{number}", "A", album="X")
+    await catalogue.move("a/0", "b/0")
+    known = await catalogue.known("a/1")
+    assert known is not None
+
+    if what == "goes missing":
+        await catalogue.service.lose(known)
+        await catalogue.move("a/2", "b/2")
+    elif what == "is on another album":
+        await catalogue.put("a/1", "A", album="Y")
+        await catalogue.move("a/2", "b/2")
+    elif what == "goes elsewhere":
+        await catalogue.move("a/1", "c/1")
+        await catalogue.move("a/2", "b/2")
+    else:
+        await asyncio.gather(*[catalogue.move(f"a/{number}", f"b/{number}") for number in (1, 2)])
+    await catalogue.move("a/3", "b/3")
+    await catalogue.put("b/4", "A", album="X")
+
+    query = "SELECT count(*) FROM albums WHERE title = 'X'"
+    assert await catalogue.rows(query) == [(1,)]
+    assert (await catalogue.albums())["X"][-1] in {"b/4", "c/1"}
+
+
+async def test_files_of_an_album_that_leave_at_once_take_it_along(catalogue: Catalogue) -> None:
+    for number in range(6):
+        await catalogue.put(f"a/{number}", "A", album="X")
+
+    await asyncio.gather(*[catalogue.move(f"a/{number}", f"b/{number}") for number in range(6)])
+    await catalogue.put("b/6", "A", album="X")
+
+    assert await catalogue.albums() == {"X": [f"b/{number}" for number in range(7)]}
 
 
 async def test_a_file_that_is_moved_beside_its_album_joins_it(catalogue: Catalogue) -> None:

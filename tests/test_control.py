@@ -6,7 +6,6 @@ import os
 import socket
 import stat
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +238,7 @@ async def test_one_who_follows_is_woken_by_the_daemon_and_looks_by_himself_witho
 
 
 def test_follow_goes_on_through_the_end_and_the_start_of_daemons(soulspot: Soulspot, tmp_path: Path) -> None:
+    write_song(soulspot.music / "before.mp3")
     soulspot.scan()
     printed = tmp_path / "printed"
     with printed.open("wb") as output:
@@ -249,7 +249,7 @@ def test_follow_goes_on_through_the_end_and_the_start_of_daemons(soulspot: Souls
     def told() -> list[str]:
         return [Path(json.loads(line)["path"]).name for line in printed.read_text().splitlines()]
 
-    time.sleep(1)  # what it begins with is not told from what happens, but by the time
+    until(lambda: told() == ["before.mp3"])
     for number in range(2):
         write_song(soulspot.music / f"scanned {number}.mp3")
         soulspot.scan()
@@ -260,4 +260,4 @@ def test_follow_goes_on_through_the_end_and_the_start_of_daemons(soulspot: Souls
         daemon.kill()
         daemon.wait()
 
-    assert len(told()) == 4
+    assert len(told()) == 5

@@ -293,8 +293,8 @@ async def test_a_connection_never_makes_a_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_command_that_only_reads_makes_no_database(soulspot: Soulspot) -> None:
+def test_a_command_that_only_reads_makes_no_database(new_soulspot: Soulspot) -> None:
     for command in ("current", "check", "backup"):
-        assert soulspot.run("db", command).returncode == 78
+        assert new_soulspot.run("db", command).returncode == 78
 
-    assert not soulspot.database.parent.exists()
+    assert not new_soulspot.database.parent.exists()

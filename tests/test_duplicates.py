@@ -115,21 +115,20 @@ def test_an_index_says_what_is_there_twice_in_sqlite(tmp_path: Path, by: By) -> 
 
 
 @pytest.mark.postgresql
-@pytest.mark.parametrize("by", KINDS)
-def test_an_index_says_what_is_there_twice_in_postgresql(
-    postgres_server: Server, postgres_catalogue: str, by: By
-) -> None:
-    for statement in statements("postgresql", 50_000):
+def test_an_index_says_what_is_there_twice_in_postgresql(postgres_server: Server, postgres_catalogue: str) -> None:
+    for statement in statements("postgresql", 20_000):
         postgres_server.run(statement, postgres_catalogue)
     postgres_server.run("VACUUM ANALYZE", postgres_catalogue)
+    plans = {}
 
-    dialect = postgresql_dialect.dialect()
-    compiled = copies_query(by).compile(dialect=dialect, compile_kwargs={"literal_binds": True})
     with postgres_server.connect(postgres_catalogue) as connection:
-        plan = "\n".join(row[0] for row in connection.execute(f"EXPLAIN {compiled}".encode()).fetchall())
+        for by in KINDS:
+            dialect = postgresql_dialect.dialect()
+            compiled = copies_query(by).compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+            plans[by] = [row[0] for row in connection.execute(f"EXPLAIN {compiled}".encode()).fetchall()]
 
-    index = {"recording": "ix_tracks_musicbrainz_recording_id", "sound": "ix_files_fingerprint"}[by]
-    assert f"Index Only Scan using {index}" in plan, plan
+    for by, index in (("recording", "ix_tracks_musicbrainz_recording_id"), ("sound", "ix_files_fingerprint")):
+        assert any(f"Index Only Scan using {index}" in step for step in plans[by]), plans[by]
 
 
 MEASURED = """

@@ -23,7 +23,6 @@ def small_disk(soulspot: Soulspot) -> Iterator[Soulspot]:
     if os.geteuid() != 0:
         pytest.skip("mounting a small disk takes root")
     disk = soulspot.database.parent
-    disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], check=True)
     yield soulspot
     for process in soulspot.running:
@@ -170,6 +169,7 @@ def test_too_many_open_files_cost_time_and_no_file(soulspot: Soulspot) -> None:
 
 
 def test_tag_readers_that_are_killed_cost_no_file(soulspot: Soulspot) -> None:
+    soulspot.readers = {}
     daemon = soulspot.watch()
     drop(soulspot, 300)
 

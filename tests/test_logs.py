@@ -96,7 +96,6 @@ def test_a_fault_of_the_program_is_one_object_with_its_traceback(soulspot: Souls
 
 
 def test_what_a_person_has_to_mend_is_an_object_too(soulspot: Soulspot) -> None:
-    (soulspot.database.parent).mkdir()
     soulspot.database.write_bytes(b"this is no database" * 1000)
 
     result = soulspot.run("watch", str(soulspot.music), **JSON)
@@ -158,6 +157,7 @@ def test_a_form_that_is_none_is_refused_with_what_is_allowed(soulspot: Soulspot)
 
 def test_a_storm_of_errors_is_a_few_lines_and_a_count_by_code_and_no_good_file_is_left_out(soulspot: Soulspot) -> None:
     count = FIRST + 15
+    soulspot.readers = {}
     soulspot.watch(**JSON)
     break_files(soulspot, count)
 

@@ -267,6 +267,7 @@ def test_names_that_are_no_text_are_catalogued_and_shown_safely(soulspot: Soulsp
 
 @both
 def test_kill_9_during_an_import_loses_and_doubles_nothing(soulspot: Soulspot) -> None:
+    soulspot.readers = {}
     song = write_song(soulspot.music / "0.mp3")
     for number in range(1, 300):
         shutil.copyfile(song, soulspot.music / f"{number}.mp3")
@@ -337,13 +338,13 @@ def test_a_wrong_setting_is_one_clear_sentence_and_exit_78(
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_dry_run_says_what_it_would_do_and_makes_no_database(soulspot: Soulspot) -> None:
-    write_song(soulspot.music / "song.mp3")
+def test_a_dry_run_says_what_it_would_do_and_makes_no_database(new_soulspot: Soulspot) -> None:
+    write_song(new_soulspot.music / "song.mp3")
 
-    result = soulspot.run("scan", str(soulspot.music), "--dry-run", "--json")
+    result = new_soulspot.run("scan", str(new_soulspot.music), "--dry-run", "--json")
 
     assert json.loads(result.stdout)["added"] == 1
-    assert not soulspot.database.exists()
+    assert not new_soulspot.database.exists()
 
 
 def test_the_version_is_printed_at_once() -> None:
@@ -372,6 +373,7 @@ def test_each_real_file_is_a_track_or_a_failure_and_nothing_else_is_either(souls
 
 @pytest.mark.library_tool
 def test_cp_r_of_2000_files_misses_none(soulspot: Soulspot, make_library: Path) -> None:
+    soulspot.readers = {}
     source = soulspot.music.parent / "library"
     command = [
         sys.executable,

@@ -16,7 +16,7 @@ from soulspot.ingest.service import IngestService
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from catalogues import Collection, Place, fill_postgres, fill_sqlite
 
-TRACKS = 50_000
+TRACKS = 10_000
 
 
 @pytest.mark.postgresql

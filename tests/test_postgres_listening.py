@@ -161,6 +161,6 @@ def test_the_example_of_the_documentation_hears_every_entry_once(
     postgres_soulspot.scan()
 
     entries = postgres_soulspot.rows("SELECT sequence, action, entity_id FROM audit_log")
-    until(lambda: len(said.read_text().splitlines()) >= len(entries), 10)
+    until(lambda: len(said.read_text().splitlines()) >= len(entries))
     lines = [tuple(line.split()) for line in said.read_text().splitlines()]
     assert sorted(lines) == sorted((str(number), action, entity) for number, action, entity in entries)

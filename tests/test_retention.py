@@ -170,7 +170,7 @@ async def test_a_writer_need_not_wait_for_a_pass(large: Database, monkeypatch: p
 
     assert await trimming > 3000
     assert len(waits) > 20
-    assert sorted(waits)[len(waits) // 2] < 0.05
+    assert sorted(waits)[len(waits) // 2] < sum(waits) / 10
 
 
 async def test_a_page_of_the_history_is_judged_by_indexes(large: Database) -> None:

@@ -37,6 +37,7 @@ def test_a_scan_is_made_by_the_daemon_that_runs(soulspot: Soulspot, tmp_path: Pa
     environment = {"RUNTIME_DIRECTORY": str(tmp_path)}
     write_songs(soulspot.music, ["one", "two"])
     daemon = soulspot.watch(**environment)
+    until(lambda: len(soulspot.tracks()) == 2)
 
     asked = soulspot.run("scan", **environment)
     waited = soulspot.run("scan", "--wait", "--json", **environment)

@@ -20,7 +20,8 @@ from tests.test_persistence import revisions
 
 from soulspot.infrastructure.persistence.schema import REVISION
 
-pytestmark = pytest.mark.timeout(240)
+# One box at a time: it has the network of its host, and its page and its metrics have their ports there.
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("box")]
 
 
 P = ParamSpec("P")
@@ -66,6 +67,14 @@ def put_units(box: Box) -> None:
 
 
 @pytest.fixture
+def put_back(booted: Box) -> Iterator[None]:
+    """Put back what a test takes away of the service, however it ends."""
+    yield
+    booted.shell("ln -sf /opt/soulspot/bin/soulspot /usr/local/bin/soulspot")
+    put_units(booted)
+
+
+@pytest.fixture
 def box(booted: Box) -> Iterator[Box]:
     booted.write("/etc/soulspot/config.toml", '[library]\nfolders = ["/srv/music"]\n')
     yield booted
@@ -90,20 +99,22 @@ def copies(box: Box, count: int) -> None:
         shutil.copyfile(song, box.music / f"{number}.mp3")
 
 
-def test_ready_is_said_when_the_kernel_watches_the_folder_and_not_before(soulspot: Soulspot) -> None:
-    address = soulspot.music.parent / "notify"
+def test_ready_is_said_when_the_kernel_watches_the_folder_and_not_before(new_soulspot: Soulspot) -> None:
+    address = new_soulspot.music.parent / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(address))
         manager.settimeout(30)
-        daemon = soulspot.watch_unseen(NOTIFY_SOCKET=str(address))
+        daemon = new_soulspot.watch_unseen(NOTIFY_SOCKET=str(address))
         while b"READY=1" not in (said := manager.recv(4096)).split(b"\n"):
             pass
         daemon.send_signal(signal.SIGSTOP)
         marks = "".join(file.read_text() for file in Path(f"/proc/{daemon.pid}/fdinfo").iterdir())
         daemon.send_signal(signal.SIGCONT)
 
-    assert soulspot.music.stat().st_ino in {int(each, 16) for each in re.findall(r"inotify .*?ino:([0-9a-f]+)", marks)}
-    assert f"STATUS=watching {soulspot.music}".encode() in said
+    assert new_soulspot.music.stat().st_ino in {
+        int(each, 16) for each in re.findall(r"inotify .*?ino:([0-9a-f]+)", marks)
+    }
+    assert f"STATUS=watching {new_soulspot.music}".encode() in said
 
 
 UNITS = ["soulspot.service", "soulspot@.service", "soulspot-backup.service", "soulspot-web.service"]
@@ -393,6 +404,7 @@ def test_the_backup_of_the_timer_is_made_while_the_service_runs(box: Box) -> Non
 
 
 @in_a_box
+@pytest.mark.usefixtures("put_back")
 def test_the_service_is_installed_by_one_command_and_taken_away_by_another(box: Box) -> None:
     box.shell(
         "rm /etc/systemd/system/soulspot* /etc/soulspot/config.toml /etc/sysusers.d/soulspot.conf;"
@@ -419,7 +431,6 @@ def test_the_service_is_installed_by_one_command_and_taken_away_by_another(box: 
     assert box.unit()["LoadState"] == "not-found"
     box.shell("! man --where soulspot")
     assert len(box.tracks()) == 1
-    put_units(box)
 
 
 ASK = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8337/{}').read().decode())"
@@ -473,6 +484,7 @@ def test_the_page_has_no_network_writes_no_music_and_shows_covers(box: Box) -> N
 
 
 @in_a_box
+@pytest.mark.usefixtures("put_back")
 def test_the_page_is_installed_with_the_service_where_that_is_wanted(box: Box) -> None:
     box.shell("rm /etc/systemd/system/soulspot*; systemctl daemon-reload")
 
@@ -481,10 +493,10 @@ def test_the_page_is_installed_with_the_service_where_that_is_wanted(box: Box) -
     box.shell("/opt/soulspot/bin/soulspot service uninstall --yes")
 
     assert box.unit("soulspot-web.socket")["LoadState"] == "not-found"
-    put_units(box)
 
 
 @in_a_box
+@pytest.mark.usefixtures("put_back")
 def test_the_lines_of_the_documents_lead_from_nothing_to_a_catalogued_file(box: Box) -> None:
     lines = marked("docs/install.md", "install") + marked("docs/install.md", "start")
     lines = re.sub(r"```\w*\n", "", lines).replace("/opt/soulspot", "/opt/fresh")
@@ -494,11 +506,10 @@ def test_the_lines_of_the_documents_lead_from_nothing_to_a_catalogued_file(box: 
     box.shell("rm /etc/systemd/system/soulspot* /etc/sysusers.d/soulspot.conf /usr/local/bin/soulspot")
     write_song(box.music / "song.mp3")
 
-    box.shell(f"set -e\n{lines}")
+    box.shell(f"set -e\n{lines}", seconds=600)
 
     until(lambda: len(box.tracks()) == 1, 10)
-    box.shell("rm -r /opt/fresh; ln -sf /opt/soulspot/bin/soulspot /usr/local/bin/soulspot")
-    put_units(box)
+    box.shell("rm -r /opt/fresh")
 
 
 @in_a_box

@@ -37,7 +37,7 @@ def collection(tmp_path: Path) -> Path:
     if not tool.exists() or missing:
         pytest.skip(f"the collection writer beside this checkout, or an encoder, is not there: {missing}")
     place = tmp_path / "collection"
-    files = os.environ.get("SOULSPOT_TEST_FILES", "1500")
+    files = os.environ.get("SOULSPOT_TEST_FILES", "500")
     command = [sys.executable, str(tool), "--files", files, "--out", str(place), "--templates", str(tmp_path / "t")]
     subprocess.run([*command, "--jobs", "1"], check=True, capture_output=True, timeout=900)
     return place

@@ -2,13 +2,16 @@
 
 import shutil
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from mutagen.apev2 import APEv2
 from mutagen.id3 import ID3, TIT2
 
-from soulspot.infrastructure.tags import Picture, TagReaders, TrackTags
+from soulspot.infrastructure.tags import Picture, TrackTags
+from soulspot.infrastructure.tags.pool import TagReaders
 from soulspot.infrastructure.tags.reader import read_file
 from soulspot.infrastructure.tags.texts import encoding_of
 
@@ -332,3 +335,11 @@ def test_a_cover_between_the_texts_is_passed_over(song: Path) -> None:
 
     assert (tags.title, tags.album) == ("Title", "Album")
     assert tags.pictures == (Picture(3, "image/jpeg", (1 << 20) - 14),)
+
+
+def test_the_process_that_reads_stays_light() -> None:
+    code = "import sys, soulspot.infrastructure.tags.worker; print(*sys.modules)"
+
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert not {"asyncio", "sqlalchemy", "pydantic", "rich", "typer", "watchfiles"} & set(loaded)

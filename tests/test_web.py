@@ -28,6 +28,7 @@ def test_every_page_shows_what_the_catalogue_has(soulspot: Soulspot) -> None:
     soulspot.scan()
     page = Page(soulspot)
 
+    until(lambda: "3 files in thirty days" in page.ask("/").text)  # they are counted for a moment each time
     stream, albums = page.ask("/").text, page.ask("/albums").text
     album, artist = (
         page.ask(page.first_link("/albums", "album")).text,
@@ -36,7 +37,7 @@ def test_every_page_shows_what_the_catalogue_has(soulspot: Soulspot) -> None:
     track = page.ask(page.first_link("/search?q=second", "track")).text
     failures, health = page.ask("/failures").text, page.ask("/health").text
 
-    assert all(text in stream for text in ("First", "Second", "broken.mp3", "3 files in thirty days"))
+    assert all(text in stream for text in ("First", "Second", "broken.mp3"))
     assert "Songs" in albums
     assert "Songs" in page.ask("/albums?by=title").text
     assert album.index("First") < album.index("Second")
@@ -193,8 +194,8 @@ def test_the_catalogue_of_a_daemon_that_is_away_is_shown_all_the_same(soulspot: 
     assert "Song" in without
 
 
-def test_no_page_is_shown_where_there_is_no_catalogue(soulspot: Soulspot) -> None:
-    result = soulspot.run("web", "--listen", "127.0.0.1:0")
+def test_no_page_is_shown_where_there_is_no_catalogue(new_soulspot: Soulspot) -> None:
+    result = new_soulspot.run("web", "--listen", "127.0.0.1:0")
 
     assert result.returncode == 78
     assert "there is no catalogue" in result.stderr

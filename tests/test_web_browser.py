@@ -53,7 +53,7 @@ def test_a_page_that_was_away_gets_what_it_missed_in_its_order(soulspot: Soulspo
     until(lambda: len(soulspot.tracks()) == 6)
     Page(soulspot, "--listen", f"127.0.0.1:{page.port}")
 
-    expect(tab.locator("#stream > li .title", has_text="Missed")).to_have_count(3, timeout=20_000)
+    expect(tab.locator("#stream > li .title", has_text="Missed")).to_have_count(3)
     numbers = [
         int(each) for each in tab.locator("#stream > li").evaluate_all("all => all.map(e => e.dataset.sequence)")
     ]

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import Soulspot, until, write_song
+from tests.web import free_port
 
 
 @pytest.fixture
 def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+    return free_port()
 
 
 def ask(port: int, path: str = "/") -> tuple[int, str]:

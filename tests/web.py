@@ -1,19 +1,27 @@
 """What the tests ask over HTTP, and a server that hears what is posted to it."""
 
 import http.client
+import itertools
+import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+_ports = itertools.count(os.getpid() * 100)
+"""Each process of the test runner begins elsewhere."""
+
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that is free and stays so: the kernel gives none so low away by itself."""
+    while True:
+        port = 10_000 + next(_ports) % 20_000
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class _ToSocket(http.client.HTTPConnection):

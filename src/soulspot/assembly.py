@@ -19,7 +19,7 @@ from soulspot.infrastructure.persistence.lock import writer_lock
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository, KnownFolder
 from soulspot.infrastructure.persistence.schema import bring_up_to_date
 from soulspot.infrastructure.systemd import given_time
-from soulspot.infrastructure.tags import TagReaders
+from soulspot.infrastructure.tags.pool import TagReaders
 from soulspot.ingest.absence import LossGuard
 from soulspot.ingest.credits import CreditRules
 from soulspot.ingest.gate import Gate

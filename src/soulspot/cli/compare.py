@@ -31,7 +31,8 @@ from soulspot.infrastructure.persistence.repositories import (
     TrackRepository,
 )
 from soulspot.infrastructure.persistence.schema import require_current
-from soulspot.infrastructure.tags import Kind, TagReaders, kind_of_name
+from soulspot.infrastructure.tags import Kind, kind_of_name
+from soulspot.infrastructure.tags.pool import TagReaders
 from soulspot.ingest.absence import fault_of
 from soulspot.ingest.planner import compare
 from soulspot.ingest.scanner import FoundFile, FoundFolder, Root, look, walk, why_left_alone

@@ -51,6 +51,10 @@ class Absences:
         """Whether one of these paths still waits."""
         return not self._due.get(root, {}).keys().isdisjoint(paths)
 
+    def any_in(self, root: Root) -> bool:
+        """Whether a path of this folder still waits."""
+        return bool(self._due.get(root))
+
     def waiting(self, root: Root) -> list[str]:
         return list(self._due.get(root, ()))
 

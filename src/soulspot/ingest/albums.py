@@ -6,6 +6,7 @@ A file that is moved stays on its album until the new folder holds that album al
 """
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any, Final
 
 from soulspot.infrastructure.persistence.identity import album_folder, album_key, album_name
@@ -24,10 +25,12 @@ class Albums:
         self._albums = albums
         self._audit = audit
         self.ids: dict[str, str] = {}  # by identity key
+        self._leaving: dict[str, tuple[tuple[str, ...], float]] = {}  # by id: the way, and how many have not gone it
 
     def forget(self) -> None:
-        """Forget the ids: a rollback may have taken them back, a removal has."""
+        """Forget what is remembered: a rollback may have taken it back, a change or removal has."""
         self.ids.clear()
+        self._leaving.clear()
 
     async def find(self, key: str | None) -> str | None:
         """Return the album with this identity."""
@@ -64,23 +67,41 @@ class Albums:
             return current
         return await self._of_parting_track(track_id, before, wanted, path)
 
-    async def follow(self, track_id: str, origin: Known, file: FoundFile) -> tuple[str | None, str | None]:
-        """Return the album of a track before and after it was moved: that of its new folder when there is one."""
-        before = await self._albums.of_track(track_id)
-        if before is None:
-            return None, None
-        album_id: str = before["id"]
+    async def follow(self, album_id: str, origin: Known, file: FoundFile) -> str:
+        """Return the album of a track of `album_id` that was moved: that of its new folder when there is one.
+
+        While others of it are in the old folder, each file of a folder that is renamed comes to the same: it is
+        remembered how many there are, and asked again when the last of them has left.
+        """
+        way = origin.folder_id, album_folder(origin.path), file.root.id, album_folder(file.path)
+        remembered, left = self._leaving.pop(album_id, (way, 0))
+        if remembered != way or left <= 1:
+            target, left = await self._target_of(album_id, origin, file)
+            if target is not None:
+                return target
+        else:
+            left -= 1
+        self._leaving[album_id] = way, left
+        return album_id
+
+    def others_leave(self) -> None:
+        """Hear that files leave their folders, or albums, in another way."""
+        self._leaving.clear()
+
+    async def _target_of(self, album_id: str, origin: Known, file: FoundFile) -> tuple[str | None, float]:
+        """Return the album that a moved track joins, None for its own, and how many of that one have not left."""
+        before = await self._albums.values(album_id)
         key = album_key(file.root.id, file.path, _name(before), None)
         if before["musicbrainz_id"] is not None or key == before["identity_key"]:
-            return album_id, album_id
+            return None, inf
         if (target := await self._albums.with_key(key)) is not None:
-            return album_id, target
-        left = await self._albums.present_paths(album_id, origin.folder_id)
-        folder = album_folder(origin.path)
-        if not any(path.startswith(folder) and album_folder(path) == folder for path in left):
+            return target, 0
+        present, folder = await self._albums.present_paths(album_id, origin.folder_id), album_folder(origin.path)
+        left = sum(path.startswith(folder) and album_folder(path) == folder for path in present)
+        if not left:
             await self._albums.set(album_id, identity_key=key)
             self.forget()
-        return album_id, album_id
+        return None, left
 
     async def remove_if_empty(self, album_id: str) -> set[str]:
         """Remove an album that has lost its last track, and return the artist that it named."""

@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
-from soulspot.infrastructure.tags import Failure, TagReaders, TrackTags
+from soulspot.infrastructure.tags import Failure, TrackTags
+from soulspot.infrastructure.tags.pool import TagReaders
 from soulspot.ingest.gate import Gate
 from soulspot.ingest.losses import Losses
 from soulspot.ingest.origins import Origins
@@ -306,7 +307,7 @@ class Intake:
         self, file: FoundFile, origin: Known, occupant: Known | None, tags: TrackTags | None = None
     ) -> Outcome:
         outcome = await self._service.move(file, origin, occupant, tags)
-        self._losses.moved(origin)
+        await self._losses.moved(origin)
         return outcome
 
     async def _reject(self, pending: Pending, failure: Failure) -> Outcome | None:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
-from soulspot.infrastructure.tags import Kind, TagReaders, kind_of_name
+from soulspot.infrastructure.tags import Kind, kind_of_name
+from soulspot.infrastructure.tags.pool import TagReaders
 from soulspot.ingest import planner
 from soulspot.ingest.losses import Losses
 from soulspot.ingest.patience import patiently

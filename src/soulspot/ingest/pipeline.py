@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from soulspot.infrastructure.persistence.repositories import FileRepository, Known
-from soulspot.infrastructure.tags import TagReaders
+from soulspot.infrastructure.persistence.repositories import FileRepository
+from soulspot.infrastructure.tags.pool import TagReaders
 from soulspot.ingest import planner
 from soulspot.ingest.absence import LossGuard
+from soulspot.ingest.comparing import Comparing
 from soulspot.ingest.folders import Folders
 from soulspot.ingest.gate import Gate, Paused
 from soulspot.ingest.hints import FolderHints, Hints
@@ -28,7 +29,7 @@ from soulspot.ingest.origins import Origins
 from soulspot.ingest.passages import Passage
 from soulspot.ingest.patience import patiently
 from soulspot.ingest.planner import Work
-from soulspot.ingest.scanner import Batch, FoundFile, FoundFolder, Root, list_folder, look_at_all, walk
+from soulspot.ingest.scanner import FoundFile, FoundFolder, Root, list_folder, look_at_all, walk
 from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import FIRST_WAIT, Stability
 
@@ -55,15 +56,6 @@ class Walked:
     gone: list[str] = field(default_factory=list)
     blind: list[FoundFolder] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Compared:
-    """What is to be done for a part of a folder."""
-
-    work: list[Work]
-    gone: list[str]
-    unchanged: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +132,7 @@ class Pipeline:
             gate=gate,
             clock=clock,
         )
+        self._comparing = Comparing(files, self._losses)
         self._origins = Origins(files, self._losses, readers, self.hints.untold)
         self._intake = Intake(
             service=service,
@@ -308,6 +301,7 @@ class Pipeline:
             passage.passed_over += count
             unchanged(count)
 
+        self._count_busy(1)  # between two parts of what arrived nothing may be in hand, and is not all there yet
         if not prefix:
             self.walks[root] = passage
         try:
@@ -315,6 +309,7 @@ class Pipeline:
         finally:
             if self.walks.get(root) is passage:
                 del self.walks[root]
+            self._count_busy(-1)
 
     async def _walk(self, root: Root, prefix: str, passed_over: Callable[[int], None], since: float | None) -> Walked:
         walked = Walked()
@@ -326,8 +321,7 @@ class Pipeline:
         batches = walk(root, prefix)
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
             await self._gate.passed()
-            known = await patiently(self._files.known_between, root.id, prefix, after, batch.upto)
-            compared = self._compare(root, batch, known)
+            compared = await self._comparing.part(root, batch, prefix, after)
             passed_over(compared.unchanged)
             walked.gone += compared.gone
             walked.folders += batch.folders
@@ -351,7 +345,7 @@ class Pipeline:
         batch = await asyncio.to_thread(next, walk(root, prefix, size=NEAR))
         if batch.upto is not None:
             return None
-        compared = self._compare(root, batch, await patiently(self._files.known_between, root.id, prefix, "", None))
+        compared = await self._comparing.part(root, batch, prefix)
         walked = Walked(batch.folders, compared.gone, unreadable=batch.unreadable)
         await self._end_walk(root, prefix, walked, watched)
         await self._intake.offer(compared.work, is_fresh=True, since=since)
@@ -366,9 +360,7 @@ class Pipeline:
             blind = [each for each in walked.folders if (each.device, each.inode) not in watched]
             walked.blind = [each for each in blind if each.path not in polled]
         self.folders.note(root, prefix, walked.folders, walked.unreadable)
-        await self._losses.note(root, walked.gone)
-        if not walked.gone and not prefix:
-            await self._losses.found_all(root)
+        await self._losses.note(root, walked.gone, is_all=not prefix)
 
     async def _watched_now(self) -> Collection[tuple[int, int]] | None:
         return None if self._watched is None else await asyncio.to_thread(self._watched)
@@ -377,20 +369,12 @@ class Pipeline:
         """Compare the files that lie in a folder itself with the catalogue; return how many nobody had seen."""
         prefix = _prefix(folder)
         batch, below = await asyncio.to_thread(list_folder, root, prefix)
-        compared = self._compare(root, batch, await patiently(self._files.known_in, root.id, prefix))
+        compared = await self._comparing.folder(root, batch, prefix)
         await self._losses.note(root, compared.gone)
         self.folders.update(root, batch.folders, batch.unreadable)
         new = [path for path in below if not self.folders.knows(root, path.rstrip("/"))]
         self.look_again(root, new)
         return len(new) + await self._intake.offer(compared.work, is_fresh=True)
-
-    def _compare(self, root: Root, batch: Batch, known: Mapping[str, Known]) -> Compared:
-        """Compare what lies in sight."""
-        comparison = planner.compare(batch.files, known)
-        work = [each for each in comparison.work if not self._losses.is_out_of_sight(root, each.file.path)]
-        gone = [each.path for each in comparison.gone if not batch.hides(each.path)]
-        in_sight = [path for path in gone if not self._losses.is_out_of_sight(root, path)]
-        return Compared(work, in_sight, comparison.unchanged)
 
     async def _follow_hints(self) -> None:
         while True:

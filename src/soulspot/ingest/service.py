@@ -143,6 +143,14 @@ class IngestService:
 
         With `tags`, those of a file that was tagged anew on its way.
         """
+        if self._database.is_sqlite:
+            return await self._move(file, origin, occupant, tags)
+        # One after the other out of one folder: of two at once, each would take the other for the last of its album.
+        folder = f"{origin.folder_id}/{album_folder(origin.path)}"
+        async with self._claims.claimed([folder], existing=()):
+            return await self._move(file, origin, occupant, tags)
+
+    async def _move(self, file: FoundFile, origin: Known, occupant: Known | None, tags: TrackTags | None) -> Outcome:
         path, track_id = _whole(file), str(origin.track_id)
         with self._forgetting_on_rollback():
             async with self._database.transaction():
@@ -158,8 +166,9 @@ class IngestService:
                     changes |= await self._retitle(track_id, columns.title_of(file.path))
                 place = {"folder_id": file.root.id, "path": file.path, "status": _read_status(row)}
                 await self._change_file(row, columns.signature_columns(file) | place | {"missing_since": None})
-                if (album_folder(origin.path), origin.folder_id) != (album_folder(file.path), file.root.id):
-                    changes |= await self._follow_album(track_id, origin, file)
+                has_left = (album_folder(origin.path), origin.folder_id) != (album_folder(file.path), file.root.id)
+                if has_left and row["album_id"] is not None:
+                    changes |= await self._follow_album(track_id, row["album_id"], origin, file)
                 await self._audit.log_action("track_moved", track_id, path=path, changes=changes)
                 if tags is not None:
                     here = origin._replace(**columns.signature_columns(file) | place)
@@ -180,6 +189,7 @@ class IngestService:
                 changes = {"path": [before, path], "merged": added} | columns.differences(old, old | values)
                 if _by_role(credited) != _by_role(credits):
                     changes["credits"] = [_by_role(credited), _by_role(credits)]
+                self._albums.others_leave()
                 await self._files.remove(gone.id)
                 await self._files.set(heir.id, track_id=track_id)
                 await self._tracks.remove(added)
@@ -293,6 +303,8 @@ class IngestService:
         album_id = await self._albums.of_changed_track(
             track_id, before["album_id"], album, path, is_retagged=not file.is_as(known.signature)
         )
+        if album_id != before["album_id"]:
+            self._albums.others_leave()
         values = columns.track_columns(tags, name, credits) | {"album_id": album_id}
         changes = columns.differences(before, values)
         if _by_role(credited) != _by_role(credits):
@@ -327,8 +339,8 @@ class IngestService:
         credits, album = self._named(tags, columns.named(file, tags)), columns.album_key_of(file, tags)
         return [credit.musicbrainz_id or fold(credit.name) for credit in credits] + ([album] if album else [])
 
-    async def _follow_album(self, track_id: str, origin: Known, file: FoundFile) -> dict[str, Any]:
-        current, album_id = await self._albums.follow(track_id, origin, file)
+    async def _follow_album(self, track_id: str, current: str, origin: Known, file: FoundFile) -> dict[str, Any]:
+        album_id = await self._albums.follow(current, origin, file)
         if album_id == current:
             return {}
         await self._tracks.set(track_id, album_id=album_id)
@@ -374,6 +386,7 @@ class IngestService:
         return {"title": [before["title"], title]}
 
     async def _mark_missing(self, known: Known, path: str, changes: dict[str, Any] | None) -> None:
+        self._albums.others_leave()
         await self._files.set(known.id, status="missing", missing_since=now())
         await self._log_presence("missing", known, path, changes)
 

@@ -88,7 +88,7 @@ class Database:
             self._writer = create_async_engine(self.url.set(drivername=inline.DRIVER), connect_args=here, **options)
             self._reader = create_async_engine(self.url, pool_size=2, max_overflow=4, **options)
             pragmas = ["busy_timeout=0", "journal_mode=WAL", f"synchronous={synchronous}", "wal_autocheckpoint=0"]
-            _set_up_sqlite(self._writer, pragmas, "BEGIN IMMEDIATE")
+            _set_up_sqlite(self._writer, pragmas, inline.BEGIN)
             _set_up_sqlite(self._reader, [f"busy_timeout={BUSY_TIMEOUT_MS}", "query_only=ON"], "BEGIN")
         else:
             try:
@@ -134,15 +134,17 @@ class Database:
             if self._held is None or self._held.closed or self._held.invalidated:
                 self._held = await self._writer.connect()
                 self._session = inline.InlineSession(self._held)
-            assert self._held.sync_connection is not None
-            with self._held.sync_connection.begin():
-                try:
-                    yield self._session
-                finally:
-                    self._session.end()
+            session = self._session
+            session.start()
+            try:
+                yield session
+                session.end()
+            except BaseException:
+                session.undo()
+                raise
             self._commits += 1
             if self._commits % CHECKPOINT_AFTER == 0:
-                await asyncio.to_thread(self._session.checkpoint)
+                await asyncio.to_thread(session.checkpoint)
 
     def owning(
         self, places: Iterable[Place], command: str, *, node: str, run: str
@@ -308,6 +310,8 @@ def _set_up_sqlite(engine: AsyncEngine, pragmas: list[str], begin: str) -> None:
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin_transaction(connection: Connection) -> None:
+        if getattr(connection.connection.dbapi_connection, "in_transaction", False):
+            return  # `InlineSession` began it
         cursor = connection.connection.cursor()
         try:
             cursor.execute(begin)

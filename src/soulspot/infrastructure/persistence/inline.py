@@ -14,9 +14,9 @@ import logging
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Dialect, Executable, Insert, Result, Select
+from sqlalchemy import Dialect, Executable, Insert, Result, Select, event
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import IteratorResult
@@ -31,7 +31,10 @@ from sqlalchemy.util.concurrency import await_, in_greenlet
 
 logger = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
 DRIVER = "sqlite+soulspot_inline"
+BEGIN = "BEGIN IMMEDIATE"
 KEPT = 500
 """Statements that are kept at most: a bound, should somebody make one anew each time."""
 
@@ -66,16 +69,20 @@ registry.register("sqlite.soulspot_inline", __name__, "InlineDialect")
 class InlineSession(AsyncSession):
     """The session of the transactions on one connection of the inline dialect; whoever begins one ends it.
 
-    A Core statement that has its values beside it is kept, and goes straight to the driver: its SQL and the conversion
-    of what it is given and answers are worked out once. Other statements that write go to the connection itself, as
-    Core has them. For the rest (entities, unit of work) there is the ORM's session, which joins the transaction when it
-    is used first.
+    A Core statement that has its values beside it is kept, and goes straight to the driver, as BEGIN and COMMIT do: its
+    SQL and the conversion of what it is given and answers are worked out once. Other statements that write go to the
+    connection itself, as Core has them. For the rest (entities, unit of work) there is the ORM's session. Either joins
+    the transaction when it is used first.
     """
 
     def __init__(self, connection: AsyncConnection) -> None:
         super().__init__(connection, expire_on_commit=False, join_transaction_mode="rollback_only")
         assert connection.sync_connection is not None
         self._on_connection = connection.sync_connection
+        driver = self._on_connection.connection.dbapi_connection
+        assert isinstance(driver, sqlite3.Connection)
+        self._driver: sqlite3.Connection = driver
+        event.listen(self.sync_session, "after_transaction_create", self._join)
         self._kept: dict[Executable, _Kept] = {}
 
     async def execute(self, statement: Executable, params: Any = None, **options: Any) -> Result[Any]:  # noqa: ANN401 - the base class's signature
@@ -85,21 +92,42 @@ class InlineSession(AsyncSession):
                     self._kept.clear()
                 one = params[0] if isinstance(params, list) else params
                 kept = self._kept[statement] = _Kept(statement, self._on_connection.dialect, one)
-            return kept.execute(self._on_connection, params)
+            return kept.execute(self._driver, params)
         if isinstance(statement, UpdateBase):
             return self._on_connection.execute(statement, params)
         return self.sync_session.execute(statement, params, **options)
 
+    def start(self) -> None:
+        """Begin a transaction; raises OperationalError when another process has one."""
+        _run(BEGIN, self._driver.execute, BEGIN)
+
     def end(self) -> None:
-        """Write what the unit of work still has, before a commit, and forget its entities."""
+        """Write what the unit of work still has, commit, and forget its entities."""
         if self.sync_session.in_transaction():
             self.sync_session.flush()
             self.sync_session.close()
+        if self._on_connection.in_transaction():
+            self._on_connection.commit()
+        else:
+            _run("COMMIT", self._driver.commit)
+
+    def undo(self) -> None:
+        """Roll back, and forget the entities."""
+        self.sync_session.close()
+        if self._on_connection.in_transaction():
+            self._on_connection.rollback()
+        elif self._driver.in_transaction:
+            self._driver.rollback()
+
+    def _join(self, *_event: object) -> None:
+        """Have SQLAlchemy know of the transaction too, or it would take the ORM's for one of its own."""
+        if not self._on_connection.in_transaction():
+            self._on_connection.begin()
 
     def checkpoint(self) -> None:
         """Bring what is committed into the database file, and sync it; blocks, and nothing else may run meanwhile."""
         try:
-            self._on_connection.connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            self._driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         except sqlite3.Error as error:
             logger.warning("the write-ahead log stays as it is for now: %s", error)  # nothing is lost: it is the log
 
@@ -129,23 +157,26 @@ class _Kept:
         self._answer = SimpleResultMetaData([str(column.key) for column in answered])
         self._has_answer = bool(answered)
 
-    def execute(self, connection: Connection, params: Any) -> Result[Any]:  # noqa: ANN401 - one row or several
-        cursor = connection.connection.cursor()
-        try:
-            if isinstance(params, list):
-                cursor.executemany(self._sql, [self._row(values) for values in params])
-            else:
-                cursor.execute(self._sql, self._row(params))
-        except sqlite3.Error as error:
-            raise DBAPIError.instance(self._sql, params, error, sqlite3.Error, dialect=connection.dialect) from error
-        rows = [_converted(row, self._answered) for row in cursor.fetchall()] if self._has_answer else ()
-        return IteratorResult(self._answer, iter(rows))
+    def execute(self, driver: sqlite3.Connection, params: Any) -> Result[Any]:  # noqa: ANN401 - one row or several
+        if isinstance(params, list):
+            _run(self._sql, driver.executemany, self._sql, [self._row(values) for values in params])
+            return IteratorResult(self._answer, iter(()))
+        cursor = _run(self._sql, driver.execute, self._sql, self._row(params))
+        rows = _run(self._sql, cursor.fetchall) if self._has_answer else ()
+        return IteratorResult(self._answer, iter([_converted(row, self._answered) for row in rows]))
 
     def _row(self, values: Mapping[str, Any]) -> Sequence[Any]:
         if values.keys() != self._names:
             msg = f"this statement is given other values than the first time: {sorted(values)}"
             raise ValueError(msg)
         return _converted(self._values({**self._own, **values} if self._own else values), self._given)
+
+
+def _run(statement: str, act: Callable[..., _T], *arguments: Any) -> _T:  # noqa: ANN401 - the driver's own
+    try:
+        return act(*arguments)
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(statement, arguments[1:], error, sqlite3.Error) from error
 
 
 _Converter = Callable[[Any], Any]

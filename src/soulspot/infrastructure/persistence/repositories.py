@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import (
     ColumnElement,
     CursorResult,
+    Row,
     Select,
     Table,
     Update,
@@ -154,8 +155,10 @@ _THINGS = (
 )
 """Where the things are that the history is of."""
 _KNOWN = tuple([_FILES.c[name] for name in Known._fields])
+_CURRENT = tuple([_FILES.c[name] for name in ("path", *Signature._fields)])
 _KNOWN_FOLDER = tuple([_FOLDERS.c[name] for name in KnownFolder._fields])
-_FILE_COLUMNS, _TRACK_COLUMNS, _ALBUM_COLUMNS = (table.c.keys() for table in (_FILES, _TRACKS, _ALBUMS))
+_FILE_AND_ALBUM_COLUMNS = [*_FILES.c.keys(), "album_id"]
+_TRACK_COLUMNS, _ALBUM_COLUMNS = _TRACKS.c.keys(), _ALBUMS.c.keys()
 _ADD_ARTIST = insert(_ARTISTS)
 _ADD_ALBUM = insert(_ALBUMS)
 _ADD_TRACK = insert(_TRACKS)
@@ -165,13 +168,23 @@ _ADD_FILE = insert(_FILES)
 _ADD_ENTRY = insert(_ENTRIES)
 
 
-def _locking(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
-    """Have what a query finds kept as it is until this transaction ends; SQLite has one writer anyway.
+def _locking(query: Select[*tuple[Any, ...]], table: Table) -> Select[*tuple[Any, ...]]:
+    """Have what a query finds in a table kept as it is until this transaction ends; SQLite has one writer anyway.
 
     New rows may refer to it meanwhile (FOR NO KEY UPDATE): to remove it then fails, and is tried again. Were they kept
     waiting, those who add to an album and those who take from it would wait for each other.
     """
-    return query.with_for_update(key_share=True).execution_options(**{LOCKS: True})
+    return query.with_for_update(key_share=True, of=table).execution_options(**{LOCKS: True})
+
+
+def _range(folder_id: str, prefix: str, after: str, upto: str | None) -> list[ColumnElement[bool]]:
+    """Be a file whose path is in (after, upto] and begins with `prefix` ("" or "folder/")."""
+    scope = [_FILES.c.folder_id == folder_id, _FILES.c.path > max(after, prefix)]
+    if prefix:
+        scope.append(_FILES.c.path < prefix[:-1] + "0")  # "0" follows "/"
+    if upto is not None:
+        scope.append(_FILES.c.path <= upto)
+    return scope
 
 
 def _having_id(table: Table) -> Select[*tuple[Any, ...]]:
@@ -191,13 +204,17 @@ def _set_to(table: Table, its_id: str, values: Mapping[str, object]) -> tuple[Up
 
 
 # Each of these is one object for as long as the process runs, because it is kept by identity.
-_FILE = _locking(_having_id(_FILES))
+_FILE_AND_ALBUM = _locking(
+    select(*_FILES.c, _TRACKS.c.album_id)
+    .select_from(_FILES.outerjoin(_TRACKS))
+    .where(_FILES.c.id == bindparam("its_id")),
+    _FILES,
+)
 _TRACK = _having_id(_TRACKS)
 _ALBUM = _having_id(_ALBUMS)
 _FOLDER_PATH = select(_FOLDERS.c.path).where(_FOLDERS.c.id == bindparam("its_id"))
-_ALBUM_OF_TRACK = select(_ALBUMS).select_from(_ALBUMS.join(_TRACKS)).where(_TRACKS.c.id == bindparam("its_id"))
 _ALBUM_WITH_KEY = select(_ALBUMS.c.id).where(_ALBUMS.c.identity_key == bindparam("key"))
-_ALBUM_LOCKED = _locking(select(_ALBUMS.c.id).where(_ALBUMS.c.id == bindparam("its_id")))
+_ALBUM_LOCKED = _locking(select(_ALBUMS.c.id).where(_ALBUMS.c.id == bindparam("its_id")), _ALBUMS)
 _ANOTHER_ON_ALBUM = (
     select(_TRACKS.c.id).where(_TRACKS.c.album_id == bindparam("album"), _TRACKS.c.id != bindparam("but")).limit(1)
 )
@@ -254,12 +271,20 @@ class FileRepository:
 
         Of a path where no file is, it is the file that went missing there last.
         """
-        scope = [_FILES.c.folder_id == folder_id, _FILES.c.path > max(after, prefix)]
-        if prefix:
-            scope.append(_FILES.c.path < prefix[:-1] + "0")  # "0" follows "/"
-        if upto is not None:
-            scope.append(_FILES.c.path <= upto)
-        return await self._known_where(*scope)
+        return await self._known_where(*_range(folder_id, prefix, after, upto))
+
+    async def current_between(  # noqa: PLR0913 - a range, and by name what counts as current
+        self, folder_id: str, prefix: str, after: str, upto: str | None, *, reading: int, failed: Collection[str]
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Return path and signature of what needs no other look in the same range, in the order of the paths.
+
+        That is what is there, was read in this way, and has not failed with one of these codes.
+        """
+        of_code = _FILES.c.error_code
+        scope = [*_range(folder_id, prefix, after, upto), _FILES.c.missing_since.is_(None)]
+        scope += [_FILES.c.parser_version == reading, of_code.is_(None) | of_code.not_in(failed)]
+        async with self._session_factory() as session:
+            return (await session.execute(select(*_CURRENT).where(*scope).order_by(_FILES.c.path))).all()
 
     async def known_at(self, folder_id: str, paths: Collection[str]) -> dict[str, Known]:
         """Return what is known of these paths, by path."""
@@ -345,10 +370,13 @@ class FileRepository:
             return await session.get(File, file_id)
 
     async def values(self, file_id: str) -> dict[str, Any] | None:
-        """Return the row of a file by column name; nobody else changes it before this transaction ends."""
+        """Return the row of a file by column name, and the `album_id` of its track.
+
+        Nobody else changes the row before this transaction ends.
+        """
         async with self._session_factory() as session:
-            row = (await session.execute(_FILE, {"its_id": file_id})).one_or_none()
-            return None if row is None else dict(zip(_FILE_COLUMNS, row, strict=True))
+            row = (await session.execute(_FILE_AND_ALBUM, {"its_id": file_id})).one_or_none()
+            return None if row is None else dict(zip(_FILE_AND_ALBUM_COLUMNS, row, strict=True))
 
     async def add(self, **values: object) -> None:
         async with self._session_factory() as session:
@@ -507,7 +535,8 @@ class ArtistRepository:
             return []
         async with self._session_factory() as session:
             # Two writers that each take away one of the last two credits: the second has to see what the first did.
-            await session.execute(_locking(select(Artist.id).where(Artist.id.in_(artist_ids)).order_by(Artist.id)))
+            named = select(_ARTISTS.c.id).where(_ARTISTS.c.id.in_(artist_ids)).order_by(_ARTISTS.c.id)
+            await session.execute(_locking(named, _ARTISTS))
             credited = or_(
                 select(TrackArtist.track_id).where(TrackArtist.artist_id == Artist.id).exists(),
                 select(Album.id).where(Album.artist_id == Artist.id).exists(),
@@ -546,12 +575,6 @@ class AlbumRepository:
         async with self._session_factory() as session:
             row = (await session.execute(_ALBUM, {"its_id": album_id})).one()
             return dict(zip(_ALBUM_COLUMNS, row, strict=True))
-
-    async def of_track(self, track_id: str) -> dict[str, Any] | None:
-        """Return the row of the album that a track is on by column name."""
-        async with self._session_factory() as session:
-            row = (await session.execute(_ALBUM_OF_TRACK, {"its_id": track_id})).one_or_none()
-            return None if row is None else dict(zip(_ALBUM_COLUMNS, row, strict=True))
 
     async def add(self, **values: object) -> str:
         """Add an album and return its id."""

@@ -2,6 +2,5 @@
 
 from soulspot.infrastructure.tags.model import PARSER_VERSION, Failure, Picture, Reading, TrackTags
 from soulspot.infrastructure.tags.names import Kind, kind_of_name
-from soulspot.infrastructure.tags.pool import TagReaders
 
-__all__ = ["PARSER_VERSION", "Failure", "Kind", "Picture", "Reading", "TagReaders", "TrackTags", "kind_of_name"]
+__all__ = ["PARSER_VERSION", "Failure", "Kind", "Picture", "Reading", "TrackTags", "kind_of_name"]
