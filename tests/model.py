@@ -73,7 +73,7 @@ class Model(RuleBasedStateMachine):
         for path in ("anchor.mp3", "one.mp3", "a/one.mp3", "a/two.mp3", "a/deep/three.mp3", "c d/one.mp3"):
             make_song(self.music / path)  # the first one stays: an empty folder would count as unmounted
         self.parts = Parts(
-            self.place / "state",
+            self.catalogue(),
             self.music,
             watching=self.watching,
             rounds=self.rounds,
@@ -81,6 +81,10 @@ class Model(RuleBasedStateMachine):
             quiet_period=0.05,
         )
         self._start()
+
+    def catalogue(self) -> Path | str:
+        """Return where the catalogue is to be: a folder, or the URL of an empty one on a server."""
+        return self.place / "state"
 
     # What people and tools do
 

@@ -1,11 +1,13 @@
 """The state machine of model.py, for as long as a test may take; `python tests/model_loop.py --hours 8` goes on."""
 
 import sys
+import uuid
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests.model import Model, Scanned, WatchedAlone
+from tests.postgres import Server
 
 BOUNDED = settings(
     max_examples=15,
@@ -19,6 +21,23 @@ BOUNDED = settings(
 
 def test_the_catalogue_is_true_whatever_happens() -> None:
     run_state_machine_as_test(Model, settings=BOUNDED)
+
+
+@pytest.mark.postgresql
+def test_it_is_true_on_a_server_too(postgres_server: Server) -> None:
+    class OnServer(Model):
+        name = ""
+
+        def catalogue(self) -> str:
+            self.name = f"test_{uuid.uuid4().hex}"
+            postgres_server.clone(self.name)
+            return postgres_server.socket_url(self.name)
+
+        def teardown(self) -> None:
+            super().teardown()
+            postgres_server.run(f"DROP DATABASE {self.name} WITH (FORCE)")
+
+    run_state_machine_as_test(OnServer, settings=settings(BOUNDED, max_examples=5))
 
 
 def test_the_reconcile_alone_makes_it_true() -> None:

@@ -126,6 +126,8 @@ class Origins:
     async def _hear(self, root: Root, paths: Collection[str]) -> None:
         """Find out which of these paths are gone, before they are looked at in their turn."""
         named = [path for path in paths if is_left_alone(os.path.basename(path), hidden=root.hidden) is None]
+        if not named:
+            return
         gone = await asyncio.to_thread(lambda: [path for path in named if not os.path.lexists(root.full(path))])
         for path in [path for path in gone if kind_of_name(path) is not Kind.AUDIO]:  # it may have been a folder
             gone += [each.path for each in await patiently(self._files.present_below, root.id, path)]
