@@ -25,7 +25,7 @@ from soulspot.infrastructure.persistence.schema import bring_up_to_date
 from soulspot.ingest.scanner import Root
 from soulspot.ingest.service import IngestService
 
-pytest_plugins = ["tests.browser", "tests.parts", "tests.postgres"]
+pytest_plugins = ["tests.browser", "tests.parts", "tests.postgres", "tests.workers"]
 
 AUDIO = Path(__file__).parent / "audio"
 SHARED = Path(__file__).parents[2] / "shared"
