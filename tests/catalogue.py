@@ -49,7 +49,7 @@ class Catalogue:
     async def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Return what a query finds; JSON is text, as SQLite has it."""
         async with self.database.session() as session:
-            return [tuple(map(_plain, row)) for row in await session.execute(text(query))]
+            return [tuple(map(plain, row)) for row in await session.execute(text(query))]
 
     async def artists(self) -> list[tuple[Any, ...]]:
         return await self.rows("SELECT name, musicbrainz_id FROM artists ORDER BY created_at, id")
@@ -78,6 +78,7 @@ class Catalogue:
         return [action for (action,) in await self.rows("SELECT action FROM audit_log ORDER BY sequence")]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value with JSON as text, as SQLite has it."""
     is_json = isinstance(value, dict | list)
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if is_json else value

@@ -147,6 +147,8 @@ def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
 
 both = pytest.mark.parametrize("soulspot", DATABASES, indirect=True)
 """Runs a test on each of the databases."""
+on_sqlite = pytest.mark.parametrize("catalogue_url", ["sqlite"], indirect=True)
+"""Runs a test on SQLite alone: it is of SQLite, the database has no part in it, or it takes long."""
 
 
 @pytest.fixture

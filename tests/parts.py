@@ -236,8 +236,14 @@ class Parts:
         """Do what the timer does."""
         shared().loop.call_soon_threadsafe(self._look_everywhere)
 
+    def hint(self, paths: Iterable[str]) -> None:
+        """Say that something happened at paths, as one batch of events."""
+        shared().loop.call_soon_threadsafe(self._say, list(paths))
+
     def _hint(self, all_paths: Iterable[str]) -> None:
-        paths = self.tamper(list(all_paths))
+        self._say(self.tamper(list(all_paths)))
+
+    def _say(self, paths: Iterable[str]) -> None:
         for root in self.roots:
             below = [path for path in map(root.relative, paths) if path is not None]
             if below:
@@ -256,7 +262,7 @@ def music(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def parts(tmp_path: Path, music: Path) -> Iterator[Parts]:
-    with Parts(tmp_path / "state", music) as running:
+def parts(catalogue_url: str, music: Path) -> Iterator[Parts]:
+    with Parts(catalogue_url, music) as running:
         running.settled()
         yield running

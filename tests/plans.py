@@ -83,6 +83,7 @@ async def one_file_of_each_fate(database: Database, service: IngestService, root
 
     which = await known("new/which.mp3")
     await files.known_between(root.id, "", "a", "b")
+    await files.current_between(root.id, "", "a", "b", reading=1, failed=("unreadable",))
     await files.known_between(root.id, "new/", "", None)
     await files.known_in(root.id, "new/")
     await files.present_below(root.id, "new")

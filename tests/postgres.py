@@ -21,6 +21,7 @@ import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
+from tests.catalogue import plain
 from tests.conftest import Soulspot, until
 from tests.web import free_port
 
@@ -127,10 +128,11 @@ class PostgresSoulspot(Soulspot):
         super().__init__(place)
         self.server, self.name = server, name
         self.environment["SOULSPOT_DATABASE__URL"] = server.socket_url(name)
+        self.environment["STATE_DIRECTORY"] = str(place / "state")
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         with self.server.connect(self.name) as connection:
-            return connection.execute(query.encode()).fetchall()
+            return [tuple(map(plain, row)) for row in connection.execute(query.encode())]
 
     def change(self, statement: str) -> None:
         self.server.run(statement, self.name)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.catalogue import Catalogue
-from tests.conftest import Soulspot, until, write_song
+from tests.conftest import Soulspot, both, until, write_song
 
 import soulspot.infrastructure.tags
 from soulspot.cli.failures import ADVICE
@@ -39,6 +39,7 @@ def test_every_failure_that_the_reader_knows_has_an_advice() -> None:
     assert FAILURE_CODES - {"vanished", "changed"} == set(ADVICE)
 
 
+@both
 def test_failures_are_listed_and_shown_with_reason_and_advice(soulspot: Soulspot) -> None:
     write_broken(soulspot)
     soulspot.scan()
@@ -97,6 +98,7 @@ def test_a_question_that_means_nothing_is_refused_with_what_there_is(soulspot: S
     assert soulspot.actions("file_ignored") == 0
 
 
+@both
 def test_a_retried_failure_is_read_again_once(soulspot: Soulspot) -> None:
     write_broken(soulspot)
     soulspot.scan()
@@ -113,6 +115,7 @@ def test_a_retried_failure_is_read_again_once(soulspot: Soulspot) -> None:
     assert soulspot.dump() == after
 
 
+@both
 def test_an_ignored_failure_counts_no_more_until_its_file_changes(soulspot: Soulspot) -> None:
     write_broken(soulspot)
     soulspot.scan()
@@ -131,6 +134,7 @@ def test_an_ignored_failure_counts_no_more_until_its_file_changes(soulspot: Soul
     assert soulspot.actions("file_ignored") == 3
 
 
+@both
 def test_a_running_daemon_reads_again_at_once_what_is_retried(soulspot: Soulspot) -> None:
     write_broken(soulspot)
     soulspot.watch()
@@ -144,6 +148,7 @@ def test_a_running_daemon_reads_again_at_once_what_is_retried(soulspot: Soulspot
     assert (soulspot.actions("file_retried"), soulspot.actions("file_failed")) == (2, 5)
 
 
+@both
 def test_a_running_daemon_ignores_what_it_is_told_to(soulspot: Soulspot) -> None:
     write_broken(soulspot)
     soulspot.watch()

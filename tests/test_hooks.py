@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import Soulspot, until, write_song
+from tests.conftest import Soulspot, both, until, write_song
 from tests.web import server
 
 from soulspot import hooks
@@ -386,6 +386,7 @@ async def test_a_server_that_never_answers_is_given_up() -> None:
 # The whole of it.
 
 
+@both
 def test_a_command_hears_of_each_batch_and_of_what_is_left_at_the_end(soulspot: Soulspot) -> None:
     written = soulspot.music.parent / "written"
     command = json.dumps(["sh", "-c", f"cat >>{written}; echo >>{written}"])

@@ -1,8 +1,4 @@
-"""A track keeps its id, whatever is done to its file; a copy is another track.
-
-All of it runs on each of the databases, but for a file that is moved and tagged anew: with a server's slower answers it
-was another track in 3 of 35 runs, probably as its new folder was walked before its old path was known to be gone.
-"""
+"""A track keeps its id, whatever is done to its file; a copy is another track. On each of the databases."""
 
 import os
 import shutil
@@ -20,6 +16,7 @@ from tests.parts import Parts
 from soulspot.infrastructure.filesystem import Signature
 from soulspot.infrastructure.tags import TrackTags
 from soulspot.ingest import losses
+from soulspot.ingest.hints import AT_ONCE
 from soulspot.ingest.scanner import FoundFile
 from soulspot.ingest.service import StaleError
 
@@ -58,6 +55,17 @@ def do(
     yield change
     for parts in started:
         parts.stop()
+
+
+@pytest.fixture
+def watched(catalogue_url: str, music: Path, other: Path) -> Iterator[Parts]:
+    """Watch two folders, of which the second is looked at after the first, with two songs in them."""
+    write_song(music / "album" / "old.mp3", title="old")
+    write_song(music / "stays.flac", title="stays")
+    with Parts(catalogue_url, music, other) as running:
+        running.until(lambda: len(titles(running)) == 2)
+        running.settled()
+        yield running
 
 
 def songs(music: Path, *names: str) -> dict[str, Path]:
@@ -212,7 +220,6 @@ def test_a_file_that_was_missing_for_long_and_is_back_elsewhere_is_the_same_trac
         assert parts.actions() == ["track_added", "track_added", "track_missing", "track_moved"]
 
 
-@pytest.mark.parametrize("catalogue_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("extension", ["mp3", "flac", "ogg", "opus", "m4a"])
 def test_a_file_that_is_moved_and_tagged_anew_is_the_same_track(
     do: Callable[[Change], Parts], music: Path, extension: str
@@ -231,6 +238,111 @@ def test_a_file_that_is_moved_and_tagged_anew_is_the_same_track(
     assert titles(parts) == {f"someone/new.{extension}": "new", "stays.mp3": "stays"}
     assert tracks(parts)["new"] == added(parts)["old"]
     assert parts.actions() == ["track_added", "track_added", "track_moved", "track_updated"]
+
+
+@pytest.mark.parametrize("target", ["music", "other"])
+@pytest.mark.parametrize("order", ["tagged, moved", "removed, written", "written, removed"])
+def test_whatever_comes_first_a_file_that_is_moved_and_tagged_anew_is_the_same_track(
+    do: Callable[[Change], Parts], music: Path, target: str, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "HEIR_YOUNGER_BY", timedelta(0))
+    old = write_song(music / "old.mp3", title="old")
+    write_song(music / "stays.flac", title="stays")  # with another sound: it is as young as the other
+    new = music.with_name(target) / "someone" / "new.mp3"
+
+    def move_and_tag(folder: Path) -> None:
+        if order == "tagged, moved":
+            tag(old, title="new")
+            new.parent.mkdir()
+            old.rename(new)
+            return
+        written = write_song(folder.parent / "new.mp3", title="new")
+        if order == "removed, written":
+            old.unlink()
+        new.parent.mkdir()
+        written.rename(new)
+        old.unlink(missing_ok=True)
+
+    parts = do(move_and_tag)
+    parts.until(lambda: titles(parts) == {"someone/new.mp3": "new", "stays.flac": "stays"})
+    parts.until(lambda: not parts.paths("missing") and tracks(parts)["new"] == added_first(parts)["old"])
+
+    assert parts.rows("SELECT count(*) FROM tracks") == [(2,)]
+
+
+def test_a_file_that_is_moved_and_tagged_anew_is_the_same_track_before_its_old_path_is_known_to_be_gone(
+    watched: Parts, music: Path, other: Path
+) -> None:
+    watched.tamper = lambda paths: [path for path in paths if "album" not in path]
+
+    tag(music / "album" / "old.mp3", title="new")
+    (music / "album" / "old.mp3").rename(other / "new.mp3")
+    watched.until(lambda: titles(watched) == {"new.mp3": "new", "stays.flac": "stays"})
+
+    assert watched.actions() == ["track_added", "track_added", "track_moved", "track_updated"]
+
+
+def test_a_file_that_is_written_anew_is_the_same_track_while_the_hint_at_its_old_path_waits(
+    watched: Parts, music: Path, other: Path
+) -> None:
+    watched.tamper = lambda _paths: []
+    written = write_song(music.parent / "new.mp3", title="new")
+
+    shutil.rmtree(music / "album")
+    written.rename(other / "new.mp3")
+    others = [str(music / f"{number}.txt") for number in range(6 * AT_ONCE)]  # of which the newest and oldest go first
+    watched.hint([*others, str(music / "album"), *(f"{path}.txt" for path in others), str(other / "new.mp3")])
+    watched.until(lambda: titles(watched) == {"new.mp3": "new", "stays.flac": "stays"})
+
+    assert watched.actions() == ["track_added", "track_added", "track_moved", "track_updated"]
+
+
+def test_a_file_that_was_taken_for_a_new_one_is_the_same_track_when_its_old_path_is_found_to_be_gone(
+    watched: Parts, music: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "HEIR_YOUNGER_BY", timedelta(0))
+    watched.tamper = lambda paths: [path for path in paths if "album" not in path]
+    written = write_song(music.parent / "new.mp3", title="new")
+
+    (music / "album" / "old.mp3").unlink()
+    written.rename(other / "new.mp3")
+    watched.until(lambda: len(titles(watched)) == 3)
+    watched.scan()
+
+    assert titles(watched) == {"new.mp3": "new", "stays.flac": "stays"}
+    assert tracks(watched)["new"] == added_first(watched)["old"]
+
+
+def test_of_two_copies_none_is_the_file_that_is_removed(
+    watched: Parts, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(losses, "HEIR_YOUNGER_BY", timedelta(0))
+    song = music / "album" / "old.mp3"
+    for name in ("b.mp3", "c.mp3"):
+        shutil.copyfile(song, music / name)
+    watched.until(lambda: len(titles(watched)) == 4)
+    before = watched.ids()
+
+    song.unlink()
+    watched.until(lambda: watched.paths("missing"))
+
+    assert watched.ids() | watched.ids("missing") == before
+
+
+def test_a_copy_that_is_tagged_anew_is_another_track_though_something_happened_at_its_original(
+    watched: Parts, music: Path, other: Path
+) -> None:
+    song = music / "album" / "old.mp3"
+    copy = music.parent / "copy.mp3"
+    shutil.copyfile(song, copy)
+    tag(copy, title="copy")
+    watched.tamper = lambda _paths: []
+
+    copy.rename(other / "copy.mp3")
+    watched.hint([str(song), str(song.parent), str(other / "copy.mp3")])
+    watched.until(lambda: "copy.mp3" in titles(watched))
+
+    assert watched.actions() == ["track_added"] * 3
 
 
 def test_a_copy_that_is_tagged_anew_is_another_track(do: Callable[[Change], Parts], music: Path) -> None:

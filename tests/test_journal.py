@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.conftest import Soulspot, write_song
+from tests.conftest import Soulspot, both, write_song
 
 from soulspot.infrastructure.tags.journal import Journal, Note
 from soulspot.infrastructure.tags.pool import TagReaders
@@ -23,6 +23,7 @@ os.open = deadly
 """
 
 
+@both
 def test_a_file_that_takes_everything_down_is_set_aside_after_the_third_time(
     soulspot: Soulspot, tmp_path: Path
 ) -> None:
@@ -71,6 +72,19 @@ def test_each_start_that_finds_a_file_noted_counts_once(tmp_path: Path) -> None:
     Journal(file).close()
 
     assert Journal(file).deaths == {"/music/\udce9.mp3": 3}
+
+
+def test_two_who_read_for_one_catalogue_do_not_blame_each_others_files(tmp_path: Path) -> None:
+    """As with two daemons on one machine that have a server in common."""
+    file = str(tmp_path / "x.reading")
+    first = Journal(file)
+    Note(file, 0).write(b"/music/in work.mp3")
+
+    with pytest.raises(OSError, match="another soulspot keeps it"):
+        Journal(file)
+    first.close()
+
+    assert Journal(file).deaths == {"/music/in work.mp3": 1}
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"\0" * 64 * 8192 + b'{"a": [', b"\0" * 64 * 8192 + b"[1]"])

@@ -26,18 +26,20 @@ def test_a_dropped_file_of_each_format_is_catalogued(soulspot: Soulspot, extensi
     assert soulspot.actions("track_added") == 1
 
 
-def test_tags_become_track_artist_and_album(new_soulspot: Soulspot) -> None:
+@both
+def test_tags_become_track_artist_and_album(soulspot: Soulspot) -> None:
     tags = {"title": "Wish", "artist": "AC/DC", "album": "Blue", "albumartist": "AC/DC", "date": "1999-12-31"}
-    write_song(new_soulspot.music / "a" / "01.flac", **tags, tracknumber="3/12", genre="Rock")
+    write_song(soulspot.music / "a" / "01.flac", **tags, tracknumber="3/12", genre="Rock")
 
-    new_soulspot.scan()
+    soulspot.scan()
 
-    found = json.loads(new_soulspot.run("tracks", "wish", "--json").stdout)
+    found = json.loads(soulspot.run("tracks", "wish", "--json").stdout)
     named = ("title", "artist", "album", "track_number", "track_total", "date", "genres", "codec", "sample_rate")
     assert [found[name] for name in named] == ["Wish", "AC/DC", "Blue", 3, 12, "1999-12-31", ["Rock"], "flac", 16000]
-    assert new_soulspot.rows("SELECT name FROM artists") == [("AC/DC",)]
+    assert soulspot.rows("SELECT name FROM artists") == [("AC/DC",)]
 
 
+@both
 def test_a_file_without_tags_says_where_its_title_is_from(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "My Song.mp3")
 
@@ -87,6 +89,7 @@ def test_a_second_scan_writes_nothing(soulspot: Soulspot) -> None:
     assert soulspot.dump() == before
 
 
+@both
 def test_a_restart_of_the_daemon_writes_nothing(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "song.mp3", title="One")
     soulspot.scan()
@@ -100,6 +103,7 @@ def test_a_restart_of_the_daemon_writes_nothing(soulspot: Soulspot) -> None:
     assert soulspot.dump() == before
 
 
+@both
 def test_a_changed_file_is_updated_with_before_and_after(soulspot: Soulspot) -> None:
     song = write_song(soulspot.music / "song.mp3", title="One", artist="A")
     soulspot.scan()
@@ -155,6 +159,7 @@ def test_a_scan_after_a_rename_does_not_wait_for_what_is_found_elsewhere_to_be_g
     assert (summary["moved"], summary["missing"]) == (60, 0)
 
 
+@both
 def test_a_vanished_file_is_missing_and_comes_back_with_its_id(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "stays.mp3")
     song = write_song(soulspot.music / "song.mp3", title="One")
@@ -186,6 +191,7 @@ def test_a_slowly_written_file_is_catalogued_once_and_complete(soulspot: Soulspo
     assert soulspot.actions("track_updated") == soulspot.actions("file_failed") == 0
 
 
+@both
 def test_a_writer_that_closes_and_opens_again_ends_complete(soulspot: Soulspot) -> None:
     whole = write_song(soulspot.music.parent / "song.flac", title="Whole").read_bytes()
     soulspot.watch()
@@ -200,6 +206,7 @@ def test_a_writer_that_closes_and_opens_again_ends_complete(soulspot: Soulspot) 
     assert soulspot.actions("track_added") == 1
 
 
+@both
 def test_a_known_folder_that_is_gone_is_offline_and_loses_nothing(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "song.mp3")
     soulspot.scan()
@@ -214,6 +221,7 @@ def test_a_known_folder_that_is_gone_is_offline_and_loses_nothing(soulspot: Soul
     assert len(soulspot.tracks()) == 1
 
 
+@both
 def test_an_empty_folder_loses_nothing(soulspot: Soulspot) -> None:
     for number in range(3):
         write_song(soulspot.music / f"{number}.mp3")
@@ -346,6 +354,7 @@ def test_the_version_is_printed_at_once() -> None:
     assert result.stderr == ""
 
 
+@both
 @pytest.mark.corpus
 def test_each_real_file_is_a_track_or_a_failure_and_nothing_else_is_either(soulspot: Soulspot, corpus: Path) -> None:
     shutil.copytree(corpus, soulspot.music / "corpus")

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 from tests.conftest import Soulspot, both, until, write_song
 
-from soulspot import health
+from soulspot import health, steering
 from soulspot.infrastructure import control
 from soulspot.ingest.gate import Paused
 from soulspot.ingest.pipeline import Vitals
+from soulspot.ingest.requests import Request
+from soulspot.ingest.service import Outcome
 
 
 def summary(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -44,6 +46,7 @@ def test_a_scan_is_made_by_the_daemon_that_runs(soulspot: Soulspot, tmp_path: Pa
     assert summary(waited) == {"unchanged": 2}
 
 
+@both
 def test_a_scan_that_is_waited_for_ends_when_all_of_it_is_written(soulspot: Soulspot, tmp_path: Path) -> None:
     soulspot.watch()
     soulspot.run("pause")
@@ -66,6 +69,17 @@ def test_a_scan_that_is_waited_for_ends_when_all_of_it_is_written(soulspot: Soul
     assert len(soulspot.tracks()) == 20
 
 
+async def test_what_fails_while_an_answer_is_sent_is_told_in_the_next_one() -> None:
+    request = Request({})
+    answers = steering._progress(request)
+    await anext(answers)
+
+    request.failed.append(Outcome("failed", "/music/broken.mp3", detail="no audio"))
+    request.ended.set()
+
+    assert [answer["failed"] async for answer in answers] == [[{"path": "/music/broken.mp3", "detail": "no audio"}]]
+
+
 def test_only_what_is_named_is_looked_at(soulspot: Soulspot) -> None:
     write_songs(soulspot.music / "a", range(3))
     write_songs(soulspot.music / "b", range(2))
@@ -83,6 +97,7 @@ def test_only_what_is_named_is_looked_at(soulspot: Soulspot) -> None:
     ]
 
 
+@both
 def test_what_is_gone_is_found_gone_by_a_scan_of_its_path(soulspot: Soulspot) -> None:
     write_songs(soulspot.music / "a", range(3))
     write_song(soulspot.music / "kept.flac")
@@ -109,6 +124,7 @@ def test_a_path_outside_of_the_folders_is_refused_with_those_that_are_watched(so
     assert (hidden.returncode, "is left alone" in hidden.stderr) == (1, True)
 
 
+@both
 def test_a_loss_is_confirmed_with_the_daemon_running_and_only_where_that_was_said(soulspot: Soulspot) -> None:
     for folder in ("a", "b"):
         write_songs(soulspot.music / folder, range(60))
@@ -142,6 +158,7 @@ def test_a_dry_run_beside_the_daemon_looks_where_it_watches(soulspot: Soulspot) 
     assert result.stdout.splitlines()[0] == f"added\t{soulspot.music}/song.mp3"
 
 
+@both
 def test_without_a_daemon_a_part_of_a_known_folder_is_scanned_as_that(soulspot: Soulspot) -> None:
     write_songs(soulspot.music / "a", range(2))
     soulspot.scan()
@@ -160,6 +177,7 @@ def test_without_a_daemon_a_part_of_a_known_folder_is_scanned_as_that(soulspot: 
     assert soulspot.rows("SELECT path FROM folders") == [(str(soulspot.music),)]
 
 
+@both
 def test_nothing_is_written_while_paused_and_nothing_is_lost(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "kept.mp3")
     write_song(soulspot.music / "going.flac")
@@ -185,6 +203,7 @@ def test_nothing_is_written_while_paused_and_nothing_is_lost(soulspot: Soulspot)
     assert ("kept.mp3", "changed") in soulspot.tracks()
 
 
+@both
 def test_a_pause_outlives_the_daemon_and_is_taken_back_without_one(soulspot: Soulspot) -> None:
     daemon = soulspot.watch()
     soulspot.run("pause")

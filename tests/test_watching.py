@@ -1,6 +1,6 @@
 """Nothing is missed and nothing is lost, whatever the disk, the kernel and the copy tools do. Real parts throughout.
 
-What asks the catalogue about folders and what is unchanged runs on each of the databases.
+What the catalogue is asked for in any of it runs on each of the databases.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import AUDIO, Soulspot, until, write_song
+from tests.conftest import AUDIO, Soulspot, on_sqlite, until, write_song
 from tests.parts import Parts, shared
 
 from soulspot.infrastructure import filesystem, watcher
@@ -72,6 +72,7 @@ def test_what_an_overflow_swallowed_is_found(parts: Parts, music: Path, monkeypa
     parts.until(lambda: len(parts.paths()) == 430, 30)
 
 
+@on_sqlite
 def test_the_queue_of_the_kernel_is_seen_to_fill(parts: Parts, music: Path) -> None:
     (descriptor,) = {number for watch in parts.watcher._watches for number in watch.descriptors}
 
@@ -79,6 +80,7 @@ def test_the_queue_of_the_kernel_is_seen_to_fill(parts: Parts, music: Path) -> N
     assert parts.watcher._queued() == 0
 
 
+@on_sqlite
 def test_a_quiet_watcher_does_not_look_at_the_queue(parts: Parts, music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_song(music / "a.mp3")
     parts.until(lambda: parts.paths() == {"a.mp3"})
@@ -180,9 +182,9 @@ def test_a_watch_that_dies_begins_anew_and_finds_what_was_missed(parts: Parts, m
     parts.until(lambda: parts.paths() == {"plain.mp3", "caf\\xe9.mp3"})
 
 
-def test_a_folder_whose_name_kills_each_watch_never_stops_the_ingest(tmp_path: Path, music: Path) -> None:
+def test_a_folder_whose_name_kills_each_watch_never_stops_the_ingest(catalogue_url: str, music: Path) -> None:
     os.mkdir(os.fsencode(music) + b"/caf\xe9")
-    with Parts(tmp_path / "state", music, rounds=True) as parts:
+    with Parts(catalogue_url, music, rounds=True) as parts:
         write_song(music / "plain.mp3")
         parts.until(lambda: parts.paths() == {"plain.mp3"})
         (Path(os.fsdecode(os.fsencode(music) + b"/caf\xe9/song.mp3"))).write_bytes(SONG)
@@ -190,7 +192,8 @@ def test_a_folder_whose_name_kills_each_watch_never_stops_the_ingest(tmp_path: P
         parts.until(lambda: parts.paths() == {"plain.mp3", "caf\\xe9/song.mp3"})
 
 
-def test_a_deaf_watcher_tries_again_slowly(tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@on_sqlite
+def test_a_deaf_watcher_tries_again_slowly(catalogue_url: str, music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def die(_self: object, _folders: object) -> None:
         died.append(time.monotonic())
         message = "no watch today"
@@ -198,7 +201,7 @@ def test_a_deaf_watcher_tries_again_slowly(tmp_path: Path, music: Path, monkeypa
 
     died: list[float] = []
     monkeypatch.setattr(watcher.Watcher, "_watch", die)
-    with Parts(tmp_path / "state", music, rounds=True) as parts:
+    with Parts(catalogue_url, music, rounds=True) as parts:
         parts.until(lambda: parts.watcher.is_deaf)
         time.sleep(0.3)
         assert len(died) == watcher.DEATHS
@@ -243,12 +246,13 @@ def test_a_look_at_the_folders_of_an_unchanged_library_reads_and_writes_nothing(
         assert parts.changes() == before
 
 
+@on_sqlite
 def test_a_process_that_stood_still_looks_at_everything(
-    tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch
+    catalogue_url: str, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rounds, "ROOT_LOOK", 0.05)
     awake = [0.0]
-    with Parts(tmp_path / "state", music, rounds=False) as parts:
+    with Parts(catalogue_url, music, rounds=False) as parts:
         parts.settled()
         monkeypatch.setattr(parts.watcher, "_on_hint", lambda _paths: None)
         parts.rounds._awake = lambda: awake[0]
@@ -347,25 +351,27 @@ def mount_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return table
 
 
+@on_sqlite
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "9p"])
-def test_a_network_mount_is_polled(tmp_path: Path, music: Path, mount_table: Path, kind: str) -> None:
+def test_a_network_mount_is_polled(catalogue_url: str, music: Path, mount_table: Path, kind: str) -> None:
     mount_table.write_text(mount_table.read_text() + MOUNTED.format(path=music, kind=kind, source="server:/music"))
 
-    with Parts(tmp_path / "state", music, rounds=True, watching=False, poll_interval=1.0) as parts:
+    with Parts(catalogue_url, music, rounds=True, watching=False, poll_interval=1.0) as parts:
         assert not parts.roots[0].trusts_inodes
         write_song(music / "song.mp3")
         parts.until(lambda: parts.paths() == {"song.mp3"})
 
 
+@on_sqlite
 def test_a_network_file_system_below_a_local_folder_is_polled_alone(
-    tmp_path: Path, music: Path, mount_table: Path
+    catalogue_url: str, music: Path, mount_table: Path
 ) -> None:
     (music / "nas").mkdir()
     mount_table.write_text(
         mount_table.read_text() + MOUNTED.format(path=music / "nas", kind="nfs4", source="server:/music")
     )
 
-    with Parts(tmp_path / "state", music, rounds=True, watching=False, poll_interval=1.0) as parts:
+    with Parts(catalogue_url, music, rounds=True, watching=False, poll_interval=1.0) as parts:
         parts.scan()
         assert parts.roots[0].trusts_inodes
         assert not parts.roots[0].trusts_inode_of("nas/song.mp3")

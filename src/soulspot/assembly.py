@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from soulspot.config import Settings, check_library, database_file
+from soulspot.errors import ConfigError
 from soulspot.infrastructure.filesystem import file_system_of, ignore_lease_signals, path_to_text, text_to_path
 from soulspot.infrastructure.persistence.database import Database, Place
 from soulspot.infrastructure.persistence.identity import new_id
@@ -29,6 +30,7 @@ from soulspot.ingest.scanner import Root
 from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import Stability
 from soulspot.nodes import own_node
+from soulspot.sockets import beside
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +78,7 @@ async def opened(  # noqa: PLR0913 - by name, in this module
         tags.workers or min(os.cpu_count() or 1, 4),
         memory_limit=tags.memory_limit,
         time_limit=tags.time_limit,
-        journal=f"{file}.reading" if file else None,
+        journal=_place_of_journal(settings.database.url),
     )
     async with (
         readers,
@@ -132,6 +134,16 @@ async def _adopt(service: IngestService, pipeline: Pipeline, path: str, settings
         every, kind = settings.library.poll_interval, file_system.kind
         logger.info("folder %s lies on %s: it is looked at every %g s", path_to_text(path), kind, every)
     return root
+
+
+def _place_of_journal(url: str) -> str | None:
+    """Return where what is being read is noted, None where there is no place for it."""
+    try:
+        place = beside(url, "reading")
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except (ConfigError, OSError):
+        return None
+    return str(place)
 
 
 def root_of(folder_id: str, path: str, settings: Settings, *, trusts_inodes: bool = True) -> Root:

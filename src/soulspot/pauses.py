@@ -12,9 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from soulspot.config import database_file, own_state_folder
 from soulspot.ingest.gate import Gate, Paused
-from soulspot.sockets import name_of
+from soulspot.sockets import beside
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +23,7 @@ LOOK_EVERY: Final = 60.0
 
 def place_of(url: str) -> Path:
     """Return the file that remembers a pause of the daemon that keeps this catalogue."""
-    file = database_file(url)
-    return file.with_name(f"{file.name}.paused") if file is not None else own_state_folder() / f"{name_of(url)}.paused"
+    return beside(url, "paused")
 
 
 class Pauses:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from platformdirs import user_runtime_path
 from sqlalchemy.engine import make_url
 
-from soulspot.config import Settings, database_file
+from soulspot.config import Settings, database_file, own_state_folder
 from soulspot.infrastructure import control
 from soulspot.infrastructure.control import Answer
 
@@ -75,6 +75,12 @@ def _user_folder(*, make: bool) -> Path:
     """
     with warnings.catch_warnings(action="ignore"):  # that there is no session to have one of is nobody's fault
         return user_runtime_path("soulspot", ensure_exists=make)
+
+
+def beside(url: str, ending: str) -> Path:
+    """Return a private file that belongs to a catalogue: beside it, or in the state folder of who asks."""
+    file = database_file(url)
+    return file.with_name(f"{file.name}.{ending}") if file else own_state_folder() / f"{name_of(url)}.{ending}"
 
 
 def name_of(url: str) -> str:

@@ -108,8 +108,8 @@ def paused_told(paused: Paused | None) -> dict[str, Any] | None:
 async def _progress(request: Request) -> AsyncIterator[Answer]:
     told = 0
     while not request.ended.is_set():
-        yield {"counts": dict(request.counts), "total": request.total, "failed": _failed(request, told)}
-        told = len(request.failed)
+        before, told = told, len(request.failed)  # and not when the answer was sent: more may have come by then
+        yield {"counts": dict(request.counts), "total": request.total, "failed": _failed(request, before)}
         try:
             async with asyncio.timeout(PROGRESS_EVERY):
                 await request.ended.wait()

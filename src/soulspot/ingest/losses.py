@@ -28,6 +28,9 @@ BUSY_WAIT = 0.25
 HEIR_WITHIN = timedelta(hours=24)
 """A copy of the same name that was made so long before its original went is the original, moved: to another disk, `mv`
 copies, and removes when all is copied."""
+HEIR_OF_ANY_NAME = 60.0
+"""Seconds before a file vanished from which on its copy may have any name: a program that writes a file anew, with
+other tags and another name, may have it read before anybody sees that the old one is gone."""
 HEIR_YOUNGER_BY = timedelta(seconds=60)
 """Two that were found at one time were two all the time, and none is the copy of the other."""
 BUSY_LIMIT = 600.0
@@ -205,7 +208,7 @@ class Losses:
     async def _take_leave_of(self, root: Root, known: Known) -> Outcome:
         """Write that a file is missing, or where it went: one copied elsewhere and then removed has moved."""
         if known.track_id is not None:
-            heirs = await patiently(self._heirs_of, known)
+            heirs = await patiently(self._heirs_of, root, known)
             if len(heirs) == 1:
                 return await patiently(self._service.inherit, known, heirs[0])
         try:
@@ -214,10 +217,14 @@ class Losses:
             raise StaleError(known.path) from error
         return await patiently(self._service.lose, known, reason)
 
-    async def _heirs_of(self, known: Known) -> list[Known]:
-        since = datetime.now(UTC) - HEIR_WITHIN
-        heirs = await self._files.heirs_of(known.id, younger_by=HEIR_YOUNGER_BY, since=since)
-        return [each for each in heirs if each.path.rpartition("/")[2] == known.path.rpartition("/")[2]]
+    async def _heirs_of(self, root: Root, known: Known) -> list[Known]:
+        heirs = await self._files.heirs_of(known.id, younger_by=HEIR_YOUNGER_BY, since=datetime.now(UTC) - HEIR_WITHIN)
+        namesakes = [each for each in heirs if each.path.rpartition("/")[2] == known.path.rpartition("/")[2]]
+        if namesakes or not heirs:
+            return namesakes
+        age = HEIR_OF_ANY_NAME + await asyncio.to_thread(seconds_gone, root, known.path)
+        since = datetime.now(UTC) - timedelta(seconds=age)
+        return await self._files.heirs_of(known.id, younger_by=HEIR_YOUNGER_BY, since=since)
 
     async def _really_gone(self, root: Root, paths: Collection[str]) -> list[Known]:
         """Return the files that are not where the catalogue has them now; what is there again is looked at."""

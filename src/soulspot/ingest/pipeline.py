@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from soulspot.infrastructure.persistence.repositories import FileRepository, Known
+from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.tags.pool import TagReaders
 from soulspot.ingest import planner
 from soulspot.ingest.absence import LossGuard
+from soulspot.ingest.comparing import Comparing
 from soulspot.ingest.folders import Folders
 from soulspot.ingest.gate import Gate, Paused
 from soulspot.ingest.hints import FolderHints, Hints
@@ -28,7 +29,7 @@ from soulspot.ingest.origins import Origins
 from soulspot.ingest.passages import Passage
 from soulspot.ingest.patience import patiently
 from soulspot.ingest.planner import Work
-from soulspot.ingest.scanner import Batch, FoundFile, FoundFolder, Root, list_folder, look_at_all, walk
+from soulspot.ingest.scanner import FoundFile, FoundFolder, Root, list_folder, look_at_all, walk
 from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import FIRST_WAIT, Stability
 
@@ -55,15 +56,6 @@ class Walked:
     gone: list[str] = field(default_factory=list)
     blind: list[FoundFolder] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Compared:
-    """What is to be done for a part of a folder."""
-
-    work: list[Work]
-    gone: list[str]
-    unchanged: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +132,8 @@ class Pipeline:
             gate=gate,
             clock=clock,
         )
-        self._origins = Origins(files, self._losses, readers)
+        self._comparing = Comparing(files, self._losses)
+        self._origins = Origins(files, self._losses, readers, self.hints.untold)
         self._intake = Intake(
             service=service,
             files=files,
@@ -328,8 +321,7 @@ class Pipeline:
         batches = walk(root, prefix)
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
             await self._gate.passed()
-            known = await patiently(self._files.known_between, root.id, prefix, after, batch.upto)
-            compared = self._compare(root, batch, known)
+            compared = await self._comparing.part(root, batch, prefix, after)
             passed_over(compared.unchanged)
             walked.gone += compared.gone
             walked.folders += batch.folders
@@ -353,7 +345,7 @@ class Pipeline:
         batch = await asyncio.to_thread(next, walk(root, prefix, size=NEAR))
         if batch.upto is not None:
             return None
-        compared = self._compare(root, batch, await patiently(self._files.known_between, root.id, prefix, "", None))
+        compared = await self._comparing.part(root, batch, prefix)
         walked = Walked(batch.folders, compared.gone, unreadable=batch.unreadable)
         await self._end_walk(root, prefix, walked, watched)
         await self._intake.offer(compared.work, is_fresh=True, since=since)
@@ -377,20 +369,12 @@ class Pipeline:
         """Compare the files that lie in a folder itself with the catalogue; return how many nobody had seen."""
         prefix = _prefix(folder)
         batch, below = await asyncio.to_thread(list_folder, root, prefix)
-        compared = self._compare(root, batch, await patiently(self._files.known_in, root.id, prefix))
+        compared = await self._comparing.folder(root, batch, prefix)
         await self._losses.note(root, compared.gone)
         self.folders.update(root, batch.folders, batch.unreadable)
         new = [path for path in below if not self.folders.knows(root, path.rstrip("/"))]
         self.look_again(root, new)
         return len(new) + await self._intake.offer(compared.work, is_fresh=True)
-
-    def _compare(self, root: Root, batch: Batch, known: Mapping[str, Known]) -> Compared:
-        """Compare what lies in sight."""
-        comparison = planner.compare(batch.files, known)
-        work = [each for each in comparison.work if not self._losses.is_out_of_sight(root, each.file.path)]
-        gone = [each.path for each in comparison.gone if not batch.hides(each.path)]
-        in_sight = [path for path in gone if not self._losses.is_out_of_sight(root, path)]
-        return Compared(work, in_sight, comparison.unchanged)
 
     async def _follow_hints(self) -> None:
         while True:
@@ -402,6 +386,7 @@ class Pipeline:
                     self._hint_folder(root, "")
                 if root not in self.faults:
                     await self._look_at(root, [path for path in paths if path])
+                self.hints.looked_at(root)
             self._count_busy(-1)
 
     async def _look_at(self, root: Root, paths: Collection[str]) -> None:

@@ -3,8 +3,9 @@
 Pure: no disk, no database, no clock.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from soulspot.infrastructure.persistence.repositories import Known
 from soulspot.ingest.scanner import FoundFile
@@ -47,6 +48,19 @@ def compare(found: Mapping[str, FoundFile], known: Mapping[str, Known]) -> Compa
             result.work.append(Work(file, before))
     result.gone = [before for path, before in known.items() if path not in found and not before.is_missing]
     return result
+
+
+def are_all_current(found: Mapping[str, FoundFile], known: Sequence[Sequence[Any]]) -> bool:
+    """Whether the files of one range of paths are those of the catalogue, path and signature for path and signature.
+
+    Both are in the order of the paths. A file whose inode says nothing may be as it was all the same.
+    """
+    if len(found) != len(known):
+        return False
+    for (path, file), (known_path, *signature) in zip(found.items(), known, strict=True):
+        if path != known_path or file.signature != tuple(signature):
+            return False
+    return True
 
 
 def inodes_to_ask(work: Iterable[Work]) -> set[int]:

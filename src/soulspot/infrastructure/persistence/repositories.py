@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import (
     ColumnElement,
     CursorResult,
+    Row,
     Select,
     Table,
     Update,
@@ -154,6 +155,7 @@ _THINGS = (
 )
 """Where the things are that the history is of."""
 _KNOWN = tuple([_FILES.c[name] for name in Known._fields])
+_CURRENT = tuple([_FILES.c[name] for name in ("path", *Signature._fields)])
 _KNOWN_FOLDER = tuple([_FOLDERS.c[name] for name in KnownFolder._fields])
 _FILE_AND_ALBUM_COLUMNS = [*_FILES.c.keys(), "album_id"]
 _TRACK_COLUMNS, _ALBUM_COLUMNS = _TRACKS.c.keys(), _ALBUMS.c.keys()
@@ -173,6 +175,16 @@ def _locking(query: Select[*tuple[Any, ...]], table: Table) -> Select[*tuple[Any
     waiting, those who add to an album and those who take from it would wait for each other.
     """
     return query.with_for_update(key_share=True, of=table).execution_options(**{LOCKS: True})
+
+
+def _range(folder_id: str, prefix: str, after: str, upto: str | None) -> list[ColumnElement[bool]]:
+    """Be a file whose path is in (after, upto] and begins with `prefix` ("" or "folder/")."""
+    scope = [_FILES.c.folder_id == folder_id, _FILES.c.path > max(after, prefix)]
+    if prefix:
+        scope.append(_FILES.c.path < prefix[:-1] + "0")  # "0" follows "/"
+    if upto is not None:
+        scope.append(_FILES.c.path <= upto)
+    return scope
 
 
 def _having_id(table: Table) -> Select[*tuple[Any, ...]]:
@@ -259,12 +271,20 @@ class FileRepository:
 
         Of a path where no file is, it is the file that went missing there last.
         """
-        scope = [_FILES.c.folder_id == folder_id, _FILES.c.path > max(after, prefix)]
-        if prefix:
-            scope.append(_FILES.c.path < prefix[:-1] + "0")  # "0" follows "/"
-        if upto is not None:
-            scope.append(_FILES.c.path <= upto)
-        return await self._known_where(*scope)
+        return await self._known_where(*_range(folder_id, prefix, after, upto))
+
+    async def current_between(  # noqa: PLR0913 - a range, and by name what counts as current
+        self, folder_id: str, prefix: str, after: str, upto: str | None, *, reading: int, failed: Collection[str]
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        """Return path and signature of what needs no other look in the same range, in the order of the paths.
+
+        That is what is there, was read in this way, and has not failed with one of these codes.
+        """
+        of_code = _FILES.c.error_code
+        scope = [*_range(folder_id, prefix, after, upto), _FILES.c.missing_since.is_(None)]
+        scope += [_FILES.c.parser_version == reading, of_code.is_(None) | of_code.not_in(failed)]
+        async with self._session_factory() as session:
+            return (await session.execute(select(*_CURRENT).where(*scope).order_by(_FILES.c.path))).all()
 
     async def known_at(self, folder_id: str, paths: Collection[str]) -> dict[str, Known]:
         """Return what is known of these paths, by path."""

@@ -7,6 +7,8 @@ often or not at all, and it takes three times.
 """
 
 import contextlib
+import errno
+import fcntl
 import json
 import os
 import struct
@@ -41,7 +43,9 @@ class Note:
 
 
 class Journal:
-    """The whole file, as the process has it that hands out files.
+    """The whole file, as the process has it that hands out files; no other may meanwhile, whose notes these would be.
+
+    Raises OSError where it cannot be had.
 
     Attributes:
         deaths: how often everything went down while a path was in work, by path.
@@ -51,6 +55,11 @@ class Journal:
     def __init__(self, file: str) -> None:
         self.file = file
         self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._descriptor)
+            raise OSError(errno.EAGAIN, "another soulspot keeps it", file) from error
         content = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
         self.deaths = _counted(content[PLACES * _PLACE :])
         noted = [_noted(content[place * _PLACE : (place + 1) * _PLACE]) for place in range(PLACES)]
