@@ -78,6 +78,7 @@ class Box(Soulspot):
             [TOOL, "up", self._place], env=os.environ | {"SDBOX_BIND": bound, "SDBOX_NET": "1"}, check=True, timeout=90
         )
         try:
+            self.shell("rm -rf /root/.local/share/soulspot")  # of its host, which it has below its own files
             self.shell("ln -s /opt/soulspot/bin/soulspot /usr/local/bin/soulspot")
             yield
         finally:

@@ -9,8 +9,9 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, expect,
 PROGRAMS = ("chromium-headless-shell", "chromium")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """Start a browser, which ends with its module: its loop is in the way of tests that have one of their own."""
     program = next((found for each in PROGRAMS if (found := shutil.which(each))), None)
     if program is None:
         pytest.skip("Debian's chromium-headless-shell is not installed")

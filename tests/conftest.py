@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from soulspot.infrastructure.persistence.schema import bring_up_to_date
 from soulspot.ingest.scanner import Root
 from soulspot.ingest.service import IngestService
 
-pytest_plugins = ["tests.browser", "tests.parts", "tests.postgres"]
+pytest_plugins = ["tests.browser", "tests.parts", "tests.postgres", "tests.workers"]
 
 AUDIO = Path(__file__).parent / "audio"
 SHARED = Path(__file__).parents[2] / "shared"
@@ -211,7 +212,8 @@ def empty_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
         async with Database(f"sqlite+aiosqlite:///{file}") as database:
             await bring_up_to_date(database)
 
-    asyncio.run(make())
+    with ThreadPoolExecutor(1) as thread:  # this one may have a loop that runs: a browser's
+        thread.submit(lambda: asyncio.run(make())).result()
     return file
 
 

@@ -5,11 +5,11 @@ import json
 import logging
 import os
 import pty
+import resource
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -189,9 +189,11 @@ def test_the_version_comes_well_under_a_third_of_a_second() -> None:
     """The share of a bare interpreter's start, as seconds say nothing on a shared machine."""
 
     def seconds(*command: str) -> float:
-        began = time.perf_counter()
+        """Return the time of the processor that a command takes, whatever else it has to do."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, *command], check=True, capture_output=True)
-        return time.perf_counter() - began
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     bare = min(seconds("-c", "import typer") for _time in range(3))
     ours = min(seconds("-m", "soulspot", "--version") for _time in range(3))

@@ -129,9 +129,11 @@ def test_a_server_that_answers_nothing_well_is_offline_until_it_does(
 
     ill.fall_ill(illness, *READING)
     until(lambda: f"folder {soulspot.music} is offline: it cannot be read" in str(status(soulspot)["reasons"]))
+    told = status(soulspot)
     drop_below(ill, 10, start=10)
     ill.recover()
 
+    assert told["health"] == "degraded"
     assert_equal_to_the_disk(soulspot)
     assert says(soulspot, "is offline", "is online again")
     assert soulspot.actions("track_missing") == 0

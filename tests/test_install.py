@@ -22,7 +22,7 @@ from tests.bare import (
 )
 from tests.conftest import until, write_song
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(600), pytest.mark.xdist_group("wheels")]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from soulspot.infrastructure.tags import Failure, TrackTags
 from soulspot.ingest.scanner import FoundFile, Root
 from soulspot.ingest.service import IngestService, StaleError
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.xdist_group("frail server")]
+pytestmark = pytest.mark.postgresql
 
 KILL = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity

@@ -16,7 +16,7 @@ from tests.test_postgres_faults import add_songs, assert_whole
 
 from soulspot.infrastructure.persistence.postgres import CONNECT_LIMIT, LINK_LIMIT
 
-pytestmark = [pytest.mark.postgresql, pytest.mark.xdist_group("two servers")]
+pytestmark = pytest.mark.postgresql
 
 
 class Island:

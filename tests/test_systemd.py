@@ -20,8 +20,7 @@ from tests.test_persistence import revisions
 
 from soulspot.infrastructure.persistence.schema import REVISION
 
-# One box at a time: it has the network of its host, and its page and its metrics have their ports there.
-pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("box")]
+pytestmark = pytest.mark.timeout(900)
 
 
 P = ParamSpec("P")

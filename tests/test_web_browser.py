@@ -43,7 +43,7 @@ def test_a_drop_appears_without_a_reload(soulspot: Soulspot, tab: Tab) -> None:
     expect(tab.locator("#news")).to_have_text("1 new entry")
     assert tab.evaluate("window.same")
     tab.locator("#stream > li").first.locator("img").scroll_into_view_if_needed()
-    assert tab.wait_for_function("document.querySelector('#stream img').naturalWidth").json_value() == 24
+    until(lambda: tab.evaluate("document.querySelector('#stream img').naturalWidth") == 24)
 
 
 def test_a_page_that_was_away_gets_what_it_missed_in_its_order(soulspot: Soulspot, page: Page, tab: Tab) -> None:

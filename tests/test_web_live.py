@@ -22,18 +22,20 @@ def test_a_drop_is_on_the_page_within_a_second(soulspot: Soulspot) -> None:
     soulspot.watch()
     until(lambda: soulspot.rows("SELECT 1 FROM folders"))
     page = Page(soulspot)
-    times = []
+    times: list[float] = []
 
     with page.events() as events:
         next(events)
-        for number in range(5):
+        while len(times) < 20 and not any(each < 1 for each in times[1:]):
+            number = len(times)
             write_song(soulspot.music / f"{number}.mp3", title=f"Dropped {number}")
             dropped = time.monotonic()
             until_told = entries(events)
             times.append(time.monotonic() - dropped)
             assert f"Dropped {number}" in until_told.html
 
-    assert sorted(times)[1] < 2, times  # by itself it looks 2.2 s after it has told something
+    # A busy machine may take longer; but by itself the page looks never less than 2 s after it has told something.
+    assert min(times[1:]) < 1, times
 
 
 def test_the_word_at_the_top_says_when_the_daemon_comes_and_goes(soulspot: Soulspot) -> None:
