@@ -1,9 +1,11 @@
 """What people have the running daemon do: scan all or a part, pause, go on; and the same commands without a daemon."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -237,9 +239,12 @@ def test_a_pause_for_a_time_ends_by_itself(soulspot: Soulspot) -> None:
 
 def test_the_daemon_ends_soon_while_it_is_paused(soulspot: Soulspot) -> None:
     daemon = soulspot.watch()
-    soulspot.run("pause")
-    write_songs(soulspot.music, range(100))
-    until(lambda: json.loads(soulspot.run("status", "--json").stdout)["queue"]["in_hand"] > 0)
+    with contextlib.closing(sqlite3.connect(soulspot.database, isolation_level=None)) as held:
+        held.execute("BEGIN IMMEDIATE")  # so that there are files in hand when the pause comes
+        write_songs(soulspot.music, range(100))
+        until(lambda: json.loads(soulspot.run("status", "--json").stdout)["queue"]["in_hand"] == 100)
+        soulspot.run("pause")
+    until(soulspot.tracks)
 
     daemon.terminate()
 
