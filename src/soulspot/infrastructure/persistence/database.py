@@ -88,8 +88,9 @@ class Database:
             self._writer = create_async_engine(self.url.set(drivername=inline.DRIVER), connect_args=here, **options)
             self._reader = create_async_engine(self.url, pool_size=2, max_overflow=4, **options)
             pragmas = ["busy_timeout=0", "journal_mode=WAL", f"synchronous={synchronous}", "wal_autocheckpoint=0"]
-            _set_up_sqlite(self._writer, pragmas, inline.BEGIN)
-            _set_up_sqlite(self._reader, [f"busy_timeout={BUSY_TIMEOUT_MS}", "query_only=ON"], "BEGIN")
+            _set_up_sqlite(self._writer, pragmas)
+            _set_up_sqlite(self._reader, [f"busy_timeout={BUSY_TIMEOUT_MS}", "query_only=ON"])
+            _begin_with_sqlalchemy(self._reader)  # the writer's session begins its own
         else:
             try:
                 from soulspot.infrastructure.persistence import postgres
@@ -292,7 +293,7 @@ def _to_json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _set_up_sqlite(engine: AsyncEngine, pragmas: list[str], begin: str) -> None:
+def _set_up_sqlite(engine: AsyncEngine, pragmas: list[str]) -> None:
     @event.listens_for(engine.sync_engine, "do_connect")
     def never_create(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> None:  # noqa: ANN401
         # Only a migration makes a catalogue. One that was deleted while it was open is not to be begun anew, empty.
@@ -308,16 +309,16 @@ def _set_up_sqlite(engine: AsyncEngine, pragmas: list[str], begin: str) -> None:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
+
+def _begin_with_sqlalchemy(engine: AsyncEngine) -> None:
     @event.listens_for(engine.sync_engine, "begin")
     def begin_transaction(connection: Connection) -> None:
-        if getattr(connection.connection.dbapi_connection, "in_transaction", False):
-            return  # `InlineSession` began it
         cursor = connection.connection.cursor()
         try:
-            cursor.execute(begin)
+            cursor.execute("BEGIN")
         except (
             sqlite3.OperationalError
         ) as error:  # a lock, a full disk: SQLAlchemy does not look at what a listener does
-            raise OperationalError(begin, (), error) from error
+            raise OperationalError("BEGIN", (), error) from error
         finally:
             cursor.close()

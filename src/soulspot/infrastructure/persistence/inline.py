@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 DRIVER = "sqlite+soulspot_inline"
-BEGIN = "BEGIN IMMEDIATE"
 KEPT = 500
 """Statements that are kept at most: a bound, should somebody make one anew each time."""
 
@@ -99,7 +98,7 @@ class InlineSession(AsyncSession):
 
     def start(self) -> None:
         """Begin a transaction; raises OperationalError when another process has one."""
-        _run(BEGIN, self._driver.execute, BEGIN)
+        _run("BEGIN", self._driver.execute, "BEGIN IMMEDIATE")
 
     def end(self) -> None:
         """Write what the unit of work still has, commit, and forget its entities."""
@@ -116,8 +115,8 @@ class InlineSession(AsyncSession):
         self.sync_session.close()
         if self._on_connection.in_transaction():
             self._on_connection.rollback()
-        elif self._driver.in_transaction:
-            self._driver.rollback()
+        else:
+            _run("ROLLBACK", self._driver.rollback)
 
     def _join(self, *_event: object) -> None:
         """Have SQLAlchemy know of the transaction too, or it would take the ORM's for one of its own."""
