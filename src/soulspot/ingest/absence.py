@@ -26,12 +26,25 @@ class Absences:
         self._grace = grace
         self._clock = clock
         self._due: dict[Root, dict[str, float]] = {}
+        self._whole: set[Root] = set()  # those of which nothing else was gone
 
     def __len__(self) -> int:
         return sum(map(len, self._due.values()))
 
-    def note(self, root: Root, paths: Iterable[str], *, ages: Callable[[str], float] = lambda _path: 0.0) -> None:
-        """Remember paths that were not found; `ages` tells for how many seconds each has been gone already."""
+    def note(
+        self,
+        root: Root,
+        paths: Iterable[str],
+        *,
+        ages: Callable[[str], float] = lambda _path: 0.0,
+        are_all: bool = False,
+    ) -> None:
+        """Remember paths that were not found; `are_all` says that no other of the folder is gone.
+
+        `ages` tells for how many seconds each has been gone already.
+        """
+        if are_all:
+            self._whole.add(root)
         due = self._due.setdefault(root, {})
         for path in paths:
             if path not in due:
@@ -39,6 +52,7 @@ class Absences:
 
     def forget(self, root: Root, *, but: Callable[[str], bool] = lambda _path: False) -> None:
         """Forget what was noted below a folder: it is not known any more whether anything is gone."""
+        self._whole.discard(root)
         kept = {path: moment for path, moment in self._due.pop(root, {}).items() if but(path)}
         if kept:
             self._due[root] = kept
@@ -51,9 +65,9 @@ class Absences:
         """Whether one of these paths still waits."""
         return not self._due.get(root, {}).keys().isdisjoint(paths)
 
-    def any_in(self, root: Root) -> bool:
-        """Whether a path of this folder still waits."""
-        return bool(self._due.get(root))
+    def are_all_found(self, root: Root) -> bool:
+        """Whether each file that was gone when all of the folder was looked at is found, or has had its time."""
+        return root in self._whole and not self._due.get(root)
 
     def waiting(self, root: Root) -> list[str]:
         return list(self._due.get(root, ()))

@@ -28,17 +28,20 @@ class Comparing:
 
     async def part(self, root: Root, batch: Batch, prefix: str, after: str = "") -> Compared:
         """Compare what a walk of `prefix` ("" or "folder/") found after a path."""
-        if await self._is_all_current(root, batch, prefix, after):
-            return Compared([], [], len(batch.files))
         known = await patiently(self._files.known_between, root.id, prefix, after, batch.upto)
         return self._compared(root, batch, known)
+
+    async def likely_current(self, root: Root, batch: Batch, prefix: str, after: str) -> Compared:
+        """Do the same where nothing is likely to have changed: it is asked first in the way that costs the least."""
+        if await self._is_all_current(root, batch, prefix, after):
+            return Compared([], [], len(batch.files))
+        return await self.part(root, batch, prefix, after)
 
     async def folder(self, root: Root, batch: Batch, prefix: str) -> Compared:
         """Compare what lies in a folder itself."""
         return self._compared(root, batch, await patiently(self._files.known_in, root.id, prefix))
 
     async def _is_all_current(self, root: Root, batch: Batch, prefix: str, after: str) -> bool:
-        """Whether nothing has changed, asked in the way that costs the least: it is what most looks come to."""
         if root.remote or not root.trusts_inodes:
             return False
         asked = partial(self._files.current_between, reading=root.reading, failed=planner.MAY_PASS)

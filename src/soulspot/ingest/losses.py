@@ -98,7 +98,6 @@ class Losses:
         self._examining = asyncio.Lock()
         self.faults: dict[Root, str] = {}
         self.held: dict[Root, int] = {}
-        self._counted: set[Root] = set()  # those of which every file that is gone is waited for
 
     def add_root(self, root: Root, file_system_id: str, status: str, reason: str | None) -> None:
         """Take up a folder, with what was written of it last."""
@@ -134,24 +133,21 @@ class Losses:
         """Hear that a file went elsewhere: nobody need wait for it to be gone for long enough."""
         if (root := self.root_of(origin)) is not None:
             self._absences.found(root, origin.path)
-            if root in self._counted and not (self._is_deciding or self._absences.any_in(root)):
+            if not self._is_deciding and self._absences.are_all_found(root):
                 await self.found_all(root)
 
-    async def note(self, root: Root, paths: Collection[str], *, is_all: bool = False) -> None:
-        """Remember files that were not found; `is_all` says that no other file of the folder is gone."""
-        if is_all:
-            self._counted.add(root)
-            if not paths:
-                await self.found_all(root)
+    async def note(self, root: Root, paths: Collection[str], *, are_all: bool = False) -> None:
+        """Remember files that were not found; `are_all` says that no other file of the folder is gone."""
+        if are_all and not paths:
+            await self.found_all(root)
         if paths:
             await self._gone(root, paths)
             ages = await asyncio.to_thread(lambda: {path: seconds_gone(root, path) for path in paths})
-            self._absences.note(root, paths, ages=ages.__getitem__)
+            self._absences.note(root, paths, ages=ages.__getitem__, are_all=are_all)
             self._noted.set()
 
     async def found_all(self, root: Root) -> None:
         """Take back that a loss was held: all is there."""
-        self._counted.discard(root)
         if self.held.pop(root, None) is not None:
             path = path_to_text(root.path)
             await patiently(self._service.set_folder_status, root.id, path, "online", None)
@@ -239,7 +235,7 @@ class Losses:
         return gone
 
     async def _hold(self, root: Root, losing: int, present: int) -> None:
-        self._forget(root, but=lambda path: self._guard.is_confirmed(root, path))
+        self._absences.forget(root, but=lambda path: self._guard.is_confirmed(root, path))
         if root not in self.held:
             what = f"{losing} of its {present} files are not there"
             path = path_to_text(root.path)
@@ -251,10 +247,6 @@ class Losses:
             )
             await patiently(self._service.set_folder_status, root.id, path, "held", what)
         self.held[root] = losing
-
-    def _forget(self, root: Root, *, but: Callable[[str], bool] = lambda _path: False) -> None:
-        self._absences.forget(root, but=but)
-        self._counted.discard(root)
 
     async def is_well(self, root: Root) -> bool:
         """Examine a folder and what is mounted below; write it down where something went away or came back."""
@@ -270,7 +262,7 @@ class Losses:
             return fault is None
 
     async def _lose_sight_of(self, root: Root, fault: str) -> None:
-        self._forget(root)
+        self._absences.forget(root)
         is_new, self.faults[root] = root not in self.faults, fault
         if is_new:
             path = path_to_text(root.path)

@@ -321,7 +321,7 @@ class Pipeline:
         batches = walk(root, prefix)
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
             await self._gate.passed()
-            compared = await self._comparing.part(root, batch, prefix, after)
+            compared = await self._comparing.likely_current(root, batch, prefix, after)
             passed_over(compared.unchanged)
             walked.gone += compared.gone
             walked.folders += batch.folders
@@ -360,7 +360,7 @@ class Pipeline:
             blind = [each for each in walked.folders if (each.device, each.inode) not in watched]
             walked.blind = [each for each in blind if each.path not in polled]
         self.folders.note(root, prefix, walked.folders, walked.unreadable)
-        await self._losses.note(root, walked.gone, is_all=not prefix)
+        await self._losses.note(root, walked.gone, are_all=not prefix)
 
     async def _watched_now(self) -> Collection[tuple[int, int]] | None:
         return None if self._watched is None else await asyncio.to_thread(self._watched)
