@@ -55,12 +55,9 @@ def are_all_current(found: Mapping[str, FoundFile], known: Sequence[Sequence[Any
 
     Both are in the order of the paths. A file whose inode says nothing may be as it was all the same.
     """
-    if len(found) != len(known):
-        return False
-    for (path, file), (known_path, *signature) in zip(found.items(), known, strict=True):
-        if path != known_path or file.signature != tuple(signature):
-            return False
-    return True
+    return len(found) == len(known) and all(
+        tuple(row) == (path, *file.signature) for (path, file), row in zip(found.items(), known, strict=True)
+    )
 
 
 def inodes_to_ask(work: Iterable[Work]) -> set[int]:

@@ -177,8 +177,8 @@ def _locking(query: Select[*tuple[Any, ...]], table: Table) -> Select[*tuple[Any
     return query.with_for_update(key_share=True, of=table).execution_options(**{LOCKS: True})
 
 
-def _range(folder_id: str, prefix: str, after: str, upto: str | None) -> list[ColumnElement[bool]]:
-    """Be a file whose path is in (after, upto] and begins with `prefix` ("" or "folder/")."""
+def _range(folder_id: str, prefix: str, after: str = "", upto: str | None = None) -> list[ColumnElement[bool]]:
+    """Whether a file's path begins with `prefix` ("" or "folder/") and is in (after, upto]."""
     scope = [_FILES.c.folder_id == folder_id, _FILES.c.path > max(after, prefix)]
     if prefix:
         scope.append(_FILES.c.path < prefix[:-1] + "0")  # "0" follows "/"
@@ -293,10 +293,8 @@ class FileRepository:
     async def known_in(self, folder_id: str, prefix: str) -> dict[str, Known]:
         """Return what is known of the files that lie in a folder itself ("" or "folder/"), by path."""
         deeper = _LIKE_SIGNS.sub(r"^\g<0>", prefix) + "%/%"
-        scope = [_FILES.c.folder_id == folder_id, _FILES.c.path > prefix, _FILES.c.path.not_like(deeper, escape="^")]
-        if prefix:
-            scope.append(_FILES.c.path < prefix[:-1] + "0")  # "0" follows "/"
-        return await self._known_where(*scope)
+        in_folder_itself = _FILES.c.path.not_like(deeper, escape="^")
+        return await self._known_where(*_range(folder_id, prefix), in_folder_itself)
 
     async def with_sound(self, fingerprint: str, limit: int) -> list[Known]:
         """Return files of any folder that have this fingerprint, missing ones last."""
@@ -397,10 +395,7 @@ class FileRepository:
 
     async def some_present(self, folder_id: str, prefix: str = "", limit: int = 20) -> list[str]:
         """Return the paths of a few files that were there last, at and below `prefix` ("" or "folder/")."""
-        scope = [_FILES.c.folder_id == folder_id, _FILES.c.missing_since.is_(None), _FILES.c.path > prefix]
-        if prefix:
-            scope.append(_FILES.c.path < prefix[:-1] + "0")
-        query = select(_FILES.c.path).where(*scope)
+        query = select(_FILES.c.path).where(*_range(folder_id, prefix), _FILES.c.missing_since.is_(None))
         async with self._session_factory() as session:
             return list(await session.scalars(query.order_by(_FILES.c.path).limit(limit)))
 
