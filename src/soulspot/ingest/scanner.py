@@ -17,7 +17,6 @@ from typing import NamedTuple, Self, TypeVar
 
 from soulspot.infrastructure.filesystem import Signature, path_to_text, text_to_path
 from soulspot.infrastructure.tags import PARSER_VERSION, Kind, kind_of_name
-from soulspot.infrastructure.tags.names import AUDIO_ENDINGS
 from soulspot.ingest.ignoring import IGNORE_FILE, Chain, Ignoring, rule_against
 
 logger = logging.getLogger(__name__)
@@ -52,8 +51,7 @@ class Root:
         """Return the absolute path of a path below this folder as the catalogue writes it."""
         if not path:
             return self.path
-        slash = "" if self.path[-1] == "/" else "/"
-        return f"{self.path}{slash}{text_to_path(path)}"
+        return f"{self.path}{'' if self.path.endswith('/') else '/'}{text_to_path(path)}"
 
     def relative(self, full: str) -> str | None:
         """Return an absolute path as the catalogue writes it, "" for the folder itself, None where it is not below."""
@@ -198,14 +196,14 @@ def walk(root: Root, prefix: str = "", *, size: int = BATCH) -> Iterator[Batch]:
     unvisited = [prefix]
     while unvisited:
         path = unvisited.pop()
-        if not path or path[-1] == "/":
-            unvisited += reversed(_list(batch, root, path, chains))
-            continue
-        _add_file(batch, root, path)
-        if len(batch.files) >= size:
-            batch.upto = path
-            yield batch
-            batch = Batch(unreadable=batch.unreadable)
+        if path and not path.endswith("/"):
+            _add_file(batch, root, path)
+            if len(batch.files) >= size:
+                batch.upto = path
+                yield batch
+                batch = Batch(unreadable=batch.unreadable)
+        else:
+            unvisited.extend(reversed(_list(batch, root, path, chains)))
     yield batch
 
 
@@ -276,8 +274,7 @@ def _list(batch: Batch, root: Root, prefix: str, chains: dict[str, Chain]) -> li
         chain = _chain(root, prefix, chains, has_rules=IGNORE_FILE in [entry.name for entry in listed])
         for entry in listed:
             try:
-                is_plain = not chain and _is_plain(entry)
-                path = prefix + path_to_text(entry.name) if is_plain else _path_in(root, prefix, entry, chain)
+                path = _path_in(root, prefix, entry, chain)
             except OSError as error:
                 if error.errno != errno.ELOOP:  # which is a link that leads round in a circle
                     _note_unreadable(batch, root, prefix + path_to_text(entry.name), error)
@@ -307,15 +304,11 @@ def _chain(root: Root, prefix: str, chains: dict[str, Chain], *, has_rules: bool
     return chain
 
 
-def _is_plain(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a file like most: no name of what is not finished ends as one of audio does."""
-    name = entry.name
-    return name[0] not in ".~" and name.rpartition(".")[2] in AUDIO_ENDINGS and entry.is_file(follow_symlinks=False)
-
-
 def _path_in(root: Root, prefix: str, entry: os.DirEntry[str], chain: Chain) -> str | None:
     """Return an entry of a folder as the catalogue writes it, None where it is none of ours."""
     name = entry.name
+    if not chain and name[0] not in ".~" and kind_of_name(name) is Kind.AUDIO and entry.is_file(follow_symlinks=False):
+        return prefix + path_to_text(name)  # as most are: no ending of what is not finished is one of audio
     is_unfollowed = entry.is_symlink() and not is_followed(root, entry.path)
     if is_unfollowed or is_left_alone(name, hidden=root.hidden) is not None:
         return None
@@ -329,7 +322,7 @@ def _path_in(root: Root, prefix: str, entry: os.DirEntry[str], chain: Chain) -> 
 
 def _add_file(batch: Batch, root: Root, path: str) -> None:
     try:
-        status = (os.stat if root.follow_links else os.lstat)(root.full(path))
+        status = os.stat(root.full(path)) if root.follow_links else os.lstat(root.full(path))
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:

@@ -3,7 +3,7 @@
 from enum import Enum
 from functools import lru_cache
 
-AUDIO_ENDINGS = frozenset(
+_AUDIO = frozenset(
     ("mp3", "mp2", "mp1", "mpga", "flac", "ogg", "oga", "ogv", "ogx", "opus", "spx", "m4a", "m4b", "m4p", "m4r", "mp4")
     + ("3gp", "wav", "wave", "aif", "aiff", "aifc", "wma", "asf", "ape", "mpc", "mp+", "mpp", "wv", "tta", "ofr", "ofs")
     + ("tak", "aac", "adts", "ac3", "eac3", "dsf", "dff", "mid", "midi", "kar", "alac", "dts", "shn")
@@ -30,6 +30,6 @@ def kind_of_name(name: str) -> Kind:
 
 @lru_cache(maxsize=4096)
 def _kind_of_extension(extension: str) -> Kind:
-    if extension in AUDIO_ENDINGS:
+    if extension in _AUDIO:
         return Kind.AUDIO
     return Kind.OTHER if extension in _OTHER else Kind.UNKNOWN
