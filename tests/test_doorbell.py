@@ -42,18 +42,6 @@ def test_an_event_wakes_who_waits(tmp_path) -> None:
     assert 0.1 < float(result.stdout) < 10, result.stderr
 
 
-def test_a_flood_of_signals_does_not_fill_the_stack() -> None:
-    """Each interrupts the handler of the one before."""
-    with subprocess.Popen([sys.executable, "-c", MANY_BELLS], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        flood = f"import os\nfor _ in range(300_000): os.kill({process.pid}, {int(signal.SIGIO)})"
-        for sender in [subprocess.Popen([sys.executable, "-c", flood], stderr=subprocess.DEVNULL) for _sender in "12"]:
-            sender.wait()
-
-    assert process.returncode == 0
-
-
 def test_a_signal_between_two_bells_ends_nothing() -> None:
     """It comes with each event, and when somebody opens a file that we hold a lease on; its default is to kill."""
     bells = [sys.executable, "-c", MANY_BELLS]
