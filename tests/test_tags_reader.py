@@ -10,7 +10,7 @@ import pytest
 from mutagen.apev2 import APEv2
 from mutagen.id3 import ID3, TIT2
 
-from soulspot.infrastructure.tags import Picture, TrackTags
+from soulspot.infrastructure.tags import Picture, TrackTags, pool
 from soulspot.infrastructure.tags.pool import TagReaders
 from soulspot.infrastructure.tags.reader import read_file
 from soulspot.infrastructure.tags.texts import encoding_of
@@ -265,6 +265,18 @@ async def test_a_text_in_latin_1_crosses_the_pipe(song: Path) -> None:
 
     assert reading.tags is not None
     assert reading.tags.title == "Beyoncé"
+
+
+async def test_readers_are_replaced_without_a_word(
+    song: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pool, "RECYCLE_AFTER", 2)
+
+    async with TagReaders(1) as readers:
+        readings = [await readers.read(str(song)) for _number in range(12)]
+
+    assert [reading.failure for reading in readings] == [None] * 12
+    assert caplog.messages == []
 
 
 def test_an_empty_file_is_empty(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ IN_FLIGHT = 16
 """Files that one worker has at most, so that it need not wait for the next."""
 AT_ONCE = 6
 """Files that a worker gets at least while it has others: each write to its pipe costs as much as a transaction."""
+END_LIMIT = 1.0
+"""Seconds that a worker has to end by itself."""
 RECYCLE_AFTER = 5_000
 """Files after which a worker makes room for a fresh one: a parser may leak."""
 
@@ -184,12 +186,10 @@ class TagReaders:
                     env=environment(),
                 )
             )  # fmt: skip
-            self._workers.append(worker)
-            self._deal_soon()
             try:
                 await self._collect(worker)
+                await _ended(worker.process)
             finally:
-                self._workers.remove(worker)
                 worker.kill()
                 await worker.process.wait()
                 if self._journal is not None:
@@ -197,10 +197,12 @@ class TagReaders:
                 self._take_back(worker)
 
     async def _collect(self, worker: _Worker) -> None:
-        """Hand on what a worker answers until it ends."""
+        """Give files to a worker, and hand on what it answers, until it ends."""
         stdout = worker.process.stdout
         assert stdout is not None
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionResetError):
+        self._workers.append(worker)
+        self._deal_soon()
+        try:
             while True:
                 (length,) = LENGTH.unpack(await stdout.readexactly(LENGTH.size))
                 for reading in decode_readings(await stdout.readexactly(length)):
@@ -209,6 +211,10 @@ class TagReaders:
                         request.answer.set_result(reading)
                 worker.set_alarm(self._time_limit)
                 self._deal_soon()
+        except (asyncio.IncompleteReadError, ConnectionResetError):
+            pass
+        finally:
+            self._workers.remove(worker)
 
     def _take_back(self, worker: _Worker) -> None:
         """Have read again what a worker that ended has not answered; tell a file that was alone with it."""
@@ -227,6 +233,13 @@ class TagReaders:
             else:
                 request.is_suspect = True
                 self._suspects.append(request)
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """Wait for a process that has closed its output: to signal one that has ended takes its end from asyncio."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(END_LIMIT):
+            await process.wait()
 
 
 def _is_waiting(process: int) -> bool:
