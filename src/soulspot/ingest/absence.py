@@ -119,6 +119,18 @@ def seconds_gone(root: Root, path: str) -> float:
     return 0.0 if changed is None else max((time.time_ns() - changed) / 1e9, 0.0)
 
 
+def ages_of(root: Root, paths: Iterable[str]) -> dict[str, float]:
+    """Return the same for many paths, by path: it is that of their folder; blocks."""
+    by_folder: dict[str, float] = {}
+    ages = {}
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        if folder not in by_folder:
+            by_folder[folder] = seconds_gone(root, path)
+        ages[path] = by_folder[folder]
+    return ages
+
+
 def fault_of(root: Root, known_identity: str, some_known_paths: Iterable[str]) -> str | None:
     """Return why nothing may be concluded from what a folder does not hold, None where all is well; blocks.
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 from soulspot.infrastructure.filesystem import FileSystem, file_systems_below, path_to_text
 from soulspot.infrastructure.persistence.repositories import FileRepository, Known
-from soulspot.ingest.absence import Absences, LossGuard, fault_of, mount_fault_of, seconds_gone
+from soulspot.ingest.absence import Absences, LossGuard, ages_of, fault_of, mount_fault_of, seconds_gone
 from soulspot.ingest.gate import Gate
 from soulspot.ingest.patience import patiently
 from soulspot.ingest.scanner import Root, chunks, covers, look_at_all, why_left_alone
@@ -142,7 +142,7 @@ class Losses:
             await self.found_all(root)
         if paths:
             await self._gone(root, paths)
-            ages = await asyncio.to_thread(lambda: {path: seconds_gone(root, path) for path in paths})
+            ages = await asyncio.to_thread(ages_of, root, paths)
             self._absences.note(root, paths, ages=ages.__getitem__, are_all=are_all)
             self._noted.set()
 
