@@ -8,10 +8,7 @@ A write is a visible block, and the repositories called inside it join it by the
 
 Outside a transaction a repository gets a session of its own that can only read. On SQLite there is one connection that
 writes (a second would wait for the first anyway), in the thread of the event loop (`inline.py` says why), and a few
-that read, each in a thread of its own. Every write transaction begins with BEGIN IMMEDIATE, because one that starts by
-reading and then writes fails at once when another wrote meanwhile, however long the busy timeout is. What commits have
-left in the write-ahead log is brought into the database, and synced, by a thread that has the writing connection to
-itself meanwhile: SQLite before 3.51.3 can damage a database that one connection checkpoints while another writes.
+that read, each in a thread of its own.
 """
 
 import asyncio
@@ -20,7 +17,6 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
@@ -35,6 +31,7 @@ from soulspot.infrastructure.persistence import inline, listening
 
 if TYPE_CHECKING:
     from soulspot.infrastructure.persistence.owner import Writer
+    from soulspot.infrastructure.persistence.postgres import Writers
 
 SessionFactory = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 """What a repository is built with: yields the session of the transaction in progress, else one that only reads."""
@@ -43,8 +40,6 @@ LOCKS: Final = "soulspot_locks"
 """The execution option of a query that locks what it finds, and so needs a transaction."""
 BUSY_TIMEOUT_MS: Final = 5_000
 """How long a reader waits for a lock. The writer does not: it would stop the event loop, and it is tried again."""
-CHECKPOINT_AFTER: Final = 500
-"""Commits after which the write-ahead log is brought into the database: some 20 to 50 MB of it."""
 # What a person or time mends, and not the file: SQLite's names, and the classes of PostgreSQL's SQLSTATE.
 _ENVIRONMENT_SQLITE = (
     "SQLITE_FULL",
@@ -65,11 +60,24 @@ class Place(NamedTuple):
     path: str
 
 
-@dataclass(frozen=True, slots=True)
 class _Transaction:
-    database: "Database"
-    joined: AbstractAsyncContextManager[AsyncSession]
-    task: "asyncio.Task[Any] | None"
+    """A transaction of one task; not a generator, which would cost more than SQLite takes to begin and commit."""
+
+    __slots__ = ("_before", "_writing", "database", "joined", "task")
+
+    def __init__(self, database: "Database", writing: AbstractAsyncContextManager[AsyncSession]) -> None:
+        self.database = database
+        self._writing = writing
+
+    async def __aenter__(self) -> AsyncSession:
+        session = await self._writing.__aenter__()
+        self.joined, self.task = nullcontext(session), asyncio.current_task()
+        self._before = _in_progress.set(self)
+        return session
+
+    async def __aexit__(self, *error: Any) -> bool | None:  # noqa: ANN401, PYI036 - passed on, in its three parts
+        _in_progress.reset(self._before)
+        return await self._writing.__aexit__(*error)
 
 
 _in_progress: ContextVar[_Transaction | None] = ContextVar("soulspot_transaction", default=None)
@@ -91,6 +99,7 @@ class Database:
             _set_up_sqlite(self._writer, pragmas)
             _set_up_sqlite(self._reader, [f"busy_timeout={BUSY_TIMEOUT_MS}", "query_only=ON"])
             _begin_with_sqlalchemy(self._reader)  # the writer's session begins its own
+            self._writers: inline.SoleWriter | Writers = inline.SoleWriter(self._writer)
         else:
             try:
                 from soulspot.infrastructure.persistence import postgres
@@ -104,16 +113,12 @@ class Database:
             self._reading = postgres.reading
         self._read_only = read_only
         self._read_sessions = async_sessionmaker(self._reader, expire_on_commit=False)
-        self._turn = asyncio.Lock()  # of SQLite's one writer
-        self._held: AsyncConnection | None = None
-        self._commits = 0
 
     @property
     def is_sqlite(self) -> bool:
         return self.url.get_backend_name() == "sqlite"
 
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncSession]:
+    def transaction(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Commit what happens inside when it ends well, roll all of it back when it does not."""
         if self._read_only:
             msg = "this catalogue was opened for reading only"
@@ -121,31 +126,7 @@ class Database:
         if (current := _in_progress.get()) is not None and current.database is self:
             msg = "a transaction is in progress already; the service that began it owns it"
             raise RuntimeError(msg)
-        async with self._sqlite_session() if self.is_sqlite else self._writers.session() as session:
-            token = _in_progress.set(_Transaction(self, nullcontext(session), asyncio.current_task()))
-            try:
-                yield session
-            finally:
-                _in_progress.reset(token)
-
-    @asynccontextmanager
-    async def _sqlite_session(self) -> AsyncIterator[AsyncSession]:
-        """Yield a session on the connection that writes, and commit; it is kept, as opening it costs a transaction."""
-        async with self._turn:
-            if self._held is None or self._held.closed or self._held.invalidated:
-                self._held = await self._writer.connect()
-                self._session = inline.InlineSession(self._held)
-            session = self._session
-            session.start()
-            try:
-                yield session
-                session.end()
-            except BaseException:
-                session.undo()
-                raise
-            self._commits += 1
-            if self._commits % CHECKPOINT_AFTER == 0:
-                await asyncio.to_thread(session.checkpoint)
+        return _Transaction(self, self._writers.session())
 
     def owning(
         self, places: Iterable[Place], command: str, *, node: str, run: str
@@ -158,6 +139,7 @@ class Database:
             return nullcontext()
         from soulspot.infrastructure.persistence import owner
 
+        assert not isinstance(self._writers, inline.SoleWriter)
         said = {"node": node, "run": run}
         return owner.folders_owned(
             self._lock_keeper, places, owner.name_of(command, node), said, self._writers.committed
@@ -224,18 +206,12 @@ class Database:
 
     async def vacuum(self) -> None:
         """Write an SQLite database anew, without the room that deleted rows have left; blocks the event loop."""
-        async with self._turn, self._writer.connect() as connection:
-            raw = await connection.get_raw_connection()
-            assert raw.driver_connection is not None
-            for statement in ("VACUUM", "ANALYZE", "PRAGMA wal_checkpoint(TRUNCATE)"):
-                raw.driver_connection.execute(statement).fetchall()
+        assert isinstance(self._writers, inline.SoleWriter)
+        await self._writers.vacuum()
 
     async def aclose(self) -> None:
         await self._reader.dispose()
-        if not self.is_sqlite:
-            await self._writers.aclose()
-        if self._held is not None:
-            await self._held.close()
+        await self._writers.aclose()
         await self._writer.dispose()
 
     async def __aenter__(self) -> Self:

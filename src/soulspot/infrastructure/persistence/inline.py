@@ -2,19 +2,21 @@
 
 aiosqlite hands each step of each statement (cursor, execute, fetch, close) to a thread and waits for its answer: some
 twenty hand-offs for one file, each dearer than the statement itself, which takes SQLite a few microseconds. The one
-connection that writes does without. So the event loop stands still for as long as a statement takes, and whoever uses
-this sees to it that none takes long: it does not wait for a lock (`timeout=0`, the caller tries again), and it does not
-checkpoint (`database.py` has a thread do that).
+connection that writes does without. So the event loop stands still for as long as a statement takes, and none is to
+take long: it does not wait for a lock (`timeout=0`, the caller tries again), and what commits have left in the
+write-ahead log is brought into the database, and synced, by a thread. That has the connection to itself meanwhile:
+SQLite before 3.51.3 can damage a database that one connection checkpoints while another writes.
 
 No private part of a library is used: a dialect of our own, registered under a name of its own, and
 `AsyncSession.sync_session`.
 """
 
+import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from sqlalchemy import Dialect, Executable, Insert, Result, Select, event
 from sqlalchemy.dialects import registry
@@ -23,7 +25,7 @@ from sqlalchemy.engine import IteratorResult
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from sqlalchemy.pool import AsyncAdaptedQueuePool, Pool
 from sqlalchemy.sql.expression import UpdateBase
 from sqlalchemy.types import TypeEngine
@@ -34,6 +36,8 @@ logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 DRIVER = "sqlite+soulspot_inline"
+CHECKPOINT_AFTER = 5_000
+"""Rows written after which the write-ahead log is brought into the database: some 20 to 50 MB of it."""
 KEPT = 500
 """Statements that are kept at most: a bound, should somebody make one anew each time."""
 
@@ -63,6 +67,71 @@ async def _answer() -> None:
 
 
 registry.register("sqlite.soulspot_inline", __name__, "InlineDialect")
+
+
+class SoleWriter:
+    """The one connection that writes, as its session; kept open, as opening it costs a transaction.
+
+    Each transaction is a `with` block, one after the other, which begins with BEGIN IMMEDIATE: one that starts by
+    reading and then writes fails at once when another process wrote meanwhile, however long the busy timeout is.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._turn = asyncio.Lock()
+        self._held: AsyncConnection | None = None
+        self._checkpointed = 0
+
+    def session(self) -> Self:
+        """Return what yields the session, and commits: the same each time, as there is one transaction at most."""
+        return self
+
+    async def __aenter__(self) -> "InlineSession":
+        await self._turn.acquire()
+        try:
+            if self._held is None or self._held.closed or self._held.invalidated:
+                self._held = await self._engine.connect()
+                self._session, self._checkpointed = InlineSession(self._held), 0
+            self._session.start()
+        except BaseException:
+            self._turn.release()
+            raise
+        return self._session
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        try:
+            if kind is None:
+                self._end()
+                await self._checkpoint_at_times()
+            else:
+                self._session.undo()
+        finally:
+            self._turn.release()
+
+    def _end(self) -> None:
+        try:
+            self._session.end()
+        except BaseException:
+            self._session.undo()
+            raise
+
+    async def _checkpoint_at_times(self) -> None:
+        changes = self._session.changes
+        if changes - self._checkpointed >= CHECKPOINT_AFTER:
+            self._checkpointed = changes
+            await asyncio.to_thread(self._session.checkpoint)
+
+    async def vacuum(self) -> None:
+        """Write the database anew, without the room that deleted rows have left; blocks the event loop."""
+        async with self._turn, self._engine.connect() as connection:
+            raw = await connection.get_raw_connection()
+            assert raw.driver_connection is not None
+            for statement in ("VACUUM", "ANALYZE", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                raw.driver_connection.execute(statement).fetchall()
+
+    async def aclose(self) -> None:
+        if self._held is not None:
+            await self._held.close()
 
 
 class InlineSession(AsyncSession):
@@ -122,6 +191,11 @@ class InlineSession(AsyncSession):
         """Have SQLAlchemy know of the transaction too, or it would take the ORM's for one of its own."""
         if not self._on_connection.in_transaction():
             self._on_connection.begin()
+
+    @property
+    def changes(self) -> int:
+        """The number of rows that were written since the connection was opened."""
+        return self._driver.total_changes
 
     def checkpoint(self) -> None:
         """Bring what is committed into the database file, and sync it; blocks, and nothing else may run meanwhile."""
