@@ -154,10 +154,10 @@ class IngestService:
         path, track_id = _whole(file), str(origin.track_id)
         with self._forgetting_on_rollback():
             async with self._database.transaction():
-                row = await self._unchanged_row(origin)
+                row = await self._standing(origin)
                 before = await self._whole_path_of(origin)
                 if occupant is not None and not occupant.is_missing:
-                    await self._unchanged_row(occupant)
+                    await self._standing(occupant)
                     await self._mark_missing(occupant, path, {"replaced_by": track_id})
                 changes: dict[str, Any] = {"path": [before, path]}
                 if origin.is_missing:
@@ -180,8 +180,8 @@ class IngestService:
         track_id, added = str(gone.track_id), str(heir.track_id)
         with self._forgetting_on_rollback():
             async with self._database.transaction():
-                await self._unchanged_row(gone)
-                await self._unchanged_row(heir)
+                await self._standing(gone)
+                await self._standing(heir)
                 before, path = await self._whole_path_of(gone), await self._whole_path_of(heir)
                 old, new = await self._tracks.values(track_id), await self._tracks.values(added)
                 values = {name: value for name, value in new.items() if name not in {"id", "created_at", "updated_at"}}
@@ -225,7 +225,7 @@ class IngestService:
         path = _whole(file)
         with self._forgetting_on_rollback():
             async with self._database.transaction():
-                row = await self._unchanged_row(known)
+                row = await self._standing(known)
                 values = columns.signature_columns(file) | {"missing_since": None, "status": _read_status(row)}
                 await self._change_file(row, values)
                 await self._log_presence("restored", known, path, None)
@@ -234,7 +234,7 @@ class IngestService:
     async def lose(self, known: Known, reason: str | None = None) -> Outcome:
         """Write that a file is not there any more, or is none of ours any more; its track and its id stay."""
         async with self._database.transaction():
-            await self._unchanged_row(known)
+            await self._standing(known)
             path = await self._whole_path_of(known)
             await self._mark_missing(known, path, {"reason": reason} if reason else None)
         return Outcome("missing", path, known.track_id, reason or "")
@@ -293,7 +293,7 @@ class IngestService:
         return Outcome("added", path, track_id, f"{name.artist} – {name.title}")
 
     async def _update(self, file: FoundFile, tags: TrackTags, known: Known, track_id: str) -> Outcome:
-        row = await self._unchanged_row(known)
+        row = await self._row(known)
         path, name = _whole(file), columns.named(file, tags)
         before, credited = await self._tracks.values(track_id), await self._tracks.credits(track_id)
         album_key = columns.album_key_of(file, tags)
@@ -350,7 +350,7 @@ class IngestService:
     async def _write_file(self, file: FoundFile, known: Known | None, values: dict[str, Any]) -> str:
         """Write the file's row, new or as it was known, and return its id."""
         if known is not None:
-            await self._change_file(await self._unchanged_row(known), values)
+            await self._change_file(await self._row(known), values)
             return known.id
         file_id = new_id()
         empty: dict[str, Any] = {
@@ -365,12 +365,13 @@ class IngestService:
         await self._files.add(**(empty | place | values))
         return file_id
 
-    async def _unchanged_row(self, known: Known) -> Columns:
-        row = await self._files.values(known.id)
-        if row is None or _decided_on_row(row) != _decided_on(known):
-            msg = f"{known.path} is not in the catalogue as it was"
-            raise StaleError(msg)
-        return row
+    async def _row(self, known: Known) -> Columns:
+        """Return the row of a file that is as it was known."""
+        return _as_known(await self._files.values(known.id), known)
+
+    async def _standing(self, known: Known) -> Columns:
+        """Return what a move changes of that row, and the album of its track."""
+        return _as_known(await self._files.standing(known.id), known)
 
     async def _change_file(self, row: Columns, values: Columns) -> None:
         """Write what differs of a file's row: what stands in an index costs the most."""
@@ -423,6 +424,13 @@ class IngestService:
 
 def _whole(file: FoundFile) -> str:
     return f"{path_to_text(file.root.path).rstrip('/')}/{file.path}"
+
+
+def _as_known(row: Columns | None, known: Known) -> Columns:
+    if row is None or _decided_on_row(row) != _decided_on(known):
+        msg = f"{known.path} is not in the catalogue as it was"
+        raise StaleError(msg)
+    return row
 
 
 def _read_status(row: Columns) -> str:

@@ -157,8 +157,9 @@ _THINGS = (
 _KNOWN = tuple([_FILES.c[name] for name in Known._fields])
 _CURRENT = tuple([_FILES.c[name] for name in ("path", *Signature._fields)])
 _KNOWN_FOLDER = tuple([_FOLDERS.c[name] for name in KnownFolder._fields])
-_FILE_AND_ALBUM_COLUMNS = [*_FILES.c.keys(), "album_id"]
-_TRACK_COLUMNS, _ALBUM_COLUMNS = _TRACKS.c.keys(), _ALBUMS.c.keys()
+_STANDING_COLUMNS = ["id", "folder_id", "path", *Signature._fields, "status", "missing_since", "error_code", "notes"]
+_STANDING_COLUMNS += ["album_id"]  # of its track
+_FILE_COLUMNS, _TRACK_COLUMNS, _ALBUM_COLUMNS = _FILES.c.keys(), _TRACKS.c.keys(), _ALBUMS.c.keys()
 _ADD_ARTIST = insert(_ARTISTS)
 _ADD_ALBUM = insert(_ALBUMS)
 _ADD_TRACK = insert(_TRACKS)
@@ -204,8 +205,9 @@ def _set_to(table: Table, its_id: str, values: Mapping[str, object]) -> tuple[Up
 
 
 # Each of these is one object for as long as the process runs, because it is kept by identity.
-_FILE_AND_ALBUM = _locking(
-    select(*_FILES.c, _TRACKS.c.album_id)
+_FILE = _locking(_having_id(_FILES), _FILES)
+_STANDING = _locking(
+    select(*[_FILES.c[name] for name in _STANDING_COLUMNS[:-1]], _TRACKS.c.album_id)
     .select_from(_FILES.outerjoin(_TRACKS))
     .where(_FILES.c.id == bindparam("its_id")),
     _FILES,
@@ -368,13 +370,16 @@ class FileRepository:
             return await session.get(File, file_id)
 
     async def values(self, file_id: str) -> dict[str, Any] | None:
-        """Return the row of a file by column name, and the `album_id` of its track.
-
-        Nobody else changes the row before this transaction ends.
-        """
+        """Return the row of a file by column name; nobody else changes it before this transaction ends."""
         async with self._session_factory() as session:
-            row = (await session.execute(_FILE_AND_ALBUM, {"its_id": file_id})).one_or_none()
-            return None if row is None else dict(zip(_FILE_AND_ALBUM_COLUMNS, row, strict=True))
+            row = (await session.execute(_FILE, {"its_id": file_id})).one_or_none()
+            return None if row is None else dict(zip(_FILE_COLUMNS, row, strict=True))
+
+    async def standing(self, file_id: str) -> dict[str, Any] | None:
+        """Return what a move changes of a row, and the `album_id` of its track; nobody else changes the row either."""
+        async with self._session_factory() as session:
+            row = (await session.execute(_STANDING, {"its_id": file_id})).one_or_none()
+            return None if row is None else dict(zip(_STANDING_COLUMNS, row, strict=True))
 
     async def add(self, **values: object) -> None:
         async with self._session_factory() as session:
