@@ -201,12 +201,19 @@ class Intake:
             await self._judge(await self._settling.take_due())
 
     async def _judge(self, admitted: Collection[Pending]) -> None:
-        """Send each file on to the lanes when it is complete, and to wait when it is not."""
-        if not admitted:
+        """Send each file on to the lanes when it is complete, and to wait when it is not.
+
+        One that has moved is not read, so whoever writes it only changes it once more.
+        """
+        unread = [each for each in admitted if each.work.moved_from is not None]
+        for pending in unread:
+            await self._ready.put(pending)
+        to_read = [each for each in admitted if each.work.moved_from is None]
+        if not to_read:
             return
-        paths = [each.work.file.full_path for each in admitted]
+        paths = [each.work.file.full_path for each in to_read]
         verdicts = await asyncio.to_thread(lambda: [self._stability.judge(path) for path in paths])
-        for pending, verdict in zip(admitted, verdicts, strict=True):
+        for pending, verdict in zip(to_read, verdicts, strict=True):
             if verdict.signature is None:
                 pending.again = True
                 self._finish(pending)
@@ -274,8 +281,11 @@ class Intake:
     async def _act(self, pending: Pending) -> Outcome | None:  # noqa: PLR0911 - one for each thing that it can be
         """Do what there is to do with one complete file."""
         work, file, known = pending.work, pending.work.file, pending.work.known
-        if work.moved_from is not None and await self._has_left(work.moved_from, pending):
-            return await self._move(file, work.moved_from, known)
+        if work.moved_from is not None:
+            if await self._has_left(work.moved_from, pending):
+                return await self._move(file, work.moved_from, known)
+            pending.again = True  # it is another, and nobody knows whether it is complete
+            return None
         if known is not None and _is_back(file, known):
             return await self._service.restore(file, known)
         reading = await self._readers.read(file.full_path)
