@@ -241,6 +241,7 @@ class Intake:
                 self._report(self._timed(outcome, pending))
             if pending.due is None:
                 self._finish(pending)
+            await asyncio.sleep(0)  # what is not read may never have waited for anything
 
     def _timed(self, outcome: Outcome, pending: Pending) -> Outcome:
         """Add how long it took from the file's last change; not where that was before the start, or nobody knows when.

@@ -85,20 +85,21 @@ class Ready:
         self._bulk: deque[Pending] = deque()
         self._fresh_room = asyncio.Semaphore(fresh_room)
         self._bulk_room = asyncio.Semaphore(bulk_room)
-        self._any = asyncio.Semaphore(0)
+        self._any = asyncio.Event()
         self._is_closed = False
 
     async def put(self, pending: Pending) -> None:
         """Add a file, when there is room for it."""
         await (self._fresh_room if pending.is_fresh else self._bulk_room).acquire()
         (self._fresh if pending.is_fresh else self._bulk).append(pending)
-        self._any.release()
+        self._any.set()
 
     async def take(self) -> Pending | None:
         """Return the next file, None when there is to be no next."""
-        await self._any.acquire()
+        while not (self._fresh or self._bulk or self._is_closed):
+            self._any.clear()
+            await self._any.wait()
         if self._is_closed:
-            self._any.release()
             return None
         if self._fresh:
             self._fresh_room.release()
@@ -109,7 +110,7 @@ class Ready:
     def close(self) -> None:
         """Give out no more."""
         self._is_closed = True
-        self._any.release()
+        self._any.set()
 
 
 class Later(Generic[_T]):

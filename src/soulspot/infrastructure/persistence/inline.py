@@ -78,7 +78,8 @@ class SoleWriter:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._turn = asyncio.Lock()
+        self._is_free = asyncio.Event()
+        self._is_free.set()
         self._held: AsyncConnection | None = None
         self._checkpointed = 0
 
@@ -87,14 +88,14 @@ class SoleWriter:
         return self
 
     async def __aenter__(self) -> "InlineSession":
-        await self._turn.acquire()
+        await self._take_turn()
         try:
             if self._held is None or self._held.closed or self._held.invalidated:
                 self._held = await self._engine.connect()
                 self._session, self._checkpointed = InlineSession(self._held), 0
             self._session.start()
         except BaseException:
-            self._turn.release()
+            self._is_free.set()
             raise
         return self._session
 
@@ -106,7 +107,13 @@ class SoleWriter:
             else:
                 self._session.undo()
         finally:
-            self._turn.release()
+            self._is_free.set()
+
+    async def _take_turn(self) -> None:
+        """Wait while somebody has it; in no order, as a queue that has formed once would never end."""
+        while not self._is_free.is_set():
+            await self._is_free.wait()
+        self._is_free.clear()
 
     def _end(self) -> None:
         try:
@@ -123,11 +130,15 @@ class SoleWriter:
 
     async def vacuum(self) -> None:
         """Write the database anew, without the room that deleted rows have left; blocks the event loop."""
-        async with self._turn, self._engine.connect() as connection:
-            raw = await connection.get_raw_connection()
-            assert raw.driver_connection is not None
-            for statement in ("VACUUM", "ANALYZE", "PRAGMA wal_checkpoint(TRUNCATE)"):
-                raw.driver_connection.execute(statement).fetchall()
+        await self._take_turn()
+        try:
+            async with self._engine.connect() as connection:
+                raw = await connection.get_raw_connection()
+                assert raw.driver_connection is not None
+                for statement in ("VACUUM", "ANALYZE", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                    raw.driver_connection.execute(statement).fetchall()
+        finally:
+            self._is_free.set()
 
     async def aclose(self) -> None:
         if self._held is not None:
