@@ -14,6 +14,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import func, select, text
+from sqlalchemy.exc import OperationalError
 
 from soulspot.errors import CatalogueError
 from soulspot.infrastructure.filesystem import FileSystem, Signature, path_to_text, text_to_path
@@ -139,6 +140,48 @@ async def test_a_child_task_cannot_share_a_transaction(database: Database) -> No
     async with database.transaction():
         with pytest.raises(RuntimeError, match="two tasks"):
             await asyncio.create_task(tracks.count())
+
+
+async def test_transactions_that_wait_inside_are_one_after_the_other_and_none_is_forgotten(tmp_path: Path) -> None:
+    async with Database(f"sqlite+aiosqlite:///{tmp_path}/catalogue.db") as database:
+        await schema.bring_up_to_date(database)
+        artists, inside = ArtistRepository(database.session), list[str]()
+
+        async def add(name: str, *, fails: bool = False) -> None:
+            async with database.transaction():
+                inside.append(name)
+                await artists.add(name)
+                await asyncio.sleep(0.001)
+                assert inside == [name]
+                inside.remove(name)
+                if fails:
+                    raise LookupError
+
+        tasks = [asyncio.create_task(add(str(number), fails=number == 3)) for number in range(30)]
+        await asyncio.sleep(0)
+        for number in (7, 20):  # while they wait for their turn
+            tasks[number].cancel()
+        results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+
+        assert [number for number, result in enumerate(results) if result is not None] == [3, 7, 20]
+        assert await counts(database) == [0, 27, 0]
+
+
+async def test_a_foreign_lock_leaves_the_turn_to_the_next(tmp_path: Path) -> None:
+    async with Database(f"sqlite+aiosqlite:///{tmp_path}/catalogue.db") as database:
+        await schema.bring_up_to_date(database)
+        artists = ArtistRepository(database.session)
+        other = sqlite3.connect(tmp_path / "catalogue.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+
+        with pytest.raises(OperationalError, match="locked"):
+            async with database.transaction():
+                await artists.add("A")
+        other.close()
+        async with asyncio.timeout(10), database.transaction():
+            await artists.add("B")
+
+        assert await counts(database) == [0, 1, 0]
 
 
 def test_no_repository_commits() -> None:
