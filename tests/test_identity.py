@@ -14,9 +14,12 @@ from tests.conftest import write_song
 from tests.parts import Parts
 
 from soulspot.infrastructure.filesystem import Signature
+from soulspot.infrastructure.persistence.repositories import Known
 from soulspot.infrastructure.tags import TrackTags
-from soulspot.ingest import losses
+from soulspot.ingest import intake, losses
 from soulspot.ingest.hints import AT_ONCE
+from soulspot.ingest.intake import Intake
+from soulspot.ingest.queues import Pending
 from soulspot.ingest.scanner import FoundFile
 from soulspot.ingest.service import StaleError
 
@@ -179,6 +182,29 @@ def test_a_hard_link_is_another_track(do: Callable[[Change], Parts], music: Path
 
     assert titles(parts) == {"a.mp3": "a", "link.mp3": "a"}
     assert len(set(parts.ids().values())) == 2
+
+
+def test_a_file_whose_old_path_is_there_again_before_it_is_written_has_not_moved(
+    do: Callable[[Change], Parts], music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    songs(music, "a")
+    has_left, linked = Intake._has_left, list[Known]()
+
+    async def has_left_after_a_link(self: Intake, origin: Known, pending: Pending) -> bool:
+        if not linked:
+            linked.append(origin)
+            os.link(pending.work.file.full_path, music / "a.mp3")
+        return await has_left(self, origin, pending)
+
+    monkeypatch.setattr(intake, "LOOK_HOLDS", -1.0)  # or what was seen when it was matched counts for a second
+    monkeypatch.setattr(Intake, "_has_left", has_left_after_a_link)
+
+    parts = do(lambda m: (m / "a.mp3").rename(m / "b.mp3"))
+
+    assert [origin.path for origin in linked] == ["a.mp3"]
+    assert titles(parts) == {"a.mp3": "a", "b.mp3": "a"}
+    assert len(set(parts.ids().values())) == 2
+    assert "track_moved" not in parts.actions()
 
 
 def test_an_inode_that_is_used_again_is_no_move(do: Callable[[Change], Parts], music: Path) -> None:
