@@ -157,8 +157,9 @@ _THINGS = (
 _KNOWN = tuple([_FILES.c[name] for name in Known._fields])
 _CURRENT = tuple([_FILES.c[name] for name in ("path", *Signature._fields)])
 _KNOWN_FOLDER = tuple([_FOLDERS.c[name] for name in KnownFolder._fields])
-_STANDING_COLUMNS = ["id", "folder_id", "path", *Signature._fields, "status", "missing_since", "error_code", "notes"]
-_STANDING_COLUMNS += ["album_id"]  # of its track
+_STANDING_OF_FILE = ("id", "folder_id", "path", *Signature._fields, "status", "missing_since", "error_code", "notes")
+_STANDING_COLUMNS = (*[_FILES.c[name] for name in _STANDING_OF_FILE], _TRACKS.c.album_id)
+_STANDING_NAMES = [column.key for column in _STANDING_COLUMNS]
 _FILE_COLUMNS, _TRACK_COLUMNS, _ALBUM_COLUMNS = _FILES.c.keys(), _TRACKS.c.keys(), _ALBUMS.c.keys()
 _ADD_ARTIST = insert(_ARTISTS)
 _ADD_ALBUM = insert(_ALBUMS)
@@ -207,9 +208,7 @@ def _set_to(table: Table, its_id: str, values: Mapping[str, object]) -> tuple[Up
 # Each of these is one object for as long as the process runs, because it is kept by identity.
 _FILE = _locking(_having_id(_FILES), _FILES)
 _STANDING = _locking(
-    select(*[_FILES.c[name] for name in _STANDING_COLUMNS[:-1]], _TRACKS.c.album_id)
-    .select_from(_FILES.outerjoin(_TRACKS))
-    .where(_FILES.c.id == bindparam("its_id")),
+    select(*_STANDING_COLUMNS).select_from(_FILES.outerjoin(_TRACKS)).where(_FILES.c.id == bindparam("its_id")),
     _FILES,
 )
 _TRACK = _having_id(_TRACKS)
@@ -379,7 +378,7 @@ class FileRepository:
         """Return what a move changes of a row, and the `album_id` of its track; nobody else changes the row either."""
         async with self._session_factory() as session:
             row = (await session.execute(_STANDING, {"its_id": file_id})).one_or_none()
-            return None if row is None else dict(zip(_STANDING_COLUMNS, row, strict=True))
+            return None if row is None else dict(zip(_STANDING_NAMES, row, strict=True))
 
     async def add(self, **values: object) -> None:
         async with self._session_factory() as session:
