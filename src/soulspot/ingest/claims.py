@@ -5,8 +5,11 @@ processes still can: there the database's unique constraints decide, and the los
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Container, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Container, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from typing import Final
+
+_NOTHING: Final = nullcontext()
 
 
 class Claims:
@@ -16,13 +19,16 @@ class Claims:
         self._locks: dict[str, asyncio.Lock] = {}
         self._users: dict[str, int] = {}
 
-    @asynccontextmanager
-    async def claimed(self, names: Iterable[str], *, existing: Container[str]) -> AsyncIterator[None]:
+    def claimed(self, names: Iterable[str], *, existing: Container[str]) -> AbstractAsyncContextManager[None]:
         """Be the only one who makes those of these names that do not exist.
 
         One that is being made is waited for, and when it exists then, all who waited go on together.
         """
         wanted = sorted({name for name in names if name in self._locks or name not in existing})
+        return self._made_by_one(wanted, existing) if wanted else _NOTHING
+
+    @asynccontextmanager
+    async def _made_by_one(self, wanted: Sequence[str], existing: Container[str]) -> AsyncIterator[None]:
         for name in wanted:
             self._locks.setdefault(name, asyncio.Lock())
             self._users[name] = self._users.get(name, 0) + 1

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy.exc import IntegrityError, NoResultFound
 
@@ -69,6 +69,19 @@ class Outcome:
     waited: float | None = None  # seconds from its last change to this, where it changed while soulspot watched
 
 
+class _Names(NamedTuple):
+    """What a file's tags name: the track, who is credited on it, and the identity of its album."""
+
+    track: columns.Named
+    credits: list[Credit]
+    album_key: str | None
+
+    def keys(self) -> list[str]:
+        """Return what the artists and the album are remembered by."""
+        artists = [credit.musicbrainz_id or fold(credit.name) for credit in self.credits]
+        return [*artists, self.album_key] if self.album_key else artists
+
+
 class IngestService:
     """Owns the transactions of the ingest.
 
@@ -97,18 +110,19 @@ class IngestService:
 
         Raises StaleError when `known` is not what the catalogue has any more.
         """
+        names = self._names(file, tags)
         if self._database.is_sqlite:  # it has one writer
-            return await self._ingest(file, tags, known)
+            return await self._ingest(file, tags, names, known)
         existing = ChainMap(self._artists.ids, self._albums.ids)
-        async with self._claims.claimed(self._identities(file, tags), existing=existing):
-            return await self._ingest(file, tags, known)
+        async with self._claims.claimed(names.keys(), existing=existing):
+            return await self._ingest(file, tags, names, known)
 
-    async def _ingest(self, file: FoundFile, tags: TrackTags, known: Known | None) -> Outcome:
+    async def _ingest(self, file: FoundFile, tags: TrackTags, names: _Names, known: Known | None) -> Outcome:
         with self._forgetting_on_rollback():
             async with self._database.transaction():
                 if known is None or known.track_id is None:
-                    return await self._add(file, tags, known)
-                return await self._update(file, tags, known, known.track_id)
+                    return await self._add(file, tags, names, known)
+                return await self._update(file, tags, names, known, known.track_id)
 
     async def reject(self, file: FoundFile, failure: Failure, known: Known | None) -> Outcome:
         """Write why a file could not be read; a track that it was before stays.
@@ -172,7 +186,7 @@ class IngestService:
                 await self._audit.log_action("track_moved", track_id, path=path, changes=changes)
                 if tags is not None:
                     here = origin._replace(**columns.signature_columns(file) | place)
-                    await self._update(file, tags, here, track_id)
+                    await self._update(file, tags, self._names(file, tags), here, track_id)
         return Outcome("moved", path, track_id, f"from {before}")
 
     async def inherit(self, gone: Known, heir: Known) -> Outcome:
@@ -277,11 +291,10 @@ class IngestService:
         async with self._database.transaction():
             await self._audit.log_action("scan_finished", root.id, path=path_to_text(root.path), changes=dict(counts))
 
-    async def _add(self, file: FoundFile, tags: TrackTags, known: Known | None) -> Outcome:
-        path, name = _whole(file), columns.named(file, tags)
-        album_key = columns.album_key_of(file, tags)
-        named, album_id = self._named(tags, name), await self._albums.find(album_key)
-        credits = await self._artists.credited(named, Where(path, album_key))
+    async def _add(self, file: FoundFile, tags: TrackTags, names: _Names, known: Known | None) -> Outcome:
+        path, name, album_key = _whole(file), names.track, names.album_key
+        album_id = await self._albums.find(album_key)
+        credits = await self._artists.credited(names.credits, Where(path, album_key))
         if album_id is None and (album := columns.album_columns(tags, album_key, credits)) is not None:
             album_id = await self._albums.add(album, path)
         values = columns.track_columns(tags, name, credits)
@@ -292,13 +305,11 @@ class IngestService:
         await self._audit.log_action("track_added", track_id, path=path, changes=changes)
         return Outcome("added", path, track_id, f"{name.artist} – {name.title}")
 
-    async def _update(self, file: FoundFile, tags: TrackTags, known: Known, track_id: str) -> Outcome:
+    async def _update(self, file: FoundFile, tags: TrackTags, names: _Names, known: Known, track_id: str) -> Outcome:
         row = await self._row(known)
-        path, name = _whole(file), columns.named(file, tags)
+        path, name, album_key = _whole(file), names.track, names.album_key
         before, credited = await self._tracks.values(track_id), await self._tracks.credits(track_id)
-        album_key = columns.album_key_of(file, tags)
-        named = self._named(tags, name)
-        credits = await self._artists.credited(named, Where(path, album_key, credited))
+        credits = await self._artists.credited(names.credits, Where(path, album_key, credited))
         album = columns.album_columns(tags, album_key, credits)
         album_id = await self._albums.of_changed_track(
             track_id, before["album_id"], album, path, is_retagged=not file.is_as(known.signature)
@@ -323,21 +334,17 @@ class IngestService:
             await self._artists.respell(
                 {each.artist_id for each in credited} & {each.artist_id for each in credits}, path
             )
-        if "tags.artist_sort" in changes and named[0].sort_name is not None:
-            await self._artists.change_sort_name(credits[0].artist_id, named[0].sort_name, path)
+        if "tags.artist_sort" in changes and (sort_name := names.credits[0].sort_name) is not None:
+            await self._artists.change_sort_name(credits[0].artist_id, sort_name, path)
         await self._remove_orphans(before["album_id"], album_id, credited, credits)
         return Outcome(action, path, track_id, ", ".join(sorted(changes)))
 
-    def _named(self, tags: TrackTags, name: columns.Named) -> list[Credit]:
-        credits = credits_of(tags, name.artist, self._credit_rules)
+    def _names(self, file: FoundFile, tags: TrackTags) -> _Names:
+        track = columns.named(file, tags)
+        credits = credits_of(tags, track.artist, self._credit_rules)
         if len(credits) > MOST_CREDITS:
-            name.notes.append(columns.CREDITS_CAPPED)
-        return credits[:MOST_CREDITS]
-
-    def _identities(self, file: FoundFile, tags: TrackTags) -> list[str]:
-        """Return the keys of the artists and the album that a file names."""
-        credits, album = self._named(tags, columns.named(file, tags)), columns.album_key_of(file, tags)
-        return [credit.musicbrainz_id or fold(credit.name) for credit in credits] + ([album] if album else [])
+            track.notes.append(columns.CREDITS_CAPPED)
+        return _Names(track, credits[:MOST_CREDITS], columns.album_key_of(file, tags))
 
     async def _follow_album(self, track_id: str, current: str, origin: Known, file: FoundFile) -> dict[str, Any]:
         album_id = await self._albums.follow(current, origin, file)
