@@ -1,5 +1,6 @@
 """What a reader is judged by: broken, mislabelled, oddly tagged and old files."""
 
+import asyncio
 import shutil
 import struct
 import subprocess
@@ -277,6 +278,30 @@ async def test_readers_are_replaced_without_a_word(
 
     assert [reading.failure for reading in readings] == [None] * 12
     assert caplog.messages == []
+
+
+async def test_what_is_asked_one_by_one_in_quick_succession_is_handed_out_together(
+    song: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed_out: list[int] = []
+    send = pool._Worker.send
+
+    def note(worker: pool._Worker, requests: list[pool._Request]) -> None:
+        handed_out.append(len(requests))
+        send(worker, requests)
+
+    monkeypatch.setattr(pool._Worker, "send", note)
+    monkeypatch.setattr(pool, "DEAL_EVERY", 0.5)
+
+    async with TagReaders(1) as readers:
+        await readers.read(str(song))
+        reading = [asyncio.create_task(readers.read(str(song)))]
+        for _number in range(pool.AT_ONCE - 2):
+            await asyncio.sleep(0.001)
+            reading.append(asyncio.create_task(readers.read(str(song))))
+        await asyncio.gather(*reading)
+
+    assert handed_out == [1, pool.AT_ONCE - 1]
 
 
 def test_an_empty_file_is_empty(tmp_path: Path) -> None:

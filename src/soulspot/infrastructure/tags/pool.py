@@ -24,6 +24,8 @@ IN_FLIGHT = 16
 """Files that one worker has at most, so that it need not wait for the next."""
 AT_ONCE = 6
 """Files that a worker gets at least while it has others: each write to its pipe costs as much as a transaction."""
+DEAL_EVERY = 0.005
+"""Seconds from one to the next time that fewer are handed out: what comes one by one meanwhile goes together."""
 END_LIMIT = 1.0
 """Seconds that a worker has to end by itself."""
 RECYCLE_AFTER = 5_000
@@ -102,7 +104,8 @@ class TagReaders:
         self._suspects: deque[_Request] = deque()
         self._workers: list[_Worker] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._is_dealing = False
+        self._dealing: asyncio.Handle | None = None
+        self._dealt = 0.0
 
     async def __aenter__(self) -> Self:
         return self
@@ -158,12 +161,15 @@ class TagReaders:
 
     def _deal_soon(self) -> None:
         """Hand out what is waiting, all that is asked for by then at once: a write to a pipe costs a wake-up."""
-        if not self._is_dealing:
-            self._is_dealing = True
-            asyncio.get_running_loop().call_soon(self._deal)
+        loop = asyncio.get_running_loop()
+        if self._dealing is None:
+            self._dealing = loop.call_at(self._dealt + DEAL_EVERY, self._deal)
+        if len(self._waiting) == AT_ONCE * self._number:
+            self._dealing.cancel()
+            self._dealing = loop.call_soon(self._deal)
 
     def _deal(self) -> None:
-        self._is_dealing = False
+        self._dealing, self._dealt = None, asyncio.get_running_loop().time()
         for worker in sorted(self._workers, key=lambda worker: len(worker.sent)):
             if self._suspects:
                 requests = [] if worker.sent else [self._suspects.popleft()]
