@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +31,7 @@ from soulspot.ingest.service import IngestService, Outcome
 from soulspot.ingest.stability import Stability
 from soulspot.nodes import own_node
 from soulspot.sockets import beside
+from soulspot.where import Where, located
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Ingest:
     service: IngestService
     database: Database
     roots: list[Root]
+    where: Where
     run: str
 
 
@@ -63,13 +65,15 @@ async def opened(  # noqa: PLR0913 - by name, in this module
     command: str,
     *,
     report: Report,
+    named: Sequence[Path] = (),
     confirm_missing: bool = False,
     warm: bool = False,
     gate: Gate | None = None,
 ) -> AsyncIterator[Ingest]:
     """Build what a command that writes needs, and holds the lock for: database, folders, tag readers, pipeline.
 
-    `warm`: the tag readers will be needed, and start on other cores meanwhile.
+    `named`: what is meant in the folders, where not all of them is.
+    `warm`: the tag readers will be needed, and start on other cores meanwhile; they do where a folder is new.
     """
     ignore_lease_signals()
     file = database_file(settings.database.url)
@@ -96,9 +100,14 @@ async def opened(  # noqa: PLR0913 - by name, in this module
             await _bring_up_to_date(database, allowed=settings.database.upgrade)
         rows, run = await patiently(FolderRepository(database.session).all), new_id()
         node = name_of_this_machine(rows, settings, database)
+        here = [folder for folder in rows if folder.node == node]
+        where = located(settings, here, named)
+        settings, known = where.settings, {Path(text_to_path(folder.path)) for folder in here}
+        if not known.issuperset(settings.library.folders):
+            readers.start()
         places = [Place(node, path_to_text(str(folder))) for folder in settings.library.folders]
         await owned.enter_async_context(database.owning(places, command, node=node, run=run))
-        check_library(settings, [Path(text_to_path(folder.path)) for folder in rows if folder.node == node])
+        check_library(settings, known)
         rules = credit_rules(settings)
         service = IngestService(database, run=run, node=node, credit_rules=rules)
         pipeline = Pipeline(
@@ -112,7 +121,7 @@ async def opened(  # noqa: PLR0913 - by name, in this module
             gate=gate,
         )
         roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
-        yield Ingest(pipeline, service, database, roots, run)
+        yield Ingest(pipeline, service, database, roots, where, run)
 
 
 async def _bring_up_to_date(database: Database, *, allowed: bool) -> None:

@@ -48,15 +48,15 @@ def scan(paths: Sequence[Path], config: Path | None, options: ScanOptions) -> No
     result = None
     if options.dry_run:
         folders = settings.library.folders or folders_of_the_daemon(settings)
-        where = asyncio.run(scan_once.locate(settings, folders, paths))
-        result = asyncio.run(scan_once.dry_run(where, report=_say_nothing if as_json else _print_plan))
+        library = settings.library.model_copy(update={"folders": folders})
+        report = _say_nothing if as_json else _print_plan
+        result = asyncio.run(scan_once.dry_run(settings.model_copy(update={"library": library}), paths, report=report))
     else:
         confirm = options.confirm_missing
         result = scan_by_daemon(settings, paths, confirm_missing=confirm, wait=options.wait, as_json=as_json)
         if result is None:
-            where = asyncio.run(scan_once.locate(settings, settings.library.folders, paths))
             with shown_progress() as progress:
-                result = asyncio.run(scan_once.scan(where, progress=progress, confirm_missing=confirm))
+                result = asyncio.run(scan_once.scan(settings, paths, progress=progress, confirm_missing=confirm))
     _print_summary(result, time.monotonic() - began, dry_run=options.dry_run, as_json=as_json)
     if result.offline or result.held:
         raise typer.Exit(1)
