@@ -70,6 +70,21 @@ async def test_paths_are_in_the_order_of_their_bytes_whatever_the_locale(
     assert found == [("audit_log", "path"), ("files", "path"), ("folders", "path")]
 
 
+async def test_each_statement_sees_what_was_committed_whatever_the_server_is_set_to(
+    postgres_server: Server, postgres_catalogue: str
+) -> None:
+    postgres_server.run(f"ALTER DATABASE {postgres_catalogue} SET default_transaction_isolation = serializable")
+    isolation = text("SHOW transaction_isolation")
+
+    async with Database(postgres_server.socket_url(postgres_catalogue)) as database:
+        async with database.session() as session:
+            reading = await session.scalar(isolation)
+        async with database.transaction() as session:
+            writing = await session.scalar(isolation)
+
+    assert [reading, writing] == ["read committed", "read committed"]
+
+
 def test_every_question_is_answered_from_postgresql(postgres_soulspot: PostgresSoulspot) -> None:
     song = str(write_song(postgres_soulspot.music / "song.mp3"))
     postgres_soulspot.scan()

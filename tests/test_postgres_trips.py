@@ -6,14 +6,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import pytest
 from sqlalchemy.exc import IntegrityError
 from tests.catalogue import Catalogue
 from tests.postgres import Server
 
 from soulspot.infrastructure.filesystem import FileSystem
-from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.repositories import AuditRepository, FileRepository
+from soulspot.infrastructure.persistence.database import Database, Place
+from soulspot.infrastructure.persistence.repositories import AuditRepository, FileRepository, FolderRepository
 from soulspot.ingest.scanner import Root
 from soulspot.ingest.service import IngestService
 
@@ -37,6 +38,7 @@ class Away:
 
     catalogue: Catalogue
     proxy: Proxy
+    url: str
 
     async def trips(self, act: Callable[[], Awaitable[object]]) -> int:
         before = self.proxy.sent
@@ -47,10 +49,11 @@ class Away:
 @pytest.fixture
 async def away(postgres_server: Server, postgres_catalogue: str) -> AsyncIterator[Away]:
     proxy = await asyncio.to_thread(Proxy, postgres_server.port, 0.0)
-    async with Database(postgres_server.tcp_url(postgres_catalogue, proxy.port), connections=1) as database:
+    url = postgres_server.tcp_url(postgres_catalogue, proxy.port)
+    async with Database(url, connections=1) as database:
         service = IngestService(database, run="run", node="node")
         folder = await service.adopt_folder("/music", FileSystem("ext4", "uuid", "/"))
-        yield Away(Catalogue(database, service, Root(folder.id, "/music")), proxy)
+        yield Away(Catalogue(database, service, Root(folder.id, "/music")), proxy, url)
 
 
 async def test_a_file_takes_few_round_trips(away: Away) -> None:
@@ -112,3 +115,28 @@ async def test_what_fails_in_the_trip_of_the_commit_is_undone_as_a_whole(away: A
 
     assert await away.catalogue.actions() == ["folder_added", "artist_added", "track_added"]
     assert (await away.catalogue.put("b.mp3", "Two")).kind == "added"
+
+
+async def test_a_connection_is_asked_nothing_about_itself(away: Away) -> None:
+    async def read_first() -> None:
+        async with Database(away.url) as database:
+            await FolderRepository(database.session).all()
+
+    async def only_connect() -> None:
+        await (await asyncpg.connect(away.url.replace("+asyncpg", ""))).close()
+
+    connecting = await away.trips(only_connect)
+
+    assert await away.trips(read_first) - connecting <= 2  # to prepare a statement, and to run it
+
+
+async def test_the_locks_of_all_folders_are_taken_in_one_trip(away: Away) -> None:
+    async def own(*paths: str) -> None:
+        async with Database(away.url) as database:
+            places = [Place("node", path) for path in paths]
+            async with database.owning(places, "watch", node="node", run="run"):
+                pass
+
+    one = await away.trips(lambda: own("/one"))
+
+    assert await away.trips(lambda: own("/one/a/b/c", "/two/d/e", "/three/f")) == one

@@ -33,7 +33,7 @@ from soulspot.ingest.stability import Stability
 
 logger = logging.getLogger(__name__)
 
-LANES = 64
+LANES = 128
 """Files that are read or written at once."""
 FRESH_ROOM = 64
 """Files that hints may have waiting for a lane: what is dropped next waits for these, and no more."""

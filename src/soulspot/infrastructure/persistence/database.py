@@ -102,15 +102,15 @@ class Database:
             self._writers: inline.SoleWriter | Writers = inline.SoleWriter(self._writer)
         else:
             try:
-                from soulspot.infrastructure.persistence import postgres
+                from soulspot.infrastructure.persistence import postgres, server
             except ModuleNotFoundError as error:
                 msg = f"PostgreSQL needs {error.name}: install it with pip install 'soulspot[postgresql]'"
                 raise CatalogueError(msg) from error
-            options["json_serializer"] = postgres.to_json
-            self._writer, self._reader = postgres.engines(self.url, connections, **options)
-            self._lock_keeper = postgres.unpooled(self.url)
+            options["json_serializer"] = server.to_json
+            self._writer, self._reader = server.engines(self.url, connections, **options)
+            self._lock_keeper = server.unpooled(self.url)
             self._writers = postgres.Writers(self._writer, connections)
-            self._reading = postgres.reading
+            self._reading = server.reading
         self._read_only = read_only
         self._read_sessions = async_sessionmaker(self._reader, expire_on_commit=False)
 

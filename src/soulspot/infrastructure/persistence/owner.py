@@ -50,6 +50,10 @@ _INTRODUCE: Final = text("""
 """)
 _TAKE: Final = text("SELECT pg_try_advisory_lock(CAST(:key AS bigint))")
 _SHARE: Final = text("SELECT pg_try_advisory_lock_shared(CAST(:key AS bigint))")
+_TAKE_ALL: Final = text("""
+    SELECT (SELECT bool_and(pg_try_advisory_lock_shared(key::bigint)) FROM unnest(string_to_array(:shared, ',')) AS key)
+        AND (SELECT bool_and(pg_try_advisory_lock(key::bigint)) FROM unnest(string_to_array(:alone, ',')) AS key)
+""")
 _HELD: Final = text("""
     SELECT (l.classid::bigint << 32) | l.objid::bigint AS key, l.mode, current_schema() AS schema,
         a.pid, a.backend_start, a.application_name AS name, host(a.client_addr) AS address
@@ -233,9 +237,10 @@ async def _take_all(engine: AsyncEngine, places: list[Place], name: str, before:
     connection = await engine.connect()
     try:
         schema, backend = await _introduce(connection, name)
-        await _take_catalogue(connection, schema, alone=False)
-        for place in places:
-            await _take_place(connection, schema, place, before)
+        if not await _take_at_once(connection, schema, places):
+            await _take_catalogue(connection, schema, alone=False)
+            for place in places:
+                await _take_place(connection, schema, place, before)
     except BaseException:
         await _close(connection)
         raise
@@ -258,6 +263,15 @@ async def _take_catalogue(connection: AsyncConnection, schema: str, *, alone: bo
             logger.warning("waiting for %s", _writer(holders[0]))
             is_said = True
         await asyncio.sleep(WAIT_EVERY)
+
+
+async def _take_at_once(connection: AsyncConnection, schema: str, places: Iterable[Place]) -> bool:
+    """Take every lock that is free, in one round trip; return whether all were. One may be taken more than once."""
+    above = {above for place in places for above in _above(place)}
+    shared = [_catalogue_key(schema), *(_place_key(schema, place) for place in above)]
+    alone = [_place_key(schema, place) for place in places]
+    keys = {"shared": ",".join(map(str, shared)), "alone": ",".join(map(str, alone))}
+    return bool(await connection.scalar(_TAKE_ALL, keys))
 
 
 async def _take_place(connection: AsyncConnection, schema: str, place: Place, before: _Backend | None) -> None:

@@ -9,85 +9,33 @@ begin a transaction either: at READ COMMITTED each statement sees what was commi
 
 import asyncio
 import hashlib
-import socket
 import struct
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import lru_cache
 from typing import Any, Final
 
 import asyncpg
-import msgspec
-from sqlalchemy import URL, Executable, Insert, NullPool, Result, Select, Table, Update, event
+from sqlalchemy import Executable, Insert, Result, Select, Table, Update, event
 from sqlalchemy.engine import IteratorResult
 from sqlalchemy.engine.result import SimpleResultMetaData
-from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from soulspot.errors import UnreachableError
 from soulspot.infrastructure.persistence.database import LOCKS
+from soulspot.infrastructure.persistence.server import CUT_OFF, keep_nul_out, to_json
 
-CONNECT_LIMIT: Final = 10.0
-"""Seconds that the server has to take a connection in."""
-ANSWER_LIMIT: Final = 60.0
-"""Seconds that it has to answer a statement in."""
-LINK_LIMIT: Final = 20
-"""Seconds without a sign of life after which either side takes the network for cut."""
-
-READERS: Final = 4
-"""Connections that only read."""
+CLOSE_LIMIT: Final = 2.0
+"""Seconds that the server has to say goodbye in."""
 NEARBY: Final = 4
-"""Connections that keep a server busy that is not far away; each millisecond of a round trip asks for one more."""
-
-# Sooner or later than LINK_LIMIT by as much as the last probe takes: what was sent and not confirmed, and silence.
-_LINK_OPTIONS: Final = {
-    getattr(socket, name): value
-    for name, value in (
-        ("TCP_USER_TIMEOUT", LINK_LIMIT * 1000),
-        ("TCP_KEEPIDLE", LINK_LIMIT // 2),
-        ("TCP_KEEPINTVL", LINK_LIMIT // 4),
-        ("TCP_KEEPCNT", 2),
-    )
-    if hasattr(socket, name)
-}
-# The same for the server, which would hold the locks of somebody who is gone for two hours.
-_LINK_SETTINGS: Final = {
-    "tcp_user_timeout": f"{LINK_LIMIT}s",
-    "tcp_keepalives_idle": f"{LINK_LIMIT // 2}",
-    "tcp_keepalives_interval": f"{LINK_LIMIT // 4}",
-    "tcp_keepalives_count": "2",
-    "idle_in_transaction_session_timeout": f"{ANSWER_LIMIT:.0f}s",
-}
-
-# The last is what the driver raises when the server ended a connection while a statement was being prepared.
-_CUT_OFF: Final = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""Connections that keep a server busy that is not far away; each millisecond of a round trip asks for two more."""
 
 # A broken connection, a server that ends, and one that is not the primary any more.
 _NO_USE: Final = ("08", "57P", "25006")
 
 _NO_ROWS: Result[Any] = IteratorResult(SimpleResultMetaData([]), iter(()))
-
-
-class _Connection(asyncpg.Connection):  # type: ignore[misc]  # the driver ships no types
-    """One that is lost when the network is cut: by itself, TCP would wait for a quarter of an hour, or for ever."""
-
-    def __init__(self, protocol: Any, transport: asyncio.Transport, *more: Any) -> None:  # noqa: ANN401 - the driver's
-        super().__init__(protocol, transport, *more)
-        line = transport.get_extra_info("socket")
-        if line.family != socket.AF_UNIX:
-            line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for option, value in _LINK_OPTIONS.items():
-                line.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-async def connect(*arguments: Any, **options: Any) -> asyncpg.Connection:  # noqa: ANN401 - the driver's own
-    """Connect; raises UnreachableError that says why the server cannot be had, whatever the reason."""
-    try:
-        return await asyncpg.connect(*arguments, connection_class=_Connection, **options)
-    except (asyncpg.PostgresError, *_CUT_OFF) as error:  # the last of these where no host is the primary server
-        why = "it does not answer" if isinstance(error, TimeoutError) else str(error) or type(error).__name__
-        raise UnreachableError(why) from error
 
 
 class PostgresSession(AsyncSession):
@@ -172,8 +120,10 @@ class PostgresSession(AsyncSession):
         elif self._has_begun:
             try:
                 await self._run("ROLLBACK")
-            except DBAPIError:
-                self._driver.terminate()
+            except BaseException as failed:
+                self._driver.terminate()  # and the server rolls back
+                if not isinstance(failed, DBAPIError):
+                    raise
         self._has_begun = False
         await self._forget()
 
@@ -192,8 +142,9 @@ class PostgresSession(AsyncSession):
 
     async def aclose(self) -> None:
         """Close the connection too."""
-        if self.is_lost:
-            await self._on_connection.invalidate()
+        with suppress(asyncpg.PostgresError, *CUT_OFF):
+            await self._driver.close(timeout=CLOSE_LIMIT)
+        await self._on_connection.invalidate()
         await self._on_connection.close()
 
     async def _before(self, *, is_read: bool) -> None:
@@ -204,8 +155,7 @@ class PostgresSession(AsyncSession):
 
     async def _send(self) -> None:
         if parts := self._taken():
-            places = [f"${number}" for number in range(1, len(parts) + 1)]
-            await self._run(_one_statement(parts, places), *parts.values())
+            await self._run(_with_parameters(tuple(parts)), *parts.values())
 
     def _taken(self) -> dict[str, str]:
         """Take what was gathered: the parts of a statement, and the value of each, as JSON.
@@ -226,8 +176,8 @@ class PostgresSession(AsyncSession):
             await self._driver.execute(statement, *parameters)
         except asyncpg.IntegrityConstraintViolationError as error:
             raise IntegrityError(statement, None, error) from error
-        except (asyncpg.PostgresError, *_CUT_OFF) as error:
-            lost = isinstance(error, _CUT_OFF) or self._driver.is_closed()
+        except (asyncpg.PostgresError, *CUT_OFF) as error:
+            lost = isinstance(error, CUT_OFF) or self._driver.is_closed()
             raise OperationalError(statement, None, error, connection_invalidated=lost) from error
 
     async def _forget(self) -> None:
@@ -248,34 +198,38 @@ class Writers:
         self._limit = limit
         self._allowed = min(limit, NEARBY)
         self._room = asyncio.Semaphore(self._allowed)
+        self._knows_distance = False
         self._idle: list[PostgresSession] = []
-        event.listen(engine.sync_engine, "before_cursor_execute", _keep_nul_out, retval=True)
+        event.listen(engine.sync_engine, "before_cursor_execute", keep_nul_out, retval=True)
 
-    @asynccontextmanager
-    async def session(self) -> AsyncIterator[PostgresSession]:
-        """Yield a session, and commit."""
-        async with self._room:
-            session = await self._take()
-            try:
-                yield session
-                await session.end()
-                self.committed.set()
-            except BaseException as error:
-                await session.undo(error)
-                if isinstance(error, _CUT_OFF):
-                    raise UnreachableError(str(error) or "it does not answer") from error
-                raise
-            finally:
-                if session.is_lost:
-                    await session.aclose()
-                else:
-                    self._idle.append(session)
+    def session(self) -> AbstractAsyncContextManager[PostgresSession]:
+        """Return what yields a session, and commits."""
+        return _Turn(self)
 
     async def aclose(self) -> None:
-        while self._idle:
-            await self._idle.pop().aclose()
+        await asyncio.gather(*(session.aclose() for session in self._idle))
+        self._idle.clear()
 
-    async def _take(self) -> PostgresSession:
+    async def take(self) -> PostgresSession:
+        """Return a session when there is one for it; `give_back` it."""
+        await self._room.acquire()
+        try:
+            return await self._idle_or_new()
+        except BaseException:
+            self._room.release()
+            raise
+
+    async def give_back(self, session: PostgresSession) -> None:
+        try:
+            if session.is_lost:
+                self._knows_distance = False  # the next may lead to another server
+                await session.aclose()
+            else:
+                self._idle.append(session)
+        finally:
+            self._room.release()
+
+    async def _idle_or_new(self) -> PostgresSession:
         while self._idle:
             session = self._idle.pop()
             if not session.is_lost:
@@ -285,66 +239,57 @@ class Writers:
         driver = (await connection.get_raw_connection()).driver_connection
         assert driver is not None
         session = PostgresSession(connection, driver)
-        try:
-            self._make_room(await session.milliseconds_away())
-        except BaseException:
-            driver.terminate()
-            await session.aclose()
-            raise
+        if not self._knows_distance:
+            try:
+                self._make_room(await session.milliseconds_away())
+            except BaseException:
+                driver.terminate()
+                await session.aclose()
+                raise
         return session
 
     def _make_room(self, milliseconds: float) -> None:
         """Allow as many connections as a round trip of so many milliseconds asks for."""
-        wanted = min(self._limit, NEARBY + int(milliseconds))
+        wanted = min(self._limit, NEARBY + int(2 * milliseconds))
         while self._allowed < wanted:
             self._allowed += 1
             self._room.release()
+        self._knows_distance = True
 
 
-def engines(url: URL, connections: int, **options: Any) -> tuple[AsyncEngine, AsyncEngine]:  # noqa: ANN401 - the engine's own
-    """Return the engine of the connections that write, and of those that the server lets do nothing but read."""
-    options |= {"isolation_level": "AUTOCOMMIT", "max_overflow": 0, "pool_timeout": ANSWER_LIMIT}
-    reading = _arguments(default_transaction_read_only="on")
-    readers = create_async_engine(url, pool_size=READERS, connect_args=reading, **options)
-    event.listen(readers.sync_engine, "checkout", _refuse_lost)
-    event.listen(readers.sync_engine, "before_cursor_execute", _keep_nul_out, retval=True)
-    return create_async_engine(url, pool_size=connections, connect_args=_arguments(), **options), readers
+class _Turn:
+    """One transaction on one of the connections that write; no generator, as in `database.py`."""
 
+    __slots__ = ("_session", "_writers")
 
-def unpooled(url: URL, *, answer_limit: float | None = ANSWER_LIMIT) -> AsyncEngine:
-    """Return an engine whose connections are closed when they are let go; a statement may take so many seconds."""
-    arguments = _arguments() | {"command_timeout": answer_limit}
-    return create_async_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments)
+    def __init__(self, writers: Writers) -> None:
+        self._writers = writers
 
+    async def __aenter__(self) -> PostgresSession:
+        self._session = await self._writers.take()
+        return self._session
 
-@asynccontextmanager
-async def reading(sessions: async_sessionmaker[AsyncSession]) -> AsyncIterator[AsyncSession]:
-    """Yield a session that only reads; raises UnreachableError when no connection is to be had, or none answers."""
-    try:
-        async with sessions() as session:
-            yield session
-    except (PoolTimeoutError, *_CUT_OFF) as error:
-        raise UnreachableError(str(error) or "it does not answer") from error
+    async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        try:
+            if error is not None:
+                await self._undo(error)
+            else:
+                await self._commit()
+        finally:
+            await self._writers.give_back(self._session)
 
+    async def _commit(self) -> None:
+        try:
+            await self._session.end()
+        except BaseException as error:
+            await self._undo(error)
+            raise
+        self._writers.committed.set()
 
-def _arguments(**server_settings: str) -> dict[str, Any]:
-    return {
-        "async_creator_fn": connect,
-        "timeout": CONNECT_LIMIT,
-        "command_timeout": ANSWER_LIMIT,
-        "server_settings": {
-            "application_name": "soulspot",
-            "standard_conforming_strings": "on",
-            **_LINK_SETTINGS,
-            **server_settings,
-        },
-    }
-
-
-def _refuse_lost(connection: Any, *_more: object) -> None:  # noqa: ANN401 - SQLAlchemy's event
-    """Have the pool open another connection: the driver knows of one that was closed, and need not ask the server."""
-    if connection.driver_connection.is_closed():
-        raise DisconnectionError
+    async def _undo(self, error: BaseException) -> None:
+        await self._session.undo(error)
+        if isinstance(error, CUT_OFF):
+            raise UnreachableError(str(error) or "it does not answer") from error
 
 
 def _is_read(statement: Executable) -> bool:
@@ -353,41 +298,26 @@ def _is_read(statement: Executable) -> bool:
 
 def _is_lost(error: BaseException) -> bool:
     """Whether nobody knows what a connection would answer next: it broke, or a statement on it was cut short."""
-    if not isinstance(error, Exception) or isinstance(error, _CUT_OFF):
+    if not isinstance(error, Exception) or isinstance(error, CUT_OFF):
         return True
     state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
     return isinstance(error, DBAPIError) and (error.connection_invalidated or state.startswith(_NO_USE))
 
 
-def _keep_nul_out(*occasion: Any, **_more: Any) -> tuple[str, Any]:  # noqa: ANN401 - SQLAlchemy's event
-    _connection, _cursor, statement, parameters, *_rest = occasion
-    return statement, tuple(without_nul(list(parameters)))
-
-
-def without_nul(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
-    """Return a value in which no text holds NUL, which PostgreSQL refuses in every text."""
-    if isinstance(value, str):
-        return value.replace("\0", "\ufffd")
-    if isinstance(value, Mapping):
-        return {without_nul(key): without_nul(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nul(each) for each in value]
-    return value
-
-
-def to_json(value: object) -> str:
-    text = msgspec.json.encode(value).decode()
-    return text if r"\u0000" not in text else msgspec.json.encode(without_nul(value)).decode()
-
-
 def _insert_into(table: Table, rows: list[Mapping[str, Any]]) -> str:
     """Return the part of a statement that inserts rows; `{}` stands for their JSON."""
-    if any(row.keys() != rows[0].keys() for row in rows):
+    names = tuple(rows[0])
+    if len(rows) > 1 and any(row.keys() != rows[0].keys() for row in rows):
         msg = f"the rows of {table.name} have different columns"
         raise ValueError(msg)
-    names = ", ".join(f'"{name}"' for name in rows[0])
-    source = f"json_populate_recordset(NULL::{table.name}, {{}}::json)"
-    return f"INSERT INTO {table.name} ({names}) SELECT {names} FROM {source}"  # noqa: S608 - our own names
+    return _insert(table.name, names)
+
+
+@lru_cache
+def _insert(table: str, columns: tuple[str, ...]) -> str:
+    names = ", ".join(f'"{name}"' for name in columns)
+    source = f"json_populate_recordset(NULL::{table}, {{}}::json)"
+    return f"INSERT INTO {table} ({names}) SELECT {names} FROM {source}"  # noqa: S608 - our own names
 
 
 def _change_of(table: Table, values: Mapping[str, Any]) -> str:
@@ -408,6 +338,11 @@ def _one_statement(parts: Iterable[str], values: Iterable[str]) -> str:
     return (
         f"WITH {', '.join(f'_{number} AS ({part})' for number, part in enumerate(others))} {last}" if others else last
     )
+
+
+@lru_cache
+def _with_parameters(parts: tuple[str, ...]) -> str:
+    return _one_statement(parts, [f"${number}" for number in range(1, len(parts) + 1)])
 
 
 def _quoted(value: str) -> str:
