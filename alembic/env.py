@@ -29,6 +29,9 @@ def render_item(kind: str, item: object, autogen_context: Any) -> str | Literal[
     """Write our column types into a migration as the plain types they are, so that it never depends on our code."""
     if kind == "type" and isinstance(item, models.UTCDateTime):
         return "sa.DateTime(timezone=True)"
+    if kind == "type" and isinstance(item, models.JSONValue):
+        autogen_context.imports.add("from sqlalchemy.dialects import postgresql")
+        return 'sa.JSON().with_variant(postgresql.JSONB(), "postgresql")'
     return False
 
 
@@ -37,6 +40,7 @@ def include_name(name: str | None, kind: str, _parents: object) -> bool:
     return not (kind == "table" and (name or "").startswith("audit_log_"))
 
 
+models.tell_postgresql()
 OPTIONS: dict[str, Any] = {
     "target_metadata": models.Base.metadata,
     "render_as_batch": True,  # SQLite cannot alter most things in place

@@ -24,8 +24,8 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.types import TypeEngine
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -50,7 +50,20 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
-JSONValue = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
+class JSONValue(TypeDecorator[Any]):
+    """JSON; JSONB on PostgreSQL, whose dialect is loaded only there: that takes longer than to import all of ours."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name != "postgresql":
+            return super().load_dialect_impl(dialect)
+        from sqlalchemy.dialects.postgresql import JSONB
+
+        return dialect.type_descriptor(JSONB(none_as_null=True))
+
+
 # Paths are compared byte by byte, in the order in which the scanner walks them.
 PathText = Text().with_variant(Text(collation="C"), "postgresql")
 Sequence = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only in an INTEGER key
@@ -58,6 +71,18 @@ Sequence = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows b
 
 class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
+
+
+def _partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    return Index(name, *columns, unique=unique, sqlite_where=text(where), info={"where": where})
+
+
+def tell_postgresql() -> None:
+    """Tell PostgreSQL's dialect which indexes are partial: to say so beside their columns would load it for SQLite."""
+    for table in Base.metadata.tables.values():
+        for index in table.indexes:
+            if "where" in index.info:
+                index.dialect_options["postgresql"]["where"] = text(index.info["where"])
 
 
 class Artist(Base):
@@ -69,12 +94,11 @@ class Artist(Base):
 
     __tablename__ = "artists"
     __table_args__ = (
-        Index(
+        _partial_index(
             "uq_artists_name_key_unidentified",
             "name_key",
             unique=True,
-            sqlite_where=text("musicbrainz_id IS NULL"),
-            postgresql_where=text("musicbrainz_id IS NULL"),
+            where="musicbrainz_id IS NULL",
         ),
         Index(None, "name_key"),
     )
@@ -207,26 +231,23 @@ class File(Base):
 
     __tablename__ = "files"
     __table_args__ = (
-        Index(
+        _partial_index(
             "uq_files_folder_id_path_present",
             "folder_id",
             "path",
             unique=True,
-            sqlite_where=text("missing_since IS NULL"),
-            postgresql_where=text("missing_since IS NULL"),
+            where="missing_since IS NULL",
         ),
-        Index(
+        _partial_index(
             "ix_files_folder_id_path_missing",
             "folder_id",
             "path",
-            sqlite_where=text("missing_since IS NOT NULL"),
-            postgresql_where=text("missing_since IS NOT NULL"),
+            where="missing_since IS NOT NULL",
         ),
-        Index(
+        _partial_index(
             "ix_files_failed_at",
             "failed_at",
-            sqlite_where=text("failed_at IS NOT NULL"),
-            postgresql_where=text("failed_at IS NOT NULL"),
+            where="failed_at IS NOT NULL",
         ),
     )
 
