@@ -140,7 +140,7 @@ class DatabaseSettings(Section):
         default=24,
         ge=1,
         le=100,
-        description="Connections that write to PostgreSQL at once, at most: four, and one for each millisecond that it"
+        description="Connections that write to PostgreSQL at once, at most: four, and two for each millisecond that it"
         " is away; five more read, and hold the lock.",
     )
     upgrade: bool = Field(
