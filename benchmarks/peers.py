@@ -125,9 +125,9 @@ def mpd(library: Path, folder: Path, expected: int) -> tuple[float, int]:
     def count() -> int:
         with suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(address))
-            connection.sendall(b"stats\nclose\n")
+            connection.sendall(b"status\nstats\nclose\n")
             told = dict(line.split(": ", 1) for line in connection.makefile().read().splitlines() if ": " in line)
-            return int(told.get("songs", 0))
+            return 0 if "updating_db" in told else int(told.get("songs", 0))  # what it counts meanwhile may be old
         return 0
 
     began = time.monotonic()
