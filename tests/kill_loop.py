@@ -45,7 +45,7 @@ LONGEST = 0.08
 class ReadHere(TagReaders):
     """Reads tags in this process."""
 
-    async def read(self, path: str) -> Reading:
+    async def read(self, path: str, *, is_urgent: bool = False) -> Reading:  # noqa: ARG002 - there is no queue
         return await asyncio.to_thread(read_file, path)
 
 

@@ -304,6 +304,21 @@ async def test_what_is_asked_one_by_one_in_quick_succession_is_handed_out_togeth
     assert handed_out == [1, pool.AT_ONCE - 1]
 
 
+async def test_what_is_urgent_is_read_first(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "IN_FLIGHT", 1)
+    order: list[str] = []
+
+    async def read(name: str, *, is_urgent: bool) -> None:
+        await readers.read(str(song), is_urgent=is_urgent)
+        order.append(name)
+
+    async with TagReaders(1) as readers:
+        asked = [(f"bulk {number}", False) for number in range(4)] + [("dropped", True), ("dropped too", True)]
+        await asyncio.gather(*(read(name, is_urgent=is_urgent) for name, is_urgent in asked))
+
+    assert order == ["dropped", "dropped too", "bulk 0", "bulk 1", "bulk 2", "bulk 3"]
+
+
 def test_an_empty_file_is_empty(tmp_path: Path) -> None:
     path = tmp_path / "empty.mp3"
     path.touch()

@@ -24,6 +24,7 @@ from soulspot.ingest.absence import LossGuard
 from soulspot.ingest.credits import CreditRules
 from soulspot.ingest.gate import Gate
 from soulspot.ingest.ignoring import Ignoring
+from soulspot.ingest.intake import LANES, LANES_TO_SERVER
 from soulspot.ingest.patience import patiently
 from soulspot.ingest.pipeline import Pipeline
 from soulspot.ingest.scanner import Root
@@ -119,6 +120,7 @@ async def opened(  # noqa: PLR0913 - by name, in this module
             missing_after=settings.library.missing_after,
             guard=LossGuard(confirmed=confirm_missing),
             gate=gate,
+            lanes=LANES if database.is_sqlite else LANES_TO_SERVER,
         )
         roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
         yield Ingest(pipeline, service, database, roots, where, run)

@@ -33,8 +33,10 @@ from soulspot.ingest.stability import Stability
 
 logger = logging.getLogger(__name__)
 
-LANES = 128
+LANES = 64
 """Files that are read or written at once."""
+LANES_TO_SERVER = 256
+"""As many where the catalogue is on a server: most of them wait there for the first file of their artist or album."""
 FRESH_ROOM = 64
 """Files that hints may have waiting for a lane: what is dropped next waits for these, and no more."""
 BULK_ROOM = 256
@@ -63,6 +65,7 @@ class Intake:
         look_again: called with a path that has to be looked at once more.
         progressed: called when a file has come to its end, whichever.
         gate: closed for as long as a person has paused the ingest.
+        lanes: files that are read or written at once.
 
     """
 
@@ -79,6 +82,7 @@ class Intake:
         look_again: Callable[[Root, list[str]], None],
         progressed: Callable[[], None],
         gate: Gate,
+        lanes: int = LANES,
         clock: Callable[[], float] = time.monotonic,
         calendar: Callable[[], float] = time.time,
     ) -> None:
@@ -92,6 +96,7 @@ class Intake:
         self._look_again = look_again
         self._progressed = progressed
         self._gate = gate
+        self._number_of_lanes = lanes
         self._clock = clock
         self._calendar = calendar
         self._began = calendar()
@@ -107,7 +112,7 @@ class Intake:
         """Work until `stop`."""
         async with asyncio.TaskGroup() as group:
             others = [group.create_task(self._settle()), group.create_task(self._try_again())]
-            lanes = [group.create_task(self._lane()) for _number in range(LANES)]
+            lanes = [group.create_task(self._lane()) for _number in range(self._number_of_lanes)]
             await asyncio.wait(lanes)
             for other in others:
                 other.cancel()
@@ -289,7 +294,7 @@ class Intake:
             return None
         if known is not None and _is_back(file, known):
             return await self._service.restore(file, known)
-        reading = await self._readers.read(file.full_path)
+        reading = await self._readers.read(file.full_path, is_urgent=pending.is_fresh)
         if reading.failure is not None and reading.failure.code in {"vanished", "changed"}:
             pending.again = True
             return None

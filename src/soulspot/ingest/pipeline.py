@@ -23,7 +23,7 @@ from soulspot.ingest.folders import Folders
 from soulspot.ingest.gate import Gate, Paused
 from soulspot.ingest.hints import FolderHints, Hints
 from soulspot.ingest.ignoring import IGNORE_FILE
-from soulspot.ingest.intake import Intake
+from soulspot.ingest.intake import LANES, Intake
 from soulspot.ingest.losses import Losses
 from soulspot.ingest.origins import Origins
 from soulspot.ingest.passages import Passage
@@ -87,6 +87,7 @@ class Pipeline:
         report: called with each outcome, after its commit.
         missing_after: seconds of absence after which a file is missing.
         gate: closed for as long as a person has paused the ingest.
+        lanes: files that are read or written at once.
 
     """
 
@@ -101,6 +102,7 @@ class Pipeline:
         missing_after: float,
         guard: LossGuard,
         gate: Gate | None = None,
+        lanes: int = LANES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._files = files
@@ -145,6 +147,7 @@ class Pipeline:
             look_again=self.look_again,
             progressed=self._progressed.set,
             gate=gate,
+            lanes=lanes,
             clock=clock,
         )
 

@@ -85,20 +85,21 @@ class Ready:
         self._bulk: deque[Pending] = deque()
         self._fresh_room = asyncio.Semaphore(fresh_room)
         self._bulk_room = asyncio.Semaphore(bulk_room)
-        self._any = asyncio.Event()
+        self._idle: deque[asyncio.Future[None]] = deque()  # lanes that wait
         self._is_closed = False
 
     async def put(self, pending: Pending) -> None:
         """Add a file, when there is room for it."""
         await (self._fresh_room if pending.is_fresh else self._bulk_room).acquire()
         (self._fresh if pending.is_fresh else self._bulk).append(pending)
-        self._any.set()
+        self._wake_one()
 
     async def take(self) -> Pending | None:
         """Return the next file, None when there is to be no next."""
         while not (self._fresh or self._bulk or self._is_closed):
-            self._any.clear()
-            await self._any.wait()
+            waiting = asyncio.get_running_loop().create_future()
+            self._idle.append(waiting)
+            await waiting
         if self._is_closed:
             return None
         if self._fresh:
@@ -110,7 +111,15 @@ class Ready:
     def close(self) -> None:
         """Give out no more."""
         self._is_closed = True
-        self._any.set()
+        while self._idle:
+            self._wake_one()
+
+    def _wake_one(self) -> None:
+        while self._idle:
+            waiting = self._idle.popleft()
+            if not waiting.done():  # as it is where its lane was cancelled
+                waiting.set_result(None)
+                return
 
 
 class Later(Generic[_T]):

@@ -101,10 +101,11 @@ class TagReaders:
         self._memory_limit = memory_limit
         self._time_limit = time_limit
         self._waiting: deque[_Request] = deque()
+        self._urgent: deque[_Request] = deque()
         self._suspects: deque[_Request] = deque()
         self._workers: list[_Worker] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._dealing: asyncio.Handle | None = None
+        self._dealing: asyncio.TimerHandle | None = None
         self._dealt = 0.0
 
     async def __aenter__(self) -> Self:
@@ -124,19 +125,19 @@ class TagReaders:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for request in [*self._waiting, *self._suspects]:
+        for request in [*self._urgent, *self._waiting, *self._suspects]:
             request.answer.cancel()
         if self._journal is not None:
             self._journal.close()
             self._journal = None
 
-    async def read(self, path: str) -> Reading:
-        """Return what is in a file; raises only when the readers themselves cannot run."""
+    async def read(self, path: str, *, is_urgent: bool = False) -> Reading:
+        """Return what is in a file, an urgent one first; raises only when the readers themselves cannot run."""
         self.start()
         request = _Request(path, asyncio.get_running_loop().create_future())
         if self._journal is not None and path in self._journal.deaths:
             return await self._read_suspect(request, self._journal)
-        self._waiting.append(request)
+        (self._urgent if is_urgent else self._waiting).append(request)
         self._deal_soon()
         return await request.answer
 
@@ -160,13 +161,16 @@ class TagReaders:
                 logger.warning("no journal of what is being read: %s", error)
 
     def _deal_soon(self) -> None:
-        """Hand out what is waiting, all that is asked for by then at once: a write to a pipe costs a wake-up."""
-        loop = asyncio.get_running_loop()
-        if self._dealing is None:
-            self._dealing = loop.call_at(self._dealt + DEAL_EVERY, self._deal)
-        if len(self._waiting) == AT_ONCE * self._number:
-            self._dealing.cancel()
-            self._dealing = loop.call_soon(self._deal)
+        """Hand out what is waiting, all that is asked for by then at once: a write to a pipe costs a wake-up.
+
+        One that comes alone is handed out at once, many are, and some that follow each other closely a moment later.
+        """
+        are_many = len(self._urgent) + len(self._waiting) >= AT_ONCE * self._number
+        moment = 0.0 if are_many else self._dealt + DEAL_EVERY
+        if self._dealing is None or moment < self._dealing.when():
+            if self._dealing is not None:
+                self._dealing.cancel()
+            self._dealing = asyncio.get_running_loop().call_at(moment, self._deal)
 
     def _deal(self) -> None:
         self._dealing, self._dealt = None, asyncio.get_running_loop().time()
@@ -174,8 +178,8 @@ class TagReaders:
             if self._suspects:
                 requests = [] if worker.sent else [self._suspects.popleft()]
             else:
-                share = worker.share(len(self._waiting), self._number)
-                requests = [self._waiting.popleft() for _number in range(share)]
+                share = worker.share(len(self._urgent) + len(self._waiting), self._number)
+                requests = [(self._urgent or self._waiting).popleft() for _number in range(share)]
             if requests:
                 was_idle = not worker.sent
                 worker.send(requests)
