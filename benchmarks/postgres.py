@@ -1,6 +1,6 @@
 """How fast one watcher imports into PostgreSQL, against its SQLite rate in the same run.
 
-    python benchmarks/postgres.py [--music FOLDER] [--files 5000] [--delay 1 --delay 5] [--connections 24] [--rounds 3]
+    python benchmarks/postgres.py [--music FOLDER] [--files 10000] [--delay 1 --delay 5] [--connections 32] [--rounds 3]
 
 Makes a library of small files, or takes one. Each import is the installed command, `soulspot scan`, on a new catalogue:
 in SQLite, in PostgreSQL over its unix socket, and through a proxy that holds each packet back for so many milliseconds,
@@ -148,11 +148,11 @@ def report(rounds: list[dict[str, Import]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--music", help="take this library; it is only read")
-    parser.add_argument("--files", type=int, default=5_000, help="files of the library that is made")
+    parser.add_argument("--files", type=int, default=10_000, help="files of the library that is made")
     parser.add_argument(
         "--delay", type=float, action="append", help="milliseconds, each way; 1 and 5 where none is given"
     )
-    parser.add_argument("--connections", default="24")
+    parser.add_argument("--connections", default="32")
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     server = new_server(**USUAL)

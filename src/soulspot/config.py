@@ -137,11 +137,11 @@ class DatabaseSettings(Section):
         description=f"Where the catalogue is: `{_SQLITE}:////PATH` or `{_POSTGRESQL_FORM}`.",
     )
     connections: int = Field(
-        default=24,
+        default=32,
         ge=1,
         le=100,
-        description="Connections that write to PostgreSQL at once, at most: four, and two for each millisecond that it"
-        " is away; five more read, and hold the lock.",
+        description="Connections that write to PostgreSQL at once, at most: four, and three for each millisecond that"
+        " it is away; five more read, and hold the lock.",
     )
     upgrade: bool = Field(
         default=True, description="Bring the schema up to date at start, an SQLite file copied first."

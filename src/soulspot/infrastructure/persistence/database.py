@@ -87,7 +87,7 @@ class Database:
     """One database, open. Close it with `aclose`, or use it as an async context manager."""
 
     def __init__(
-        self, url: str, *, synchronous: str = "NORMAL", read_only: bool = False, connections: int = 24
+        self, url: str, *, synchronous: str = "NORMAL", read_only: bool = False, connections: int = 32
     ) -> None:
         self.url: URL = make_url(url)
         options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": msgspec.json.decode}

@@ -30,7 +30,7 @@ from soulspot.infrastructure.persistence.server import CUT_OFF, keep_nul_out, to
 CLOSE_LIMIT: Final = 2.0
 """Seconds that the server has to say goodbye in."""
 NEARBY: Final = 4
-"""Connections that keep a server busy that is not far away; each millisecond of a round trip asks for two more."""
+"""Connections that keep a server busy that is not far away; each millisecond of a round trip asks for three more."""
 
 # A broken connection, a server that ends, and one that is not the primary any more.
 _NO_USE: Final = ("08", "57P", "25006")
@@ -250,7 +250,7 @@ class Writers:
 
     def _make_room(self, milliseconds: float) -> None:
         """Allow as many connections as a round trip of so many milliseconds asks for."""
-        wanted = min(self._limit, NEARBY + int(2 * milliseconds))
+        wanted = min(self._limit, NEARBY + int(3 * milliseconds))
         while self._allowed < wanted:
             self._allowed += 1
             self._room.release()
