@@ -1,5 +1,6 @@
 """What is PostgreSQL's own: its schema, its passwords, its order of text."""
 
+import asyncio
 import io
 
 import pytest
@@ -11,6 +12,7 @@ from tests.test_persistence import alembic_config
 
 from soulspot.infrastructure.persistence import schema
 from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.repositories import AuditRepository
 
 pytestmark = pytest.mark.postgresql
 
@@ -83,6 +85,25 @@ async def test_each_statement_sees_what_was_committed_whatever_the_server_is_set
             writing = await session.scalar(isolation)
 
     assert [reading, writing] == ["read committed", "read committed"]
+
+
+async def test_a_server_that_takes_in_few_connections_is_made_do_with(
+    postgres_server: Server, postgres_catalogue: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    postgres_server.run(f"ALTER DATABASE {postgres_catalogue} CONNECTION LIMIT 2")
+
+    async def write(number: int) -> None:
+        async with database.transaction():
+            await AuditRepository(database.session).log_action("scan_finished", str(number))
+            await asyncio.sleep(0.05)  # the others come meanwhile
+
+    async with Database(postgres_server.socket_url(postgres_catalogue)) as database:
+        await asyncio.gather(*map(write, range(8)))
+        postgres_server.run(f"ALTER DATABASE {postgres_catalogue} CONNECTION LIMIT 50")
+        entries = await AuditRepository(database.session).entries()
+
+    assert {entry.entity_id for entry in entries} == set("01234567")
+    assert "fewer connections than wanted have to do: too many connections" in caplog.text
 
 
 def test_every_question_is_answered_from_postgresql(postgres_soulspot: PostgresSoulspot) -> None:

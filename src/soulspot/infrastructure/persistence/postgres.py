@@ -9,6 +9,7 @@ begin a transaction either: at READ COMMITTED each statement sees what was commi
 
 import asyncio
 import hashlib
+import logging
 import struct
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,10 @@ from soulspot.errors import UnreachableError
 from soulspot.infrastructure.persistence.database import LOCKS
 from soulspot.infrastructure.persistence.server import CUT_OFF, keep_nul_out, to_json
 
+logger = logging.getLogger(__name__)
+
+MAKE_DO: Final = 30.0
+"""Seconds after which a server that takes in no more connections is asked for one more again."""
 CLOSE_LIMIT: Final = 2.0
 """Seconds that the server has to say goodbye in."""
 NEARBY: Final = 4
@@ -196,9 +201,10 @@ class Writers:
         self.committed = asyncio.Event()
         self._engine = engine
         self._limit = limit
-        self._allowed = min(limit, NEARBY)
+        self._wanted = self._allowed = min(limit, NEARBY)
         self._room = asyncio.Semaphore(self._allowed)
-        self._knows_distance = False
+        self._knows_distance = self._is_short = False
+        self._open = 0  # or about to be
         self._idle: list[PostgresSession] = []
         event.listen(engine.sync_engine, "before_cursor_execute", keep_nul_out, retval=True)
 
@@ -212,18 +218,20 @@ class Writers:
 
     async def take(self) -> PostgresSession:
         """Return a session when there is one for it; `give_back` it."""
-        await self._room.acquire()
-        try:
-            return await self._idle_or_new()
-        except BaseException:
-            self._room.release()
-            raise
+        while True:
+            await self._room.acquire()
+            try:
+                return await self._idle_or_new()
+            except BaseException as error:
+                if not self._makes_do_without(error):
+                    self._room.release()
+                    raise
 
     async def give_back(self, session: PostgresSession) -> None:
         try:
             if session.is_lost:
                 self._knows_distance = False  # the next may lead to another server
-                await session.aclose()
+                await self._close(session)
             else:
                 self._idle.append(session)
         finally:
@@ -234,7 +242,15 @@ class Writers:
             session = self._idle.pop()
             if not session.is_lost:
                 return session
-            await session.aclose()
+            await self._close(session)
+        self._open += 1
+        try:
+            return await self._new()
+        except BaseException:
+            self._open -= 1
+            raise
+
+    async def _new(self) -> PostgresSession:
         connection = await self._engine.connect()
         driver = (await connection.get_raw_connection()).driver_connection
         assert driver is not None
@@ -248,13 +264,31 @@ class Writers:
                 raise
         return session
 
+    async def _close(self, session: PostgresSession) -> None:
+        self._open -= 1
+        await session.aclose()
+
+    def _makes_do_without(self, error: BaseException) -> bool:
+        """Whether the server takes in no more connections, and those that there are have to do for a while."""
+        if not (self._open and isinstance(error.__cause__, asyncpg.TooManyConnectionsError)):
+            return False
+        if not self._is_short:
+            logger.warning("fewer connections than wanted have to do: %s", error)
+        self._is_short = True
+        self._allowed -= 1
+        asyncio.get_running_loop().call_later(MAKE_DO, self._fill_room)
+        return True
+
     def _make_room(self, milliseconds: float) -> None:
         """Allow as many connections as a round trip of so many milliseconds asks for."""
-        wanted = min(self._limit, NEARBY + int(3 * milliseconds))
-        while self._allowed < wanted:
+        self._wanted = max(self._wanted, min(self._limit, NEARBY + int(3 * milliseconds)))
+        self._knows_distance, self._is_short = True, False
+        self._fill_room()
+
+    def _fill_room(self) -> None:
+        while self._allowed < self._wanted:
             self._allowed += 1
             self._room.release()
-        self._knows_distance = True
 
 
 class _Turn:
