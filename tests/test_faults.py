@@ -285,8 +285,8 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(
 ) -> None:
     read, turns = shared().readers.read, []
 
-    async def read_and_change(path: str) -> object:
-        reading = await read(path)
+    async def read_and_change(path: str, *, is_urgent: bool) -> object:
+        reading = await read(path, is_urgent=is_urgent)
         turns.append(path)
         if len(turns) == 1:
             write_song(music / "song.mp3", title="second")
