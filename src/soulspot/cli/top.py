@@ -19,6 +19,8 @@ AGAIN_AFTER: Final = 1.0
 """Seconds until a daemon is looked for again."""
 TICK: Final = 1.0
 """Seconds after which the picture is drawn anew, though nothing came: times go by."""
+LOOK_LIMIT: Final = 1.0
+"""Seconds for which whoever quits waits for a look at the catalogue."""
 KEYS: Final = {"p": "pause", "r": "resume", "s": "scan"}
 
 
@@ -34,6 +36,7 @@ class _Top:
         self._view = View()
         self._changed = asyncio.Event()
         self._asked: set[asyncio.Task[None]] = set()
+        self._look: asyncio.Task[dict[str, Any]] | None = None
 
     async def run(self) -> None:
         with Terminal(self._on_key, self._changed.set) as terminal:
@@ -44,6 +47,9 @@ class _Top:
             finally:
                 for task in [*tasks, *self._asked]:
                     task.cancel()
+                # A look that is cut short, and again by the end of the loop, may never end (aiosqlite 0.22).
+                if self._look is not None:
+                    await asyncio.wait([self._look], timeout=LOOK_LIMIT)
             for task in done:
                 task.result()
 
@@ -72,7 +78,8 @@ class _Top:
                     self._view.reason = error.strerror or str(error)
             self._view.lose()
             try:
-                self._view.hear(await self._catalogue())
+                self._look = asyncio.create_task(self._catalogue())
+                self._view.hear(await asyncio.shield(self._look))
             except SoulspotError as error:
                 self._view.reason = str(error)
             self._changed.set()
