@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -100,8 +100,7 @@ async def opened(  # noqa: PLR0913 - by name, in this module
         async with given_time("starting: the schema of the catalogue is brought up to date"):
             await _bring_up_to_date(database, allowed=settings.database.upgrade)
         rows, run = await patiently(FolderRepository(database.session).all), new_id()
-        node = name_of_this_machine(rows, settings, database)
-        here = [folder for folder in rows if folder.node == node]
+        node, here = this_machine(rows, settings, database)
         where = located(settings, here, named)
         settings, known = where.settings, {Path(text_to_path(folder.path)) for folder in here}
         if not known.issuperset(settings.library.folders):
@@ -132,8 +131,12 @@ async def _bring_up_to_date(database: Database, *, allowed: bool) -> None:
     await (patiently(bring) if database.is_sqlite else bring())
 
 
-def name_of_this_machine(rows: Iterable[KnownFolder], settings: Settings, database: Database) -> str:
-    return own_node(rows, settings.library.node, is_shared=not database.is_sqlite)
+def this_machine(
+    rows: Collection[KnownFolder], settings: Settings, database: Database
+) -> tuple[str, list[KnownFolder]]:
+    """Return the name by which a catalogue knows this machine, and those of its folders that are here."""
+    node = own_node(rows, settings.library.node, is_shared=not database.is_sqlite)
+    return node, [row for row in rows if row.node == node]
 
 
 async def _adopt(service: IngestService, pipeline: Pipeline, path: str, settings: Settings) -> Root:

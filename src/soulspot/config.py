@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from textwrap import wrap
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import unquote
 
 from platformdirs import user_data_path
@@ -287,6 +287,10 @@ class Settings(BaseSettings):
     on_batch: OnBatchSettings = Field(default_factory=OnBatchSettings)
     web: WebSettings = Field(default_factory=WebSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+
+    def with_folders(self, folders: Sequence[Path]) -> Self:
+        """Return the same settings with other music folders."""
+        return self.model_copy(update={"library": self.library.model_copy(update={"folders": list(folders)})})
 
 
 def get_settings(*, config_file: Path | None = None, folders: Sequence[Path] = ()) -> Settings:

@@ -88,12 +88,10 @@ def _as_it_runs(settings: Settings) -> tuple[Settings, Answer]:
     except CatalogueError:
         return settings, {}
     told = sockets.ask(settings, url, "status") or {}
-    database = settings.database.model_copy(update={"url": url})
-    library = settings.library
-    if not library.folders and told:
-        folders = [Path(text_to_path(path)) for path in told["folders"]]
-        library = library.model_copy(update={"folders": folders})
-    return settings.model_copy(update={"database": database, "library": library}), told
+    settings = settings.model_copy(update={"database": settings.database.model_copy(update={"url": url})})
+    if not settings.library.folders and told:
+        settings = settings.with_folders([Path(text_to_path(path)) for path in told["folders"]])
+    return settings, told
 
 
 def _daemon(settings: Settings, told: Answer) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from soulspot.assembly import Ingest, Report, alone, end, name_of_this_machine, opened, root_of, stop_on_signals
+from soulspot.assembly import Ingest, Report, alone, end, opened, root_of, stop_on_signals, this_machine
 from soulspot.config import Settings, check_library, database_file
 from soulspot.infrastructure.filesystem import path_to_text, text_to_path
 from soulspot.infrastructure.persistence.database import Database
@@ -94,8 +94,7 @@ async def dry_run(settings: Settings, named: Sequence[Path], *, report: Report) 
         if not _is_new(settings):
             await require_current(database)
             rows = await FolderRepository(database.session).all()
-        node = name_of_this_machine(rows, settings, database)
-        here = [row for row in rows if row.node == node]
+        _node, here = this_machine(rows, settings, database)
         where = located(settings, here, named)
         settings, folders = where.settings, {row.path: row.id for row in here}
         check_library(settings, [Path(text_to_path(path)) for path in folders])

@@ -42,5 +42,4 @@ def located(settings: Settings, known: Iterable[KnownFolder], named: Sequence[Pa
         ]
         folder, below = inside[0] if inside else (os.path.abspath(path), "")
         parts[folder].append(f"{below}/" if below and os.path.isdir(path) else below)
-    library = settings.library.model_copy(update={"folders": [Path(folder) for folder in parts]})
-    return Where(settings.model_copy(update={"library": library}), parts)
+    return Where(settings.with_folders([Path(folder) for folder in parts]), parts)

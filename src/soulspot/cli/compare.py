@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from soulspot.assembly import root_of
+from soulspot.assembly import root_of, this_machine
 from soulspot.cli import logs
 from soulspot.cli.text import local_time, print_json, printable
 from soulspot.config import Settings, find_catalogue, get_settings
@@ -36,7 +36,6 @@ from soulspot.infrastructure.tags.pool import TagReaders
 from soulspot.ingest.absence import fault_of
 from soulspot.ingest.planner import compare
 from soulspot.ingest.scanner import FoundFile, FoundFolder, Root, look, walk, why_left_alone
-from soulspot.nodes import own_node
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,5 +228,5 @@ async def _catalogue(config: Path | None) -> AsyncIterator[tuple[Database, Setti
     async with Database(find_catalogue(settings), read_only=True) as database:
         await require_current(database)
         rows = await FolderRepository(database.session).all()
-        node = own_node(rows, settings.library.node, is_shared=not database.is_sqlite)
-        yield database, settings, [row for row in rows if row.node == node]
+        _node, here = this_machine(rows, settings, database)
+        yield database, settings, here

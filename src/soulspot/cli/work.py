@@ -48,9 +48,8 @@ def scan(paths: Sequence[Path], config: Path | None, options: ScanOptions) -> No
     result = None
     if options.dry_run:
         folders = settings.library.folders or folders_of_the_daemon(settings)
-        library = settings.library.model_copy(update={"folders": folders})
         report = _say_nothing if as_json else _print_plan
-        result = asyncio.run(scan_once.dry_run(settings.model_copy(update={"library": library}), paths, report=report))
+        result = asyncio.run(scan_once.dry_run(settings.with_folders(folders), paths, report=report))
     else:
         confirm = options.confirm_missing
         result = scan_by_daemon(settings, paths, confirm_missing=confirm, wait=options.wait, as_json=as_json)

@@ -51,7 +51,7 @@ class UTCDateTime(TypeDecorator[datetime]):
 
 
 class JSONValue(TypeDecorator[Any]):
-    """JSON; JSONB on PostgreSQL, whose dialect is loaded only there: that takes longer than to import all of ours."""
+    """JSON; JSONB on PostgreSQL, whose dialect a start on SQLite does without."""
 
     impl = JSON(none_as_null=True)
     cache_ok = True

@@ -340,11 +340,10 @@ def _is_lost(error: BaseException) -> bool:
 
 def _insert_into(table: Table, rows: list[Mapping[str, Any]]) -> str:
     """Return the part of a statement that inserts rows; `{}` stands for their JSON."""
-    names = tuple(rows[0])
-    if len(rows) > 1 and any(row.keys() != rows[0].keys() for row in rows):
+    if any(row.keys() != rows[0].keys() for row in rows[1:]):
         msg = f"the rows of {table.name} have different columns"
         raise ValueError(msg)
-    return _insert(table.name, names)
+    return _insert(table.name, tuple(rows[0]))
 
 
 @lru_cache

@@ -104,20 +104,17 @@ registry.register("postgresql.soulspot", __name__, "ServerDialect")
 
 def engines(url: URL, connections: int, **options: Any) -> tuple[AsyncEngine, AsyncEngine]:  # noqa: ANN401 - the engine's own
     """Return the engine of the connections that write, and of those that the server lets do nothing but read."""
-    url = url.set(drivername=DRIVER)
-    options |= {"isolation_level": "AUTOCOMMIT", "max_overflow": 0, "pool_timeout": ANSWER_LIMIT}
+    options |= {"max_overflow": 0, "pool_timeout": ANSWER_LIMIT}
     reading = _arguments(default_transaction_read_only="on")
-    readers = create_async_engine(url, pool_size=READERS, connect_args=reading, **options)
+    readers = _engine(url, reading, pool_size=READERS, **options)
     event.listen(readers.sync_engine, "checkout", _refuse_lost)
     event.listen(readers.sync_engine, "before_cursor_execute", keep_nul_out, retval=True)
-    return create_async_engine(url, pool_size=connections, connect_args=_arguments(), **options), readers
+    return _engine(url, _arguments(), pool_size=connections, **options), readers
 
 
 def unpooled(url: URL, *, answer_limit: float | None = ANSWER_LIMIT) -> AsyncEngine:
     """Return an engine whose connections are closed when they are let go; a statement may take so many seconds."""
-    arguments = _arguments() | {"command_timeout": answer_limit}
-    url = url.set(drivername=DRIVER)
-    return create_async_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=arguments)
+    return _engine(url, _arguments() | {"command_timeout": answer_limit}, poolclass=NullPool)
 
 
 @asynccontextmanager
@@ -128,6 +125,11 @@ async def reading(sessions: async_sessionmaker[AsyncSession]) -> AsyncIterator[A
             yield session
     except (PoolTimeoutError, *CUT_OFF) as error:
         raise UnreachableError(str(error) or "it does not answer") from error
+
+
+def _engine(url: URL, arguments: dict[str, Any], **options: Any) -> AsyncEngine:  # noqa: ANN401 - the engine's own
+    url = url.set(drivername=DRIVER)
+    return create_async_engine(url, isolation_level="AUTOCOMMIT", connect_args=arguments, **options)
 
 
 def _arguments(**server_settings: str) -> dict[str, Any]:

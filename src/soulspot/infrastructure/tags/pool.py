@@ -165,12 +165,16 @@ class TagReaders:
 
         One that comes alone is handed out at once, many are, and some that follow each other closely a moment later.
         """
-        are_many = len(self._urgent) + len(self._waiting) >= AT_ONCE * self._number
+        are_many = self._number_asked >= AT_ONCE * self._number
         moment = 0.0 if are_many else self._dealt + DEAL_EVERY
         if self._dealing is None or moment < self._dealing.when():
             if self._dealing is not None:
                 self._dealing.cancel()
             self._dealing = asyncio.get_running_loop().call_at(moment, self._deal)
+
+    @property
+    def _number_asked(self) -> int:
+        return len(self._urgent) + len(self._waiting)
 
     def _deal(self) -> None:
         self._dealing, self._dealt = None, asyncio.get_running_loop().time()
@@ -178,7 +182,7 @@ class TagReaders:
             if self._suspects:
                 requests = [] if worker.sent else [self._suspects.popleft()]
             else:
-                share = worker.share(len(self._urgent) + len(self._waiting), self._number)
+                share = worker.share(self._number_asked, self._number)
                 requests = [(self._urgent or self._waiting).popleft() for _number in range(share)]
             if requests:
                 was_idle = not worker.sent
