@@ -8,6 +8,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 from tests.catalogue import Catalogue
 from tests.postgres import Server
@@ -117,26 +118,30 @@ async def test_what_fails_in_the_trip_of_the_commit_is_undone_as_a_whole(away: A
     assert (await away.catalogue.put("b.mp3", "Two")).kind == "added"
 
 
-async def test_a_connection_is_asked_nothing_about_itself(away: Away) -> None:
-    async def read_first() -> None:
-        async with Database(away.url) as database:
-            await FolderRepository(database.session).all()
+async def test_a_connection_is_asked_nothing_about_itself(away: Away, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare, asked = asyncpg.Connection.prepare, list[str]()
 
-    async def only_connect() -> None:
-        await (await asyncpg.connect(away.url.replace("+asyncpg", ""))).close()
+    async def note(connection: asyncpg.Connection, query: str, **options: object) -> object:
+        asked.append(query)
+        return await prepare(connection, query, **options)
 
-    connecting = await away.trips(only_connect)
+    monkeypatch.setattr(asyncpg.Connection, "prepare", note)
+    async with Database(away.url) as database:
+        await FolderRepository(database.session).all()
 
-    assert await away.trips(read_first) - connecting <= 4  # two for the statement; the questions would be eight
+    assert len(asked) == 1
+    assert "FROM folders" in asked[0].replace("\n", " ")
 
 
 async def test_the_locks_of_all_folders_are_taken_in_one_trip(away: Away) -> None:
-    async def own(*paths: str) -> None:
-        async with Database(away.url) as database:
-            places = [Place("node", path) for path in paths]
-            async with database.owning(places, "watch", node="node", run="run"):
-                pass
+    async with Database(away.url) as database:
+        asked: list[str] = []
 
-    one = await away.trips(lambda: own("/one"))
+        @event.listens_for(database._lock_keeper.sync_engine, "before_cursor_execute")
+        def note(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+            if "advisory" in statement:
+                asked.append(statement)
 
-    assert await away.trips(lambda: own("/one/a/b/c", "/two/d/e", "/three/f")) == one
+        places = [Place("node", path) for path in ("/one/a/b/c", "/two/d/e", "/three/f")]
+        async with database.owning(places, "watch", node="node", run="run"):
+            assert len(asked) == 1

@@ -164,9 +164,10 @@ class TagReaders:
         """Hand out what is waiting, all that is asked for by then at once: a write to a pipe costs a wake-up.
 
         One that comes alone is handed out at once, many are, and some that follow each other closely a moment later.
+        Suspects go one by one, so they have nobody to wait for.
         """
-        are_many = self._number_asked >= AT_ONCE * self._number
-        moment = 0.0 if are_many else self._dealt + DEAL_EVERY
+        is_now = bool(self._suspects) or self._number_asked >= AT_ONCE * self._number
+        moment = 0.0 if is_now else self._dealt + DEAL_EVERY
         if self._dealing is None or moment < self._dealing.when():
             if self._dealing is not None:
                 self._dealing.cancel()
