@@ -41,8 +41,9 @@ from tests.postgres import Server, new_server
 from postgres import USUAL, new_catalogue
 from soulspot.infrastructure.filesystem import FileSystem, Signature, file_system_of
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.partitions import partition
-from soulspot.infrastructure.persistence.repositories import FileRepository, Known
+from soulspot.infrastructure.persistence.postgresql.partitions import partition
+from soulspot.infrastructure.persistence.records import Known
+from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.persistence.schema import bring_up_to_date
 from soulspot.infrastructure.tags import TrackTags
 from soulspot.ingest.scanner import FoundFile, Root

@@ -8,7 +8,8 @@ from sqlalchemy import text
 
 from soulspot.infrastructure.filesystem import Signature
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.repositories import FileRepository, Known
+from soulspot.infrastructure.persistence.records import Known
+from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.tags import TrackTags
 from soulspot.ingest.scanner import FoundFile, Root
 from soulspot.ingest.service import IngestService, Outcome

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from tests.catalogue import FIRST, SECOND, Catalogue
 
-from soulspot.infrastructure.persistence.repositories import Credit, FileRepository
+from soulspot.infrastructure.persistence.records import Credit
+from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.tags import TrackTags
 from soulspot.ingest.credits import CreditRules, credits_of
 

@@ -21,7 +21,7 @@ from soulspot.cli import app, examine, probe
 from soulspot.config import get_settings
 from soulspot.errors import SoulspotError
 from soulspot.infrastructure import control
-from soulspot.infrastructure.persistence.actions import ACTIONS
+from soulspot.infrastructure.persistence.audit_actions import ACTIONS
 from soulspot.infrastructure.persistence.models import Base
 from soulspot.infrastructure.persistence.schema import REVISION
 from soulspot.infrastructure.tags.model import FAILURE_CODES

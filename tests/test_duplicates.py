@@ -17,7 +17,7 @@ from tests.large import statements
 from tests.postgres import Server
 from tests.test_persistence import alembic_config
 
-from soulspot.infrastructure.persistence.duplicates import By, copies_query
+from soulspot.infrastructure.persistence.queries.duplicates import By, copies_query
 
 RECORDING = "b1a9c0e9-d987-4042-ae91-78d6a3267d69"
 KINDS: tuple[By, ...] = ("recording", "sound")

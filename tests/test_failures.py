@@ -13,8 +13,9 @@ from tests.conftest import Soulspot, both, until, write_song
 import soulspot.infrastructure.tags
 from soulspot.cli.failures import ADVICE
 from soulspot.infrastructure import control
-from soulspot.infrastructure.persistence.lock import writer_lock
-from soulspot.infrastructure.persistence.repositories import FailureQuestion, FileRepository
+from soulspot.infrastructure.persistence.records import FailureQuestion
+from soulspot.infrastructure.persistence.repositories import FileRepository
+from soulspot.infrastructure.persistence.sqlite.lock_file import writer_lock
 from soulspot.infrastructure.tags import Failure
 from soulspot.infrastructure.tags.model import FAILURE_CODES
 

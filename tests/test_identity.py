@@ -14,7 +14,7 @@ from tests.conftest import write_song
 from tests.parts import Parts
 
 from soulspot.infrastructure.filesystem import Signature
-from soulspot.infrastructure.persistence.repositories import Known
+from soulspot.infrastructure.persistence.records import Known
 from soulspot.infrastructure.tags import TrackTags
 from soulspot.ingest import intake, losses
 from soulspot.ingest.hints import AT_ONCE

@@ -19,8 +19,9 @@ from tests.line import Line
 from tests.postgres import PostgresSoulspot, Server
 
 from soulspot.infrastructure.filesystem import FileSystem
-from soulspot.infrastructure.persistence import listening
-from soulspot.infrastructure.persistence.database import Database, Place
+from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.postgresql import notifications
+from soulspot.infrastructure.persistence.records import Place
 from soulspot.ingest.service import IngestService
 
 pytestmark = pytest.mark.postgresql
@@ -70,10 +71,10 @@ async def test_a_change_wakes_at_once_and_a_hundred_wake_a_few_times(
             for number in range(1, 101):
                 await change(alpha, number)
             took = time.monotonic() - began
-            await asyncio.sleep(2 * listening.TELL_EVERY)
+            await asyncio.sleep(2 * notifications.TELL_EVERY)
             told_of_all = await told_to(connection, 100, seconds=0.1)
 
-    assert 1 <= len(told_of_all) <= took / listening.TELL_EVERY + 3
+    assert 1 <= len(told_of_all) <= took / notifications.TELL_EVERY + 3
 
 
 async def test_what_was_committed_last_is_told_before_the_process_ends(
@@ -92,9 +93,9 @@ async def test_what_was_committed_last_is_told_before_the_process_ends(
 async def test_who_cannot_hear_looks_often_and_hears_again(
     postgres_server: Server, postgres_catalogue: str, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(listening, "LOOK_ANYWAY", 60.0)
-    monkeypatch.setattr(listening, "LOOK_DEAF", 0.05)
-    monkeypatch.setattr(listening, "_LISTEN_AGAIN", 0.1)
+    monkeypatch.setattr(notifications, "LOOK_ANYWAY", 60.0)
+    monkeypatch.setattr(notifications, "LOOK_DEAF", 0.05)
+    monkeypatch.setattr(notifications, "_LISTEN_AGAIN", 0.1)
     url = postgres_server.tcp_url(postgres_catalogue, line.port)
     async with Database(url) as database, database.hearing() as wait:
         listeners = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"

@@ -14,7 +14,7 @@ from tests.conftest import until, write_song
 from tests.postgres import PostgresSoulspot, Server, new_server, server_programs
 from tests.test_postgres_faults import add_songs, assert_whole
 
-from soulspot.infrastructure.persistence.server import CONNECT_LIMIT, LINK_LIMIT
+from soulspot.infrastructure.persistence.postgresql.engine import CONNECT_LIMIT, LINK_LIMIT
 
 pytestmark = pytest.mark.postgresql
 

@@ -14,7 +14,8 @@ from tests.postgres import PostgresSoulspot, Server, migrate
 
 from soulspot.errors import LockHeldError
 from soulspot.infrastructure.persistence import schema
-from soulspot.infrastructure.persistence.database import Database, Place
+from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.records import Place
 
 pytestmark = pytest.mark.postgresql
 

@@ -14,7 +14,8 @@ from tests.catalogue import Catalogue
 from tests.postgres import Server
 
 from soulspot.infrastructure.filesystem import FileSystem
-from soulspot.infrastructure.persistence.database import Database, Place
+from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.records import Place
 from soulspot.infrastructure.persistence.repositories import AuditRepository, FileRepository, FolderRepository
 from soulspot.ingest.scanner import Root
 from soulspot.ingest.service import IngestService

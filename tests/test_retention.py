@@ -13,8 +13,9 @@ from tests.conftest import Soulspot, both, until, write_song
 from tests.large import statements
 from tests.postgres import PostgresSoulspot, Server
 
-from soulspot.infrastructure.persistence import inspection, schema
+from soulspot.infrastructure.persistence import schema
 from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.queries import integrity
 from soulspot.ingest import retention
 from soulspot.ingest.retention import Retention
 
@@ -153,7 +154,7 @@ async def test_a_pass_that_is_cut_short_has_told_of_all_that_it_removed(
         told = [each if isinstance(each, dict) else json.loads(each) for each in await session.scalars(query)]
     assert [each["entries"] for each in told] == [cut + 1, rest]
     assert cut + 1 + rest == 4000  # of six entries, the first and the latest stay
-    assert await inspection.faults(large) == []
+    assert await integrity.faults(large) == []
 
 
 async def test_a_writer_need_not_wait_for_a_pass(large: Database, monkeypatch: pytest.MonkeyPatch) -> None:

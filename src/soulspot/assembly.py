@@ -13,11 +13,12 @@ from pathlib import Path
 from soulspot.config import Settings, check_library, database_file
 from soulspot.errors import ConfigError
 from soulspot.infrastructure.filesystem import file_system_of, ignore_lease_signals, path_to_text, text_to_path
-from soulspot.infrastructure.persistence.database import Database, Place
+from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id
-from soulspot.infrastructure.persistence.lock import writer_lock
-from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository, KnownFolder
+from soulspot.infrastructure.persistence.records import KnownFolder, Place
+from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
 from soulspot.infrastructure.persistence.schema import bring_up_to_date
+from soulspot.infrastructure.persistence.sqlite.lock_file import writer_lock
 from soulspot.infrastructure.systemd import given_time
 from soulspot.infrastructure.tags.pool import TagReaders
 from soulspot.ingest.absence import LossGuard

@@ -27,9 +27,10 @@ from soulspot.errors import CatalogueError, ConfigError, UnreachableError
 from soulspot.infrastructure.addresses import is_this_machine
 from soulspot.infrastructure.control import Answer
 from soulspot.infrastructure.filesystem import file_system_of, has_writer, text_to_path
-from soulspot.infrastructure.persistence import inspection, schema
+from soulspot.infrastructure.persistence import schema
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.lock import holder_of
+from soulspot.infrastructure.persistence.queries import integrity
+from soulspot.infrastructure.persistence.sqlite.lock_file import holder_of
 
 Level = Literal["OK", "WARN", "FAIL"]
 
@@ -273,7 +274,7 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
             told = f"the schema is {revision or 'none'}, and this soulspot needs {schema.REVISION}"
             yield Finding("schema", "WARN", told, "soulspot db upgrade")
             return
-        if faults := await inspection.faults(database):
+        if faults := await integrity.faults(database):
             yield Finding("database", "FAIL", "; ".join(faults), "soulspot db restore")
             return
         yield Finding("database", "OK", "it is sound, and its schema is the one that is needed")

@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Iterable
 
-from soulspot.infrastructure.persistence.repositories import KnownFolder
+from soulspot.infrastructure.persistence.records import KnownFolder
 
 
 def own_node(folders: Iterable[KnownFolder], wanted: str, *, is_shared: bool) -> str:

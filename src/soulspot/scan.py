@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TYPE_CHECKING
 
 from soulspot.assembly import Ingest, Report, alone, end, opened, root_of, stop_on_signals, this_machine
 from soulspot.config import Settings, check_library, database_file
 from soulspot.infrastructure.filesystem import path_to_text, text_to_path
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository, Known, KnownFolder
+from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
 from soulspot.infrastructure.persistence.schema import require_current
 from soulspot.ingest.patience import patiently
 from soulspot.ingest.planner import compare
@@ -20,6 +20,9 @@ from soulspot.ingest.requests import BUSY_LIMIT, COUNT_AFTER
 from soulspot.ingest.scanner import Root, count_files, walk
 from soulspot.ingest.service import Outcome
 from soulspot.where import Where, located
+
+if TYPE_CHECKING:
+    from soulspot.infrastructure.persistence.records import Known, KnownFolder
 
 
 class Progress(Protocol):

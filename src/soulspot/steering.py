@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from soulspot.infrastructure.control import Answer, Arguments, Offers, Once, Stream
 from soulspot.infrastructure.filesystem import path_to_text, text_to_path
 from soulspot.infrastructure.persistence.identity import new_id
-from soulspot.infrastructure.persistence.repositories import FailureQuestion
+from soulspot.infrastructure.persistence.records import FailureQuestion
 from soulspot.ingest.failures import Failures
 from soulspot.ingest.gate import Paused
 from soulspot.ingest.requests import Request

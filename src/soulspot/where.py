@@ -9,7 +9,7 @@ from pathlib import Path
 from soulspot.config import Settings
 from soulspot.infrastructure.filesystem import text_to_path
 from soulspot.infrastructure.persistence.models import MOUNT_STATES
-from soulspot.infrastructure.persistence.repositories import KnownFolder
+from soulspot.infrastructure.persistence.records import KnownFolder
 from soulspot.ingest.scanner import Root
 
 

@@ -24,12 +24,8 @@ from soulspot.infrastructure.filesystem import (
 )
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.models import MOUNT_STATES, File
-from soulspot.infrastructure.persistence.repositories import (
-    FileRepository,
-    FolderRepository,
-    KnownFolder,
-    TrackRepository,
-)
+from soulspot.infrastructure.persistence.records import KnownFolder
+from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository, TrackRepository
 from soulspot.infrastructure.persistence.schema import require_current
 from soulspot.infrastructure.tags import Kind, kind_of_name
 from soulspot.infrastructure.tags.pool import TagReaders

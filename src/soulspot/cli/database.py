@@ -12,10 +12,11 @@ from soulspot.cli import logs
 from soulspot.cli.text import print_json
 from soulspot.config import Settings, database_file, find_catalogue, get_settings
 from soulspot.errors import CatalogueError, ConfigError
-from soulspot.infrastructure.persistence import backup, inspection, schema
+from soulspot.infrastructure.persistence import backup, schema
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id
-from soulspot.infrastructure.persistence.lock import hand_over, writer_lock
+from soulspot.infrastructure.persistence.queries import integrity
+from soulspot.infrastructure.persistence.sqlite.lock_file import hand_over, writer_lock
 from soulspot.ingest.retention import Retention
 
 
@@ -49,7 +50,7 @@ def current(config: Path | None, *, as_json: bool) -> None:
 def check(config: Path | None, *, as_json: bool) -> None:
     async def ask() -> list[str]:
         async with _catalogue(config) as database:
-            return await inspection.faults(database)
+            return await integrity.faults(database)
 
     found = asyncio.run(ask())
     if as_json:
@@ -140,7 +141,7 @@ def partition(rows: int, config: Path | None, *, undo: bool) -> None:
     if database_file(settings.database.url) is not None:
         msg = "this is for PostgreSQL: SQLite keeps one table, and `soulspot db vacuum` gives back the room in it"
         raise CatalogueError(msg)
-    from soulspot.infrastructure.persistence import partitions
+    from soulspot.infrastructure.persistence.postgresql import partitions
 
     async def act() -> list[partitions.Part] | bool:
         async with Database(settings.database.url, read_only=True) as database:
@@ -177,7 +178,7 @@ async def _checked_copy(source: Path, file: Path) -> tuple[Path, str]:
         if (revision := await schema.current_revision(database)) is None:
             msg = f"{source} is empty: it is no backup of a catalogue"
             raise CatalogueError(msg)
-        if faults := await inspection.damage(database):
+        if faults := await integrity.damage(database):
             msg = f"{source} is damaged ({faults[0]}): restore another"
             raise CatalogueError(msg)
         schema.require_known(database, revision)

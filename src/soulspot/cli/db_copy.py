@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from soulspot.cli import logs
 from soulspot.config import DatabaseSettings, database_file
 from soulspot.errors import CatalogueError, ConfigError
-from soulspot.infrastructure.persistence.copying import copy_catalogue
+from soulspot.infrastructure.persistence.copy import copy_catalogue
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.lock import writer_lock
 from soulspot.infrastructure.persistence.schema import bring_up_to_date, require_current
+from soulspot.infrastructure.persistence.sqlite.lock_file import writer_lock
 
 
 def copy(source: str, target: str) -> None:

@@ -11,8 +11,8 @@ from soulspot.cli.look import catalogue
 from soulspot.cli.text import duration, print_json, print_table, printable
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.duplicates import By, Copy, duplicates
 from soulspot.infrastructure.persistence.identity import fold
+from soulspot.infrastructure.persistence.queries.duplicates import By, Copy, duplicates
 
 _MEGABYTE = 1_000_000
 

@@ -20,10 +20,11 @@ from soulspot.errors import ConfigError, LockHeldError, NotFoundError
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id
-from soulspot.infrastructure.persistence.lock import writer_lock
 from soulspot.infrastructure.persistence.models import File
-from soulspot.infrastructure.persistence.repositories import AuditRepository, FailureQuestion, FileRepository
+from soulspot.infrastructure.persistence.records import FailureQuestion
+from soulspot.infrastructure.persistence.repositories import AuditRepository, FileRepository
 from soulspot.infrastructure.persistence.schema import require_current
+from soulspot.infrastructure.persistence.sqlite.lock_file import writer_lock
 from soulspot.ingest.failures import Failures
 from soulspot.ingest.patience import patiently
 

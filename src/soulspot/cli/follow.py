@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from soulspot.infrastructure import control
-from soulspot.infrastructure.persistence.listening import Wait, woken
+from soulspot.infrastructure.persistence.postgresql.notifications import Wait, woken
 
 LOOK_ANYWAY: Final = 1.0
 """Seconds after which it is looked all the same: what becomes of a folder is written down, and told nobody."""

@@ -12,12 +12,13 @@ import typer
 from soulspot.cli import logs
 from soulspot.cli.text import local_time, printable
 from soulspot.config import Settings, database_file, find_catalogue, get_settings
-from soulspot.infrastructure.persistence.database import Database, Place
+from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id
-from soulspot.infrastructure.persistence.lock import writer_lock
 from soulspot.infrastructure.persistence.models import File
+from soulspot.infrastructure.persistence.records import Place
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.persistence.schema import require_current
+from soulspot.infrastructure.persistence.sqlite.lock_file import writer_lock
 from soulspot.ingest.patience import patiently
 from soulspot.ingest.service import IngestService
 

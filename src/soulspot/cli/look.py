@@ -19,8 +19,8 @@ from soulspot.config import find_catalogue, get_settings
 from soulspot.errors import ConfigError, NotFoundError
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.following import Following
 from soulspot.infrastructure.persistence.models import AuditEntry, File
+from soulspot.infrastructure.persistence.queries.audit_tail import Following
 from soulspot.infrastructure.persistence.repositories import (
     ArtistRepository,
     AuditRepository,

@@ -13,10 +13,10 @@ from soulspot.cli.look import catalogue, whole_path
 from soulspot.cli.text import local_time, print_json, printable
 from soulspot.config import database_file, find_catalogue, get_settings
 from soulspot.errors import CatalogueError, UnreachableError
-from soulspot.infrastructure.persistence.database import Place
-from soulspot.infrastructure.persistence.lock import holder_of
 from soulspot.infrastructure.persistence.models import MOUNT_STATES
+from soulspot.infrastructure.persistence.records import Place
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
+from soulspot.infrastructure.persistence.sqlite.lock_file import holder_of
 from soulspot.standing import standing, without_catalogue
 
 Told = dict[str, Any]

@@ -20,10 +20,11 @@ from soulspot.config_sources import why
 from soulspot.doorman import require_extra, require_names
 from soulspot.errors import ConfigError, LockHeldError
 from soulspot.infrastructure.listening import BACKLOG, handed_over, listen_at, name_of
-from soulspot.infrastructure.persistence.database import Database, Place
-from soulspot.infrastructure.persistence.lock import holder_of
-from soulspot.infrastructure.persistence.owner import Writer
-from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository, KnownFolder
+from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.postgresql.advisory_locks import Writer
+from soulspot.infrastructure.persistence.records import KnownFolder, Place
+from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
+from soulspot.infrastructure.persistence.sqlite.lock_file import holder_of
 
 if TYPE_CHECKING:
     from soulspot.web.keys import Keys

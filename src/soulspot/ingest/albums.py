@@ -10,7 +10,8 @@ from math import inf
 from typing import Any, Final
 
 from soulspot.infrastructure.persistence.identity import album_folder, album_key, album_name
-from soulspot.infrastructure.persistence.repositories import AlbumRepository, AuditRepository, Known
+from soulspot.infrastructure.persistence.records import Known
+from soulspot.infrastructure.persistence.repositories import AlbumRepository, AuditRepository
 from soulspot.ingest.scanner import FoundFile
 
 REMEMBERED: Final = 20_000

@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from soulspot.infrastructure.persistence.identity import fold
 from soulspot.infrastructure.persistence.models import NAME_LENGTH
-from soulspot.infrastructure.persistence.repositories import ArtistRepository, AuditRepository, Credit, Credited
+from soulspot.infrastructure.persistence.records import Credit, Credited
+from soulspot.infrastructure.persistence.repositories import ArtistRepository, AuditRepository
 
 REMEMBERED: Final = 20_000
 _INSTRUMENT_LENGTH: Final = 255

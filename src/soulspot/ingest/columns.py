@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from soulspot.infrastructure.persistence.identity import album_key, album_name, fold, is_various
 from soulspot.infrastructure.persistence.models import NAME_LENGTH
-from soulspot.infrastructure.persistence.repositories import Credited
+from soulspot.infrastructure.persistence.records import Credited
 from soulspot.infrastructure.tags import TrackTags
 from soulspot.ingest.credits import ALBUM_ARTIST, MAIN
 from soulspot.ingest.scanner import FoundFile

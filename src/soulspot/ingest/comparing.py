@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from soulspot.infrastructure.persistence.repositories import FileRepository, Known
+from soulspot.infrastructure.persistence.records import Known
+from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.ingest import planner
 from soulspot.ingest.losses import Losses
 from soulspot.ingest.patience import patiently

@@ -12,7 +12,7 @@ from typing import Final
 from zlib import crc32
 
 from soulspot.infrastructure.persistence.identity import fold
-from soulspot.infrastructure.persistence.repositories import Credit
+from soulspot.infrastructure.persistence.records import Credit
 from soulspot.infrastructure.tags import PARSER_VERSION, TrackTags
 
 MAIN: Final = "main"

@@ -4,7 +4,8 @@ from collections.abc import Container
 
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.models import File
-from soulspot.infrastructure.persistence.repositories import AuditRepository, FailureQuestion, FileRepository
+from soulspot.infrastructure.persistence.records import FailureQuestion
+from soulspot.infrastructure.persistence.repositories import AuditRepository, FileRepository
 
 _NEVER_READ = 0
 """The parser version of a file that is to be read again, whatever it was read by."""

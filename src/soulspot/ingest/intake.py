@@ -18,7 +18,8 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 from soulspot.infrastructure.filesystem import path_to_text
-from soulspot.infrastructure.persistence.repositories import FileRepository, Known
+from soulspot.infrastructure.persistence.records import Known
+from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.tags import Failure, TrackTags
 from soulspot.infrastructure.tags.pool import TagReaders
 from soulspot.ingest.gate import Gate

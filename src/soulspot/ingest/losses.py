@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from soulspot.infrastructure.filesystem import FileSystem, file_systems_below, path_to_text
-from soulspot.infrastructure.persistence.repositories import FileRepository, Known
+from soulspot.infrastructure.persistence.records import Known
+from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.ingest.absence import Absences, LossGuard, ages_of, fault_of, mount_fault_of, seconds_gone
 from soulspot.ingest.gate import Gate
 from soulspot.ingest.patience import patiently

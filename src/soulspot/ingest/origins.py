@@ -11,7 +11,8 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
-from soulspot.infrastructure.persistence.repositories import FileRepository, Known
+from soulspot.infrastructure.persistence.records import Known
+from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.tags import Kind, kind_of_name
 from soulspot.infrastructure.tags.pool import TagReaders
 from soulspot.ingest import planner

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from sqlalchemy.exc import DBAPIError
 
 from soulspot.errors import CatalogueError, UnreachableError
-from soulspot.infrastructure.persistence.database import is_damage, is_environment_fault, is_lost_race, why_not_readable
+from soulspot.infrastructure.persistence.faults import is_damage, is_environment_fault, is_lost_race, why_not_readable
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from soulspot.infrastructure.persistence.repositories import Known
+from soulspot.infrastructure.persistence.records import Known
 from soulspot.ingest.scanner import FoundFile
 
 MAY_PASS = frozenset(("unreadable",))

@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.repositories import AuditRepository, now
+from soulspot.infrastructure.persistence.repositories import AuditRepository
+from soulspot.infrastructure.persistence.statements import now
 from soulspot.ingest.patience import patiently
 
 logger = logging.getLogger(__name__)

@@ -22,19 +22,16 @@ from soulspot.infrastructure.filesystem import FileSystem, path_to_text
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import album_folder, fold, new_id
 from soulspot.infrastructure.persistence.models import MOUNT_STATES, File
+from soulspot.infrastructure.persistence.records import Credit, Credited, Known, KnownFolder
 from soulspot.infrastructure.persistence.repositories import (
     AlbumRepository,
     ArtistRepository,
     AuditRepository,
-    Credit,
-    Credited,
     FileRepository,
     FolderRepository,
-    Known,
-    KnownFolder,
     TrackRepository,
-    now,
 )
+from soulspot.infrastructure.persistence.statements import now
 from soulspot.infrastructure.tags import Failure, TrackTags
 from soulspot.ingest import columns
 from soulspot.ingest.albums import Albums

@@ -16,7 +16,7 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from soulspot.errors import SoulspotError
-from soulspot.infrastructure.persistence.browsing import WINDOW, Browsing
+from soulspot.infrastructure.persistence.queries.browse import WINDOW, Browsing
 from soulspot.web.kinds import FILES, KINDS, kind_of
 
 DAYS: Final = 30

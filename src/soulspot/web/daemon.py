@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from soulspot.infrastructure import control
-from soulspot.infrastructure.persistence.owner import Writer
-from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository, KnownFolder
+from soulspot.infrastructure.persistence.postgresql.advisory_locks import Writer
+from soulspot.infrastructure.persistence.records import KnownFolder
+from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
 from soulspot.standing import Counts, standing
 
 FRESH: Final = 1.0

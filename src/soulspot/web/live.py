@@ -19,9 +19,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from soulspot.errors import SoulspotError
 from soulspot.infrastructure import control
-from soulspot.infrastructure.persistence.browsing import Browsing, Entry
-from soulspot.infrastructure.persistence.following import Following
-from soulspot.infrastructure.persistence.listening import Wait
+from soulspot.infrastructure.persistence.postgresql.notifications import Wait
+from soulspot.infrastructure.persistence.queries.audit_tail import Following
+from soulspot.infrastructure.persistence.queries.browse import Browsing, Entry
 from soulspot.infrastructure.persistence.repositories import AuditRepository
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
-from soulspot.infrastructure.persistence.browsing import Browsing
 from soulspot.infrastructure.persistence.models import AuditEntry, File
+from soulspot.infrastructure.persistence.queries.browse import Browsing
 from soulspot.infrastructure.persistence.repositories import (
     AlbumRepository,
     ArtistRepository,

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from soulspot.infrastructure.filesystem import text_to_path
-from soulspot.infrastructure.persistence.browsing import Browsing
 from soulspot.infrastructure.persistence.models import File
+from soulspot.infrastructure.persistence.queries.browse import Browsing
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.tags.covers import Covers, kind_of_picture
 from soulspot.web.pages import NOT_FOUND, whole_path

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from soulspot.errors import UnreachableError
-from soulspot.infrastructure.persistence.browsing import Entry
+from soulspot.infrastructure.persistence.queries.browse import Entry
 from soulspot.infrastructure.persistence.repositories import FolderRepository
 from soulspot.web import texts
 from soulspot.web.daemon import Daemon

@@ -16,8 +16,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from soulspot.errors import UnreachableError
-from soulspot.infrastructure.persistence.browsing import Browsing
 from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.queries.browse import Browsing
 from soulspot.infrastructure.persistence.repositories import (
     AlbumRepository,
     ArtistRepository,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from soulspot.errors import CatalogueError
-from soulspot.infrastructure.persistence.lock import hand_over
+from soulspot.infrastructure.persistence.sqlite.lock_file import hand_over
 
 if TYPE_CHECKING:
     from soulspot.infrastructure.persistence.database import Database

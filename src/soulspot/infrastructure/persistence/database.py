@@ -17,47 +17,24 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import ContextVar
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
-from sqlalchemy import URL, Connection, event, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import URL, make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker, create_async_engine
 
-from soulspot.errors import CatalogueError, UnreachableError
-from soulspot.infrastructure.persistence import inline, listening
+from soulspot.errors import CatalogueError
+from soulspot.infrastructure.persistence.postgresql import notifications
+from soulspot.infrastructure.persistence.records import Place
+from soulspot.infrastructure.persistence.sqlite import writer as sqlite_writer
+from soulspot.infrastructure.persistence.sqlite.engine import BUSY_TIMEOUT_MS, begin_with_sqlalchemy, set_up
 
 if TYPE_CHECKING:
-    from soulspot.infrastructure.persistence.owner import Writer
-    from soulspot.infrastructure.persistence.postgres import Writers
+    from soulspot.infrastructure.persistence.postgresql.advisory_locks import Writer
+    from soulspot.infrastructure.persistence.postgresql.writer import Writers
 
 SessionFactory = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 """What a repository is built with: yields the session of the transaction in progress, else one that only reads."""
-
-LOCKS: Final = "soulspot_locks"
-"""The execution option of a query that locks what it finds, and so needs a transaction."""
-BUSY_TIMEOUT_MS: Final = 5_000
-"""How long a reader waits for a lock. The writer does not: it would stop the event loop, and it is tried again."""
-# What a person or time mends, and not the file: SQLite's names, and the classes of PostgreSQL's SQLSTATE.
-_ENVIRONMENT_SQLITE = (
-    "SQLITE_FULL",
-    "SQLITE_BUSY",
-    "SQLITE_LOCKED",
-    "SQLITE_IOERR",
-    "SQLITE_READONLY",
-    "SQLITE_CANTOPEN",
-)
-# 25006: the server has become a replica. 25P03: it ended a transaction whose client it took for gone.
-_ENVIRONMENT_SQLSTATE = ("08", "25006", "25P03", "40", "53", "55", "57", "58")
-
-
-class Place(NamedTuple):
-    """A watched folder: the machine that sees it, and its path there, escaped as the catalogue writes it."""
-
-    node: str
-    path: str
 
 
 class _Transaction:
@@ -93,24 +70,26 @@ class Database:
         options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": msgspec.json.decode}
         if self.is_sqlite:
             here = {"check_same_thread": False, "timeout": 0, "cached_statements": 256}
-            self._writer = create_async_engine(self.url.set(drivername=inline.DRIVER), connect_args=here, **options)
+            self._writer = create_async_engine(
+                self.url.set(drivername=sqlite_writer.DRIVER), connect_args=here, **options
+            )
             self._reader = create_async_engine(self.url, pool_size=2, max_overflow=4, **options)
             pragmas = ["busy_timeout=0", "journal_mode=WAL", f"synchronous={synchronous}", "wal_autocheckpoint=0"]
-            _set_up_sqlite(self._writer, pragmas)
-            _set_up_sqlite(self._reader, [f"busy_timeout={BUSY_TIMEOUT_MS}", "query_only=ON"])
-            _begin_with_sqlalchemy(self._reader)  # the writer's session begins its own
-            self._writers: inline.SoleWriter | Writers = inline.SoleWriter(self._writer)
+            set_up(self._writer, pragmas)
+            set_up(self._reader, [f"busy_timeout={BUSY_TIMEOUT_MS}", "query_only=ON"])
+            begin_with_sqlalchemy(self._reader)  # the writer's session begins its own
+            self._writers: sqlite_writer.SoleWriter | Writers = sqlite_writer.SoleWriter(self._writer)
         else:
             try:
-                from soulspot.infrastructure.persistence import postgres, server
+                from soulspot.infrastructure.persistence.postgresql import engine, writer
             except ModuleNotFoundError as error:
                 msg = f"PostgreSQL needs {error.name}: install it with pip install 'soulspot[postgresql]'"
                 raise CatalogueError(msg) from error
-            options["json_serializer"] = server.to_json
-            self._writer, self._reader = server.engines(self.url, connections, **options)
-            self._lock_keeper = server.unpooled(self.url)
-            self._writers = postgres.Writers(self._writer, connections)
-            self._reading = server.reading
+            options["json_serializer"] = engine.to_json
+            self._writer, self._reader = engine.engines(self.url, connections, **options)
+            self._lock_keeper = engine.unpooled(self.url)
+            self._writers = writer.Writers(self._writer, connections)
+            self._reading = engine.reading
         self._read_only = read_only
         self._read_sessions = async_sessionmaker(self._reader, expire_on_commit=False)
 
@@ -137,32 +116,32 @@ class Database:
         """
         if self.is_sqlite:
             return nullcontext()
-        from soulspot.infrastructure.persistence import owner
+        from soulspot.infrastructure.persistence.postgresql import advisory_locks
 
-        assert not isinstance(self._writers, inline.SoleWriter)
+        assert not isinstance(self._writers, sqlite_writer.SoleWriter)
         said = {"node": node, "run": run}
-        return owner.folders_owned(
-            self._lock_keeper, places, owner.name_of(command, node), said, self._writers.committed
+        return advisory_locks.folders_owned(
+            self._lock_keeper, places, advisory_locks.name_of(command, node), said, self._writers.committed
         )
 
     def alone(self, command: str) -> AbstractAsyncContextManager[None]:
         """Be the only process that writes anything; SQLite's lock does that already."""
         if self.is_sqlite:
             return nullcontext()
-        from soulspot.infrastructure.persistence import owner
+        from soulspot.infrastructure.persistence.postgresql import advisory_locks
 
-        return owner.catalogue_owned(self._lock_keeper, owner.name_of(command, socket.gethostname()))
+        return advisory_locks.catalogue_owned(self._lock_keeper, advisory_locks.name_of(command, socket.gethostname()))
 
     async def writers(self, places: Sequence[Place]) -> "list[Writer]":
         """Return who writes the catalogue on a server now, each with those of these folders that it has."""
-        from soulspot.infrastructure.persistence import owner
+        from soulspot.infrastructure.persistence.postgresql import advisory_locks
 
         async with self.session() as session:
-            return await owner.writers(session, places)
+            return await advisory_locks.writers(session, places)
 
-    def hearing(self) -> AbstractAsyncContextManager[listening.Wait]:
+    def hearing(self) -> AbstractAsyncContextManager[notifications.Wait]:
         """Yield what waits until there may be something new."""
-        return nullcontext(listening.looking) if self.is_sqlite else listening.hearing(self._lock_keeper)
+        return nullcontext(notifications.looking) if self.is_sqlite else notifications.hearing(self._lock_keeper)
 
     async def reserve(self, names: Iterable[str]) -> bool:
         """Be the only transaction that makes what has one of these names; false where there is only one at a time.
@@ -171,7 +150,7 @@ class Database:
         """
         if self.is_sqlite:
             return False
-        from soulspot.infrastructure.persistence.postgres import PostgresSession
+        from soulspot.infrastructure.persistence.postgresql.writer import PostgresSession
 
         async with self.session() as session:
             assert isinstance(session, PostgresSession)
@@ -206,7 +185,7 @@ class Database:
 
     async def vacuum(self) -> None:
         """Write an SQLite database anew, without the room that deleted rows have left; blocks the event loop."""
-        assert isinstance(self._writers, inline.SoleWriter)
+        assert isinstance(self._writers, sqlite_writer.SoleWriter)
         await self._writers.vacuum()
 
     async def aclose(self) -> None:
@@ -221,80 +200,5 @@ class Database:
         await self.aclose()
 
 
-def is_environment_fault(error: DBAPIError | UnreachableError) -> bool:
-    """Whether the database refuses for a reason that passes: full disk, foreign lock, lost server, lost race.
-
-    Such a transaction may be tried again as a whole; anything else is a fault of the program.
-    """
-    if isinstance(error, UnreachableError) or error.connection_invalidated:
-        return True
-    name = getattr(error.orig, "sqlite_errorname", None)
-    if name is not None:
-        return isinstance(error, OperationalError) and name.startswith(_ENVIRONMENT_SQLITE)
-    state = getattr(error.orig, "sqlstate", None)
-    return state is not None and state.startswith(_ENVIRONMENT_SQLSTATE)
-
-
-def is_lost_race(error: DBAPIError | UnreachableError) -> bool:
-    """Whether another transaction was in the way (a deadlock, a serialisation failure), and this one had to yield."""
-    state = getattr(getattr(error, "orig", None), "sqlstate", None)
-    return state is not None and state.startswith("40")
-
-
-def is_refused(error: DBAPIError) -> bool:
-    """Whether SQLite may not open or write its file, which at a start is for a person to mend and not for time."""
-    return (getattr(error.orig, "sqlite_errorname", None) or "").startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
-
-
-def is_damage(error: DBAPIError) -> bool:
-    """Whether an SQLite file is no sound database any more."""
-    return (getattr(error.orig, "sqlite_errorname", None) or "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
-
-
-def why_not_readable(file: Path) -> str | None:
-    """Return what keeps a file from being read to its end, None where nothing does; blocks.
-
-    SQLite calls a catalogue malformed when it is the disk that cannot read it.
-    """
-    try:
-        with open(file, "rb", buffering=0) as opened:
-            while opened.read(1 << 20):
-                pass
-    except OSError as error:
-        return f"its disk does not answer: {error.strerror}"
-    return None
-
-
 def _to_json(value: object) -> str:
     return msgspec.json.encode(value).decode()
-
-
-def _set_up_sqlite(engine: AsyncEngine, pragmas: list[str]) -> None:
-    @event.listens_for(engine.sync_engine, "do_connect")
-    def never_create(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> None:  # noqa: ANN401
-        # Only a migration makes a catalogue. One that was deleted while it was open is not to be begun anew, empty.
-        arguments[0] = f"{Path(arguments[0]).absolute().as_uri()}?mode=rw"
-        options["uri"] = True
-
-    # The driver's own transaction handling is switched off, so that ours is the only one (SQLAlchemy's SQLite page).
-    @event.listens_for(engine.sync_engine, "connect")
-    def connect(connection: Any, _record: ConnectionPoolEntry) -> None:  # noqa: ANN401 - the driver's, untyped
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in (*pragmas, "foreign_keys=ON"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-
-def _begin_with_sqlalchemy(engine: AsyncEngine) -> None:
-    @event.listens_for(engine.sync_engine, "begin")
-    def begin_transaction(connection: Connection) -> None:
-        cursor = connection.connection.cursor()
-        try:
-            cursor.execute("BEGIN")
-        except (
-            sqlite3.OperationalError
-        ) as error:  # a lock, a full disk: SQLAlchemy does not look at what a listener does
-            raise OperationalError("BEGIN", (), error) from error
-        finally:
-            cursor.close()

@@ -7,11 +7,8 @@ What runs for each file is a plain Core statement, made once and given its value
 it among those that SQLAlchemy has compiled, and to make objects of rows costs several times what the database takes.
 """
 
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any, NamedTuple, cast
 
@@ -19,14 +16,9 @@ from sqlalchemy import (
     ColumnElement,
     CursorResult,
     Row,
-    Select,
-    Table,
-    Update,
-    bindparam,
     delete,
     false,
     func,
-    insert,
     or_,
     select,
     union_all,
@@ -34,9 +26,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute, contains_eager, joinedload, selectinload
 
-from soulspot.infrastructure.filesystem import Signature
-from soulspot.infrastructure.persistence.actions import ACTIONS
-from soulspot.infrastructure.persistence.database import LOCKS, SessionFactory
+from soulspot.infrastructure.persistence.audit_actions import ACTIONS
+from soulspot.infrastructure.persistence.database import SessionFactory
 from soulspot.infrastructure.persistence.identity import fold, new_id
 from soulspot.infrastructure.persistence.models import (
     NAME_LENGTH,
@@ -48,86 +39,48 @@ from soulspot.infrastructure.persistence.models import (
     Track,
     TrackArtist,
 )
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
-class Known(NamedTuple):
-    """What the catalogue remembers of one file."""
-
-    id: str
-    folder_id: str
-    path: str
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
-    status: str
-    parser_version: int
-    attempts: int
-    track_id: str | None
-    error_code: str | None
-
-    @property
-    def signature(self) -> Signature:
-        return Signature._make(self[3:7])
-
-    @property
-    def is_missing(self) -> bool:
-        return self.status == "missing"
-
-
-class KnownFolder(NamedTuple):
-    """A folder that is watched, or a file system below one."""
-
-    id: str
-    node: str
-    path: str
-    file_system: str
-    file_system_id: str
-    status: str
-    status_reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Credit:
-    """One name in the tags, with what they say of it: MusicBrainz id, name to sort by, instrument."""
-
-    role: str
-    name: str
-    musicbrainz_id: str | None = None
-    sort_name: str | None = None
-    instrument: str | None = None
-
-
-class Credited(NamedTuple):
-    """One credit on a track: an artist in a role, under the name that the tags give."""
-
-    role: str
-    artist_id: str
-    name: str
-    instrument: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class FailureQuestion:
-    """Which failures are meant.
-
-    Attributes:
-        path: a file or folder, whole and escaped.
-        before: those that were last tried before this moment.
-        since: those that were last tried at or after this moment.
-        ignored: those that a person ignores, instead of the others.
-
-    """
-
-    code: str | None = None
-    path: str | None = None
-    before: datetime | None = None
-    since: datetime | None = None
-    ignored: bool = False
+from soulspot.infrastructure.persistence.records import Credited, FailureQuestion, Known, KnownFolder
+from soulspot.infrastructure.persistence.statements import (
+    ADD_ALBUM,
+    ADD_ARTIST,
+    ADD_CREDITS,
+    ADD_ENTRY,
+    ADD_FILE,
+    ADD_FOLDER,
+    ADD_TRACK,
+    ALBUM,
+    ALBUM_COLUMNS,
+    ALBUM_LOCKED,
+    ALBUM_WITH_KEY,
+    ALBUMS,
+    ANOTHER_ON_ALBUM,
+    ARTIST_WITH_ID,
+    ARTISTS,
+    ARTISTS_WITH_NAME,
+    CLEAR_CREDITS,
+    CREDITS_OF_TRACK,
+    CURRENT,
+    ENTRIES,
+    FILE,
+    FILE_COLUMNS,
+    FILES,
+    FOLDER_PATH,
+    FOLDERS,
+    KNOWN,
+    KNOWN_FOLDER,
+    LIKE_SIGNS,
+    PRESENT_ON_ALBUM,
+    STANDING,
+    STANDING_NAMES,
+    THINGS,
+    TRACK,
+    TRACK_COLUMNS,
+    TRACKS,
+    locking,
+    now,
+    path_range,
+    set_to,
+)
 
 
 class OnAlbum(NamedTuple):
@@ -142,125 +95,32 @@ class OnAlbum(NamedTuple):
     is_present: bool
 
 
-_LIKE_SIGNS = re.compile(r"[%_^]")
-_ARTISTS, _ALBUMS, _TRACKS, _CREDITS, _FOLDERS, _FILES, _ENTRIES = (
-    cast("Table", model.__table__) for model in (Artist, Album, Track, TrackArtist, Folder, File, AuditEntry)
-)
-_THINGS = (
-    (("track",), _TRACKS),
-    (("file",), _FILES),
-    (("artist",), _ARTISTS),
-    (("album",), _ALBUMS),
-    (("folder", "scan"), _FOLDERS),
-)
-"""Where the things are that the history is of."""
-_KNOWN = tuple([_FILES.c[name] for name in Known._fields])
-_CURRENT = tuple([_FILES.c[name] for name in ("path", *Signature._fields)])
-_KNOWN_FOLDER = tuple([_FOLDERS.c[name] for name in KnownFolder._fields])
-_STANDING_OF_FILE = ("id", "folder_id", "path", *Signature._fields, "status", "missing_since", "error_code", "notes")
-_STANDING_COLUMNS = (*[_FILES.c[name] for name in _STANDING_OF_FILE], _TRACKS.c.album_id)
-_STANDING_NAMES = [column.key for column in _STANDING_COLUMNS]
-_FILE_COLUMNS, _TRACK_COLUMNS, _ALBUM_COLUMNS = _FILES.c.keys(), _TRACKS.c.keys(), _ALBUMS.c.keys()
-_ADD_ARTIST = insert(_ARTISTS)
-_ADD_ALBUM = insert(_ALBUMS)
-_ADD_TRACK = insert(_TRACKS)
-_ADD_CREDITS = insert(_CREDITS)
-_ADD_FOLDER = insert(_FOLDERS)
-_ADD_FILE = insert(_FILES)
-_ADD_ENTRY = insert(_ENTRIES)
-
-
-def _locking(query: Select[*tuple[Any, ...]], table: Table) -> Select[*tuple[Any, ...]]:
-    """Have what a query finds in a table kept as it is until this transaction ends; SQLite has one writer anyway.
-
-    New rows may refer to it meanwhile (FOR NO KEY UPDATE): to remove it then fails, and is tried again. Were they kept
-    waiting, those who add to an album and those who take from it would wait for each other.
-    """
-    return query.with_for_update(key_share=True, of=table).execution_options(**{LOCKS: True})
-
-
-def _range(folder_id: str, prefix: str, after: str = "", upto: str | None = None) -> list[ColumnElement[bool]]:
-    """Whether a file's path begins with `prefix` ("" or "folder/") and is in (after, upto]."""
-    scope = [_FILES.c.folder_id == folder_id, _FILES.c.path > max(after, prefix)]
-    if prefix:
-        scope.append(_FILES.c.path < prefix[:-1] + "0")  # "0" follows "/"
-    if upto is not None:
-        scope.append(_FILES.c.path <= upto)
-    return scope
-
-
-def _having_id(table: Table) -> Select[*tuple[Any, ...]]:
-    return select(table).where(table.c.id == bindparam("its_id"))
-
-
-@lru_cache(maxsize=256)
-def _set(table: Table, *names: str) -> Update:
-    """Return the statement that sets these columns of one row."""
-    values: dict[str, object] = {name: bindparam(f"new_{name}") for name in names}
-    return update(table).where(table.c.id == bindparam("its_id")).values(values)
-
-
-def _set_to(table: Table, its_id: str, values: Mapping[str, object]) -> tuple[Update, dict[str, object]]:
-    """Return the statement that sets these columns of one row, and what it is given."""
-    return _set(table, *values), {"its_id": its_id, **{f"new_{name}": value for name, value in values.items()}}
-
-
-# Each of these is one object for as long as the process runs, because it is kept by identity.
-_FILE = _locking(_having_id(_FILES), _FILES)
-_STANDING = _locking(
-    select(*_STANDING_COLUMNS).select_from(_FILES.outerjoin(_TRACKS)).where(_FILES.c.id == bindparam("its_id")),
-    _FILES,
-)
-_TRACK = _having_id(_TRACKS)
-_ALBUM = _having_id(_ALBUMS)
-_FOLDER_PATH = select(_FOLDERS.c.path).where(_FOLDERS.c.id == bindparam("its_id"))
-_ALBUM_WITH_KEY = select(_ALBUMS.c.id).where(_ALBUMS.c.identity_key == bindparam("key"))
-_ALBUM_LOCKED = _locking(select(_ALBUMS.c.id).where(_ALBUMS.c.id == bindparam("its_id")), _ALBUMS)
-_ANOTHER_ON_ALBUM = (
-    select(_TRACKS.c.id).where(_TRACKS.c.album_id == bindparam("album"), _TRACKS.c.id != bindparam("but")).limit(1)
-)
-# By the album alone: SQLite would take the folder for the narrower of the two, and read all of it.
-_PRESENT_ON_ALBUM = (
-    select(_FILES.c.folder_id, _FILES.c.path)
-    .select_from(_FILES.join(_TRACKS))
-    .where(_TRACKS.c.album_id == bindparam("album"), _FILES.c.missing_since.is_(None))
-)
-_CREDITS_OF_TRACK = (
-    select(_CREDITS.c.role, _CREDITS.c.artist_id, _CREDITS.c.credited_as, _CREDITS.c.instrument)
-    .where(_CREDITS.c.track_id == bindparam("its_id"))
-    .order_by(_CREDITS.c.role, _CREDITS.c.position)
-)
-_CLEAR_CREDITS = delete(_CREDITS).where(_CREDITS.c.track_id == bindparam("its_id"))
-_ARTIST_WITH_ID = select(_ARTISTS.c.id).where(_ARTISTS.c.musicbrainz_id == bindparam("identity"))
-_ARTISTS_WITH_NAME = select(_ARTISTS.c.id, _ARTISTS.c.musicbrainz_id).where(_ARTISTS.c.name_key == bindparam("key"))
-
-
 class FolderRepository:
     def __init__(self, session_factory: SessionFactory) -> None:
         self._session_factory = session_factory
 
     async def all(self) -> list[KnownFolder]:
         async with self._session_factory() as session:
-            rows = await session.execute(select(*_KNOWN_FOLDER).order_by(_FOLDERS.c.path))
+            rows = await session.execute(select(*KNOWN_FOLDER).order_by(FOLDERS.c.path))
             return [KnownFolder(*row) for row in rows]
 
     async def get(self, node: str, path: str) -> KnownFolder | None:
-        query = select(*_KNOWN_FOLDER).where(_FOLDERS.c.node == node, _FOLDERS.c.path == path)
+        query = select(*KNOWN_FOLDER).where(FOLDERS.c.node == node, FOLDERS.c.path == path)
         async with self._session_factory() as session:
             row = (await session.execute(query)).one_or_none()
             return None if row is None else KnownFolder(*row)
 
     async def add(self, folder: KnownFolder) -> None:
         async with self._session_factory() as session:
-            await session.execute(_ADD_FOLDER, {**folder._asdict(), "created_at": now()})
+            await session.execute(ADD_FOLDER, {**folder._asdict(), "created_at": now()})
 
     async def set(self, folder_id: str, **values: object) -> None:
         async with self._session_factory() as session:
-            await session.execute(*_set_to(_FOLDERS, folder_id, values))
+            await session.execute(*set_to(FOLDERS, folder_id, values))
 
     async def path_of(self, folder_id: str) -> str:
         async with self._session_factory() as session:
-            return str((await session.execute(_FOLDER_PATH, {"its_id": folder_id})).scalar_one())
+            return str((await session.execute(FOLDER_PATH, {"its_id": folder_id})).scalar_one())
 
 
 class FileRepository:
@@ -272,7 +132,7 @@ class FileRepository:
 
         Of a path where no file is, it is the file that went missing there last.
         """
-        return await self._known_where(*_range(folder_id, prefix, after, upto))
+        return await self._known_where(*path_range(folder_id, prefix, after, upto))
 
     async def current_between(  # noqa: PLR0913 - a range, and by name what counts as current
         self, folder_id: str, prefix: str, after: str, upto: str | None, *, reading: int, failed: Collection[str]
@@ -281,49 +141,49 @@ class FileRepository:
 
         That is what is there, was read in this way, and has not failed with one of these codes.
         """
-        of_code = _FILES.c.error_code
-        scope = [*_range(folder_id, prefix, after, upto), _FILES.c.missing_since.is_(None)]
-        scope += [_FILES.c.parser_version == reading, of_code.is_(None) | of_code.not_in(failed)]
+        of_code = FILES.c.error_code
+        scope = [*path_range(folder_id, prefix, after, upto), FILES.c.missing_since.is_(None)]
+        scope += [FILES.c.parser_version == reading, of_code.is_(None) | of_code.not_in(failed)]
         async with self._session_factory() as session:
-            return (await session.execute(select(*_CURRENT).where(*scope).order_by(_FILES.c.path))).all()
+            return (await session.execute(select(*CURRENT).where(*scope).order_by(FILES.c.path))).all()
 
     async def known_at(self, folder_id: str, paths: Collection[str]) -> dict[str, Known]:
         """Return what is known of these paths, by path."""
-        return await self._known_where(_FILES.c.folder_id == folder_id, _FILES.c.path.in_(paths)) if paths else {}
+        return await self._known_where(FILES.c.folder_id == folder_id, FILES.c.path.in_(paths)) if paths else {}
 
     async def known_in(self, folder_id: str, prefix: str) -> dict[str, Known]:
         """Return what is known of the files that lie in a folder itself ("" or "folder/"), by path."""
-        deeper = _LIKE_SIGNS.sub(r"^\g<0>", prefix) + "%/%"
-        in_folder_itself = _FILES.c.path.not_like(deeper, escape="^")
-        return await self._known_where(*_range(folder_id, prefix), in_folder_itself)
+        deeper = LIKE_SIGNS.sub(r"^\g<0>", prefix) + "%/%"
+        in_folder_itself = FILES.c.path.not_like(deeper, escape="^")
+        return await self._known_where(*path_range(folder_id, prefix), in_folder_itself)
 
     async def with_sound(self, fingerprint: str, limit: int) -> list[Known]:
         """Return files of any folder that have this fingerprint, missing ones last."""
         async with self._session_factory() as session:
-            query = select(*_KNOWN).where(_FILES.c.fingerprint == fingerprint, _FILES.c.track_id.is_not(None))
-            rows = await session.execute(query.order_by(_FILES.c.missing_since.is_not(None)).limit(limit))
+            query = select(*KNOWN).where(FILES.c.fingerprint == fingerprint, FILES.c.track_id.is_not(None))
+            rows = await session.execute(query.order_by(FILES.c.missing_since.is_not(None)).limit(limit))
             return [Known(*row) for row in rows]
 
     async def sounds_missing(self) -> list[str]:
         """Return the fingerprints of the files that are missing."""
         async with self._session_factory() as session:
-            query = select(_FILES.c.fingerprint).where(
-                _FILES.c.missing_since.is_not(None), _FILES.c.fingerprint.is_not(None)
+            query = select(FILES.c.fingerprint).where(
+                FILES.c.missing_since.is_not(None), FILES.c.fingerprint.is_not(None)
             )
             return list(await session.scalars(query))
 
     async def sounds_at(self, folder_id: str, paths: Collection[str]) -> list[str]:
         """Return the fingerprints of the files that were there last at these paths."""
         async with self._session_factory() as session:
-            query = select(_FILES.c.fingerprint).where(_FILES.c.folder_id == folder_id, _FILES.c.path.in_(paths))
-            query = query.where(_FILES.c.missing_since.is_(None))  # it is by this that the paths have an index
-            return list(await session.scalars(query.where(_FILES.c.fingerprint.is_not(None))))
+            query = select(FILES.c.fingerprint).where(FILES.c.folder_id == folder_id, FILES.c.path.in_(paths))
+            query = query.where(FILES.c.missing_since.is_(None))  # it is by this that the paths have an index
+            return list(await session.scalars(query.where(FILES.c.fingerprint.is_not(None))))
 
     async def sounds_of(self, file_ids: Collection[str]) -> dict[str, str]:
         """Return the fingerprints of these files, by file id."""
         async with self._session_factory() as session:
-            query = select(_FILES.c.id, _FILES.c.fingerprint).where(
-                _FILES.c.id.in_(file_ids), _FILES.c.fingerprint.is_not(None)
+            query = select(FILES.c.id, FILES.c.fingerprint).where(
+                FILES.c.id.in_(file_ids), FILES.c.fingerprint.is_not(None)
             )
             return {file_id: str(fingerprint) for file_id, fingerprint in await session.execute(query)}
 
@@ -333,24 +193,24 @@ class FileRepository:
             file = await session.get(File, file_id)
             if file is None or file.fingerprint is None:
                 return []
-            query = select(*_KNOWN).where(_FILES.c.fingerprint == file.fingerprint, _FILES.c.id != file_id)
-            query = query.where(_FILES.c.created_at >= max(since, file.created_at + younger_by))
-            query = query.where(_FILES.c.missing_since.is_(None), _FILES.c.track_id.is_not(None)).limit(10)
+            query = select(*KNOWN).where(FILES.c.fingerprint == file.fingerprint, FILES.c.id != file_id)
+            query = query.where(FILES.c.created_at >= max(since, file.created_at + younger_by))
+            query = query.where(FILES.c.missing_since.is_(None), FILES.c.track_id.is_not(None)).limit(10)
             return [Known(*row) for row in await session.execute(query)]
 
     async def missing_since(self, before: datetime) -> Sequence[File]:
         """Return the files that went missing before a moment, with their folders, in the order of their paths."""
-        query = select(File).where(_FILES.c.missing_since < before).order_by(_FILES.c.folder_id, _FILES.c.path)
+        query = select(File).where(FILES.c.missing_since < before).order_by(FILES.c.folder_id, FILES.c.path)
         async with self._session_factory() as session:
             return (await session.scalars(query.options(joinedload(File.folder)))).all()
 
     async def present_below(self, folder_id: str, path: str) -> list[Known]:
         """Return the files that were there last at a path and, were it a folder, below it."""
-        below = (_FILES.c.path > f"{path}/") & (_FILES.c.path < f"{path}0")  # "0" follows "/"
-        everything = below | (_FILES.c.path == path) if path else _FILES.c.path > ""
+        below = (FILES.c.path > f"{path}/") & (FILES.c.path < f"{path}0")  # "0" follows "/"
+        everything = below | (FILES.c.path == path) if path else FILES.c.path > ""
         async with self._session_factory() as session:
             rows = await session.execute(
-                select(*_KNOWN).where(_FILES.c.folder_id == folder_id, everything, _FILES.c.missing_since.is_(None))
+                select(*KNOWN).where(FILES.c.folder_id == folder_id, everything, FILES.c.missing_since.is_(None))
             )
             return [Known(*row) for row in rows]
 
@@ -359,9 +219,7 @@ class FileRepository:
         if not inodes:
             return []
         async with self._session_factory() as session:
-            rows = await session.execute(
-                select(*_KNOWN).where(_FILES.c.inode.in_(inodes), _FILES.c.track_id.is_not(None))
-            )
+            rows = await session.execute(select(*KNOWN).where(FILES.c.inode.in_(inodes), FILES.c.track_id.is_not(None)))
             return [Known(*row) for row in rows]
 
     async def get(self, file_id: str) -> File | None:
@@ -371,37 +229,37 @@ class FileRepository:
     async def values(self, file_id: str) -> dict[str, Any] | None:
         """Return the row of a file by column name; nobody else changes it before this transaction ends."""
         async with self._session_factory() as session:
-            row = (await session.execute(_FILE, {"its_id": file_id})).one_or_none()
-            return None if row is None else dict(zip(_FILE_COLUMNS, row, strict=True))
+            row = (await session.execute(FILE, {"its_id": file_id})).one_or_none()
+            return None if row is None else dict(zip(FILE_COLUMNS, row, strict=True))
 
     async def standing(self, file_id: str) -> dict[str, Any] | None:
         """Return what a move changes of a row, and the `album_id` of its track; nobody else changes the row either."""
         async with self._session_factory() as session:
-            row = (await session.execute(_STANDING, {"its_id": file_id})).one_or_none()
-            return None if row is None else dict(zip(_STANDING_NAMES, row, strict=True))
+            row = (await session.execute(STANDING, {"its_id": file_id})).one_or_none()
+            return None if row is None else dict(zip(STANDING_NAMES, row, strict=True))
 
     async def add(self, **values: object) -> None:
         async with self._session_factory() as session:
-            await session.execute(_ADD_FILE, values)
+            await session.execute(ADD_FILE, values)
 
     async def set(self, file_id: str, **values: object) -> None:
         async with self._session_factory() as session:
-            await session.execute(*_set_to(_FILES, file_id, values))
+            await session.execute(*set_to(FILES, file_id, values))
 
     async def remove(self, file_id: str) -> None:
         async with self._session_factory() as session:
-            await session.execute(delete(_FILES).where(_FILES.c.id == file_id))
+            await session.execute(delete(FILES).where(FILES.c.id == file_id))
 
     async def count_present(self, folder_id: str) -> int:
         async with self._session_factory() as session:
-            counted = select(func.count()).where(_FILES.c.folder_id == folder_id, _FILES.c.missing_since.is_(None))
+            counted = select(func.count()).where(FILES.c.folder_id == folder_id, FILES.c.missing_since.is_(None))
             return (await session.scalar(counted)) or 0
 
     async def some_present(self, folder_id: str, prefix: str = "", limit: int = 20) -> list[str]:
         """Return the paths of a few files that were there last, at and below `prefix` ("" or "folder/")."""
-        query = select(_FILES.c.path).where(*_range(folder_id, prefix), _FILES.c.missing_since.is_(None))
+        query = select(FILES.c.path).where(*path_range(folder_id, prefix), FILES.c.missing_since.is_(None))
         async with self._session_factory() as session:
-            return list(await session.scalars(query.order_by(_FILES.c.path).limit(limit)))
+            return list(await session.scalars(query.order_by(FILES.c.path).limit(limit)))
 
     async def counts(self) -> dict[tuple[str, str, str | None], int]:
         """Return the number of files by folder id, status and error code."""
@@ -424,7 +282,7 @@ class FileRepository:
             query = query.where(File.failed_at >= question.since)
         async with self._session_factory() as session:
             if question.path is not None:
-                folders = [KnownFolder(*row) for row in await session.execute(select(*_KNOWN_FOLDER))]
+                folders = [KnownFolder(*row) for row in await session.execute(select(*KNOWN_FOLDER))]
                 query = query.where(or_(false(), *(_at_or_below(question.path, folder) for folder in folders)))
             query = query.order_by(Folder.path, File.path).limit(limit).options(contains_eager(File.folder))
             return (await session.scalars(query)).all()
@@ -432,7 +290,7 @@ class FileRepository:
     async def at(self, path: str) -> Sequence[File]:
         """Return the files at a whole path, with their folders, one that is there before those that went missing."""
         async with self._session_factory() as session:
-            folders = [KnownFolder(*row) for row in await session.execute(select(*_KNOWN_FOLDER))]
+            folders = [KnownFolder(*row) for row in await session.execute(select(*KNOWN_FOLDER))]
             here = [_at(path, folder) for folder in folders]
             query = select(File).where(or_(false(), *here)).options(joinedload(File.folder))
             return (
@@ -454,8 +312,8 @@ class FileRepository:
     async def _known_where(self, *scope: ColumnElement[bool]) -> dict[str, Known]:
         # Two halves, so that each can use the index that was made for it, and one statement, so that both are of one
         # moment: a file that goes missing between two would be in neither.
-        since = _FILES.c.missing_since
-        halves = [select(*_KNOWN, since).where(*scope, half) for half in (since.is_not(None), since.is_(None))]
+        since = FILES.c.missing_since
+        halves = [select(*KNOWN, since).where(*scope, half) for half in (since.is_not(None), since.is_(None))]
         async with self._session_factory() as session:
             rows = (await session.execute(union_all(*halves))).all()
         missing = sorted([row for row in rows if row[-1] is not None], key=itemgetter(-1))
@@ -482,26 +340,26 @@ class ArtistRepository:
             "created_at": now(),
         }
         async with self._session_factory() as session:
-            await session.execute(_ADD_ARTIST, values)
+            await session.execute(ADD_ARTIST, values)
         return artist_id
 
     async def with_musicbrainz_id(self, musicbrainz_id: str) -> str | None:
         """Return the id of the artist with this MusicBrainz id."""
         async with self._session_factory() as session:
-            return (await session.execute(_ARTIST_WITH_ID, {"identity": musicbrainz_id})).scalar()
+            return (await session.execute(ARTIST_WITH_ID, {"identity": musicbrainz_id})).scalar()
 
     async def with_name(self, name: str) -> list[tuple[str, str | None]]:
         """Return id and MusicBrainz id of every artist of this name."""
         async with self._session_factory() as session:
             key = fold(name)[:NAME_LENGTH]
-            rows = await session.execute(_ARTISTS_WITH_NAME, {"key": key})
+            rows = await session.execute(ARTISTS_WITH_NAME, {"key": key})
             return [(artist_id, musicbrainz_id) for artist_id, musicbrainz_id in rows]
 
     async def identify(self, artist_id: str, musicbrainz_id: str) -> bool:
         """Give a name-only artist its MusicBrainz id; false where another writer was faster."""
-        nameless = (_ARTISTS.c.id == artist_id) & _ARTISTS.c.musicbrainz_id.is_(None)
+        nameless = (ARTISTS.c.id == artist_id) & ARTISTS.c.musicbrainz_id.is_(None)
         async with self._session_factory() as session:
-            result = await session.execute(update(_ARTISTS).where(nameless).values(musicbrainz_id=musicbrainz_id))
+            result = await session.execute(update(ARTISTS).where(nameless).values(musicbrainz_id=musicbrainz_id))
             return cast("CursorResult[Any]", result).rowcount == 1
 
     async def on_album(self, identity_key: str, artist_ids: Collection[str]) -> list[str]:
@@ -513,7 +371,7 @@ class ArtistRepository:
 
     async def set(self, artist_id: str, **values: object) -> None:
         async with self._session_factory() as session:
-            await session.execute(*_set_to(_ARTISTS, artist_id, values))
+            await session.execute(*set_to(ARTISTS, artist_id, values))
 
     async def respelt(self, artist_ids: Collection[str]) -> list[tuple[Artist, str]]:
         """Return those of these artists whose name no credit gives any more, with the name that most credits give."""
@@ -534,8 +392,8 @@ class ArtistRepository:
             return []
         async with self._session_factory() as session:
             # Two writers that each take away one of the last two credits: the second has to see what the first did.
-            named = select(_ARTISTS.c.id).where(_ARTISTS.c.id.in_(artist_ids)).order_by(_ARTISTS.c.id)
-            await session.execute(_locking(named, _ARTISTS))
+            named = select(ARTISTS.c.id).where(ARTISTS.c.id.in_(artist_ids)).order_by(ARTISTS.c.id)
+            await session.execute(locking(named, ARTISTS))
             credited = or_(
                 select(TrackArtist.track_id).where(TrackArtist.artist_id == Artist.id).exists(),
                 select(Album.id).where(Album.artist_id == Artist.id).exists(),
@@ -545,7 +403,7 @@ class ArtistRepository:
 
     async def remove(self, artist_id: str) -> None:
         async with self._session_factory() as session:
-            await session.execute(delete(_ARTISTS).where(_ARTISTS.c.id == artist_id))
+            await session.execute(delete(ARTISTS).where(ARTISTS.c.id == artist_id))
 
     async def search(self, words: Iterable[str], limit: int | None = None) -> list[tuple[Artist, int]]:
         """Return the artists whose name holds every word, with the number of tracks that credit each, by name."""
@@ -567,49 +425,49 @@ class AlbumRepository:
 
     async def with_key(self, identity_key: str) -> str | None:
         async with self._session_factory() as session:
-            return (await session.execute(_ALBUM_WITH_KEY, {"key": identity_key})).scalar()
+            return (await session.execute(ALBUM_WITH_KEY, {"key": identity_key})).scalar()
 
     async def values(self, album_id: str) -> dict[str, Any]:
         """Return the row of an album by column name."""
         async with self._session_factory() as session:
-            row = (await session.execute(_ALBUM, {"its_id": album_id})).one()
-            return dict(zip(_ALBUM_COLUMNS, row, strict=True))
+            row = (await session.execute(ALBUM, {"its_id": album_id})).one()
+            return dict(zip(ALBUM_COLUMNS, row, strict=True))
 
     async def add(self, **values: object) -> str:
         """Add an album and return its id."""
         album_id = new_id()
         async with self._session_factory() as session:
-            await session.execute(_ADD_ALBUM, {"id": album_id, "created_at": now(), "split_from": None, **values})
+            await session.execute(ADD_ALBUM, {"id": album_id, "created_at": now(), "split_from": None, **values})
         return album_id
 
     async def set(self, album_id: str, **values: object) -> None:
         async with self._session_factory() as session:
-            await session.execute(*_set_to(_ALBUMS, album_id, values))
+            await session.execute(*set_to(ALBUMS, album_id, values))
 
     async def has_tracks_but(self, album_id: str, track_id: str | None) -> bool:
         """Whether an album has another track than this one."""
         async with self._session_factory() as session:
-            await session.execute(_ALBUM_LOCKED, {"its_id": album_id})  # as in `uncredited`
-            found = await session.execute(_ANOTHER_ON_ALBUM, {"album": album_id, "but": track_id or ""})
+            await session.execute(ALBUM_LOCKED, {"its_id": album_id})  # as in `uncredited`
+            found = await session.execute(ANOTHER_ON_ALBUM, {"album": album_id, "but": track_id or ""})
             return found.scalar() is not None
 
     async def present_paths(self, album_id: str, folder_id: str) -> list[str]:
         """Return the paths of an album's files that are there, in one watched folder."""
         async with self._session_factory() as session:
-            rows = await session.execute(_PRESENT_ON_ALBUM, {"album": album_id})
+            rows = await session.execute(PRESENT_ON_ALBUM, {"album": album_id})
             return [path for folder, path in rows if folder == folder_id]
 
     async def take_tracks(self, album_id: str, other: str) -> int:
         """Put every track of another album on this one, and return how many there were."""
         async with self._session_factory() as session:
             result = await session.execute(
-                update(_TRACKS).where(_TRACKS.c.album_id == other).values(album_id=album_id, updated_at=now())
+                update(TRACKS).where(TRACKS.c.album_id == other).values(album_id=album_id, updated_at=now())
             )
             return cast("CursorResult[Any]", result).rowcount
 
     async def remove(self, album_id: str) -> None:
         async with self._session_factory() as session:
-            await session.execute(delete(_ALBUMS).where(_ALBUMS.c.id == album_id))
+            await session.execute(delete(ALBUMS).where(ALBUMS.c.id == album_id))
 
     async def search(self, words: Iterable[str]) -> list[tuple[Album, list[OnAlbum]]]:
         """Return the albums whose title or artists hold every word, with their tracks, by title and date."""
@@ -645,23 +503,23 @@ class TrackRepository:
         """Add a track, every column given but id and times, and return its id."""
         track_id, moment = new_id(), now()
         async with self._session_factory() as session:
-            await session.execute(_ADD_TRACK, {"id": track_id, "created_at": moment, "updated_at": moment, **values})
+            await session.execute(ADD_TRACK, {"id": track_id, "created_at": moment, "updated_at": moment, **values})
         return track_id
 
     async def values(self, track_id: str) -> dict[str, Any]:
         """Return the row of a track by column name."""
         async with self._session_factory() as session:
-            row = (await session.execute(_TRACK, {"its_id": track_id})).one()
-            return dict(zip(_TRACK_COLUMNS, row, strict=True))
+            row = (await session.execute(TRACK, {"its_id": track_id})).one()
+            return dict(zip(TRACK_COLUMNS, row, strict=True))
 
     async def set(self, track_id: str, **values: object) -> None:
         async with self._session_factory() as session:
-            await session.execute(*_set_to(_TRACKS, track_id, {"updated_at": now(), **values}))
+            await session.execute(*set_to(TRACKS, track_id, {"updated_at": now(), **values}))
 
     async def credits(self, track_id: str) -> list[Credited]:
         """Return the credits of a track, by role, each role in its order."""
         async with self._session_factory() as session:
-            rows = await session.execute(_CREDITS_OF_TRACK, {"its_id": track_id})
+            rows = await session.execute(CREDITS_OF_TRACK, {"its_id": track_id})
             return [Credited(*row) for row in rows]
 
     async def credit(self, track_id: str, credited: Iterable[Credited]) -> None:
@@ -681,17 +539,17 @@ class TrackRepository:
                 }
             )
         async with self._session_factory() as session:
-            await session.execute(_ADD_CREDITS, rows)
+            await session.execute(ADD_CREDITS, rows)
 
     async def remove(self, track_id: str) -> None:
         """Remove a track and its credits."""
         await self.clear_credits(track_id)
         async with self._session_factory() as session:
-            await session.execute(delete(_TRACKS).where(_TRACKS.c.id == track_id))
+            await session.execute(delete(TRACKS).where(TRACKS.c.id == track_id))
 
     async def clear_credits(self, track_id: str) -> None:
         async with self._session_factory() as session:
-            await session.execute(_CLEAR_CREDITS, {"its_id": track_id})
+            await session.execute(CLEAR_CREDITS, {"its_id": track_id})
 
     async def count(self) -> int:
         async with self._session_factory() as session:
@@ -736,7 +594,7 @@ class AuditRepository:
             "run": self._run,
         }
         async with self._session_factory() as session:
-            await session.execute(_ADD_ENTRY, entry)
+            await session.execute(ADD_ENTRY, entry)
 
     async def entries(  # noqa: PLR0913 - one argument for each thing that a person may ask by
         self,
@@ -791,7 +649,7 @@ class AuditRepository:
 
         The first and the last of each thing that the catalogue still has do. What was removed has none that does.
         """
-        mine, other = _ENTRIES, _ENTRIES.alias()
+        mine, other = ENTRIES, ENTRIES.alias()
         same = select(other.c.sequence).where(other.c.entity_id == mine.c.entity_id)
         earlier = same.where(other.c.sequence < mine.c.sequence).exists()
         later = same.where(other.c.sequence > mine.c.sequence).exists()
@@ -799,7 +657,7 @@ class AuditRepository:
             mine.c.entity_type == "audit",
             *(
                 mine.c.entity_type.in_(kinds) & select(table.c.id).where(table.c.id == mine.c.entity_id).exists()
-                for kinds, table in _THINGS
+                for kinds, table in THINGS
             ),
         )
         spent = (mine.c.at < before) & ((earlier & later) | ~there)
@@ -811,14 +669,14 @@ class AuditRepository:
     async def remove(self, numbers: Collection[int]) -> int:
         """Remove entries; return how many of them there were."""
         async with self._session_factory() as session:
-            result = await session.execute(delete(_ENTRIES).where(_ENTRIES.c.sequence.in_(numbers)))
+            result = await session.execute(delete(ENTRIES).where(ENTRIES.c.sequence.in_(numbers)))
             return cast("CursorResult[Any]", result).rowcount
 
     async def remove_own(self, action: str, entity_id: str, *, after: int) -> None:
         """Remove what this run wrote of one kind of one thing after a number."""
-        mine = (_ENTRIES.c.entity_id == entity_id) & (_ENTRIES.c.run == self._run) & (_ENTRIES.c.action == action)
+        mine = (ENTRIES.c.entity_id == entity_id) & (ENTRIES.c.run == self._run) & (ENTRIES.c.action == action)
         async with self._session_factory() as session:
-            await session.execute(delete(_ENTRIES).where(mine, _ENTRIES.c.sequence > after))
+            await session.execute(delete(ENTRIES).where(mine, ENTRIES.c.sequence > after))
 
     async def last_sequence(self) -> int:
         async with self._session_factory() as session:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DatabaseError, DBAPIError
 
 from soulspot.errors import CatalogueError, UnreachableError
 from soulspot.infrastructure.persistence import backup
-from soulspot.infrastructure.persistence.database import is_environment_fault, is_refused, why_not_readable
+from soulspot.infrastructure.persistence.faults import is_environment_fault, is_refused, why_not_readable
 
 if TYPE_CHECKING:
     from alembic.config import Config

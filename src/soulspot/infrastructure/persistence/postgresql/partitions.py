@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from soulspot.errors import CatalogueError
-from soulspot.infrastructure.persistence import server
+from soulspot.infrastructure.persistence.postgresql.engine import unpooled
 
 ROWS: Final = 10_000_000
 """Entries of a part: some 4 GB with their indexes."""
@@ -172,7 +172,7 @@ async def _run(connection: AsyncConnection, statement: str) -> None:
 @asynccontextmanager
 async def _connection(url: URL) -> AsyncIterator[AsyncConnection]:
     """Yield a connection that waits for as long as a statement takes, each of which is a transaction of its own."""
-    engine = server.unpooled(url, answer_limit=None)
+    engine = unpooled(url, answer_limit=None)
     try:
         async with engine.connect() as connection:
             await _run(connection, "SET lock_timeout = '10s'")

@@ -25,8 +25,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from soulspot.errors import UnreachableError
-from soulspot.infrastructure.persistence.database import LOCKS
-from soulspot.infrastructure.persistence.server import CUT_OFF, keep_nul_out, to_json
+from soulspot.infrastructure.persistence.postgresql.engine import CUT_OFF, keep_nul_out, to_json
+from soulspot.infrastructure.persistence.statements import LOCKS
 
 logger = logging.getLogger(__name__)
 

@@ -30,8 +30,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from soulspot.errors import LockHeldError, UnreachableError
-from soulspot.infrastructure.persistence.database import Place, is_environment_fault
-from soulspot.infrastructure.persistence.listening import CHANNEL, TELL_EVERY
+from soulspot.infrastructure.persistence.faults import is_environment_fault
+from soulspot.infrastructure.persistence.postgresql.notifications import CHANNEL, TELL_EVERY
+from soulspot.infrastructure.persistence.records import Place
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,90 @@
+"""Rows of the catalogue as plain values, for those who need no ORM object."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from soulspot.infrastructure.filesystem import Signature
+
+
+class Place(NamedTuple):
+    """A watched folder: the machine that sees it, and its path there, escaped as the catalogue writes it."""
+
+    node: str
+    path: str
+
+
+class Known(NamedTuple):
+    """What the catalogue remembers of one file."""
+
+    id: str
+    folder_id: str
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    status: str
+    parser_version: int
+    attempts: int
+    track_id: str | None
+    error_code: str | None
+
+    @property
+    def signature(self) -> Signature:
+        return Signature._make(self[3:7])
+
+    @property
+    def is_missing(self) -> bool:
+        return self.status == "missing"
+
+
+class KnownFolder(NamedTuple):
+    """A folder that is watched, or a file system below one."""
+
+    id: str
+    node: str
+    path: str
+    file_system: str
+    file_system_id: str
+    status: str
+    status_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """One name in the tags, with what they say of it: MusicBrainz id, name to sort by, instrument."""
+
+    role: str
+    name: str
+    musicbrainz_id: str | None = None
+    sort_name: str | None = None
+    instrument: str | None = None
+
+
+class Credited(NamedTuple):
+    """One credit on a track: an artist in a role, under the name that the tags give."""
+
+    role: str
+    artist_id: str
+    name: str
+    instrument: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailureQuestion:
+    """Which failures are meant.
+
+    Attributes:
+        path: a file or folder, whole and escaped.
+        before: those that were last tried before this moment.
+        since: those that were last tried at or after this moment.
+        ignored: those that a person ignores, instead of the others.
+
+    """
+
+    code: str | None = None
+    path: str | None = None
+    before: datetime | None = None
+    since: datetime | None = None
+    ignored: bool = False
