@@ -31,13 +31,13 @@ from typing import IO, Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from catalogues import Collection, Place, fill_postgres, fill_sqlite
 from daemon import Daemon, running, song, until
-from tests.postgres import Server, new_server
-
 from postgres import new_catalogue
+from tests.support.postgres_server import Server, new_server
+
 from soulspot.infrastructure.filesystem import FileSystem
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.schema import bring_up_to_date
-from soulspot.ingest.service import IngestService
+from soulspot.ingest.catalogue.service import IngestService
 
 DAYS = 60
 """Days over which the entries of a large catalogue are spread."""

@@ -28,7 +28,7 @@ import psycopg
 from library import write_library
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.postgres import PASSWORD, Server, migrate, new_server
+from tests.support.postgres_server import PASSWORD, Server, migrate, new_server
 
 USUAL = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "autovacuum": "on"}
 

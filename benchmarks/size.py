@@ -34,11 +34,11 @@ from sqlalchemy import text
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from catalogues import Collection, Example, Place, fill_postgres, fill_sqlite
-from speed import Memory
-from tests.plans import noted, one_file_of_each_fate, whole_tables_in_postgres, whole_tables_in_sqlite
-from tests.postgres import Server, new_server
-
 from postgres import USUAL, new_catalogue
+from speed import Memory
+from tests.support.postgres_server import Server, new_server
+from tests.support.query_plans import noted, one_file_of_each_fate, whole_tables_in_postgres, whole_tables_in_sqlite
+
 from soulspot.infrastructure.filesystem import FileSystem, Signature, file_system_of
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.postgresql.partitions import partition
@@ -46,8 +46,8 @@ from soulspot.infrastructure.persistence.records import Known
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.persistence.schema import bring_up_to_date
 from soulspot.infrastructure.tags import TrackTags
-from soulspot.ingest.scanner import FoundFile, Root
-from soulspot.ingest.service import IngestService
+from soulspot.ingest.catalogue.service import IngestService
+from soulspot.ingest.disk.walker import FoundFile, Root
 
 NODES = 9
 """Other machines whose folders are in the catalogue."""

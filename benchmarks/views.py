@@ -17,7 +17,7 @@ from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.schema import bring_up_to_date
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.large import statements
+from tests.support.large_catalogue import statements
 
 TRACK = "01900000-0000-7000-8000-c00000000007"
 QUESTIONS = {

@@ -17,10 +17,9 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.conftest import write_song
-from tests.postgres import Server, new_server
-
 from postgres import USUAL, new_catalogue
+from tests.conftest import write_song
+from tests.support.postgres_server import Server, new_server
 
 KILL = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'bench' AND pid <> pg_backend_pid()"
 CHECKS = {

@@ -18,9 +18,10 @@ from pydantic.fields import FieldInfo
 from typer.main import get_command
 
 from soulspot import __version__
-from soulspot.cli import app
-from soulspot.config import settings_fields, settings_table
-from soulspot.config_sources import variable
+from soulspot.cli.app import app
+from soulspot.config.documentation import settings_table
+from soulspot.config.loading import settings_fields
+from soulspot.config.sources import variable
 
 HERE: Final = Path(__file__).parents[1]
 TABLES: Final = ("docs/configuration.md",)

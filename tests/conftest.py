@@ -16,17 +16,22 @@ from typing import Any
 
 import mutagen
 import pytest
-from tests import forks
-from tests.catalogue import DATABASES, Catalogue
-from tests.terminal import Terminal
+from tests.support import prefork
+from tests.support.tagged_catalogue import DATABASES, Catalogue
+from tests.support.tmux_terminal import Terminal
 
 from soulspot.infrastructure.filesystem import FileSystem
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.schema import bring_up_to_date
-from soulspot.ingest.scanner import Root
-from soulspot.ingest.service import IngestService
+from soulspot.ingest.catalogue.service import IngestService
+from soulspot.ingest.disk.walker import Root
 
-pytest_plugins = ["tests.browser", "tests.parts", "tests.postgres", "tests.workers"]
+pytest_plugins = [
+    "tests.support.browser",
+    "tests.support.in_process",
+    "tests.support.postgres_server",
+    "tests.support.xdist_groups",
+]
 
 AUDIO = Path(__file__).parent / "audio"
 SHARED = Path(__file__).parents[2] / "shared"
@@ -66,7 +71,7 @@ class Soulspot:
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         command = [*self.command, *arguments]
         with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
-            process = forks.start(command, self.environment | settings, output, errors)
+            process = prefork.start(command, self.environment | settings, output, errors)
             try:
                 code = process.wait(120)
             finally:
@@ -83,7 +88,7 @@ class Soulspot:
         """Start the daemon, and wait for nothing; without folders it has those of its settings."""
         command = [*self.command, "watch", *([str(self.music)] if folders else [])]
         with self.log.open("ab") as log:
-            process = forks.start(command, self.environment | self.readers | settings, stderr=log)
+            process = prefork.start(command, self.environment | self.readers | settings, stderr=log)
         self.running.append(process)
         return process
 

@@ -4,9 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.catalogue import FIRST, SECOND, Catalogue
+from tests.support.tagged_catalogue import FIRST, SECOND, Catalogue
 
-from soulspot.cli.albums import contents_of
+from soulspot.cli.actions.albums import contents_of
 from soulspot.infrastructure.persistence.identity import album_folder
 from soulspot.infrastructure.persistence.repositories import OnAlbum
 from soulspot.infrastructure.tags import TrackTags

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import Soulspot, write_song
 
-from soulspot.cli import compare
+from soulspot.cli.actions import verify
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def explained(
     monkeypatch.setenv("SOULSPOT_DATABASE__URL", soulspot.environment["SOULSPOT_DATABASE__URL"])
 
     def explain(path: Path) -> dict[str, str]:
-        compare.explain(path, None, as_json=True)
+        verify.explain(path, None, as_json=True)
         return dict(json.loads(capsys.readouterr().out))
 
     return explain

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from soulspot.ingest.claims import Claims
+from soulspot.ingest.catalogue.key_locks import Claims
 
 
 async def test_those_who_waited_for_a_new_name_go_on_together_once_it_exists() -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from tests.conftest import Soulspot, until, write_song
 
-from soulspot.cli import logs
-from soulspot.cli.progress import LoggedProgress
-from soulspot.ingest.service import Outcome
+from soulspot.cli.output import logs
+from soulspot.cli.output.progress import LoggedProgress
+from soulspot.ingest.outcome import Outcome
 
 
 def installed_command() -> str:

@@ -15,16 +15,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from soulspot import config, config_sources
-from soulspot.config import (
-    Settings,
-    check_library,
-    database_file,
-    find_catalogue,
-    get_settings,
-    places_to_read,
-    settings_table,
-)
+from soulspot.config import Settings, catalogue, get_settings, sources
+from soulspot.config.catalogue import find_catalogue, places_to_read
+from soulspot.config.documentation import settings_table
+from soulspot.config.library_check import check_library
+from soulspot.config.paths import database_file
 from soulspot.errors import CatalogueError, ConfigError
 
 REPOSITORY = Path(__file__).parent.parent
@@ -43,8 +38,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("HOME", str(folder))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(config_sources, "SYSTEM_CONFIG", tmp_path / "etc" / "config.toml")
-    monkeypatch.setattr(config, "SYSTEM_DATABASE", tmp_path / "var" / "soulspot.db")
+    monkeypatch.setattr(sources, "SYSTEM_CONFIG", tmp_path / "etc" / "config.toml")
+    monkeypatch.setattr(catalogue, "SYSTEM_DATABASE", tmp_path / "var" / "soulspot.db")
     return folder
 
 
@@ -55,8 +50,8 @@ def open_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         folder = Path(name)
         folder.chmod(0o755)
         monkeypatch.setenv("HOME", name)
-        monkeypatch.setattr(config_sources, "SYSTEM_CONFIG", folder / "config.toml")
-        monkeypatch.setattr(config, "SYSTEM_DATABASE", folder / "soulspot.db")
+        monkeypatch.setattr(sources, "SYSTEM_CONFIG", folder / "config.toml")
+        monkeypatch.setattr(catalogue, "SYSTEM_DATABASE", folder / "soulspot.db")
         yield folder
 
 

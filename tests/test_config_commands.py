@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from tests.conftest import Soulspot
 
-from soulspot.config import Settings, get_settings, settings_table
+from soulspot.config import Settings, get_settings
+from soulspot.config.documentation import settings_table
 
 NAMES = re.findall(r"^\| `([\w.]+)`", settings_table(), re.MULTILINE)
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from tests.conftest import Soulspot, until, write_song
 
-from soulspot.cli import follow
-from soulspot.infrastructure import control
+from soulspot.cli.actions import follow
+from soulspot.infrastructure.net import control_socket
 
 
 def status(soulspot: Soulspot) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def test_a_folder_that_goes_offline_degrades(soulspot: Soulspot) -> None:
 
 def test_only_the_owner_and_the_group_may_ask(soulspot: Soulspot) -> None:
     daemon = soulspot.watch()
-    place = control.socket_of(soulspot.database)
+    place = control_socket.socket_of(soulspot.database)
 
     assert stat.S_IMODE(place.stat().st_mode) == 0o660
     daemon.terminate()
@@ -92,20 +92,20 @@ def test_only_the_owner_and_the_group_may_ask(soulspot: Soulspot) -> None:
 
 def test_a_question_that_is_none_is_answered_as_such(soulspot: Soulspot) -> None:
     soulspot.watch()
-    place = control.socket_of(soulspot.database)
+    place = control_socket.socket_of(soulspot.database)
 
-    assert "'sing' is no question" in (control.ask(place, "sing") or {})["error"]
+    assert "'sing' is no question" in (control_socket.ask(place, "sing") or {})["error"]
     for rudeness in (b"x" * 100_000, b"[1]\n", b'{"ask": []}\n', b"\xff\n", b"\n"):
         with socket.socket(socket.AF_UNIX) as rude:
             rude.connect(str(place))
             rude.sendall(rudeness)
-    assert (control.ask(place, "status") or {})["health"] == "ok"
+    assert (control_socket.ask(place, "status") or {})["health"] == "ok"
 
 
 async def test_what_becomes_of_a_file_is_told_to_all_who_follow(soulspot: Soulspot) -> None:
     soulspot.watch()
-    place = control.socket_of(soulspot.database)
-    followers = [control.listen(place, "follow") for _number in range(2)]
+    place = control_socket.socket_of(soulspot.database)
+    followers = [control_socket.listen(place, "follow") for _number in range(2)]
     for follower in followers:
         assert await anext(follower) == {"following": True}
 
@@ -198,7 +198,7 @@ def test_a_second_daemon_leaves_the_socket_to_the_first(soulspot: Soulspot, tmp_
 
     assert f"another soulspot (pid {first.pid}) answers at {tmp_path}/socket" in refused.stderr
     assert (same.returncode, f"(pid {first.pid})" in same.stderr) == (75, True)
-    assert (control.ask(tmp_path / "socket", "status") or {})["pid"] == first.pid
+    assert (control_socket.ask(tmp_path / "socket", "status") or {})["pid"] == first.pid
 
 
 @pytest.mark.postgresql
@@ -219,7 +219,7 @@ async def test_one_who_follows_is_woken_by_the_daemon_and_looks_by_himself_witho
     soulspot: Soulspot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follow, "LOOK_ANYWAY", 3600.0)
-    place = control.socket_of(soulspot.database)
+    place = control_socket.socket_of(soulspot.database)
     async with follow.told_by_the_daemon(lambda: place if place.exists() else None) as wait:
         await asyncio.wait_for(wait(), 1)  # nobody tells: it looks often
         daemon = await asyncio.to_thread(soulspot.watch)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import Soulspot, write_song
-from tests.postgres import PostgresSoulspot, Server
+from tests.support.postgres_server import PostgresSoulspot, Server
 
 
 def rows(database: Path) -> dict[str, list[tuple[Any, ...]]]:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from tests.conftest import Soulspot, write_song
 
-from soulspot import config, config_sources, diagnosis
-from soulspot.diagnosis import Finding, diagnose
+from soulspot.cli.actions import doctor_checks
+from soulspot.cli.actions.doctor_checks import Finding, diagnose
+from soulspot.config import catalogue, sources
 from soulspot.infrastructure.filesystem import FileSystem
 
 
@@ -27,11 +28,11 @@ class Place:
         for name in [name for name in os.environ if name.startswith(("SOULSPOT_", "XDG_"))]:
             monkeypatch.delenv(name)
         monkeypatch.setenv("HOME", str(self.place))
-        monkeypatch.setattr(config_sources, "SYSTEM_CONFIG", self.place / "config.toml")
-        monkeypatch.setattr(diagnosis, "SYSTEM_CONFIG", self.place / "config.toml")
-        monkeypatch.setattr(config, "SYSTEM_DATABASE", self.place / "none.db")
+        monkeypatch.setattr(sources, "SYSTEM_CONFIG", self.place / "config.toml")
+        monkeypatch.setattr(doctor_checks, "SYSTEM_CONFIG", self.place / "config.toml")
+        monkeypatch.setattr(catalogue, "SYSTEM_DATABASE", self.place / "none.db")
         monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 60, 0))
-        monkeypatch.setattr(diagnosis, "_unit", dict)
+        monkeypatch.setattr(doctor_checks, "_unit", dict)
         monkeypatch.setenv("SOULSPOT_LIBRARY__FOLDERS", str(self.music))
         monkeypatch.setenv("SOULSPOT_DATABASE__URL", f"sqlite+aiosqlite:///{self.database}")
 
@@ -44,10 +45,10 @@ class Place:
         connection.close()
 
     def unit(self, **properties: str) -> None:
-        self.monkeypatch.setattr(diagnosis, "_unit", lambda: {"AmbientCapabilities": "cap_lease", **properties})
+        self.monkeypatch.setattr(doctor_checks, "_unit", lambda: {"AmbientCapabilities": "cap_lease", **properties})
 
     def file_system(self, kind: str) -> None:
-        self.monkeypatch.setattr(diagnosis, "file_system_of", lambda path: FileSystem(kind, "server:/x", path))
+        self.monkeypatch.setattr(doctor_checks, "file_system_of", lambda path: FileSystem(kind, "server:/x", path))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def few_watches(place: Place) -> None:
     limit.parent.mkdir(parents=True)
     limit.write_text("1\n")
     (place.music / "folder").mkdir()
-    place.monkeypatch.setattr(diagnosis, "PROC", place.place)
+    place.monkeypatch.setattr(doctor_checks, "PROC", place.place)
 
 
 def password_for_everybody(place: Place) -> None:
@@ -156,7 +157,7 @@ WRONG: dict[str, tuple[Plant, str, str, str]] = {
     "few open files": (
         lambda at: at.monkeypatch.setattr(resource, "getrlimit", lambda _which: (64, 64)), "WARN", "limits", "ulimit"),
     "little room": (
-        lambda at: at.monkeypatch.setattr(diagnosis, "NO_ROOM", 1 << 60), "FAIL", "room", "move the catalogue"),
+        lambda at: at.monkeypatch.setattr(doctor_checks, "NO_ROOM", 1 << 60), "FAIL", "room", "move the catalogue"),
     "metrics on a port that nobody reaches": (metrics_in_the_sandbox, "WARN", "metrics", "loopback.conf"),
     "a textfile that may not be written": (textfile_in_the_sandbox, "WARN", "metrics", "textfile.conf"),
     "a textfile in no folder": (

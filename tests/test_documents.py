@@ -16,11 +16,12 @@ from sqlalchemy import Column
 from tests.conftest import Soulspot, until, write_song
 from typer.main import get_command
 
-from soulspot.batches import Batch
-from soulspot.cli import app, examine, probe
+from soulspot.cli.actions import doctor, health
+from soulspot.cli.app import app
 from soulspot.config import get_settings
+from soulspot.daemon.hooks.batch import Batch
 from soulspot.errors import SoulspotError
-from soulspot.infrastructure import control
+from soulspot.infrastructure.net import control_socket
 from soulspot.infrastructure.persistence.audit_actions import ACTIONS
 from soulspot.infrastructure.persistence.models import Base
 from soulspot.infrastructure.persistence.schema import REVISION
@@ -90,7 +91,7 @@ def test_each_exit_code_has_its_meaning_and_no_other_is_named() -> None:
 
     documented = {int(row[0]) for row in rows("docs/operations.md", "exits")}
 
-    assert documented == errors | set(examine.EXIT.values()) | set(probe.EXIT.values()) | told_by_others
+    assert documented == errors | set(doctor.EXIT.values()) | set(health.EXIT.values()) | told_by_others
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -225,9 +226,9 @@ def test_each_question_to_the_catalogue_has_an_answer(soulspot: Soulspot) -> Non
 
 def test_each_question_of_the_control_socket_is_told_of(soulspot: Soulspot) -> None:
     soulspot.watch()
-    place = control.socket_of(soulspot.database)
+    place = control_socket.socket_of(soulspot.database)
 
-    refused = (control.ask(place, "sing") or {})["error"]
+    refused = (control_socket.ask(place, "sing") or {})["error"]
 
     asked = {row[0].strip("`") for row in rows("docs/control.md", "questions")}
     assert asked == set(refused.rpartition(" of: ")[2].split(", "))
@@ -237,7 +238,7 @@ def test_the_example_that_follows_what_happens_does(soulspot: Soulspot, tmp_path
     example = marked("docs/control.md", "example").removeprefix("```python\n").removesuffix("```\n")
     (tmp_path / "example.py").write_text(example)
     soulspot.watch()
-    command = [sys.executable, str(tmp_path / "example.py"), str(control.socket_of(soulspot.database))]
+    command = [sys.executable, str(tmp_path / "example.py"), str(control_socket.socket_of(soulspot.database))]
     with (tmp_path / "printed").open("wb") as output:
         soulspot.running.append(subprocess.Popen(command, stdout=output))
 

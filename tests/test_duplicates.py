@@ -13,8 +13,8 @@ from alembic import command
 from sqlalchemy.dialects import postgresql as postgresql_dialect
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 from tests.conftest import Soulspot, both, write_song
-from tests.large import statements
-from tests.postgres import Server
+from tests.support.large_catalogue import statements
+from tests.support.postgres_server import Server
 from tests.test_persistence import alembic_config
 
 from soulspot.infrastructure.persistence.queries.duplicates import By, copies_query

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.catalogue import Catalogue
 from tests.conftest import Soulspot, both, until, write_song
+from tests.support.tagged_catalogue import Catalogue
 
 import soulspot.infrastructure.tags
-from soulspot.cli.failures import ADVICE
-from soulspot.infrastructure import control
+from soulspot.infrastructure.net import control_socket
 from soulspot.infrastructure.persistence.records import FailureQuestion
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.persistence.sqlite.lock_file import writer_lock
 from soulspot.infrastructure.tags import Failure
 from soulspot.infrastructure.tags.model import FAILURE_CODES
+from soulspot.reports.failure_advice import ADVICE
 
 
 def failed(soulspot: Soulspot, *arguments: str) -> set[str]:
@@ -181,7 +181,7 @@ def test_what_is_no_decision_is_answered_as_such(soulspot: Soulspot, asked: dict
     soulspot.watch()
     until(lambda: len(failed(soulspot)) == 3)
 
-    answer = control.ask(control.socket_of(soulspot.database), "failures", **asked) or {}
+    answer = control_socket.ask(control_socket.socket_of(soulspot.database), "failures", **asked) or {}
 
     assert "no decision about failures" in answer["error"]
     assert soulspot.actions("file_retried") == 0

@@ -23,10 +23,10 @@ from typing import IO
 import mutagen.id3
 import pytest
 from tests.conftest import AUDIO, Soulspot, on_sqlite, until, write_song
-from tests.parts import Parts, shared
+from tests.support.in_process import Parts, shared
 
-from soulspot.ingest import intake
-from soulspot.ingest.stability import Verdict
+from soulspot.ingest.intake import intake
+from soulspot.ingest.intake.stability import Verdict
 
 HERE = Path(__file__).parent
 SONG = (AUDIO / "tone.mp3").read_bytes()
@@ -90,8 +90,8 @@ def test_each_fault_has_a_test() -> None:
 
 
 def test_200_kills_at_random_moments_lose_and_double_nothing() -> None:
-    """A longer run: python tests/kill_loop.py --kills 10000."""
-    command = [sys.executable, str(HERE / "kill_loop.py"), "--kills", "200"]
+    """A longer run: python tests/support/kill_loop.py --kills 10000."""
+    command = [sys.executable, str(HERE / "support" / "kill_loop.py"), "--kills", "200"]
 
     result = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
 

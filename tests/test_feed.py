@@ -2,8 +2,8 @@
 
 import asyncio
 
-from soulspot.feed import Feed, News
-from soulspot.ingest.service import Outcome
+from soulspot.daemon.events import Feed, News
+from soulspot.ingest.outcome import Outcome
 
 
 def outcome(number: int) -> Outcome:

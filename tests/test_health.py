@@ -1,9 +1,9 @@
 """How the daemon judges itself."""
 
-from soulspot import health
-from soulspot.health import Health, Watchdog
-from soulspot.ingest.pipeline import Vitals
-from soulspot.ingest.scanner import Root
+from soulspot.daemon import health
+from soulspot.daemon.health import Health, Watchdog
+from soulspot.ingest.disk.walker import Root
+from soulspot.ingest.outcome import Vitals
 
 LIMIT = health.STUCK_AFTER + 60
 

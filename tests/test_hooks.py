@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 from tests.conftest import Soulspot, both, until, write_song
-from tests.web import server
+from tests.support.http_peer import server
 
-from soulspot import hooks
-from soulspot.batches import Batch
-from soulspot.feed import Feed, Happened, Listener, News
-from soulspot.hooks import Hook, Sender
-from soulspot.infrastructure import commands
-from soulspot.ingest.service import Outcome
+from soulspot.daemon.events import Feed, Happened, Listener, News
+from soulspot.daemon.hooks import hook as hooks
+from soulspot.daemon.hooks.batch import Batch
+from soulspot.daemon.hooks.hook import Hook, Sender
+from soulspot.infrastructure.processes import run as commands
+from soulspot.ingest.outcome import Outcome
 
 
 def happened(*names: str, kind: str = "added", detail: str = "") -> list[Happened]:

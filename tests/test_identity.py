@@ -9,19 +9,20 @@ from pathlib import Path
 
 import mutagen
 import pytest
-from tests.catalogue import Catalogue
 from tests.conftest import write_song
-from tests.parts import Parts
+from tests.support.in_process import Parts
+from tests.support.tagged_catalogue import Catalogue
 
 from soulspot.infrastructure.filesystem import Signature
 from soulspot.infrastructure.persistence.records import Known
 from soulspot.infrastructure.tags import TrackTags
-from soulspot.ingest import intake, losses
-from soulspot.ingest.hints import AT_ONCE
-from soulspot.ingest.intake import Intake
-from soulspot.ingest.queues import Pending
-from soulspot.ingest.scanner import FoundFile
-from soulspot.ingest.service import StaleError
+from soulspot.ingest.disk.hints import AT_ONCE
+from soulspot.ingest.disk.walker import FoundFile
+from soulspot.ingest.intake import intake
+from soulspot.ingest.intake.intake import Intake
+from soulspot.ingest.intake.queues import Pending
+from soulspot.ingest.missing import missing_files
+from soulspot.ingest.outcome import StaleError
 
 Change = Callable[[Path], object]
 
@@ -274,7 +275,7 @@ def test_a_file_that_is_moved_and_tagged_anew_is_the_same_track(
 def test_whatever_comes_first_a_file_that_is_moved_and_tagged_anew_is_the_same_track(
     do: Callable[[Change], Parts], music: Path, target: str, order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(losses, "HEIR_YOUNGER_BY", timedelta(0))
+    monkeypatch.setattr(missing_files, "HEIR_YOUNGER_BY", timedelta(0))
     old = write_song(music / "old.mp3", title="old")
     write_song(music / "stays.flac", title="stays")  # with another sound: it is as young as the other
     new = music.with_name(target) / "someone" / "new.mp3"
@@ -329,7 +330,7 @@ def test_a_file_that_is_written_anew_is_the_same_track_while_the_hint_at_its_old
 def test_a_file_that_was_taken_for_a_new_one_is_the_same_track_when_its_old_path_is_found_to_be_gone(
     watched: Parts, music: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(losses, "HEIR_YOUNGER_BY", timedelta(0))
+    monkeypatch.setattr(missing_files, "HEIR_YOUNGER_BY", timedelta(0))
     watched.tamper = lambda paths: [path for path in paths if "album" not in path]
     written = write_song(music.parent / "new.mp3", title="new")
 
@@ -345,7 +346,7 @@ def test_a_file_that_was_taken_for_a_new_one_is_the_same_track_when_its_old_path
 def test_of_two_copies_none_is_the_file_that_is_removed(
     watched: Parts, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(losses, "HEIR_YOUNGER_BY", timedelta(0))
+    monkeypatch.setattr(missing_files, "HEIR_YOUNGER_BY", timedelta(0))
     song = music / "album" / "old.mp3"
     for name in ("b.mp3", "c.mp3"):
         shutil.copyfile(song, music / name)
@@ -392,7 +393,7 @@ def test_a_folder_that_is_moved_to_another_disk_keeps_its_tracks(
     do: Callable[[Change], Parts], music: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `mv` does it: everything is copied, then everything is removed."""
-    monkeypatch.setattr(losses, "HEIR_YOUNGER_BY", timedelta(0))
+    monkeypatch.setattr(missing_files, "HEIR_YOUNGER_BY", timedelta(0))
     for number, name in enumerate(("flac", "ogg", "opus")):
         write_song(music / "album" / f"{number}.{name}", title=name)
     write_song(music / "stays.mp3")

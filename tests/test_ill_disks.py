@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import Soulspot, until, write_song
-from tests.ill_disk import READING, WRITING, IllDisk, why_no_ill_disk
+from tests.support.faulty_filesystem import READING, WRITING, IllDisk, why_no_ill_disk
 from tests.test_environment import assert_equal_to_the_disk, drop, says
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.root]

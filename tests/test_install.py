@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.bare import (
+from tests.conftest import until, write_song
+from tests.support.clean_install import (
     HERE,
     PYTHON_PACKAGE,
     Tree,
@@ -20,7 +21,6 @@ from tests.bare import (
     titles,
     why_no_tree,
 )
-from tests.conftest import until, write_song
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from tests.conftest import Soulspot, both, write_song
 
-from soulspot.infrastructure.tags.journal import Journal, Note
-from soulspot.infrastructure.tags.pool import TagReaders
+from soulspot.infrastructure.tags.readers.crash_journal import Journal, Note
+from soulspot.infrastructure.tags.readers.pool import TagReaders
 
 # Whatever reads a file of this name ends the whole process group, as the kernel does with a service out of memory.
 DEADLY = """

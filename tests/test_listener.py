@@ -8,11 +8,11 @@ from http import HTTPStatus
 from pathlib import Path
 
 import pytest
-from tests.web import Answer, ask, free_port
+from tests.support.http_peer import Answer, ask, free_port
 
 from soulspot.errors import LockHeldError
-from soulspot.infrastructure import listener
-from soulspot.infrastructure.listener import Answers, Reply
+from soulspot.infrastructure.net import http_server
+from soulspot.infrastructure.net.http_server import Answers, Reply
 
 
 async def hello(_accepted: str) -> Reply:
@@ -25,7 +25,7 @@ ANSWERS: Answers = {"/hello": hello}
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
     number = free_port()
-    async with listener.serve(f"127.0.0.1:{number}", ANSWERS, mode=0o660, group=""):
+    async with http_server.serve(f"127.0.0.1:{number}", ANSWERS, mode=0o660, group=""):
         yield number
 
 
@@ -81,17 +81,17 @@ async def test_what_is_no_request_is_told_so_and_closed(port: int, words: bytes,
 
 
 async def test_who_does_not_come_to_an_end_is_closed(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "WITHIN", 0.2)
+    monkeypatch.setattr(http_server, "WITHIN", 0.2)
 
     assert await sent(port, b"GET /hello HTTP/1.1\r\nHost: local") == b""
 
 
 async def test_many_slow_clients_keep_nobody_out(port: int) -> None:
-    slow = [await asyncio.open_connection("127.0.0.1", port) for _number in range(listener.AT_ONCE * 3)]
+    slow = [await asyncio.open_connection("127.0.0.1", port) for _number in range(http_server.AT_ONCE * 3)]
     for _reader, writer in slow:
         writer.write(b"GET /hello HTTP/1.1\r\nX-Slow: ")
 
-    async with asyncio.timeout(listener.WITHIN - 1):
+    async with asyncio.timeout(http_server.WITHIN - 1):
         assert (await asked(port)).status == 200
         assert await slow[0][0].read() == b""  # the oldest made room
     for _reader, writer in slow:
@@ -101,7 +101,7 @@ async def test_many_slow_clients_keep_nobody_out(port: int) -> None:
 async def test_a_socket_is_for_the_owner_and_the_group_and_gone_at_the_end(tmp_path: Path) -> None:
     place = tmp_path / "metrics.socket"
 
-    async with listener.serve(str(place), ANSWERS, mode=0o660, group=""):
+    async with http_server.serve(str(place), ANSWERS, mode=0o660, group=""):
         assert place.stat().st_mode & 0o777 == 0o660
         assert (await asked(place, Host="any.example")).status == 200  # no browser reaches a socket
 
@@ -112,14 +112,14 @@ async def test_the_socket_of_one_that_was_killed_is_taken_over_and_nothing_else(
     place = tmp_path / "metrics.socket"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(place))
-    async with listener.serve(str(place), ANSWERS, mode=0o660, group=""):
+    async with http_server.serve(str(place), ANSWERS, mode=0o660, group=""):
         assert (await asked(place)).status == 200
         with pytest.raises(LockHeldError):
-            await listener.serve(str(place), ANSWERS, mode=0o660, group="").__aenter__()
+            await http_server.serve(str(place), ANSWERS, mode=0o660, group="").__aenter__()
 
     place.write_text("mine")
     with pytest.raises(OSError, match="no socket"):
-        await listener.serve(str(place), ANSWERS, mode=0o660, group="").__aenter__()
+        await http_server.serve(str(place), ANSWERS, mode=0o660, group="").__aenter__()
     assert place.read_text() == "mine"
 
 

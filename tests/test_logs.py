@@ -17,9 +17,9 @@ import pytest
 from tests.conftest import Soulspot, until, write_song
 from tests.test_documents import rows
 
-from soulspot.cli.folding import EVERY, FIRST, Folding
-from soulspot.cli.progress import log_outcome
-from soulspot.ingest.service import Outcome
+from soulspot.cli.output.log_throttle import EVERY, FIRST, Folding
+from soulspot.cli.output.progress import log_outcome
+from soulspot.ingest.outcome import Outcome
 
 JSON = {"SOULSPOT_LOG__FORMAT": "json"}
 TERMINAL = {"TERM": "xterm", "COLUMNS": "300"}
@@ -225,7 +225,7 @@ def test_who_looks_for_a_fault_gets_every_line(soulspot: Soulspot) -> None:
 def test_a_line_of_which_only_a_part_was_read_is_not_run_together_with_the_next() -> None:
     """As it is with a pipe that is nearly full, whose reader is slow."""
     program = (
-        "import logging, sys; from soulspot.cli import logs; logs.set_up('info', 'json'); "
+        "import logging, sys; from soulspot.cli.output import logs; logs.set_up('info', 'json'); "
         "log = logging.getLogger('soulspot'); log.info('x' * 200_000); print(flush=True); input(); log.info('after')"
     )
     ours, theirs = os.pipe()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import AUDIO, write_song
-from tests.parts import Parts, shared
+from tests.support.in_process import Parts, shared
 
-from soulspot.ingest.gate import Paused
+from soulspot.ingest.pause_gate import Paused
 
 SONG = (AUDIO / "tone.mp3").read_bytes()
 

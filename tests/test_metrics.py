@@ -12,13 +12,13 @@ import time
 
 import pytest
 from tests.conftest import Soulspot, until, write_song
-from tests.web import ask, free_port
+from tests.support.http_peer import ask, free_port
 
-from soulspot import outlets
 from soulspot.config import Settings
+from soulspot.daemon.counters import BOUNDS, Tally
+from soulspot.daemon.monitoring import endpoints
 from soulspot.errors import ConfigError
-from soulspot.ingest.service import Outcome
-from soulspot.tally import BOUNDS, Tally
+from soulspot.ingest.outcome import Outcome
 
 Samples = dict[str, float]
 
@@ -249,10 +249,10 @@ def test_settings_that_cannot_be_used_are_refused_at_the_start(
 
 
 def test_without_the_extra_the_start_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outlets, "find_spec", lambda name: None if name == "prometheus_client" else True)
+    monkeypatch.setattr(endpoints, "find_spec", lambda name: None if name == "prometheus_client" else True)
 
     with pytest.raises(ConfigError, match=re.escape("pip install 'soulspot[metrics]'")) as refused:
-        outlets.check(Settings.model_validate({"metrics": {"listen": "127.0.0.1:9842"}}))
+        endpoints.check(Settings.model_validate({"metrics": {"listen": "127.0.0.1:9842"}}))
 
     assert refused.value.exit_code == 78
 

@@ -1,4 +1,4 @@
-"""The state machine of model.py, for as long as a test may take; `python tests/model_loop.py --hours 8` goes on."""
+"""Runs the library state machine for as long as a test may take; `tests/support/state_machine_loop.py` runs longer."""
 
 import sys
 import uuid
@@ -6,8 +6,8 @@ import uuid
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
-from tests.model import Model, Scanned, WatchedAlone
-from tests.postgres import Server
+from tests.support.postgres_server import Server
+from tests.support.state_machine import Model, Scanned, WatchedAlone
 
 BOUNDED = settings(
     max_examples=15,

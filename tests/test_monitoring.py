@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from tests.conftest import Soulspot, until, write_song
+from tests.support.http_peer import ask, free_port
 from tests.test_documents import rows
-from tests.web import ask, free_port
 
 FOLDER = Path(__file__).parents[1] / "monitoring"
 RULES = FOLDER / "soulspot.rules.yml"

@@ -3,7 +3,7 @@
 import pytest
 from alembic import command
 from tests.conftest import Soulspot, until, write_song
-from tests.postgres import PostgresSoulspot
+from tests.support.postgres_server import PostgresSoulspot
 from tests.test_persistence import alembic_config
 
 pytestmark = pytest.mark.postgresql

@@ -23,8 +23,8 @@ from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.models import Artist, AuditEntry, File, Track
 from soulspot.infrastructure.persistence.repositories import ArtistRepository, TrackRepository
 from soulspot.infrastructure.tags import TrackTags
-from soulspot.ingest.scanner import FoundFile, Root
-from soulspot.ingest.service import IngestService
+from soulspot.ingest.catalogue.service import IngestService
+from soulspot.ingest.disk.walker import FoundFile, Root
 
 HERE = Path(__file__).parents[1]
 

@@ -4,14 +4,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.catalogue import Catalogue
-from tests.plans import noted, one_file_of_each_fate, whole_tables_in_postgres, whole_tables_in_sqlite
-from tests.postgres import Server
+from tests.support.postgres_server import Server
+from tests.support.query_plans import noted, one_file_of_each_fate, whole_tables_in_postgres, whole_tables_in_sqlite
+from tests.support.tagged_catalogue import Catalogue
 
 from soulspot.infrastructure.filesystem import FileSystem
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.ingest.scanner import Root
-from soulspot.ingest.service import IngestService
+from soulspot.ingest.catalogue.service import IngestService
+from soulspot.ingest.disk.walker import Root
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from catalogues import Collection, Place, fill_postgres, fill_sqlite

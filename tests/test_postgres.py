@@ -7,7 +7,7 @@ import pytest
 from alembic import command
 from sqlalchemy import text
 from tests.conftest import write_song
-from tests.postgres import PostgresSoulspot, Server
+from tests.support.postgres_server import PostgresSoulspot, Server
 from tests.test_persistence import alembic_config
 
 from soulspot.infrastructure.persistence import schema

@@ -16,14 +16,15 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 from tests.conftest import Soulspot, until, write_song
-from tests.postgres import PostgresSoulspot, Server, new_server
+from tests.support.postgres_server import PostgresSoulspot, Server, new_server
 
 from soulspot.infrastructure.filesystem import FileSystem, Signature
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.tags import Failure, TrackTags
-from soulspot.ingest.scanner import FoundFile, Root
-from soulspot.ingest.service import IngestService, StaleError
+from soulspot.ingest.catalogue.service import IngestService
+from soulspot.ingest.disk.walker import FoundFile, Root
+from soulspot.ingest.outcome import StaleError
 
 pytestmark = pytest.mark.postgresql
 

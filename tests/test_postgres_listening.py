@@ -15,14 +15,14 @@ from typing import Any
 import psycopg
 import pytest
 from tests.conftest import until, write_song
-from tests.line import Line
-from tests.postgres import PostgresSoulspot, Server
+from tests.support.postgres_server import PostgresSoulspot, Server
+from tests.support.tcp_proxy import Line
 
 from soulspot.infrastructure.filesystem import FileSystem
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.postgresql import notifications
 from soulspot.infrastructure.persistence.records import Place
-from soulspot.ingest.service import IngestService
+from soulspot.ingest.catalogue.service import IngestService
 
 pytestmark = pytest.mark.postgresql
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import until, write_song
-from tests.postgres import PostgresSoulspot, Server, new_server, server_programs
+from tests.support.postgres_server import PostgresSoulspot, Server, new_server, server_programs
 from tests.test_postgres_faults import add_songs, assert_whole
 
 from soulspot.infrastructure.persistence.postgresql.engine import CONNECT_LIMIT, LINK_LIMIT

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import write_song
-from tests.postgres import PostgresSoulspot, Server, server_programs
+from tests.support.postgres_server import PostgresSoulspot, Server, server_programs
 from tests.test_documents import HERE, marked
 
 pytestmark = pytest.mark.postgresql

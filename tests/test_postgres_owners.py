@@ -9,8 +9,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import pytest
 from tests.conftest import until, write_song
-from tests.line import Line
-from tests.postgres import PostgresSoulspot, Server, migrate
+from tests.support.postgres_server import PostgresSoulspot, Server, migrate
+from tests.support.tcp_proxy import Line
 
 from soulspot.errors import LockHeldError
 from soulspot.infrastructure.persistence import schema

@@ -6,16 +6,17 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
-from tests.catalogue import FIRST, SECOND
-from tests.postgres import Server
+from tests.support.postgres_server import Server
+from tests.support.tagged_catalogue import FIRST, SECOND
 
 from soulspot.infrastructure.filesystem import FileSystem, Signature
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.tags import TrackTags
-from soulspot.ingest.patience import Patience
-from soulspot.ingest.scanner import FoundFile, Root
-from soulspot.ingest.service import IngestService, StaleError
+from soulspot.ingest.catalogue.service import IngestService
+from soulspot.ingest.disk.walker import FoundFile, Root
+from soulspot.ingest.outcome import StaleError
+from soulspot.ingest.retry import Patience
 
 pytestmark = pytest.mark.postgresql
 

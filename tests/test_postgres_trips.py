@@ -10,15 +10,15 @@ import asyncpg
 import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
-from tests.catalogue import Catalogue
-from tests.postgres import Server
+from tests.support.postgres_server import Server
+from tests.support.tagged_catalogue import Catalogue
 
 from soulspot.infrastructure.filesystem import FileSystem
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.records import Place
 from soulspot.infrastructure.persistence.repositories import AuditRepository, FileRepository, FolderRepository
-from soulspot.ingest.scanner import Root
-from soulspot.ingest.service import IngestService
+from soulspot.ingest.catalogue.service import IngestService
+from soulspot.ingest.disk.walker import Root
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from postgres import Proxy

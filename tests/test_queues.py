@@ -3,9 +3,9 @@
 import asyncio
 
 from soulspot.infrastructure.filesystem import Signature
-from soulspot.ingest.planner import Work
-from soulspot.ingest.queues import Pending, Ready
-from soulspot.ingest.scanner import FoundFile, Root
+from soulspot.ingest.disk.planner import Work
+from soulspot.ingest.disk.walker import FoundFile, Root
+from soulspot.ingest.intake.queues import Pending, Ready
 
 
 def pending(path: str, *, is_fresh: bool = False) -> Pending:

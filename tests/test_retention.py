@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 from tests.conftest import Soulspot, both, until, write_song
-from tests.large import statements
-from tests.postgres import PostgresSoulspot, Server
+from tests.support.large_catalogue import statements
+from tests.support.postgres_server import PostgresSoulspot, Server
 
 from soulspot.infrastructure.persistence import schema
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.queries import integrity
-from soulspot.ingest import retention
-from soulspot.ingest.retention import Retention
+from soulspot.ingest.catalogue import audit_retention
+from soulspot.ingest.catalogue.audit_retention import Retention
 
 
 def grow_old(soulspot: Soulspot, days: int = 400) -> None:
@@ -138,7 +138,7 @@ async def entries(database: Database, what: str = "count(*)") -> int:
 async def test_a_pass_that_is_cut_short_has_told_of_all_that_it_removed(
     large: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retention, "PAUSE", 0.05)
+    monkeypatch.setattr(audit_retention, "PAUSE", 0.05)
     before = await entries(large)
     trimming = asyncio.create_task(Retention(large, keep=timedelta(days=1), run="first").trim())
 
@@ -158,7 +158,7 @@ async def test_a_pass_that_is_cut_short_has_told_of_all_that_it_removed(
 
 
 async def test_a_writer_need_not_wait_for_a_pass(large: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "PAUSE", 0)
+    monkeypatch.setattr(audit_retention, "PAUSE", 0)
     loop, waits = asyncio.get_running_loop(), []
     trimming = asyncio.create_task(Retention(large, keep=timedelta(days=1), run="run").trim())
 

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from tests.conftest import Soulspot, both, until, write_song
 
-from soulspot import health, steering
-from soulspot.infrastructure import control
-from soulspot.ingest.gate import Paused
-from soulspot.ingest.pipeline import Vitals
-from soulspot.ingest.requests import Request
-from soulspot.ingest.service import Outcome
+from soulspot.daemon import health
+from soulspot.daemon.control import commands
+from soulspot.infrastructure.net import control_socket
+from soulspot.ingest.outcome import Outcome, Vitals
+from soulspot.ingest.pause_gate import Paused
+from soulspot.ingest.scan_requests import Request
 
 
 def summary(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def test_a_scan_that_is_waited_for_ends_when_all_of_it_is_written(soulspot: Soul
 
 async def test_what_fails_while_an_answer_is_sent_is_told_in_the_next_one() -> None:
     request = Request({})
-    answers = steering._progress(request)
+    answers = commands._progress(request)
     await anext(answers)
 
     request.failed.append(Outcome("failed", "/music/broken.mp3", detail="no audio"))
@@ -277,7 +277,7 @@ def test_a_member_of_the_group_may_ask_what_only_reads(soulspot: Soulspot) -> No
     if os.geteuid() != 0:
         pytest.skip("to be another user takes root")
     soulspot.watch(SOULSPOT_CONTROL__GROUP="4242")
-    place = control.socket_of(soulspot.database)
+    place = control_socket.socket_of(soulspot.database)
     for folder in [*place.parents][:-1]:
         if folder.is_relative_to("/tmp/pytest-of-root"):
             folder.chmod(folder.stat().st_mode | 0o055)

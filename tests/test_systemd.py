@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 import pytest
-from tests.box import HERE, Box, install_wheel, skip_without_a_box
 from tests.conftest import Soulspot, until, write_song
-from tests.page import picture
+from tests.support.systemd_container import HERE, Box, install_wheel, skip_without_a_box
+from tests.support.web_client import picture
 from tests.test_documents import marked
 from tests.test_persistence import revisions
 
@@ -362,7 +362,7 @@ def test_a_tag_reader_keeps_its_limit_on_memory_in_the_sandbox(box: Box) -> None
     box.shell("systemctl start soulspot.service")
 
     def limits() -> set[str]:
-        readers = box.shell("pgrep -u soulspot -f soulspot.infrastructure.tags.worker").split()
+        readers = box.shell("pgrep -u soulspot -f soulspot.infrastructure.tags.readers.reader_process").split()
         return {box.shell(f"grep 'Max address space' /proc/{reader}/limits").split()[3] for reader in readers}
 
     until(lambda: limits() == {str(512 << 20)}, 10)

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.tag_table import AUDIO, ROWS, TEMPLATES, WRITERS
 
-from soulspot.infrastructure.tags import Reading, TrackTags, id3, reader
-from soulspot.infrastructure.tags.parsed import DoubtError
-
-from .tag_table import AUDIO, ROWS, TEMPLATES, WRITERS
+from soulspot.infrastructure.tags import Reading, TrackTags, reader
+from soulspot.infrastructure.tags.formats import id3
+from soulspot.infrastructure.tags.formats.parsed import DoubtError
 
 QUICK_SUFFIXES = {"mp3", "mp2", "flac", "ogg", "opus", "spx", "oga", "m4a", "mp4", "wav", "aiff", "x"}
 # mutagen has no word for these, or another one.

@@ -1,12 +1,11 @@
-"""A bounded run of the fuzzing command; `python -m tests.fuzz_tags` goes on as long as one likes."""
+"""A bounded run of the fuzzing command; `python -m tests.support.fuzz_tags` goes on as long as one likes."""
 
 from pathlib import Path
 
 import pytest
+from tests.support.fuzz_tags import bombs, run
 
 from soulspot.infrastructure.tags.reader import read_file
-
-from .fuzz_tags import bombs, run
 
 
 def test_every_damaged_file_ends_as_tags_or_a_failure_with_a_code() -> None:

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from mutagen.apev2 import APEv2
 from mutagen.id3 import ID3, TIT2
+from tests.support.fuzz_tags import id3, text_frame
+from tests.support.tag_table import write_by_name, write_id3v1
+from tests.test_tags_fingerprint import COVER, TEMPLATES, retag
 
-from soulspot.infrastructure.tags import Picture, TrackTags, pool
-from soulspot.infrastructure.tags.pool import TagReaders
+from soulspot.infrastructure.tags import Picture, TrackTags
 from soulspot.infrastructure.tags.reader import read_file
+from soulspot.infrastructure.tags.readers import pool
+from soulspot.infrastructure.tags.readers.pool import TagReaders
 from soulspot.infrastructure.tags.texts import encoding_of
-
-from .fuzz_tags import id3, text_frame
-from .tag_table import write_by_name, write_id3v1
-from .test_tags_fingerprint import COVER, TEMPLATES, retag
 
 AUDIO = Path(__file__).parent / "audio"
 

@@ -4,16 +4,15 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from tests.support.tag_table import FORMATS, ROWS, TEMPLATES, Row, file_with, table, write_id3
 
 from soulspot.infrastructure.tags import TrackTags
-from soulspot.infrastructure.tags.by_mutagen import ASF_NAMES
 from soulspot.infrastructure.tags.fields import MANY, ONE
-from soulspot.infrastructure.tags.id3 import NAMES as ID3_NAMES
-from soulspot.infrastructure.tags.mp4 import NAMES as MP4_NAMES
+from soulspot.infrastructure.tags.formats.id3 import NAMES as ID3_NAMES
+from soulspot.infrastructure.tags.formats.mp4 import NAMES as MP4_NAMES
+from soulspot.infrastructure.tags.formats.riff import AIFF_TEXTS
+from soulspot.infrastructure.tags.formats.with_mutagen import ASF_NAMES
 from soulspot.infrastructure.tags.reader import read_file
-from soulspot.infrastructure.tags.riff import AIFF_TEXTS
-
-from .tag_table import FORMATS, ROWS, TEMPLATES, Row, file_with, table, write_id3
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "tags.md"
 NOT_A_TAG = {

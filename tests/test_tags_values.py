@@ -5,14 +5,14 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
+from tests.support.tag_table import ROWS, WRITERS
 
 from soulspot.infrastructure.filesystem import Signature
 from soulspot.infrastructure.tags import Failure, Picture, Reading, TrackTags
 from soulspot.infrastructure.tags.fields import tags_from
-from soulspot.infrastructure.tags.frames import LENGTH, decode_readings, frame
+from soulspot.infrastructure.tags.readers.frames import LENGTH, decode_readings, frame
 
 from .conftest import Soulspot, write_song
-from .tag_table import ROWS, WRITERS
 
 SAMPLES: dict[str, Any] = {
     "str | None": "a text",

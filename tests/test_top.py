@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 from tests.conftest import Soulspot, until, write_song
-from tests.terminal import Terminal
+from tests.support.tmux_terminal import Terminal
 
-from soulspot.cli.text import printable
-from soulspot.cli.top_view import View, cut, lines
-from soulspot.infrastructure import control
+from soulspot.cli.output.text import printable
+from soulspot.cli.output.top_view import View, cut, lines
+from soulspot.infrastructure.net import control_socket
 
 EVIL = {
     "bidi": "\u202eevil\u2066.mp3",
@@ -215,7 +215,7 @@ async def test_the_stream_tells_how_it_is_and_what_happened_before_it_was_asked(
     write_song(soulspot.music / "song.mp3")
     until(soulspot.tracks)
 
-    answers = control.listen(control.socket_of(soulspot.database), "live")
+    answers = control_socket.listen(control_socket.socket_of(soulspot.database), "live")
     first, second = await anext(answers), await anext(answers)
 
     assert ([Path(each["path"]).name for each in first["happened"]], first["may_steer"]) == (["song.mp3"], True)
@@ -226,7 +226,7 @@ async def test_the_stream_tells_how_it_is_and_what_happened_before_it_was_asked(
 
 def test_one_who_asks_and_does_not_read_stops_nobody(soulspot: Soulspot) -> None:
     soulspot.watch()
-    place = control.socket_of(soulspot.database)
+    place = control_socket.socket_of(soulspot.database)
     script = (
         "import socket, sys, time; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]);"
         """s.sendall(b'{"ask": "live"}\\n'); time.sleep(60)"""

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from alembic import command
 from tests.conftest import Soulspot, write_song
-from tests.large import statements
-from tests.postgres import PostgresSoulspot, Server
+from tests.support.large_catalogue import statements
+from tests.support.postgres_server import PostgresSoulspot, Server
 from tests.test_documents import described
 from tests.test_persistence import alembic_config
 

@@ -15,14 +15,15 @@ from typing import Any
 
 import pytest
 from tests.conftest import AUDIO, Soulspot, on_sqlite, until, write_song
-from tests.parts import Parts, shared
+from tests.support.in_process import Parts, shared
 
-from soulspot.infrastructure import filesystem, watcher
-from soulspot.ingest import rounds
-from soulspot.ingest.hints import FolderHints, Hints
-from soulspot.ingest.planner import Work
-from soulspot.ingest.queues import Later, Pending, Ready
-from soulspot.ingest.scanner import FoundFile, Root
+from soulspot.infrastructure import filesystem
+from soulspot.infrastructure.watching import watcher
+from soulspot.ingest import polling
+from soulspot.ingest.disk.hints import FolderHints, Hints
+from soulspot.ingest.disk.planner import Work
+from soulspot.ingest.disk.walker import FoundFile, Root
+from soulspot.ingest.intake.queues import Later, Pending, Ready
 
 SONG = (AUDIO / "tone.mp3").read_bytes()
 
@@ -216,7 +217,7 @@ def test_a_deaf_watcher_tries_again_slowly(catalogue_url: str, music: Path, monk
 def test_what_no_event_told_of_is_found_by_the_mtime_of_its_folder(
     catalogue_url: str, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rounds, "FOLDER_LOOK", 0.1)
+    monkeypatch.setattr(polling, "FOLDER_LOOK", 0.1)
     make_songs(music, 20)
     with Parts(catalogue_url, music, rounds=True, missing_after=0) as parts:
         parts.until(lambda: len(parts.paths()) == 20)
@@ -250,7 +251,7 @@ def test_a_look_at_the_folders_of_an_unchanged_library_reads_and_writes_nothing(
 def test_a_process_that_stood_still_looks_at_everything(
     catalogue_url: str, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rounds, "ROOT_LOOK", 0.05)
+    monkeypatch.setattr(polling, "ROOT_LOOK", 0.05)
     awake = [0.0]
     with Parts(catalogue_url, music, rounds=False) as parts:
         parts.settled()

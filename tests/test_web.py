@@ -14,10 +14,10 @@ from urllib.parse import quote
 import pytest
 from mutagen.flac import FLAC
 from tests.conftest import Soulspot, both, until, write_song
-from tests.page import Page, picture, sequences, token_of, write_covered
+from tests.support.web_client import Page, picture, sequences, token_of, write_covered
 
-from soulspot.infrastructure.tags.cover_worker import cover_of
-from soulspot.infrastructure.tags.covers import kind_of_picture
+from soulspot.infrastructure.tags.readers.cover_process import cover_of
+from soulspot.infrastructure.tags.readers.covers import kind_of_picture
 
 
 @both

@@ -7,7 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, expect
 from playwright.sync_api import Page as Tab
 from tests.conftest import Soulspot, until, write_song
-from tests.page import Page, picture, token_of, write_covered
+from tests.support.web_client import Page, picture, token_of, write_covered
 from tests.test_web_safety import HOSTILE
 
 pytestmark = pytest.mark.browser

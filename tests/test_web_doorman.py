@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import Soulspot, until, write_song
-from tests.web import free_port
+from tests.support.http_peer import free_port
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 from tests.conftest import Soulspot, both, until, write_song
-from tests.page import Event, Page, sequences
+from tests.support.web_client import Event, Page, sequences
 
-from soulspot.web.live import ROOM, Message, Seat
+from soulspot.web.live_updates import ROOM, Message, Seat
 
 
 def entries(events: Iterator[Event]) -> Event:

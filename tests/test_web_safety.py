@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from mutagen.id3 import ID3, TIT2, TPE1, USLT
 from tests.conftest import AUDIO, Soulspot, write_song
-from tests.page import Page, token_of
+from tests.support.web_client import Page, token_of
 
 from soulspot.web.texts import shown, visible
 

@@ -13,7 +13,7 @@ GARBAGE = (20_000, 20, 100)
 
 def main() -> None:
     gc.set_threshold(*GARBAGE)
-    from soulspot.cli import run
+    from soulspot.cli.app import run
 
     try:
         run()

@@ -6,20 +6,32 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from soulspot.assembly import Ingest, Report, alone, end, opened, root_of, stop_on_signals, this_machine
-from soulspot.config import Settings, check_library, database_file
+from soulspot.bootstrap import (
+    Ingest,
+    Report,
+    Where,
+    alone,
+    end,
+    located,
+    opened,
+    root_of,
+    stop_on_signals,
+    this_machine,
+)
+from soulspot.config import Settings
+from soulspot.config.library_check import check_library
+from soulspot.config.paths import database_file
 from soulspot.infrastructure.filesystem import path_to_text, text_to_path
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
 from soulspot.infrastructure.persistence.schema import require_current
-from soulspot.ingest.patience import patiently
-from soulspot.ingest.planner import compare
-from soulspot.ingest.requests import BUSY_LIMIT, COUNT_AFTER
-from soulspot.ingest.scanner import Root, count_files, walk
-from soulspot.ingest.service import Outcome
-from soulspot.where import Where, located
+from soulspot.ingest.disk.planner import compare
+from soulspot.ingest.disk.walker import Root, count_files, walk
+from soulspot.ingest.outcome import Outcome
+from soulspot.ingest.retry import patiently
+from soulspot.ingest.scan_requests import BUSY_LIMIT, COUNT_AFTER
 
 if TYPE_CHECKING:
     from soulspot.infrastructure.persistence.records import Known, KnownFolder

@@ -1,1 +1,4 @@
-"""What soulspot touches, one outside thing a module. Imports nothing by itself: a tag reader starts through here."""
+"""What soulspot touches, one outside thing a package.
+
+Everything above imports it. It imports only `errors`, and nothing by itself, so that a tag reader starts fast.
+"""

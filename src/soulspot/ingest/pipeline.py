@@ -15,23 +15,24 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from soulspot.infrastructure.persistence.repositories import FileRepository
-from soulspot.infrastructure.tags.pool import TagReaders
-from soulspot.ingest import planner
-from soulspot.ingest.absence import LossGuard
-from soulspot.ingest.comparing import Comparing
-from soulspot.ingest.folders import Folders
-from soulspot.ingest.gate import Gate, Paused
-from soulspot.ingest.hints import FolderHints, Hints
-from soulspot.ingest.ignoring import IGNORE_FILE
-from soulspot.ingest.intake import LANES, Intake
-from soulspot.ingest.losses import Losses
-from soulspot.ingest.origins import Origins
-from soulspot.ingest.passages import Passage
-from soulspot.ingest.patience import patiently
-from soulspot.ingest.planner import Work
-from soulspot.ingest.scanner import FoundFile, FoundFolder, Root, list_folder, look_at_all, walk
-from soulspot.ingest.service import IngestService, Outcome
-from soulspot.ingest.stability import FIRST_WAIT, Stability
+from soulspot.infrastructure.tags.readers.pool import TagReaders
+from soulspot.ingest.catalogue.service import IngestService
+from soulspot.ingest.disk import planner
+from soulspot.ingest.disk.folder_index import Folders
+from soulspot.ingest.disk.hints import FolderHints, Hints
+from soulspot.ingest.disk.ignore_rules import IGNORE_FILE
+from soulspot.ingest.disk.planner import Work
+from soulspot.ingest.disk.progress import Passage
+from soulspot.ingest.disk.walker import FoundFile, FoundFolder, Root, list_folder, look_at_all, walk
+from soulspot.ingest.intake.intake import LANES, Intake
+from soulspot.ingest.intake.stability import FIRST_WAIT, Stability
+from soulspot.ingest.missing.loss_guard import LossGuard
+from soulspot.ingest.missing.missing_files import Losses
+from soulspot.ingest.missing.moves import Origins
+from soulspot.ingest.outcome import Outcome, Vitals
+from soulspot.ingest.pause_gate import Gate
+from soulspot.ingest.retry import patiently
+from soulspot.ingest.scan.comparison import Comparing
 
 CONFIRM_AFTER = 0.5
 """Seconds after which a new folder is walked again: one that was renamed at once has had its watch moved by then."""
@@ -56,28 +57,6 @@ class Walked:
     gone: list[str] = field(default_factory=list)
     blind: list[FoundFolder] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Vitals:
-    """How far the pipeline is.
-
-    Attributes:
-        finished: files that it has been done with since the start; of two looks, the later one has more.
-        in_hand: files that are complete and not done with.
-        settling: files that are waited for to be complete.
-        oldest: seconds for which one of them has been in here.
-        paused: why the database refuses, None while it answers.
-        held_up: who paused the ingest, None while nobody did.
-
-    """
-
-    finished: int
-    in_hand: int
-    settling: int
-    oldest: float
-    paused: str | None
-    held_up: Paused | None = None
 
 
 class Pipeline:

@@ -10,10 +10,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
 from soulspot.infrastructure.persistence.repositories import FileRepository
-from soulspot.web.daemon import Daemon
-from soulspot.web.keys import COOKIE, SESSION, Keys
+from soulspot.web.daemon_client import Daemon
 from soulspot.web.pages import NOT_FOUND, whole_path
 from soulspot.web.rendering import Rendering
+from soulspot.web.sessions import COOKIE, SESSION, Keys
 
 LONGEST_FORM: Final = 64_000
 """Bytes of a form that are read."""

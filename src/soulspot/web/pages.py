@@ -20,9 +20,9 @@ from soulspot.infrastructure.persistence.repositories import (
     FileRepository,
     TrackRepository,
 )
-from soulspot.web.arrivals import Arrivals, drawn
-from soulspot.web.daemon import Daemon
-from soulspot.web.kinds import FILES, KINDS
+from soulspot.web.activity_chart import Arrivals, drawn
+from soulspot.web.daemon_client import Daemon
+from soulspot.web.event_kinds import FILES, KINDS
 from soulspot.web.rendering import Rendering
 
 PAGE: Final = 50

@@ -14,11 +14,11 @@ from starlette.responses import HTMLResponse, Response
 from soulspot.errors import UnreachableError
 from soulspot.infrastructure.persistence.queries.browse import Entry
 from soulspot.infrastructure.persistence.repositories import FolderRepository
+from soulspot.reports.formatting import duration
 from soulspot.web import texts
-from soulspot.web.daemon import Daemon
-from soulspot.web.keys import COOKIE, Keys
-from soulspot.web.kinds import kind_of, word_for
-from soulspot.words import duration
+from soulspot.web.daemon_client import Daemon
+from soulspot.web.event_kinds import kind_of, word_for
+from soulspot.web.sessions import COOKIE, Keys
 
 HERE = Path(__file__).parent
 FOLDERS_KEPT: Final = 30.0

@@ -1,1 +1,4 @@
-"""The catalogue in its database."""
+"""The catalogue in its database: models, repositories, schema, copies.
+
+The ingest imports it, and whoever reads the catalogue.
+"""

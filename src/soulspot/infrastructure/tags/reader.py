@@ -12,22 +12,22 @@ from collections.abc import Callable
 from typing import BinaryIO, Final
 
 from soulspot.infrastructure.filesystem import NotRegularFileError, Signature, open_regular
-from soulspot.infrastructure.tags.ape import read_ape
-from soulspot.infrastructure.tags.by_mutagen import read_by_mutagen
-from soulspot.infrastructure.tags.containers import claims_more, container_of
 from soulspot.infrastructure.tags.fields import tags_from
-from soulspot.infrastructure.tags.fingerprint import fingerprint_of
-from soulspot.infrastructure.tags.flac import read_flac
-from soulspot.infrastructure.tags.id3 import read_id3, read_id3v1
+from soulspot.infrastructure.tags.formats.ape import read_ape
+from soulspot.infrastructure.tags.formats.containers import claims_more, container_of
+from soulspot.infrastructure.tags.formats.fingerprint import fingerprint_of
+from soulspot.infrastructure.tags.formats.flac import read_flac
+from soulspot.infrastructure.tags.formats.id3 import read_id3, read_id3v1
+from soulspot.infrastructure.tags.formats.mp4 import read_mp4
+from soulspot.infrastructure.tags.formats.mpeg import read_mpeg
+from soulspot.infrastructure.tags.formats.ogg import read_ogg
+from soulspot.infrastructure.tags.formats.parsed import Parsed
+from soulspot.infrastructure.tags.formats.riff import read_aiff, read_wav
+from soulspot.infrastructure.tags.formats.source import OpenFile, Source
+from soulspot.infrastructure.tags.formats.stream import sane
+from soulspot.infrastructure.tags.formats.with_mutagen import read_by_mutagen
 from soulspot.infrastructure.tags.model import Failure, Reading, TrackTags
-from soulspot.infrastructure.tags.mp4 import read_mp4
-from soulspot.infrastructure.tags.mpeg import read_mpeg
 from soulspot.infrastructure.tags.names import Kind, kind_of_name
-from soulspot.infrastructure.tags.ogg import read_ogg
-from soulspot.infrastructure.tags.parsed import Parsed
-from soulspot.infrastructure.tags.riff import read_aiff, read_wav
-from soulspot.infrastructure.tags.source import OpenFile, Source
-from soulspot.infrastructure.tags.stream import sane
 
 QUICK: Final[dict[str | None, Callable[[Source], Parsed]]] = {
     "mp3": read_mpeg, "flac": read_flac, "ogg": read_ogg, "mp4": read_mp4, "wav": read_wav, "aiff": read_aiff,

@@ -1,0 +1,4 @@
+"""What only SQLite needs: its writer, its engine, its lock file.
+
+`persistence.database` chooses it.
+"""

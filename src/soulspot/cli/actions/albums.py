@@ -1,0 +1,181 @@
+"""`soulspot albums`: what albums there are, and which tracks of each are not."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+from soulspot.cli.actions.open_catalogue import catalogue
+from soulspot.cli.output.text import print_json, print_table
+from soulspot.infrastructure.persistence.identity import is_various
+from soulspot.infrastructure.persistence.models import Album
+from soulspot.infrastructure.persistence.repositories import AlbumRepository, OnAlbum
+
+VARIOUS_ARTISTS: Final = "Various Artists"
+Range = tuple[int, int]
+"""First and last of some numbers in a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disc:
+    """One disc of an album.
+
+    Attributes:
+        tracks: how many are there.
+        total: how many there should be, None where no tag says so.
+        missing: the numbers that are not there; of a disc without any track, and without a total, none.
+
+    """
+
+    number: int
+    tracks: int
+    total: int | None
+    missing: tuple[Range, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What of an album is there: its discs, and the numbers of those of which no track is."""
+
+    discs: tuple[Disc, ...]
+    missing_discs: tuple[Range, ...]
+
+    @property
+    def is_complete(self) -> bool | None:
+        """Whether nothing is missing; None where no tag says how much there should be."""
+        if self.missing_discs or any(disc.missing for disc in self.discs):
+            return False
+        return True if self.discs and all(disc.total for disc in self.discs) else None
+
+
+def print_albums(
+    words: Sequence[str], config: Path | None, *, incomplete: bool, limit: int | None, as_json: bool
+) -> None:
+    asyncio.run(_print_albums(words, config, incomplete=incomplete, limit=limit, as_json=as_json))
+
+
+async def _print_albums(
+    words: Sequence[str], config: Path | None, *, incomplete: bool, limit: int | None, as_json: bool
+) -> None:
+    async with catalogue(config) as (database, _url):
+        found = await AlbumRepository(database.session).search(words)
+    there = [(album, tracks) for album, tracks in found if any(track.is_present for track in tracks)]
+    listed = [(album, tracks, contents_of(tracks)) for album, tracks in there]
+    if incomplete:
+        listed = [each for each in listed if each[2].is_complete is False]
+    if as_json:
+        for each in listed[:limit]:
+            print_json(_described(*each))
+        return
+    print_table(("artist", "album", "date", "tracks", "missing"), [_row(*each) for each in listed[:limit]])
+
+
+def is_compilation(album: Album, tracks: Sequence[OnAlbum]) -> bool:
+    """Whether an album is by many: a tag says so, or its artist does, or no one has more than half of its tracks."""
+    if album.compilation or is_various(album.artist_credit) or any(track.compilation for track in tracks):
+        return True
+    if album.artist_credit is not None or not tracks:
+        return False
+    return 2 * max(Counter(track.artist for track in tracks).values()) <= len(tracks)
+
+
+def artist_of(album: Album, tracks: Sequence[OnAlbum]) -> str:
+    if album.artist_credit is not None:
+        return album.artist_credit
+    if is_compilation(album, tracks) or not tracks:
+        return VARIOUS_ARTISTS
+    return Counter(track.artist for track in tracks).most_common(1)[0][0]
+
+
+def contents_of(tracks: Iterable[OnAlbum]) -> Contents:
+    """Return what of an album is there, and what is not, by the numbers and totals in its tags.
+
+    A file that is missing tells how many there should be, and is not there.
+    """
+    by_disc: dict[int, list[OnAlbum]] = {}
+    for track in tracks:
+        by_disc.setdefault(track.disc_number or 1, []).append(track)
+    numbers = sorted(by_disc)
+    discs, before = [], 0
+    goes_on = _goes_on(by_disc)
+    for number in numbers:
+        discs.append(_disc(number, by_disc[number], before, is_last=number == numbers[-1] or not goes_on))
+        before = max(_numbers(by_disc[number]), default=before) if goes_on else 0
+    last = max([*numbers, *(track.disc_total or 0 for some in by_disc.values() for track in some)], default=0)
+    return Contents(tuple(discs), tuple(_gaps(numbers, 1, last)))
+
+
+def _goes_on(by_disc: dict[int, list[OnAlbum]]) -> bool:
+    """Whether the numbers of each disc go on where those of the one before it end."""
+    spans = [(min(numbers), max(numbers)) for _disc, some in sorted(by_disc.items()) if (numbers := _numbers(some))]
+    adjacent = all(first == last + 1 for (_, last), (first, _) in pairwise(spans))
+    return len(spans) > 1 and len(spans) == len(by_disc) and adjacent
+
+
+def _disc(number: int, tracks: list[OnAlbum], before: int, *, is_last: bool) -> Disc:
+    present = [track for track in tracks if track.is_present]
+    numbers = _numbers(present)
+    total = max((track.track_total for track in tracks if track.track_total), default=None)
+    upto = max([*_numbers(tracks), total or 0]) if is_last else max(_numbers(tracks), default=0)
+    missing = tuple(_gaps(sorted(numbers), before + 1, upto))
+    unnumbered = sum(track.track_number is None for track in present)
+    if unnumbered >= sum(last - first + 1 for first, last in missing):
+        missing = ()  # those without a number may be these
+    return Disc(number, len(numbers) + unnumbered, total, missing)
+
+
+def _numbers(tracks: Iterable[OnAlbum]) -> set[int]:
+    return {track.track_number for track in tracks if track.track_number is not None}
+
+
+def _gaps(numbers: Sequence[int], first: int, last: int) -> Iterator[Range]:
+    """Return the numbers from first to last that are not among these, which are in order."""
+    for number in numbers:
+        if number > first:
+            yield first, number - 1
+        first = max(first, number + 1)
+    if first <= last:
+        yield first, last
+
+
+def _described(album: Album, tracks: Sequence[OnAlbum], contents: Contents) -> dict[str, Any]:
+    return {
+        "id": album.id,
+        "title": album.title,
+        "artist": artist_of(album, tracks),
+        "artist_id": album.artist_id,
+        "date": album.date,
+        "original_date": album.original_date,
+        "compilation": is_compilation(album, tracks),
+        "musicbrainz_id": album.musicbrainz_id,
+        "tracks": sum(disc.tracks for disc in contents.discs),
+        "discs": [
+            {"disc": disc.number, "tracks": disc.tracks, "total": disc.total, "missing": disc.missing}
+            for disc in contents.discs
+        ],
+        "missing_discs": contents.missing_discs,
+        "complete": contents.is_complete,
+    }
+
+
+def _row(album: Album, tracks: Sequence[OnAlbum], contents: Contents) -> Sequence[object]:
+    count = sum(disc.tracks for disc in contents.discs)
+    return artist_of(album, tracks), album.title, album.date, count, _missing(contents)
+
+
+def _missing(contents: Contents) -> str:
+    """Return what is missing as a person would say it: "3, 7-9; disc 2: 1"."""
+    several = len(contents.discs) > 1 or contents.missing_discs
+    parts = [
+        f"disc {disc.number}: {_listed(disc.missing)}" if several else _listed(disc.missing)
+        for disc in contents.discs
+        if disc.missing
+    ]
+    return "; ".join(parts + [f"disc {_listed([some])}" for some in contents.missing_discs])
+
+
+def _listed(ranges: Iterable[Range]) -> str:
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)

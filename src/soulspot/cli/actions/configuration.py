@@ -1,0 +1,49 @@
+"""The commands for the settings: what they are, whether they can be meant, and a file to start from."""
+
+import os
+from pathlib import Path
+
+from soulspot.cli.output.text import print_json, print_table
+from soulspot.config import get_settings
+from soulspot.config.documentation import describe_settings, example_file
+from soulspot.config.library_check import check_library
+from soulspot.config.sources import SYSTEM_CONFIG
+from soulspot.daemon.monitoring import endpoints
+from soulspot.errors import ConfigError
+
+
+def show(config: Path | None, *, as_json: bool) -> None:
+    rows = describe_settings(config_file=config)
+    if as_json:
+        for name, value, origin in rows:
+            print_json({"name": name, "value": value, "origin": origin})
+    else:
+        print_table(("setting", "value", "from"), rows)
+
+
+def check(config: Path | None) -> None:
+    settings = get_settings(config_file=config)
+    endpoints.check(settings)
+    check_library(settings, settings.library.folders)  # a folder that is not mounted now is no fault of the settings
+    absent = [folder for folder in settings.library.folders if not folder.is_dir()]
+    print("the settings can be meant" + "".join(f"\nnot there now: {folder}" for folder in absent))
+
+
+def init(file: Path | None, *, overwrite: bool) -> None:
+    place = file or SYSTEM_CONFIG if os.geteuid() == 0 else file
+    if place is None:
+        from platformdirs import user_config_path
+
+        place = user_config_path("soulspot") / "config.toml"
+    flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if overwrite else os.O_EXCL)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(place, flags, 0o644), "w", encoding="utf-8") as written:
+            written.write(example_file())
+    except FileExistsError as error:
+        msg = f"{place} is there already: edit it, or have it overwritten with --force"
+        raise ConfigError(msg) from error
+    except OSError as error:
+        msg = f"{place} cannot be written ({error.strerror}): name another file"
+        raise ConfigError(msg) from error
+    print(f"{place}: name your music folders in it")

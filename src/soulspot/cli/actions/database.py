@@ -1,0 +1,224 @@
+"""The commands for the catalogue's database: its schema, its copies, its soundness."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from datetime import timedelta
+from pathlib import Path
+
+import typer
+
+from soulspot.cli.output import logs
+from soulspot.cli.output.text import print_json
+from soulspot.config import Settings, get_settings
+from soulspot.config.catalogue import find_catalogue
+from soulspot.config.paths import database_file
+from soulspot.errors import CatalogueError, ConfigError
+from soulspot.infrastructure.persistence import backup, schema
+from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.identity import new_id
+from soulspot.infrastructure.persistence.queries import integrity
+from soulspot.infrastructure.persistence.sqlite.lock_file import hand_over, writer_lock
+from soulspot.ingest.catalogue.audit_retention import Retention
+
+
+def upgrade(config: Path | None) -> None:
+    settings = _settings(config)
+    with _alone(settings, "db upgrade"):
+        before, now = asyncio.run(_changed(settings, schema.bring_up_to_date))
+    print(f"the schema is {now}" + (", as it was" if before == now else f"; it was {before or 'none'}"))
+
+
+def downgrade(revision: str, config: Path | None) -> None:
+    settings = _settings(config)
+    with _alone(settings, "db downgrade"):
+        before, now = asyncio.run(_changed(settings, lambda database: schema.downgrade(database, revision)))
+    print(f"the schema is {now or 'none'}; it was {before or 'none'}")
+
+
+def current(config: Path | None, *, as_json: bool) -> None:
+    async def ask() -> str | None:
+        async with _catalogue(config) as database:
+            return await schema.current_revision(database)
+
+    found = asyncio.run(ask())
+    if as_json:
+        print_json({"revision": found, "needed": schema.REVISION, "is_current": found == schema.REVISION})
+    else:
+        state = "which is what this soulspot needs" if found == schema.REVISION else f"{schema.REVISION} is needed"
+        print(f"schema {found or 'none'}, {state}")
+
+
+def check(config: Path | None, *, as_json: bool) -> None:
+    async def ask() -> list[str]:
+        async with _catalogue(config) as database:
+            return await integrity.faults(database)
+
+    found = asyncio.run(ask())
+    if as_json:
+        print_json({"is_sound": not found, "faults": found})
+    else:
+        print("\n".join(found) or "the catalogue is sound")
+    if found:
+        raise typer.Exit(1)
+
+
+def back_up(folder: Path | None, keep: int, config: Path | None) -> None:
+    settings = _settings(config)
+    url = find_catalogue(settings)
+    file = _sqlite_file(url, "pg_dump")
+    target = folder.absolute() if folder is not None else file.parent / "backups"
+
+    async def copy() -> Path:
+        async with Database(url, read_only=True) as database:
+            return await backup.copy(database, backup.backup_place(file, target))
+
+    try:
+        if not target.is_dir():
+            target.mkdir(mode=0o700, parents=True)
+            hand_over(target)
+    except OSError as error:
+        msg = f"the folder {target} for backups cannot be made ({error.strerror}): name another with --to"
+        raise CatalogueError(msg) from error
+    made = asyncio.run(copy())
+    deleted = backup.keep_newest(backup.backups(file, target), keep)
+    print(f"{made} ({made.stat().st_size} bytes, checked)" + (f"; {len(deleted)} older deleted" if deleted else ""))
+
+
+def restore(source: Path | None, config: Path | None) -> None:
+    settings = _settings(config)
+    file = _sqlite_file(settings.database.url, "pg_restore")
+    if source is None:
+        _print_copies(file)
+        return
+    with _alone(settings, "db restore"):
+        copied, revision = asyncio.run(_checked_copy(source.absolute(), file))
+        restored = backup.put_in_place(copied, file)
+    print(f"{file} is {source} now; the next scan finds what has changed since")
+    if revision != schema.REVISION:
+        how = "the next start or" if settings.database.upgrade else "as database.upgrade is false,"
+        print(
+            f"its schema is {revision}, from before this soulspot ({schema.REVISION}): {how} `soulspot db upgrade`"
+            " brings it up to date; to stay with it, install the soulspot that it was made by before you start one"
+        )
+    if restored.kept is not None:
+        print(f"what was there before is {restored.kept}")
+
+
+def vacuum(config: Path | None) -> None:
+    settings = _settings(config)
+    file = _sqlite_file(settings.database.url, "VACUUM ANALYZE in psql")
+
+    async def act(database: Database) -> None:
+        await schema.require_current(database)
+        await database.vacuum()
+
+    with _alone(settings, "db vacuum"):
+        before = file.stat().st_size if file.exists() else 0
+        asyncio.run(_changed(settings, act))
+    print(f"{file}: {before} bytes before, {file.stat().st_size} now")
+
+
+def trim(config: Path | None, *, older_than: timedelta | None, dry_run: bool) -> None:
+    settings = _settings(config)
+    keep = older_than if older_than is not None else timedelta(days=settings.audit.keep_days)
+    if older_than is None and not keep:
+        msg = "the history is kept for ever: say --older-than 365d, or set audit.keep_days"
+        raise ConfigError(msg)
+    count = asyncio.run(_trim(settings, keep, dry_run=dry_run))
+    print(f"{count} entries of the history {'would be' if dry_run else 'were'} removed")
+
+
+async def _trim(settings: Settings, keep: timedelta, *, dry_run: bool) -> int:
+    url = find_catalogue(settings)
+    with nullcontext() if dry_run else _alone(settings, "db trim"):
+        async with Database(url, synchronous=settings.database.synchronous, read_only=dry_run) as database:
+            await schema.require_current(database)
+            retention = Retention(database, keep=keep, run=new_id())
+            return await (retention.count() if dry_run else retention.trim())
+
+
+def partition(rows: int, config: Path | None, *, undo: bool) -> None:
+    settings = _settings(config)
+    if database_file(settings.database.url) is not None:
+        msg = "this is for PostgreSQL: SQLite keeps one table, and `soulspot db vacuum` gives back the room in it"
+        raise CatalogueError(msg)
+    from soulspot.infrastructure.persistence.postgresql import partitions
+
+    async def act() -> list[partitions.Part] | bool:
+        async with Database(settings.database.url, read_only=True) as database:
+            await schema.require_current(database)
+            return await (partitions.unite(database.url) if undo else partitions.partition(database.url, rows))
+
+    made = asyncio.run(act())
+    if isinstance(made, list):
+        for part in made:
+            print(f"{part.table}: {_range(part.first, part.before)}, about {part.rows:,} entries")
+    else:
+        print("the audit log is one table" + (" again" if made else ", as it was"))
+
+
+def _range(first: int | None, before: int | None) -> str:
+    if before is None:
+        return "what is beyond"
+    return f"before {before:,}" if first is None else f"{first:,} to {before - 1:,}"
+
+
+async def _changed(settings: Settings, act: Callable[[Database], Awaitable[None]]) -> tuple[str | None, str | None]:
+    async with Database(settings.database.url, synchronous=settings.database.synchronous) as database:
+        before = await schema.current_revision(database)
+        await act(database)
+        return before, await schema.current_revision(database)
+
+
+async def _checked_copy(source: Path, file: Path) -> tuple[Path, str]:
+    """Copy a backup beside the catalogue, once it was seen to be one; return that copy, and its schema."""
+    if not source.is_file():
+        msg = f"there is no backup at {source}: `soulspot db restore` alone lists those that there are"
+        raise CatalogueError(msg)
+    async with Database(f"sqlite+aiosqlite:///{source.as_posix().replace('%', '%25')}", read_only=True) as database:
+        if (revision := await schema.current_revision(database)) is None:
+            msg = f"{source} is empty: it is no backup of a catalogue"
+            raise CatalogueError(msg)
+        if faults := await integrity.damage(database):
+            msg = f"{source} is damaged ({faults[0]}): restore another"
+            raise CatalogueError(msg)
+        schema.require_known(database, revision)
+        return await backup.copy(database, file.with_name(file.name + ".restoring")), revision
+
+
+def _print_copies(file: Path) -> None:
+    found = [*backup.backups(file, file.parent / "backups"), *backup.backups(file, Path("/var/backups/soulspot"))]
+    found += sorted(file.parent.glob(f"{file.name}.before-*[0-9Z]")) + sorted(
+        file.parent.glob(f"{file.name}.rescued-*Z")
+    )
+    if not found:
+        msg = f"there is no copy of {file} at the usual places: name one, as in `soulspot db restore FILE`"
+        raise CatalogueError(msg)
+    for copy in found:
+        print(copy)
+
+
+@asynccontextmanager
+async def _catalogue(config: Path | None) -> AsyncIterator[Database]:
+    async with Database(find_catalogue(_settings(config)), read_only=True) as database:
+        yield database
+
+
+def _settings(config: Path | None) -> Settings:
+    settings = get_settings(config_file=config)
+    logs.set_up(settings.log.level, settings.log.format)
+    return settings
+
+
+def _alone(settings: Settings, command: str) -> AbstractContextManager[None]:
+    file = database_file(settings.database.url)
+    return writer_lock(file, command) if file else nullcontext()
+
+
+def _sqlite_file(url: str, instead: str) -> Path:
+    file = database_file(url)
+    if file is None:
+        msg = f"this is for SQLite; for PostgreSQL there is {instead}"
+        raise CatalogueError(msg)
+    return file

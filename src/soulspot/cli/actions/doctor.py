@@ -1,0 +1,38 @@
+"""The command that looks for what is wrong with the installation."""
+
+import asyncio
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import typer
+
+from soulspot.cli.actions.doctor_checks import Finding, diagnose
+from soulspot.cli.output import logs
+from soulspot.cli.output.text import print_json, printable
+
+EXIT: Final = {"OK": 0, "WARN": 1, "FAIL": 2}
+
+
+def doctor(config: Path | None, *, as_json: bool) -> None:
+    logs.set_up("error")
+    found = asyncio.run(_collect(config, as_json=as_json))
+    worst = max((finding.level for finding in found), key=EXIT.__getitem__)
+    if as_json:
+        print_json({"state": worst, "findings": [asdict(finding) for finding in found]})
+    raise typer.Exit(EXIT[worst])
+
+
+async def _collect(config: Path | None, *, as_json: bool) -> list[Finding]:
+    found = []
+    async for finding in diagnose(config):
+        found.append(finding)
+        if not as_json:
+            _print(finding)
+    return found
+
+
+def _print(finding: Finding) -> None:
+    print(f"{finding.level:<5} {finding.check:<9} {printable(finding.text)}", flush=True)
+    if finding.cure:
+        print(f"      {'':<9} → {printable(finding.cure)}", flush=True)

@@ -1,0 +1,47 @@
+"""Opens the catalogue for a command that reads, and finds the file that a person names."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from soulspot.cli.output import logs
+from soulspot.cli.output.text import printable
+from soulspot.config import get_settings
+from soulspot.config.catalogue import find_catalogue
+from soulspot.errors import NotFoundError
+from soulspot.infrastructure.filesystem import path_to_text
+from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.models import File
+from soulspot.infrastructure.persistence.repositories import (
+    FileRepository,
+)
+from soulspot.infrastructure.persistence.schema import require_current
+
+
+def whole_path(file: File) -> str:
+    return f"{file.folder.path.rstrip('/')}/{file.path}"
+
+
+async def file_asked_for(database: Database, asked: str) -> File:
+    """Return the file that a person means by its path, by its id or by that of its track."""
+    files = FileRepository(database.session)
+    if "/" not in asked and (file := await files.with_id(asked)) is not None:
+        return file
+    path = path_to_text(str(Path(asked).absolute()))
+    if found := await files.at(path):
+        return found[0]
+    msg = (
+        f"the catalogue has no file {printable(path)}: `soulspot tracks` and `soulspot failures list` show what it has"
+    )
+    raise NotFoundError(msg)
+
+
+@asynccontextmanager
+async def catalogue(config: Path | None) -> AsyncIterator[tuple[Database, str]]:
+    """Open the catalogue that there is, for reading."""
+    settings = get_settings(config_file=config)
+    logs.set_up(settings.log.level, settings.log.format)
+    url = find_catalogue(settings)
+    async with Database(url, read_only=True) as database:
+        await require_current(database)
+        yield database, url

@@ -1,0 +1,159 @@
+"""The commands that have the running daemon do something: scan, pause, resume, reload."""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from soulspot.cli.output.progress import shown_progress
+from soulspot.cli.output.text import local_time, print_json, printable
+from soulspot.config import Settings, daemon_address, get_settings
+from soulspot.config.catalogue import find_catalogue
+from soulspot.daemon import pause as pause_file
+from soulspot.errors import CatalogueError, ConfigError, SoulspotError
+from soulspot.infrastructure.filesystem import path_to_text, text_to_path
+from soulspot.infrastructure.net import control_socket
+from soulspot.scan import ScanResult
+
+RELOAD_LIMIT: Final = 60.0
+"""Seconds that new settings may take: the files in hand are ended first."""
+
+
+def reload(config: Path | None) -> None:
+    settings = get_settings(config_file=config)
+    answer = daemon_address.ask(settings, find_catalogue(settings), "reload", within=RELOAD_LIMIT)
+    if answer is None:
+        msg = "no soulspot answers that could reload: `soulspot status` tells more"
+        raise CatalogueError(msg)
+    if "error" in answer:
+        raise ConfigError(answer["error"])
+    print("the new settings are in force" if answer["changed"] else "the settings are as they were")
+
+
+def pause(config: Path | None, span: timedelta | None, *, as_json: bool) -> None:
+    settings = get_settings(config_file=config)
+    seconds = None if span is None else span.total_seconds()
+    answer = daemon_address.ask(settings, find_catalogue(settings), "pause", seconds=seconds)
+    if answer is None:
+        msg = "no soulspot is watching, so there is nothing to pause"
+        raise SoulspotError(msg)
+    _refuse_what_was_refused(answer)
+    if as_json:
+        print_json(answer)
+        return
+    until = answer["paused"]["until"]
+    end = f"until {local_time(datetime.fromisoformat(until))}" if until else "until `soulspot resume`"
+    print(f"paused {end}: pid {answer['pid']} goes on to note what changes, and takes it in afterwards")
+    if not answer["remembered"]:
+        print(f"it ends with the process: that it is paused cannot be written down ({printable(answer['reason'])})")
+
+
+def resume(config: Path | None, *, as_json: bool) -> None:
+    settings = get_settings(config_file=config)
+    url = find_catalogue(settings)
+    answer = daemon_address.ask(settings, url, "resume")
+    if answer is None:
+        answer = {"pid": None, "was_paused": _forget(url)}
+    _refuse_what_was_refused(answer)
+    if as_json:
+        print_json(answer)
+    elif not answer["was_paused"]:
+        print("it was not paused")
+    elif answer["pid"] is None:
+        print("no soulspot is watching; the next one does not start paused")
+    else:
+        print(f"pid {answer['pid']} takes in what came meanwhile")
+
+
+def _forget(url: str) -> bool:
+    place = pause_file.place_of(url)
+    try:
+        return pause_file.forget(place)
+    except OSError as error:
+        msg = f"{place} says that the ingest is paused, and cannot be removed ({error.strerror})"
+        raise SoulspotError(msg) from error
+
+
+def scan_by_daemon(
+    settings: Settings, paths: Sequence[Path], *, confirm_missing: bool, wait: bool, as_json: bool
+) -> ScanResult | None:
+    """Have the running daemon scan; return what that did where it is waited for, None where no daemon could.
+
+    Raises SystemExit where the daemon has been asked, and is not waited for.
+    """
+    place, is_ours = _daemon_to_ask(settings)
+    if place is None:
+        return None
+    asked = {"paths": [path_to_text(os.path.abspath(path)) for path in paths], "confirm_missing": confirm_missing}
+    return asyncio.run(_scan_by_daemon(place, {**asked, "wait": wait}, is_ours=is_ours, as_json=as_json))
+
+
+def folders_of_the_daemon(settings: Settings) -> Sequence[Path]:
+    """Return the folders that the running daemon watches, none where none runs."""
+    place, _is_ours = _daemon_to_ask(settings)
+    status = control_socket.ask(place, "status") if place is not None else None
+    return [Path(text_to_path(path)) for path in (status or {}).get("folders", {})]
+
+
+def _daemon_to_ask(settings: Settings) -> tuple[Path | None, bool]:
+    """Return where to ask for a scan, and whether nobody else could make it: the catalogue is that of the settings."""
+    own = daemon_address.place_to_ask(settings, settings.database.url)
+    if own is not None or "url" in settings.database.model_fields_set:
+        return own, settings.database.url.startswith("sqlite")
+    try:
+        return daemon_address.place_to_ask(settings, find_catalogue(settings)), False
+    except CatalogueError:
+        return None, False
+
+
+async def _scan_by_daemon(place: Path, asked: dict[str, Any], *, is_ours: bool, as_json: bool) -> ScanResult | None:
+    try:
+        async with aclosing(control_socket.listen(place, "scan", **asked)) as answers:
+            first = await anext(answers, None)
+            if first is None or ("elsewhere" in first and not is_ours):
+                return None
+            _refuse_what_was_refused(first)
+            if not asked["wait"]:
+                _print_accepted(first, as_json=as_json)
+                raise SystemExit(0)
+            return await _followed(first, answers)
+    except OSError:  # it was left by a daemon that is gone, or this user may not ask: the lock says whose it is
+        return None
+
+
+def _print_accepted(first: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(first)
+        return
+    paused = ", once it is resumed (it is paused)" if first["paused"] else ""
+    print(f"pid {first['pid']} looks at {printable(', '.join(first['scanning']))}{paused}")
+    print("`soulspot scan --wait` waits for the end, `soulspot audit --follow` shows what happens")
+
+
+async def _followed(first: dict[str, Any], answers: AsyncIterator[dict[str, Any]]) -> ScanResult:
+    """Show how far the daemon is, until it is done."""
+    before = Counter[str]()
+    with shown_progress() as progress:
+        if first["paused"]:
+            progress.say(f"pid {first['pid']} is paused: it scans when it is resumed")
+        async for told in answers:
+            for each in told["failed"]:
+                progress.say(f"failed {each['path']}: {each['detail']}")
+            counts = Counter[str](told["counts"])
+            progress.count(counts - before)
+            before = counts
+            if told.get("total") is not None:
+                progress.expect(told["total"])
+            if told.get("done"):
+                return ScanResult(counts, told["still_written"], told["offline"], told["held"])
+    msg = "the daemon stopped before the scan was done: its next start looks at everything"
+    raise SoulspotError(msg)
+
+
+def _refuse_what_was_refused(answer: dict[str, Any]) -> None:
+    if "error" in answer:
+        raise SoulspotError(printable(answer["error"]))

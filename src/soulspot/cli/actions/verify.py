@@ -1,0 +1,229 @@
+"""The commands that hold the catalogue against the disk, and change neither: explain and verify."""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import typer
+
+from soulspot.bootstrap import root_of, this_machine
+from soulspot.cli.output import logs
+from soulspot.cli.output.text import local_time, print_json, printable
+from soulspot.config import Settings, get_settings
+from soulspot.config.catalogue import find_catalogue
+from soulspot.infrastructure.filesystem import (
+    NotRegularFileError,
+    file_system_of,
+    has_writer,
+    ignore_lease_signals,
+    path_to_text,
+    text_to_path,
+)
+from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.models import MOUNT_STATES, File
+from soulspot.infrastructure.persistence.records import KnownFolder
+from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository, TrackRepository
+from soulspot.infrastructure.persistence.schema import require_current
+from soulspot.infrastructure.tags import Kind, kind_of_name
+from soulspot.infrastructure.tags.readers.pool import TagReaders
+from soulspot.ingest.disk.planner import compare
+from soulspot.ingest.disk.walker import FoundFile, FoundFolder, Root, look, walk, why_left_alone
+from soulspot.ingest.missing.folder_health import fault_of
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What soulspot makes of a path.
+
+    Attributes:
+        state: catalogued, changed, failed, missing, left-alone, being-written, waiting, not-audio, not-regular, folder,
+            absent, offline or outside.
+        reason: a sentence for a person.
+        track: the id of its track, where it has one.
+
+    """
+
+    path: str
+    state: str
+    reason: str
+    track: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One path of which the catalogue and the disk tell different things."""
+
+    kind: str  # not-catalogued, changed, not-there, unreadable, offline
+    path: str
+
+
+def explain(path: Path, config: Path | None, *, as_json: bool) -> None:
+    explanation = asyncio.run(_explain(os.path.abspath(path), config))
+    if as_json:
+        print_json(asdict(explanation))
+    else:
+        print(f"{printable(explanation.path)}: {printable(explanation.reason)}")
+
+
+def verify(config: Path | None, *, as_json: bool) -> None:
+    differences = asyncio.run(_verify(config))
+    counts = Counter(each.kind for each in differences)
+    for each in differences:
+        if as_json:
+            print_json(asdict(each))
+        else:
+            print(f"{each.kind}\t{printable(each.path)}")
+    if not as_json:
+        listed = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        print(f"they differ: {listed}" if differences else "the catalogue and the folders say the same")
+    if differences:
+        raise typer.Exit(1)
+
+
+async def _explain(full: str, config: Path | None) -> Explanation:
+    shown = path_to_text(full)
+    async with _catalogue(config) as (database, settings, folders):
+        mounts = [row for row in folders if row.status == "unmounted"]
+        for row in folders:
+            root = root_of(row.id, text_to_path(row.path), settings)
+            relative = root.relative(full)
+            if relative is None or row.status in MOUNT_STATES:
+                continue
+            if row.status == "offline":
+                return Explanation(shown, "offline", f"the folder {row.path} is offline: {row.status_reason}")
+            for mount in mounts:
+                if f"{shown}/".startswith(f"{mount.path}/"):
+                    return Explanation(shown, "offline", f"{mount.path} is offline: {mount.status_reason}")
+            file = await _row_at(database, row.id, relative)
+            return await asyncio.to_thread(_judge, root, relative, shown, file, await _track_of(database, file))
+    watched = ", ".join(row.path for row in folders if row.status not in MOUNT_STATES) or "none yet"
+    return Explanation(shown, "outside", f"it lies outside every watched folder ({watched})")
+
+
+def _judge(root: Root, path: str, shown: str, file: File | None, track: str) -> Explanation:  # noqa: PLR0911 - a table
+    """Say what a path is, from the disk and from what the catalogue has of it."""
+    track_id = file.track_id if file is not None else None
+    try:
+        found = look(root, path)
+    except OSError as error:
+        return Explanation(shown, "failed", f"it cannot be looked at: {error.strerror}", track_id)
+    if isinstance(found, FoundFolder):
+        return Explanation(shown, "folder", "it is a folder: name a file in it, or see `soulspot verify`")
+    if found is None:
+        return _judge_absent(root, path, shown, file)
+    if file is not None and file.missing_since is None:
+        is_as_known = (file.size, file.mtime_ns) == (found.signature.size, found.signature.mtime_ns)
+        if not is_as_known:
+            return _judge_waiting(found, shown, "changed", "it has changed since it was read")
+        if file.status == "failed":
+            return Explanation(shown, "failed", f"failed ({file.error_code}): {file.error_text}", track_id)
+        return Explanation(shown, "catalogued", f"catalogued as {track}", track_id)
+    return _judge_waiting(found, shown, "waiting", "it is not in the catalogue yet")
+
+
+def _judge_absent(root: Root, path: str, shown: str, file: File | None) -> Explanation:
+    full = root.full(path)
+    track_id = file.track_id if file is not None else None
+    if not os.path.lexists(full):
+        if file is None:
+            return Explanation(shown, "absent", "there is nothing, and nothing is known of it")
+        if file.missing_since is None:
+            return Explanation(shown, "missing", "it is not there, and will count as missing soon", track_id)
+        return Explanation(shown, "missing", f"missing since {local_time(file.missing_since)}", track_id)
+    if (reason := why_left_alone(root, path)) is not None:
+        return Explanation(shown, "left-alone", f"left alone: {reason}", track_id)
+    if not os.path.isfile(full):
+        return Explanation(shown, "not-regular", "it is not a regular file")
+    return Explanation(shown, "not-audio", "its name says that it is not audio")
+
+
+def _judge_waiting(found: FoundFile, shown: str, state: str, reason: str) -> Explanation:
+    try:
+        writer = has_writer(found.full_path)
+    except (NotRegularFileError, OSError) as error:
+        return Explanation(shown, "failed", f"it cannot be opened: {error.strerror}")
+    if writer:
+        return Explanation(shown, "being-written", "it is still being written, and is read when that ends")
+    if state == "waiting" and kind_of_name(os.path.basename(found.path)) is Kind.UNKNOWN:
+        return Explanation(
+            shown, "waiting", "its name does not say that it is audio, and its content is not, or unread"
+        )
+    return Explanation(shown, state, f"{reason}: `soulspot scan` reads it, and so does a running `soulspot watch`")
+
+
+async def _row_at(database: Database, folder_id: str, path: str) -> File | None:
+    files = FileRepository(database.session)
+    known = (await files.known_at(folder_id, [path])).get(path)
+    return await files.get(known.id) if known is not None else None
+
+
+async def _track_of(database: Database, file: File | None) -> str:
+    if file is None or file.track_id is None:
+        return "a file without a track"
+    track = await TrackRepository(database.session).get_by_id(file.track_id)
+    assert track is not None
+    return f"{track.artist_credit} – {track.title} (track {track.id})"
+
+
+async def _verify(config: Path | None) -> list[Difference]:
+    ignore_lease_signals()
+    differences: list[Difference] = []
+    async with _catalogue(config) as (database, settings, folders), TagReaders(1) as readers:
+        files = FileRepository(database.session)
+        for row in folders:
+            if row.status in MOUNT_STATES:
+                continue
+            path = text_to_path(row.path)
+            kind = await asyncio.to_thread(file_system_of, path)
+            root = root_of(row.id, path, settings, trusts_inodes=not kind.is_remote)
+            if fault_of(root, row.file_system_id, await files.some_present(row.id)) is not None:
+                differences.append(Difference("offline", row.path))
+                continue
+            differences += await _compare_folder(root, files, readers)
+    return differences
+
+
+async def _compare_folder(root: Root, files: FileRepository, readers: TagReaders) -> list[Difference]:
+    found: list[tuple[str, str]] = []
+    after = ""
+    for batch in walk(root):
+        known = await files.known_between(root.id, "", after, batch.upto)
+        comparison = compare(batch.files, known)
+        for work in comparison.work:
+            is_new = work.known is None or work.known.is_missing
+            if not await _is_none_of_ours(work.file, readers):
+                found.append(("not-catalogued" if is_new else "changed", work.file.path))
+        found += [("not-there", each.path) for each in comparison.gone if not batch.hides(each.path)]
+        if batch.upto is None:
+            found += [("unreadable", path) for path in batch.unreadable]
+        after = batch.upto or ""
+    return [Difference(kind, f"{path_to_text(root.path).rstrip('/')}/{path}") for kind, path in sorted(found)]
+
+
+async def _is_none_of_ours(file: FoundFile, readers: TagReaders) -> bool:
+    """Whether a file that the catalogue lacks is one that is still being written, or is not audio."""
+    try:
+        if has_writer(file.full_path):
+            return True
+    except OSError:
+        return False
+    if kind_of_name(os.path.basename(file.path)) is Kind.AUDIO:
+        return False
+    reading = await readers.read(file.full_path)
+    return reading.tags is None and reading.failure is None
+
+
+@asynccontextmanager
+async def _catalogue(config: Path | None) -> AsyncIterator[tuple[Database, Settings, list[KnownFolder]]]:
+    """Open the catalogue that there is, for reading, with the folders of this machine."""
+    settings = get_settings(config_file=config)
+    logs.set_up(settings.log.level, settings.log.format)
+    async with Database(find_catalogue(settings), read_only=True) as database:
+        await require_current(database)
+        rows = await FolderRepository(database.session).all()
+        _node, here = this_machine(rows, settings, database)
+        yield database, settings, here

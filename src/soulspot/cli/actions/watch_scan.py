@@ -1,0 +1,84 @@
+"""The commands that write: watch and scan."""
+
+import asyncio
+import faulthandler
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from soulspot import scan as scan_once
+from soulspot.cli.actions.remote import folders_of_the_daemon, scan_by_daemon
+from soulspot.cli.output import logs
+from soulspot.cli.output.progress import listed, log_outcome, shown_progress
+from soulspot.cli.output.text import print_json, printable
+from soulspot.config import Settings, get_settings
+from soulspot.ingest.outcome import KINDS, Outcome
+
+
+def watch(folders: Sequence[Path], config: Path | None) -> None:
+    from soulspot.daemon import main
+
+    def read() -> Settings:
+        settings = get_settings(config_file=config, folders=folders)
+        logs.set_up(settings.log.level, settings.log.format)
+        return settings
+
+    faulthandler.enable()  # the watchdog ends a process that is stuck by SIGABRT: the journal then has the place
+    asyncio.run(main.watch(read, report=log_outcome))
+
+
+@dataclass(frozen=True, slots=True)
+class ScanOptions:
+    dry_run: bool
+    confirm_missing: bool
+    wait: bool
+    as_json: bool
+
+
+def scan(paths: Sequence[Path], config: Path | None, options: ScanOptions) -> None:
+    """Have the running daemon scan; without one, scan here."""
+    settings, as_json = get_settings(config_file=config), options.as_json
+    logs.set_up(settings.log.level, settings.log.format)
+    began = time.monotonic()
+    result = None
+    if options.dry_run:
+        folders = settings.library.folders or folders_of_the_daemon(settings)
+        report = _say_nothing if as_json else _print_plan
+        result = asyncio.run(scan_once.dry_run(settings.with_folders(folders), paths, report=report))
+    else:
+        confirm = options.confirm_missing
+        result = scan_by_daemon(settings, paths, confirm_missing=confirm, wait=options.wait, as_json=as_json)
+        if result is None:
+            with shown_progress() as progress:
+                result = asyncio.run(scan_once.scan(settings, paths, progress=progress, confirm_missing=confirm))
+    _print_summary(result, time.monotonic() - began, dry_run=options.dry_run, as_json=as_json)
+    if result.offline or result.held:
+        raise typer.Exit(1)
+
+
+def _print_plan(outcome: Outcome) -> None:
+    print(f"{outcome.kind}\t{printable(outcome.path)}")
+
+
+def _say_nothing(_outcome: Outcome) -> None:
+    """For a dry run whose only output is its summary."""
+
+
+def _print_summary(result: scan_once.ScanResult, seconds: float, *, dry_run: bool, as_json: bool) -> None:
+    counts = {kind: result.counts[kind] for kind in KINDS}
+    if as_json:
+        left = {"still_written": result.still_written, "offline": result.offline, "held": result.held}
+        print_json({"dry_run": dry_run, **counts, **left, "seconds": round(seconds, 3)})
+        return
+    verb = "would do" if dry_run else "done"
+    print(f"{verb}: {listed(Counter(counts))} in {seconds:.1f} s")
+    for path in result.still_written:
+        print(f"still being written, left for later: {printable(path)}")
+    for path, reason in result.offline.items():
+        print(f"offline, left as it was: {printable(path)}: {reason}")
+    for path, count in result.held.items():
+        print(f"held: {count} files of {printable(path)} are not there; if they are gone for good: --confirm-missing")

@@ -1,0 +1,154 @@
+"""The command line: every command, in the order of the help. The only place that prints.
+
+Only typer is imported here. What a command needs is imported when it runs, so that `soulspot --version` and the shell's
+completion answer at once.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Annotated, Final, NoReturn
+
+import typer
+
+from soulspot import __version__
+from soulspot.cli.arguments import admin, catalogue, daemon, database, failures
+from soulspot.errors import SoulspotError
+
+app = typer.Typer(
+    name="soulspot",
+    help="Watches music folders and keeps a true, accountable catalogue of them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_COMMANDS: Final = (
+    daemon.watch,
+    daemon.scan,
+    daemon.status,
+    daemon.health,
+    daemon.top,
+    catalogue.tracks,
+    catalogue.artists,
+    catalogue.audit,
+    catalogue.albums,
+    catalogue.duplicates,
+    catalogue.track,
+    catalogue.explain,
+    catalogue.verify,
+    catalogue.purge,
+    daemon.reload,
+    daemon.pause,
+    daemon.resume,
+    daemon.web,
+    admin.doctor,
+)
+_GROUPS: Final[Mapping[str, tuple[str, Mapping[str, Callable[..., None]]]]] = {
+    "failures": (
+        "The files that could not be read: why, and what to do.",
+        {
+            "list": failures.failures_list,
+            "show": failures.failures_show,
+            "retry": failures.failures_retry,
+            "ignore": failures.failures_ignore,
+        },
+    ),
+    "config": (
+        "The settings: what they are, and whether they can be meant.",
+        {
+            "show": admin.config_show,
+            "check": admin.config_check,
+            "init": admin.config_init,
+        },
+    ),
+    "service": (
+        "soulspot as a service of systemd.",
+        {
+            "install": admin.service_install,
+            "uninstall": admin.service_uninstall,
+        },
+    ),
+    "db": (
+        "The catalogue's database: schema, copies, soundness.",
+        {
+            "upgrade": database.db_upgrade,
+            "downgrade": database.db_downgrade,
+            "copy": database.db_copy,
+            "current": database.db_current,
+            "check": database.db_check,
+            "backup": database.db_backup,
+            "restore": database.db_restore,
+            "trim": database.db_trim,
+            "vacuum": database.db_vacuum,
+            "partition": database.db_partition,
+        },
+    ),
+}
+
+
+def _register() -> None:
+    for command in _COMMANDS:
+        app.command()(command)
+    for name, (text, commands) in _GROUPS.items():
+        group = typer.Typer(help=text, no_args_is_help=True)
+        for each, command in commands.items():
+            group.command(each)(command)
+        app.add_typer(group, name=name)
+
+
+_register()
+
+
+def run() -> None:
+    """Run the command line; an error that a person can mend is one line, with its own exit code."""
+    _hold_standard_streams()
+    try:
+        app()
+    except SoulspotError as error:
+        _refuse(error)
+    except BaseExceptionGroup as group:
+        if (mendable := _mendable(group)) is None:
+            raise
+        _refuse(mendable)
+
+
+def _hold_standard_streams() -> None:
+    """Open what a careless parent has closed, so that no file of ours gets the number of standard error."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - standard error
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _refuse(error: SoulspotError) -> NoReturn:
+    from soulspot.cli.output import logs
+
+    logs.say_why_it_ends(error)
+    sys.exit(error.exit_code)
+
+
+def _mendable(group: BaseExceptionGroup) -> SoulspotError | None:
+    """Return what ended the tasks of a group, where a person can mend it."""
+    for error in group.exceptions:
+        found = _mendable(error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(found, SoulspotError):
+            return found
+    return None
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"soulspot {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Watches music folders and keeps a true, accountable catalogue of them."""

@@ -1,0 +1,79 @@
+"""Arguments and help of `soulspot failures`."""
+
+from typing import Annotated
+
+import typer
+
+from soulspot.cli.arguments.shared import ConfigOption, JsonOption, Limit
+
+Failed = Annotated[str | None, typer.Argument(metavar="[PATH]", help="A file, or a folder and all in it.")]
+Code = Annotated[str | None, typer.Option("--code", metavar="CODE", help="Such as corrupt, empty or timeout.")]
+OlderThan = Annotated[str | None, typer.Option("--older-than", metavar="WHEN", help="Last tried before: 7d, a date.")]
+NewerThan = Annotated[str | None, typer.Option("--newer-than", metavar="WHEN", help="Last tried since: 24h, a date.")]
+Ignored = Annotated[bool, typer.Option("--ignored", help="Of those that are ignored, instead of the others.")]
+All = Annotated[bool, typer.Option("--all", help="All of them.")]
+
+
+def failures_list(  # noqa: PLR0917 - typer's, by name
+    path: Failed = None,
+    code: Code = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    config: ConfigOption = None,
+    limit: Limit = None,
+    *,
+    ignored: Ignored = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the files that could not be read, with the reasons."""
+    from soulspot.cli.actions.failures import Asked, print_list
+
+    asked = Asked(path, code, older_than, newer_than, ignored)
+    print_list(asked, config, limit=limit, as_json=as_json)
+
+
+def failures_show(
+    asked: Annotated[str, typer.Argument(metavar="PATH|ID", help="A file, or its id.")],
+    config: ConfigOption = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Show why a file could not be read, what to do, and what happened to it."""
+    from soulspot.cli.actions.failures import show
+
+    show(asked, config, as_json=as_json)
+
+
+def failures_retry(
+    path: Failed = None,
+    code: Code = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    config: ConfigOption = None,
+    *,
+    ignored: Ignored = False,
+    of_all: All = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Have files read again by the next scan, although they have not changed. Stop the daemon first."""
+    from soulspot.cli.actions.failures import Asked, decide
+
+    asked = Asked(path, code, older_than, newer_than, ignored)
+    decide("retry", asked, config, of_all=of_all, as_json=as_json)
+
+
+def failures_ignore(
+    path: Failed = None,
+    code: Code = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    config: ConfigOption = None,
+    *,
+    of_all: All = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Count files as failures no more, until they change. Stop the daemon first."""
+    from soulspot.cli.actions.failures import Asked, decide
+
+    asked = Asked(path, code, older_than, newer_than)
+    decide("ignore", asked, config, of_all=of_all, as_json=as_json)

@@ -1,0 +1,16 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Read this TOML file instead of the usual places.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Words = Annotated[list[str] | None, typer.Argument(metavar="[WORD]...", help="Words that all have to occur.")]
+Folders = Annotated[
+    list[Path] | None, typer.Argument(metavar="[FOLDER]...", help="Music folders, instead of those in the settings.")
+]
+Limit = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Print at most so many.")]

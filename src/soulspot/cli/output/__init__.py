@@ -1,0 +1,1 @@
+"""What prints: tables, times, progress, logs, the terminal. The actions import it."""

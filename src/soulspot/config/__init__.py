@@ -1,0 +1,9 @@
+"""The settings: sections, sources, checks, documentation.
+
+`bootstrap`, the daemon, the page and the command line import it, and hand plain values down.
+"""
+
+from soulspot.config.loading import get_settings
+from soulspot.config.sections import Settings
+
+__all__ = ["Settings", "get_settings"]

@@ -1,0 +1,76 @@
+"""Where the control socket is: the one place that a daemon serves, and the places where others look for it.
+
+Beside an SQLite catalogue, which everybody finds who finds the catalogue. With PostgreSQL in the runtime folder of the
+service or of the user, under a name that is made of the database's, so that a command with the same settings finds it.
+"""
+
+import os
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from platformdirs import user_runtime_path
+
+from soulspot.config.paths import database_file, name_of
+from soulspot.config.sections import Settings
+from soulspot.infrastructure.net import control_socket
+from soulspot.infrastructure.net.control_socket import Answer
+
+_SYSTEM: Final = Path("/run")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A control socket to be: where, and who may open it."""
+
+    path: Path
+    mode: int
+    group: str
+
+
+def place_to_serve(settings: Settings) -> Place:
+    """Return where a daemon with these settings answers; makes the runtime folder where that is to be in it."""
+    own, url = settings.control, settings.database.url
+    if own.socket:
+        path = Path(own.socket)
+    elif (file := database_file(url)) is not None:
+        path = control_socket.socket_of(file)
+    else:
+        given = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]  # of systemd, which makes it
+        path = (Path(given) if given else _user_folder(make=True)) / f"{name_of(url)}.socket"
+    return Place(path, int(own.mode, 8), own.group)
+
+
+def ask(settings: Settings, url: str, question: str, *, within: float = 5.0, **arguments: Any) -> Answer | None:  # noqa: ANN401 - JSON
+    """Return the answer of the daemon that keeps this catalogue, None where none does or it does not answer in time."""
+    place = place_to_ask(settings, url)
+    return control_socket.ask(place, question, within=within, **arguments) if place is not None else None
+
+
+def place_to_ask(settings: Settings, url: str) -> Path | None:
+    """Return the socket of the daemon that keeps the catalogue at `url`, None where there is none."""
+    return next((path for path in _candidates(settings, url) if path.exists()), None)
+
+
+def _candidates(settings: Settings, url: str) -> Iterable[Path]:
+    if settings.control.socket:
+        yield Path(settings.control.socket)
+    elif (file := database_file(url)) is not None:
+        yield control_socket.socket_of(file)
+    else:
+        name = f"{name_of(url)}.socket"
+        if given := os.environ.get("RUNTIME_DIRECTORY"):
+            yield Path(given.split(":")[0]) / name
+        yield _user_folder(make=False) / name
+        yield from sorted(_SYSTEM.glob(f"soulspot*/{name}"))
+
+
+def _user_folder(*, make: bool) -> Path:
+    """Return a folder that no other user can have made (platformdirs sees to that).
+
+    Raises OSError where there is none.
+    """
+    with warnings.catch_warnings(action="ignore"):  # that there is no session to have one of is nobody's fault
+        return user_runtime_path("soulspot", ensure_exists=make)

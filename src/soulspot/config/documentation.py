@@ -1,0 +1,44 @@
+"""The settings as documents show them: a table, an example file, each value with its source."""
+
+from pathlib import Path
+from textwrap import wrap
+
+from soulspot.config.loading import get_settings, read_values, settings_fields, shown
+from soulspot.config.paths import SQLITE
+from soulspot.config.sources import masked, variable
+
+
+def describe_settings(*, config_file: Path | None = None) -> list[tuple[str, str, str]]:
+    """Return each setting: its name, its value as TOML has it but without a password, and where it comes from."""
+    settings, (_values, origins) = get_settings(config_file=config_file), read_values(config_file, ())
+    described = []
+    for name in settings_fields():
+        section, _, short = name.partition(".")
+        value = getattr(getattr(settings, section), short)
+        value = masked(value) if name == "database.url" else value
+        described.append((name, shown(value), origins.get(name, "the default").removeprefix(f"{name} in ")))
+    return described
+
+
+def example_file() -> str:
+    """Return a TOML file with every setting, its meaning and its default, all of them commented out."""
+    lines = ["# soulspot: every setting with its default. Take the # away from what you change."]
+    section = ""
+    for name, each in settings_fields().items():
+        if not name.startswith(f"{section}.") or not section:
+            section = name.partition(".")[0]
+            lines += ["", f"[{section}]"]
+        default = f"{SQLITE}:////PATH" if name == "database.url" else each.get_default(call_default_factory=True)
+        lines += ["", *wrap(f"# {each.description}", 100, subsequent_indent="# ")]
+        lines.append(f"#{name.partition('.')[2]} = {shown(default)}")
+    return "\n".join(lines) + "\n"
+
+
+def settings_table() -> str:
+    """Return every setting as a table in Markdown, as README.md and docs/configuration.md show it."""
+    rows = ["| in TOML | environment variable | default | meaning |", "|---|---|---|---|"]
+    for name, each in settings_fields().items():
+        url = "`soulspot.db` in `$STATE_DIRECTORY` (systemd), else in the user's data folder"
+        default = url if name == "database.url" else f"`{shown(each.get_default(call_default_factory=True))}`"
+        rows.append(f"| `{name}` | `{variable(name)}` | {default} | {each.description} |")
+    return "\n".join(rows)

@@ -1,0 +1,134 @@
+"""The settings of what is told to other programs: metrics for a monitor, and batches for a server or a script."""
+
+import re
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
+
+from soulspot.config.field_types import Number, Section, Texts, absolute, no_truth, texts
+from soulspot.infrastructure.net.sockets import is_this_machine
+
+SECRETS: Final = frozenset(("on_batch.url", "on_batch.headers"))
+"""Settings that may hold a token, in a place of which nothing is known: they are shown by no command."""
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: *[\x20-\x7e]*")
+
+
+def _listening(place: str) -> str:
+    """Return where to listen: "" for nowhere, the absolute path of a socket, or an address of this machine alone."""
+    if not place or place.startswith(("/", "~")):
+        return str(absolute(Path(place))) if place else ""
+    host, _, port = place.rpartition(":")
+    if not is_this_machine(host) or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        msg = "a port on this machine alone, such as 127.0.0.1:9842, or the absolute path of a socket"
+        raise ValueError(msg)
+    return place
+
+
+def checked_address(place: str) -> str:
+    """Return where a server may listen: "" for nowhere, the absolute path of a socket, or an IP address and a port."""
+    if not place or place.startswith(("/", "~")):
+        return str(absolute(Path(place))) if place else ""
+    host, _, port = place.rpartition(":")
+    try:
+        ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
+        is_port = port.isascii() and port.isdecimal() and int(port) < 1 << 16
+    except ValueError:
+        is_port = False
+    if not is_port:
+        msg = "an IP address and a port such as 127.0.0.1:8337 or [::1]:8337, or the absolute path of a socket"
+        raise ValueError(msg)
+    return place
+
+
+def _file(path: str) -> str:
+    return str(absolute(Path(path))) if path else ""
+
+
+def _prom_file(path: str) -> str:
+    if path and not path.endswith(".prom"):
+        msg = "the path of a file whose name ends in .prom, as node_exporter reads no other"
+        raise ValueError(msg)
+    return _file(path)
+
+
+def _url(url: SecretStr) -> SecretStr:
+    given = url.get_secret_value()
+    try:
+        parts = urlsplit(given)
+        is_one = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket that is not closed
+        is_one = False
+    if given and (not is_one or not given.isascii() or re.search(r"[\x00-\x20]", given)):
+        msg = "a URL such as https://host/path, in ASCII and without blanks"
+        raise ValueError(msg)
+    return url
+
+
+def _headers(headers: list[SecretStr]) -> list[SecretStr]:
+    if not all(_HEADER.fullmatch(header.get_secret_value()) for header in headers):
+        msg = 'a list of headers such as "X-Token: secret", in ASCII'
+        raise ValueError(msg)
+    return headers
+
+
+class MetricsSettings(Section):
+    listen: Annotated[str, AfterValidator(_listening)] = Field(
+        default="",
+        description="Where `/metrics`, `/livez` and `/readyz` answer: `127.0.0.1:PORT`, or the path of a socket, with"
+        " mode and group of the control socket; nowhere by default. Needs `soulspot[metrics]`, and a port under the"
+        " shipped unit the drop-in `loopback.conf`.",
+    )
+    textfile: Annotated[str, AfterValidator(_prom_file)] = Field(
+        default="",
+        description="A file `NAME.prom` to write the metrics to, for node_exporter's textfile collector. Needs"
+        " `soulspot[metrics]`, and under the shipped unit the drop-in `textfile.conf`.",
+    )
+    textfile_interval: Number = Field(
+        default=15.0, ge=1, le=3600, description="Seconds between two times that this file is written."
+    )
+
+
+class OnBatchSettings(Section):
+    command: Texts = Field(
+        default_factory=list,
+        description="A program and its arguments, run without a shell after each batch of changes, which it gets as"
+        " JSON on its standard input. Under the shipped unit it runs in the service's sandbox.",
+    )
+    url: Annotated[SecretStr, AfterValidator(_url)] = Field(
+        default=SecretStr(""),
+        description="Where the same JSON is sent to by POST. Under the shipped unit it needs the drop-in"
+        " `loopback.conf`, or `network-hooks.conf` for another machine.",
+    )
+    headers: Annotated[list[SecretStr], NoDecode, BeforeValidator(texts), AfterValidator(_headers)] = Field(
+        default_factory=list, description='Headers that are sent with it, such as `["X-Token: secret"]`.'
+    )
+    quiet: Number = Field(
+        default=10.0, ge=0, le=3600, description="Seconds without a change after which a batch is complete."
+    )
+    longest: Number = Field(
+        default=300.0, ge=1, le=86400, description="Seconds after which a batch is told although changes go on."
+    )
+    timeout: Number = Field(
+        default=30.0, gt=0, le=3600, description="Seconds that the program, or the answer to the POST, may take."
+    )
+    paths: Annotated[int, BeforeValidator(no_truth)] = Field(
+        default=1000, ge=0, le=100_000, description="Changed files, and folders, that are named in one batch at most."
+    )
+
+
+class WebSettings(Section):
+    listen: Annotated[str, AfterValidator(checked_address)] = Field(
+        default="",
+        description="Where `soulspot watch` has the page served: `127.0.0.1:8337`, or the path of a socket, with mode"
+        " and group of the control socket; nowhere by default. Needs `soulspot[web]`. Under systemd"
+        " `soulspot-web.socket` is the better way: a port takes the drop-in `loopback.conf`.",
+    )
+    hosts: Texts = Field(
+        default_factory=list,
+        description="Names by which the page may be asked for, beside those of this machine's loopback, such as"
+        ' `["music.example"]` behind a proxy.',
+    )

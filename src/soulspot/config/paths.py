@@ -1,0 +1,92 @@
+"""Where the catalogue is, and the files beside it."""
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote
+
+from platformdirs import user_data_path
+from sqlalchemy.engine import make_url
+
+from soulspot.config.field_types import absolute
+from soulspot.config.sources import variable
+from soulspot.errors import ConfigError
+
+SQLITE: Final = "sqlite+aiosqlite"
+_POSTGRESQL: Final = "postgresql+asyncpg"
+_DRIVERS: Final = {"sqlite": SQLITE, "postgresql": _POSTGRESQL, "postgres": _POSTGRESQL}
+_SQLITE_FORM: Final = f"{SQLITE}:////PATH (four slashes before an absolute path)"
+POSTGRESQL_FORM: Final = f"{_POSTGRESQL}://USER:PASSWORD@HOST/NAME"
+# As SQLAlchemy reads it, but stricter with an @ in a password: it would take what follows for the host.
+_POSTGRESQL_REST: Final = re.compile(r"([^:/@]*(:[^@]*)?@)?(\[[^/?@]+\]|[^/:?@]*)(:[0-9]+)?/[^?@]+(\?.*)?")
+
+
+def own_state_folder() -> Path:
+    """Return where this user's soulspot, or this service, keeps what it has to keep."""
+    # systemd gives the folder of StateDirectory=, or several with colons between.
+    state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    try:
+        return absolute(Path(state) if state else user_data_path("soulspot"))
+    except RuntimeError as error:
+        msg = f"there is no home folder to keep the catalogue in: set HOME or {variable('database.url')}"
+        raise ConfigError(msg) from error
+
+
+def own_database() -> Path:
+    return own_state_folder() / "soulspot.db"
+
+
+def sqlite_url(file: Path) -> str:
+    path = str(file).replace("%", "%25").replace("?", "%3F")  # SQLAlchemy unquotes it
+    return f"{SQLITE}:///{path}"
+
+
+def checked_url(url: str) -> str:
+    scheme, found, rest = url.partition("://")
+    driver = _DRIVERS.get(scheme.partition("+")[0])
+    if not found or driver is None:
+        msg = f"{_SQLITE_FORM} or {POSTGRESQL_FORM}"
+        raise ValueError(msg)
+    if scheme != driver:
+        msg = f"a URL that begins with {driver}:// in place of {scheme}://"
+        raise ValueError(msg)
+    if driver == _POSTGRESQL:
+        if _POSTGRESQL_REST.fullmatch(rest) is None:
+            msg = f"{POSTGRESQL_FORM}, with %40 for an @ in the password"
+            raise ValueError(msg)
+        return url
+    file = database_file(url)
+    if file is None or not rest.startswith("/") or rest.startswith("/file:"):
+        msg = f"the URL of a file, {_SQLITE_FORM}"
+        raise ValueError(msg)
+    _path, mark, query = rest.partition("?")
+    return sqlite_url(file) + mark + query
+
+
+def database_file(url: str) -> Path | None:
+    """Return the file of an SQLite URL, absolute; None for PostgreSQL and for a database in memory."""
+    scheme, _, rest = url.partition("://")
+    path = unquote(rest.partition("?")[0].removeprefix("/"))
+    return absolute(Path(path)) if scheme.startswith("sqlite") and path not in {"", ":memory:"} else None
+
+
+def state_file() -> Path:
+    """Return where a catalogue is kept that is not set elsewhere; other private files lie beside it."""
+    return own_database()
+
+
+def beside(url: str, ending: str) -> Path:
+    """Return a private file that belongs to a catalogue: beside it, or in the state folder of who asks."""
+    file = database_file(url)
+    return file.with_name(f"{file.name}.{ending}") if file else own_state_folder() / f"{name_of(url)}.{ending}"
+
+
+def name_of(url: str) -> str:
+    """Return what a server's database is called in the names of files: readable, and never as another database is."""
+    parsed = make_url(url)
+    where = f"{parsed.host or parsed.query.get('host')}:{parsed.port or 5432}/{parsed.database}"
+    digest = hashlib.blake2b(where.encode(), digest_size=4).hexdigest()
+    readable = "".join(each if each.isalnum() else "-" for each in parsed.database or "")[:40]
+    return f"{readable}-{digest}"

@@ -1,0 +1,74 @@
+"""A program that sends one POST, which it reads as JSON from its standard input.
+
+It is a process of its own, as a script of the user's is: what it waits for (a name, a handshake, an answer that comes a
+byte a minute) is ended from outside when its time is over, and the daemon has no thread in it. It follows no redirect:
+a token is for the place that it was given for.
+"""
+
+import base64
+import json
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from http.client import HTTPException
+from typing import Any, NoReturn
+from urllib.error import HTTPError, URLError
+from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from soulspot import __version__
+
+
+class _Stay(HTTPRedirectHandler):
+    def redirect_request(self, *_arguments: Any, **_more: Any) -> None:  # noqa: ANN401 - the base class's, untyped
+        """Return no request: the redirect is then an error like any other answer that is no success."""
+
+
+def send(asked: Mapping[str, Any]) -> str:
+    """Send a POST; return what went wrong in one line, "" where the answer is a success."""
+    try:
+        with build_opener(_Stay).open(_request(asked), timeout=asked["within"]) as answer:
+            answer.read(1 << 16)
+    except HTTPError as error:
+        return f"the answer is {error.code} {error.reason}"
+    except URLError as error:
+        return _reason(error.reason)
+    except (OSError, HTTPException, ValueError) as error:
+        return _reason(error)
+    return ""
+
+
+def _request(asked: Mapping[str, Any]) -> Request:
+    parts = urlsplit(asked["url"])
+    place = parts.netloc.rpartition("@")[2]
+    request = Request(  # noqa: S310 - the settings allow http and https alone
+        urlunsplit(parts._replace(netloc=place)), asked["body"].encode(), method="POST"
+    )
+    request.add_header("Content-Type", "application/json")
+    request.add_header("User-Agent", f"soulspot/{__version__}")
+    if parts.username is not None:
+        user = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        request.add_header("Authorization", f"Basic {base64.b64encode(user.encode()).decode()}")
+    for header in asked["headers"]:
+        name, _, value = header.partition(":")
+        request.add_header(name, value.strip())
+    return request
+
+
+def _reason(error: object) -> str:
+    if isinstance(error, socket.gaierror):
+        return f"there is no such machine: {error.strerror}"
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return str(said).lower() or type(error).__name__
+
+
+def main() -> NoReturn:
+    wrong = send(json.load(sys.stdin))
+    if wrong:
+        print(wrong.replace("\n", " "), file=sys.stderr, flush=True)  # noqa: T201 - to the daemon
+    os._exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()

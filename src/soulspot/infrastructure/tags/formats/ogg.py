@@ -1,0 +1,280 @@
+"""Ogg: its comment, its stream, and the bytes of its packets, whatever pages they lie in."""
+
+import struct
+from collections.abc import Iterator
+from hashlib import blake2b
+from typing import Any
+
+from soulspot.infrastructure.tags.formats.flac import flac_md5, stream_info
+from soulspot.infrastructure.tags.formats.parsed import DoubtError, Parsed
+from soulspot.infrastructure.tags.formats.source import Source
+from soulspot.infrastructure.tags.formats.vorbis import read_comment
+
+LONGEST_PAGE = 27 + 255 + 255 * 255
+_HEADER = 27
+_SHORT_TAIL = 8192
+_START, _END = 16384, 2048
+"""Bytes that are hashed at both ends of the audio; its middle cannot be found again in new pages."""
+_MOST_PAGES = 100_000
+_MOST_STREAMS = 16
+_OPUS_RATE = 48_000  # by definition, RFC 7845
+_NO_PACKET_ENDS = b"\xff" * 8
+
+
+class OggStream:
+    """One stream of an Ogg file: first its header packets one by one, then the bytes of the rest."""
+
+    def __init__(self, source: Source, offset: int) -> None:
+        """Start at the page at `offset`."""
+        self._source = source
+        self.serial = source.at(offset + 14, 4)
+        self.next_page = offset
+        self._lacing = b""
+        self._place = 0
+
+    def packet(self, limit: int) -> bytes:
+        """Return the next packet, of one that is longer than `limit` its start."""
+        parts, wanted = [], limit
+        for place, length in self._spans():
+            if wanted > 0:
+                parts.append(self._source.at(place, min(length, wanted)))
+                wanted -= length
+        return b"".join(parts)
+
+    def skip(self) -> None:
+        for _span in self._spans():
+            pass
+
+    def reader(self) -> "_PacketReader":
+        """Return what reads the next packet piece by piece; `skip` nothing before it is at its end."""
+        return _PacketReader(self._source, self._spans())
+
+    def body(self, length: int) -> bytes:
+        """Return the next bytes, be they of one packet or of many."""
+        parts = b""
+        while len(parts) < length and (self._lacing or self._turn()):
+            rest = sum(self._lacing)
+            parts += self._source.at(self._place, min(rest, length - len(parts)))
+            self._lacing = b""
+        return parts
+
+    def _spans(self) -> Iterator[tuple[int, int]]:
+        """Yield place and length of each piece of the next packet."""
+        while self._lacing or self._turn():
+            full = len(self._lacing) - len(self._lacing.lstrip(b"\xff"))
+            ends = full < len(self._lacing)
+            length = 255 * full + (self._lacing[full] if ends else 0)
+            yield self._place, length
+            self._place += length
+            self._lacing = self._lacing[full + 1 :] if ends else b""
+            if ends:
+                return
+
+    def _turn(self) -> bool:
+        """Go to the next page of this stream; False where there is none."""
+        for _page in range(_MOST_PAGES):
+            head = self._source.at(self.next_page, _HEADER + 255)
+            if len(head) < _HEADER or not head.startswith(b"OggS"):
+                return False
+            lacing = head[_HEADER : _HEADER + head[26]]
+            self._place = self.next_page + _HEADER + len(lacing)
+            self.next_page = self._place + sum(lacing)
+            if lacing and head[14:18] == self.serial:
+                self._lacing = lacing
+                return True
+        return False
+
+
+class OggEnd:
+    """The last pages of a stream, found from the file's end; a few of them first, more where these are not enough."""
+
+    def __init__(self, source: Source, serial: bytes) -> None:
+        self._source = source
+        self._serial = serial
+        self._tail = source.at(max(0, source.size - _SHORT_TAIL), _SHORT_TAIL)
+
+    @property
+    def granule(self) -> bytes:
+        """The position of the last packet that ends, as it is written."""
+        found = self._granule()
+        if not found:
+            self._read_more()
+            found = self._granule()
+        return found
+
+    def body(self, length: int) -> bytes:
+        """Return the last bytes of the stream's packets; nothing where they reach further back than is looked."""
+        found = self._body(length)
+        if not found:
+            self._read_more()
+            found = self._body(length)
+        return found
+
+    def _read_more(self) -> None:
+        self._tail = self._source.at(max(0, self._source.size - 2 * LONGEST_PAGE), 2 * LONGEST_PAGE)
+
+    def _granule(self) -> bytes:
+        granules = (self._tail[page + 6 : page + 14] for page in self._pages())
+        return next((each for each in granules if each != _NO_PACKET_ENDS), b"")
+
+    def _body(self, length: int) -> bytes:
+        found = b""
+        for page in self._pages():
+            lacing = self._tail[page + _HEADER : page + _HEADER + self._tail[page + 26]]
+            first = page + _HEADER + len(lacing)
+            found = self._tail[first : first + sum(lacing)] + found
+            if len(found) >= length:
+                return found[-length:]
+        return b""
+
+    def _pages(self) -> Iterator[int]:
+        page = len(self._tail)
+        while (page := self._tail.rfind(b"OggS\0", 0, page)) >= 0:
+            if self._tail[page + 14 : page + 18] == self._serial and page + _HEADER <= len(self._tail):
+                yield page
+
+
+class _PacketReader:
+    """Reads one packet across its pages, and jumps over what nobody wants."""
+
+    def __init__(self, source: Source, spans: Iterator[tuple[int, int]]) -> None:
+        self._source = source
+        self._spans = spans
+        self._place = self._left = 0
+
+    def read(self, length: int) -> bytes:
+        if length <= self._left:  # nearly always: a comment lies in one page
+            self._place += length
+            self._left -= length
+            return self._source.at(self._place - length, length)
+        parts = []
+        while length > 0 and (self._left or self._go_on()):
+            piece = min(length, self._left)
+            parts.append(self._source.at(self._place, piece))
+            self._place += piece
+            self._left -= piece
+            length -= piece
+        return b"".join(parts)
+
+    def skip(self, length: int) -> None:
+        while length > 0 and (self._left or self._go_on()):
+            piece = min(length, self._left)
+            self._place += piece
+            self._left -= piece
+            length -= piece
+
+    def _go_on(self) -> bool:
+        self._place, self._left = next(self._spans, (0, 0))
+        return self._left > 0
+
+
+def first_pages(source: Source) -> Iterator[tuple[int, bytes]]:
+    """Yield place and packet of the page that starts each stream."""
+    at = source.start
+    for _stream in range(_MOST_STREAMS):
+        head = source.at(at, _HEADER + 255)
+        if not head.startswith(b"OggS") or len(head) < _HEADER or not head[5] & 2:
+            return
+        lacing = head[_HEADER : _HEADER + head[26]]
+        body = at + _HEADER + len(lacing)
+        yield at, source.at(body, min(sum(lacing), 256))
+        at = body + sum(lacing)
+
+
+def audio_stream(source: Source) -> tuple[int, bytes]:
+    """Return place and first packet of the stream that one hears: in a film it stands beside that which one sees."""
+    pages = list(first_pages(source))
+    if not pages:
+        raise DoubtError
+    return next((each for each in pages if each[1].startswith(_AUDIO)), pages[0])
+
+
+def read_ogg(source: Source) -> Parsed:
+    """Read an Ogg file; raises DoubtError where its audio is of an unknown kind or its comment is damaged."""
+    at, first = audio_stream(source)
+    stream = OggStream(source, at)
+    stream.skip()
+    read_stream = next((read for mark, read in _STREAMS if first.startswith(mark)), None)
+    if read_stream is None:
+        raise DoubtError
+    parsed = Parsed()
+    comment = stream.reader()
+    mark = next((mark for start, mark in _COMMENT_MARKS if first.startswith(start)), b"")
+    if comment.read(len(mark)) != mark:
+        raise DoubtError
+    if first.startswith(b"\x7fFLAC"):
+        comment.skip(4)  # the head of the metadata block
+    read_comment(comment.read, comment.skip, parsed)
+    comment.skip(source.size)
+    audio = stream.next_page
+    end = OggEnd(source, stream.serial)
+    parsed.fingerprint = ogg_fingerprint(stream, first, end)
+    granule = int.from_bytes(end.granule, "little", signed=True)
+    parsed.stream |= read_stream(first, max(0, granule))
+    duration = parsed.stream["duration"]
+    if not parsed.stream.get("bitrate") and duration:
+        parsed.stream["bitrate"] = round((source.size - audio) * 8 / duration)
+    return parsed
+
+
+def ogg_fingerprint(stream: OggStream, first: bytes, end: OggEnd) -> str | None:
+    """Hash what starts the audio, what ends it and how long it is: none depends on how packets lie in pages.
+
+    `stream` stands behind the comment, which is the second packet; `first` is the first one.
+    """
+    if first.startswith(b"\x7fFLAC") and (found := flac_md5(first[17:51])):
+        return found
+    if first.startswith((b"\x01vorbis", b"\x80theora")):
+        stream.skip()
+    start = stream.body(_START)
+    # Of a stream that is shorter than its sample, the end would reach back into the comment.
+    last = end.body(_END) if len(start) == _START else b""
+    digest = blake2b(first + end.granule + start + last, digest_size=16)
+    return f"b2ogg:{digest.hexdigest()}" if start else None
+
+
+def _vorbis(packet: bytes, granule: int) -> dict[str, Any]:
+    channels, rate, highest, nominal, lowest = struct.unpack_from("<BIiii", packet, 11)
+    if not rate:
+        raise DoubtError
+    highest, nominal, lowest = max(0, highest), max(0, nominal), max(0, lowest)
+    bitrate = nominal or (highest + lowest) // 2
+    if nominal and highest and highest < nominal:
+        bitrate = highest
+    elif nominal and lowest > nominal:
+        bitrate = lowest
+    return {
+        "container": "ogg", "codec": "vorbis", "lossless": False, "channels": channels, "sample_rate": rate,
+        "bitrate": bitrate, "duration": granule / rate,
+        "bitrate_mode": "cbr" if highest == nominal == lowest != 0 else "vbr",
+    }  # fmt: skip
+
+
+def _opus(packet: bytes, granule: int) -> dict[str, Any]:
+    channels, skipped = struct.unpack_from("<BH", packet, 9)
+    return {
+        "container": "ogg", "codec": "opus", "lossless": False, "channels": channels, "sample_rate": _OPUS_RATE,
+        "duration": max(0, granule - skipped) / _OPUS_RATE, "bitrate_mode": "vbr",
+    }  # fmt: skip
+
+
+def _speex(packet: bytes, granule: int) -> dict[str, Any]:
+    rate, _mode, _version, channels, bitrate = struct.unpack_from("<IIIIi", packet, 36)
+    if not rate:
+        raise DoubtError
+    return {
+        "container": "ogg", "codec": "speex", "lossless": False, "channels": channels, "sample_rate": rate,
+        "bitrate": max(0, bitrate), "duration": granule / rate,
+    }  # fmt: skip
+
+
+def _flac(packet: bytes, granule: int) -> dict[str, Any]:
+    stream = stream_info(packet[17:51])
+    rate = stream["sample_rate"]
+    assert isinstance(rate, int)
+    return stream | {"container": "ogg", "duration": stream["duration"] or (granule / rate if rate else None)}
+
+
+_STREAMS = ((b"\x01vorbis", _vorbis), (b"OpusHead", _opus), (b"Speex   ", _speex), (b"\x7fFLAC", _flac))
+_AUDIO = tuple(mark for mark, _read in _STREAMS)
+_COMMENT_MARKS = ((b"\x01vorbis", b"\x03vorbis"), (b"OpusHead", b"OpusTags"))

@@ -1,0 +1,58 @@
+"""The process that runs mutagen: reads lists of paths from its input, writes lists of readings to its output.
+
+It starts light and knows no database. Each list of paths is answered in its order, in as many lists of readings as it
+takes: an answer waits for the next one for a few milliseconds at most, since each one that is written on its own wakes
+up the other side on its own.
+"""
+
+import os
+import resource
+import signal
+import sys
+import time
+
+from soulspot.infrastructure.filesystem import ignore_lease_signals
+from soulspot.infrastructure.tags.model import Reading
+from soulspot.infrastructure.tags.reader import read_file
+from soulspot.infrastructure.tags.readers.crash_journal import Note
+from soulspot.infrastructure.tags.readers.frames import LENGTH, decode_paths, frame
+
+HELD_BACK = 0.003
+"""Seconds for which an answer waits for others."""
+
+
+def main() -> None:
+    memory_limit = int(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # whoever started this process ends it, by closing its input
+    ignore_lease_signals()
+    note = Note(sys.argv[2], int(sys.argv[3])) if len(sys.argv) > 2 else None  # noqa: PLR2004
+    source = sys.stdin.buffer
+    while len(head := source.read(LENGTH.size)) == LENGTH.size:
+        _answer(decode_paths(source.read(LENGTH.unpack(head)[0])), note)
+
+
+def _answer(paths: list[bytes], note: Note | None) -> None:
+    answers: list[Reading] = []
+    began = time.monotonic()
+    for path in paths:
+        if note is not None:
+            note.write(path)
+        answers.append(read_file(os.fsdecode(path)))
+        if time.monotonic() - began > HELD_BACK:
+            _write(answers)
+            answers, began = [], time.monotonic()
+    if note is not None:
+        note.clear()
+    _write(answers)
+
+
+def _write(answers: list[Reading]) -> None:
+    if answers:
+        sys.stdout.buffer.write(frame(answers))
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    main()

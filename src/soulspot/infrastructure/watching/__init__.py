@@ -1,0 +1,1 @@
+"""inotify, through watchfiles. Only the daemon imports it."""

@@ -1,0 +1,331 @@
+"""Owns watchfiles: a fast source of hints, and never of truth.
+
+What it says is handed on as paths; what kind of event it was, and in what order, does not matter, because the scanner
+looks at the disk. What watchfiles loses (each measured) is noticed here or by who walks a folder, and repaired:
+
+- files in folders that are being made: `watched` tells which folders the kernel really watches, and the walk compares;
+- an overflow of the kernel's queue, which is swallowed: while hints arrive the length of the queue is looked at, and
+  after one that came near its end everything is said to be unseen;
+- a name that is not UTF-8 ends the watch: it begins anew, and when that keeps happening the watcher is `deaf` for a
+  while, and the folders are looked at without it;
+- folders that it gave up on: `cover` watches these as well, in a new watch that begins before the old one ends.
+"""
+
+import asyncio
+import ctypes
+import errno
+import fcntl
+import logging
+import os
+import re
+import struct
+import termios
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from watchfiles import awatch
+
+from soulspot.infrastructure.watching.inotify_signal import Doorbell
+
+logger = logging.getLogger(__name__)
+
+STEP_MS = 2
+DEBOUNCE_MS = 20
+AWAKE_MS = 300
+"""Milliseconds without an event after which the kernel is asked to ring at the next one, instead of looking for it."""
+LONGEST_SLEEP = 5.0
+"""Seconds after which to look although it did not ring."""
+QUEUE_LOOK = 0.01
+"""Seconds between two looks at the kernel's queue while hints arrive."""
+QUIET = 0.3
+"""Seconds without a hint after which a storm is over."""
+STORM_LIMIT = 5.0
+"""Seconds after which a storm that lost something is repaired although it goes on."""
+STALL = 0.5
+"""Seconds without a look at the queue in which it may have run over."""
+DEATHS = 3
+"""So many watches in a row that did not live for long make the watcher deaf for a while."""
+_SHORT_LIFE = 10.0
+_FIRST_REST = 0.05
+_DEAF_REST = 15.0
+_LONGEST_REST = 300.0
+_COVERED_LATELY = 60.0
+_PROOF_LIMIT = 3.0
+_WATCH = re.compile(rb"ino:([0-9a-f]+) sdev:([0-9a-f]+)")
+_MINOR_BITS = 20  # of the kernel's own device numbers
+_IN_ONLYDIR, _IN_ATTRIB, _IN_CLOEXEC = 0x01000000, 0x4, 0o2000000
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    """One watch: the task that it runs in, and the kernel's objects that it made."""
+
+    task: "asyncio.Task[None]"
+    descriptors: frozenset[int]
+
+
+class Watcher:
+    """Watches folders and everything below them for as long as `run` runs.
+
+    Args:
+        folders: absolute paths; one that is not there is left out until the next `restart`.
+        on_hint: called with the paths of each batch.
+        on_blindness: called when anything may have happened unseen: when watching begins, and after an overflow.
+
+    """
+
+    def __init__(
+        self, folders: Sequence[str], on_hint: Callable[[Iterable[str]], None], on_blindness: Callable[[], None]
+    ) -> None:
+        self._folders = folders
+        self._on_hint = on_hint
+        self._on_blindness = on_blindness
+        self._restart = asyncio.Event()
+        self._stirred = asyncio.Event()
+        self._bell = Doorbell()
+        self._covered: dict[str, float] = {}
+        self._watches: list[_Watch] = []
+        self._burst = limit("max_queued_events", 16_384) // 8
+        self._burst_seen = False
+        self.is_live = asyncio.Event()
+        self.is_deaf = False
+        self.restarts = 0
+        self.overflows = 0
+        logging.getLogger("watchfiles").setLevel(logging.WARNING)
+
+    def restart(self) -> None:
+        """Watch anew: a folder was replaced, or is back."""
+        self._restart.set()
+
+    def cover(self, folders: Iterable[str]) -> list[str]:
+        """Watch these folders too, which were found unwatched; return those for which that was tried in vain."""
+        now = time.monotonic()
+        again = [folder for folder in folders if self._covered.get(folder, -_COVERED_LATELY) + _COVERED_LATELY > now]
+        new = set(folders).difference(again)
+        if new:
+            self._covered.update(dict.fromkeys(new, now))
+            self._restart.set()
+        return again
+
+    async def run(self) -> None:
+        """Watch for ever; a watch that ends is begun anew, after a rest that grows while that keeps happening."""
+        queue = asyncio.create_task(self._look_at_the_queue())
+        rest, short_lives = _FIRST_REST, 0
+        self._bell.__enter__()
+        try:
+            while True:
+                began = time.monotonic()
+                try:
+                    await self._watch_until_it_ends()
+                except OSError as error:  # no descriptor is left for a new one; the one before it, if any, goes on
+                    logger.warning("the watch ended (%s) and begins anew", error.strerror)
+                if time.monotonic() - began > _SHORT_LIFE:
+                    rest, short_lives = _FIRST_REST, 0
+                short_lives += 1
+                if short_lives >= DEATHS:
+                    self._grow_deaf(is_first=short_lives == DEATHS)
+                    rest = min(max(rest * 2, _DEAF_REST), _LONGEST_REST)
+                await asyncio.sleep(rest)
+        finally:
+            queue.cancel()
+            await self._end(self._watches)
+            self._bell.__exit__()
+
+    def watched(self) -> frozenset[tuple[int, int]]:
+        """Return device and inode of every folder that the kernel watches for this watcher; blocks.
+
+        From /proc/self/fdinfo, where the kernel lists the marks of an inotify instance (proc(5)).
+        """
+        return _marks(self._descriptors())
+
+    async def _watch_until_it_ends(self) -> None:
+        """Keep one watch alive; each new one that is asked for begins before the one before it ends."""
+        while True:
+            self._restart.clear()
+            folders = await asyncio.to_thread(self._present_folders)
+            old, watch = self._watches, await self._begin(folders)
+            self._watches = [*old, watch]
+            if await self._is_proven(watch, folders):
+                await self._end(old)
+                self._watches = [watch]
+                self.is_deaf = False
+                self.is_live.set()
+                self._on_blindness()
+                restarting = asyncio.create_task(self._restart.wait())
+                try:
+                    await asyncio.wait([watch.task, restarting], return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    restarting.cancel()
+            if watch.task.done():
+                await self._end(self._watches)
+                self._watches = []
+                return
+            self.restarts += 1
+
+    def _present_folders(self) -> list[str]:
+        return [folder for folder in [*self._folders, *self._covered] if os.path.isdir(folder)]
+
+    async def _begin(self, folders: Sequence[str]) -> _Watch:
+        before = _inotify_descriptors()
+        task = asyncio.create_task(self._watch(folders))
+        await asyncio.sleep(0)  # watchfiles sets up its watches in the first step of its task
+        return _Watch(task, _inotify_descriptors() - before)
+
+    async def _watch(self, folders: Sequence[str]) -> None:
+        if not folders:
+            await asyncio.Event().wait()
+        # One folder that may not be read must not keep the others from being watched; who walks finds what is not.
+        hints = awatch(
+            *folders,
+            watch_filter=None,
+            step=STEP_MS,
+            debounce=DEBOUNCE_MS,
+            rust_timeout=AWAKE_MS,
+            yield_on_timeout=True,
+            ignore_permission_denied=True,
+        )
+        is_armed = False
+        async for changes in hints:
+            if changes:
+                self._burst_seen = self._burst_seen or len(changes) > self._burst
+                self._stirred.set()
+                self._on_hint([path for _change, path in changes])
+            if not changes and not is_armed:
+                self._bell.arm(self._descriptors())  # and look once more: something may have come just before
+                is_armed = True
+                continue
+            if not changes:
+                await self._bell.wait(LONGEST_SLEEP)
+            if is_armed:
+                self._bell.disarm(self._descriptors())
+                is_armed = False
+
+    async def _is_proven(self, watch: _Watch, folders: Sequence[str]) -> bool:
+        """Wait until the kernel watches the folders themselves; False where the watch ends before that."""
+        own = set(self._folders)
+        wanted = [folder for folder in folders if folder in own]
+        deadline = time.monotonic() + _PROOF_LIMIT
+        while not watch.task.done():
+            marks = await asyncio.to_thread(_marks, watch.descriptors)
+            if all(key in marks for key in map(_key, wanted) if key is not None) or time.monotonic() > deadline:
+                return True  # what is not watched by now is found by who walks it
+            await asyncio.sleep(0.005)
+        return False
+
+    async def _end(self, watches: Iterable[_Watch]) -> None:
+        for watch in watches:
+            watch.task.cancel()
+            (ended,) = await asyncio.gather(watch.task, return_exceptions=True)
+            if isinstance(ended, Exception):
+                logger.warning("the watch ended (%s) and begins anew", _first_line(ended))
+
+    def _grow_deaf(self, *, is_first: bool) -> None:
+        if is_first:
+            logger.error(
+                "the watch ended %d times in a row, mostly over a name that is not UTF-8 (`soulspot explain` shows such"
+                " names, rename them): until it holds, folders are looked at every few seconds instead",
+                DEATHS,
+            )
+        self.is_deaf = True
+        self.is_live.set()
+        self._on_blindness()
+
+    async def _look_at_the_queue(self) -> None:
+        """Notice that the kernel's queue came near its end, from the first hint of a storm until it is quiet."""
+        threshold = limit("max_queued_events", 16_384) * 8  # bytes: a quarter of a queue of the shortest events
+        while True:
+            await self._stirred.wait()
+            last = quiet_since = began = time.monotonic()
+            overflowed = False
+            while time.monotonic() - quiet_since < QUIET and not (overflowed and last - began > STORM_LIMIT):
+                queued = self._queued()
+                now = time.monotonic()
+                overflowed = overflowed or queued > threshold or self._burst_seen or now - last > STALL
+                self._burst_seen = False
+                if queued or self._stirred.is_set():
+                    quiet_since = now
+                self._stirred.clear()
+                last = now
+                await asyncio.sleep(QUEUE_LOOK)
+            if overflowed:
+                self.overflows += 1
+                logger.info("a storm of events that may have run over: everything is looked at")
+                self._on_blindness()
+
+    def _descriptors(self) -> set[int]:
+        return {number for watch in self._watches for number in watch.descriptors}
+
+    def _queued(self) -> int:
+        """Return the bytes of events that the kernel holds for us."""
+        total = 0
+        for number in self._descriptors():
+            try:
+                total += struct.unpack("i", fcntl.ioctl(number, termios.FIONREAD, b"\0\0\0\0"))[0]
+            except OSError:
+                continue  # closed meanwhile
+        return total
+
+
+def why_unwatchable(folder: str) -> str | None:
+    """Return why the kernel refuses to watch a folder: "limit", "gone" or its own words; None where it does not."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = libc.inotify_init1(_IN_CLOEXEC)
+    if descriptor < 0:
+        return "limit" if ctypes.get_errno() in {errno.EMFILE, errno.ENFILE} else os.strerror(ctypes.get_errno())
+    try:
+        if libc.inotify_add_watch(descriptor, os.fsencode(folder), _IN_ONLYDIR | _IN_ATTRIB) >= 0:
+            return None
+        number = ctypes.get_errno()
+    finally:
+        os.close(descriptor)
+    if number in {errno.ENOENT, errno.ENOTDIR}:
+        return "gone"
+    return "limit" if number == errno.ENOSPC else os.strerror(number)
+
+
+def limit(name: str, otherwise: int) -> int:
+    """Return one of the kernel's limits of inotify, such as "max_user_watches"."""
+    try:
+        with open(f"/proc/sys/fs/inotify/{name}", encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return otherwise
+
+
+def _inotify_descriptors() -> frozenset[int]:
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:inotify":
+                found.add(int(name))
+        except FileNotFoundError:
+            continue  # closed meanwhile
+    return frozenset(found)
+
+
+def _marks(descriptors: Iterable[int]) -> frozenset[tuple[int, int]]:
+    watched: set[tuple[int, int]] = set()
+    for number in descriptors:
+        try:
+            with open(f"/proc/self/fdinfo/{number}", "rb") as marks:
+                found = _WATCH.findall(marks.read())
+        except OSError:
+            continue  # closed meanwhile, or no descriptor is left to look with: what is not known counts as unwatched
+        watched.update((int(device, 16), int(inode, 16)) for inode, device in found)
+    minor = (1 << _MINOR_BITS) - 1
+    return frozenset((os.makedev(device >> _MINOR_BITS, device & minor), inode) for device, inode in watched)
+
+
+def _key(folder: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _first_line(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error).partition("\n")[0] or type(error).__name__

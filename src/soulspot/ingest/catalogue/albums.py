@@ -1,0 +1,162 @@
+"""Which album a track is on, and how an album keeps its id while its tracks are retagged or moved one after the other.
+
+A retag of a whole album reaches us file by file: the first one splits a new album off the old one (`split_from`), and
+when the last one follows, the old album takes the others back and is from then on what their tags say.
+A file that is moved stays on its album until the new folder holds that album already, or the old folder does not.
+"""
+
+from collections.abc import Mapping
+from math import inf
+from typing import Any, Final
+
+from soulspot.infrastructure.persistence.identity import album_folder, album_key, album_name
+from soulspot.infrastructure.persistence.records import Known
+from soulspot.infrastructure.persistence.repositories import AlbumRepository, AuditRepository
+from soulspot.ingest.disk.walker import FoundFile
+
+REMEMBERED: Final = 20_000
+Columns = Mapping[str, Any]
+"""The columns of `albums` that a track's tags say, `identity_key` among them."""
+
+
+class Albums:
+    """Finds, makes and changes albums, inside the transaction of whoever calls."""
+
+    def __init__(self, albums: AlbumRepository, audit: AuditRepository) -> None:
+        self._albums = albums
+        self._audit = audit
+        self.ids: dict[str, str] = {}  # by identity key
+        self._leaving: dict[str, tuple[tuple[str, ...], float]] = {}  # by id: the way, and how many have not gone it
+
+    def forget(self) -> None:
+        """Forget what is remembered: a rollback may have taken it back, a change or removal has."""
+        self.ids.clear()
+        self._leaving.clear()
+
+    async def find(self, key: str | None) -> str | None:
+        """Return the album with this identity."""
+        if key is None:
+            return None
+        if (remembered := self.ids.get(key)) is not None:
+            return remembered
+        found = await self._albums.with_key(key)
+        return None if found is None else self._remember(key, found)
+
+    async def add(self, wanted: Columns, path: str, *, split_from: str | None = None) -> str:
+        """Add the album that a track's tags say."""
+        added = await self._albums.add(**wanted, split_from=split_from)
+        changes = {"title": wanted["title"], "artist": wanted["artist_credit"]}
+        await self._audit.log_action("album_added", added, path=path, changes=changes)
+        return self._remember(wanted["identity_key"], added)
+
+    async def of_changed_track(
+        self, track_id: str, current: str | None, wanted: Columns | None, path: str, *, is_retagged: bool
+    ) -> str | None:
+        """Return the album that a track is on from now on; it may be the same with other columns.
+
+        A file that is only read again tells what the album does not say yet: tracks may disagree, and none is right.
+        """
+        if wanted is None:
+            return None
+        if current is None:
+            return await self.find(wanted["identity_key"]) or await self.add(wanted, path)
+        before = await self._albums.values(current)
+        if _name(before) == _name(wanted):
+            told = {column: value for column, value in wanted.items() if is_retagged or before[column] is None}
+            named = {column: value for column, value in told.items() if value is not None}
+            await self._change(current, before, named | {"identity_key": before["identity_key"]}, path)
+            return current
+        return await self._of_parting_track(track_id, before, wanted, path)
+
+    async def follow(self, album_id: str, origin: Known, file: FoundFile) -> str:
+        """Return the album of a track of `album_id` that was moved: that of its new folder when there is one.
+
+        While others of it are in the old folder, each file of a folder that is renamed comes to the same: it is
+        remembered how many there are, and asked again when the last of them has left.
+        """
+        way = origin.folder_id, album_folder(origin.path), file.root.id, album_folder(file.path)
+        remembered, left = self._leaving.pop(album_id, (way, 0))
+        if remembered != way or left <= 1:
+            target, left = await self._target_of(album_id, origin, file)
+            if target is not None:
+                return target
+        else:
+            left -= 1
+        self._leaving[album_id] = way, left
+        return album_id
+
+    def others_leave(self) -> None:
+        """Hear that files leave their folders, or albums, in another way."""
+        self._leaving.clear()
+
+    async def _target_of(self, album_id: str, origin: Known, file: FoundFile) -> tuple[str | None, float]:
+        """Return the album that a moved track joins, None for its own, and how many of that one have not left."""
+        before = await self._albums.values(album_id)
+        key = album_key(file.root.id, file.path, _name(before), None)
+        if before["musicbrainz_id"] is not None or key == before["identity_key"]:
+            return None, inf
+        if (target := await self._albums.with_key(key)) is not None:
+            return target, 0
+        present, folder = await self._albums.present_paths(album_id, origin.folder_id), album_folder(origin.path)
+        left = sum(path.startswith(folder) and album_folder(path) == folder for path in present)
+        if not left:
+            await self._albums.set(album_id, identity_key=key)
+            self.forget()
+        return None, left
+
+    async def remove_if_empty(self, album_id: str) -> set[str]:
+        """Remove an album that has lost its last track, and return the artist that it named."""
+        if await self._albums.has_tracks_but(album_id, None):
+            return set()
+        row = await self._albums.values(album_id)
+        await self._albums.remove(album_id)
+        self.forget()
+        await self._audit.log_action("album_removed", album_id, changes={"title": row["title"]})
+        return {row["artist_id"]} if row["artist_id"] else set()
+
+    async def _of_parting_track(self, track_id: str, before: Columns, wanted: Columns, path: str) -> str:
+        """Return the album of a track whose tags say another album than the one that it is on."""
+        current: str = before["id"]
+        target = await self._albums.with_key(wanted["identity_key"])
+        if await self._albums.has_tracks_but(current, track_id):
+            return target or await self.add(wanted, path, split_from=current)
+        if target is None:
+            await self._change(current, before, wanted, path)
+            return current
+        if (await self._albums.values(target))["split_from"] != current:
+            return target
+        await self._take_back(current, before, target, wanted, path)
+        return current
+
+    async def _take_back(self, album_id: str, before: Columns, split: str, wanted: Columns, path: str) -> None:
+        count = await self._albums.take_tracks(album_id, split)
+        await self._albums.remove(split)
+        await self._audit.log_action("album_removed", split, path=path, changes={"tracks_to": [album_id, count]})
+        await self._change(album_id, before, wanted, path)
+
+    async def _change(self, album_id: str, before: Columns, values: Columns, path: str) -> None:
+        changed = {column: value for column, value in values.items() if before[column] != value}
+        if not changed:
+            return
+        await self._albums.set(album_id, **changed)
+        self.forget()
+        changes = {
+            column: [before[column], value]
+            for column, value in changed.items()
+            if column not in {"identity_key", "title_key"}
+        }
+        if changes:
+            await self._audit.log_action("album_updated", album_id, path=path, changes=changes)
+
+    def _remember(self, key: str, album_id: str) -> str:
+        if len(self.ids) >= REMEMBERED:
+            self.forget()
+        self.ids[key] = album_id
+        return album_id
+
+
+def _name(album: Columns) -> str:
+    """Return what an album is, wherever its files lie."""
+    if album["musicbrainz_id"] is not None:
+        return f"mbid:{album['musicbrainz_id']}"
+    return album_name(album["title"], album["artist_credit"], album["date"], compilation=album["compilation"])

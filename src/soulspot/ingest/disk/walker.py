@@ -1,0 +1,337 @@
+"""Looks at the disk, and is the only judge of what exists there.
+
+A walk yields what lies below a folder in the order in which the catalogue sorts paths, in batches: each batch is
+compared with one range of the catalogue, so neither side is ever in memory as a whole. Everything here blocks and is
+called through a thread. A folder that cannot be read is part of the result: what the catalogue knows below it is not
+gone.
+"""
+
+import errno
+import logging
+import os
+import re
+import stat
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self, TypeVar
+
+from soulspot.infrastructure.filesystem import Signature, path_to_text, text_to_path
+from soulspot.infrastructure.tags import PARSER_VERSION, Kind, kind_of_name
+from soulspot.ingest.disk.ignore_rules import IGNORE_FILE, Chain, Ignoring, rule_against
+
+logger = logging.getLogger(__name__)
+
+BATCH = 2_000
+QUESTION = 500
+"""Paths or inodes that one statement asks for."""
+# What browsers, torrent clients, copy tools and editors call a file that is not finished yet.
+_UNFINISHED = re.compile(
+    r".*(\.part|\.partial|\.crdownload|\.download|\.opdownload|\.!qb|\.!ut|\.bc!|\.aria2|\.filepart|\.tmp|\.temp|\.swp|~)"
+    r"|\.[^/]+\.[A-Za-z0-9]{6}|\.syncthing\..*|~syncthing~.*|\.goutputstream-.*|\.~.*|\.nfs[0-9a-f]{16,}",
+    re.IGNORECASE | re.DOTALL,
+)
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A watched folder: its row's id and its absolute path."""
+
+    id: str
+    path: str
+    trusts_inodes: bool = True  # not on network file systems, which make them up
+    hidden: bool = False  # whether hidden files and folders are looked at
+    follow_links: bool = False  # whether symbolic links are followed; out of this folder they never are
+    reading: int = PARSER_VERSION  # how its files are read: one that was read otherwise is read again
+    ignoring: Ignoring = field(default_factory=Ignoring, compare=False)
+    remote: set[str] = field(default_factory=set, compare=False)  # network file systems mounted below, as "folder/"
+
+    def full(self, path: str) -> str:
+        """Return the absolute path of a path below this folder as the catalogue writes it."""
+        if not path:
+            return self.path
+        return f"{self.path}{'' if self.path.endswith('/') else '/'}{text_to_path(path)}"
+
+    def relative(self, full: str) -> str | None:
+        """Return an absolute path as the catalogue writes it, "" for the folder itself, None where it is not below."""
+        if full == self.path:
+            return ""
+        prefix = self.path.rstrip("/") + "/"
+        return path_to_text(full[len(prefix) :]) if full.startswith(prefix) else None
+
+    def trusts_inode_of(self, path: str) -> bool:
+        """Whether the inode of a file says which one it is."""
+        return self.trusts_inodes and not (self.remote and path.startswith(tuple(self.remote)))
+
+
+class FoundFile(NamedTuple):
+    """A regular file that may be audio, as it was when we looked; `path` is text below the root."""
+
+    root: Root
+    path: str
+    signature: Signature
+
+    @property
+    def full_path(self) -> str:
+        full = self.root.full(self.path)
+        return os.path.realpath(full) if self.root.follow_links else full
+
+    @property
+    def trusts_inode(self) -> bool:
+        return self.root.trusts_inode_of(self.path)
+
+    def is_as(self, other: Signature) -> bool:
+        """Whether the file is as it was then."""
+        if self.trusts_inode:
+            return self.signature == other
+        return (self.signature.size, self.signature.mtime_ns) == (other.size, other.mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFolder:
+    """A folder below a root, what the kernel calls it, and when it last got or lost an entry."""
+
+    root: Root
+    path: str
+    device: int
+    inode: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, root: Root, path: str, status: os.stat_result) -> Self:
+        return cls(root, path, status.st_dev, status.st_ino, status.st_mtime_ns)
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a walk found between the end of the batch before and `upto`, or to the very end where that is None."""
+
+    upto: str | None = None
+    files: dict[str, FoundFile] = field(default_factory=dict)
+    folders: list[FoundFolder] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)  # what could not be looked at, and why
+
+    def hides(self, path: str) -> bool:
+        """Whether a path lies where the walk could not look."""
+        return any(path == hidden or path.startswith(f"{hidden}/") or not hidden for hidden in self.unreadable)
+
+
+def is_left_alone(name: str, *, hidden: bool) -> str | None:
+    """Return why a file or folder of this name is left alone: it is hidden, or not finished; None where it is not."""
+    if _UNFINISHED.fullmatch(name) is not None:
+        return f"{path_to_text(name)} is a name of what is not finished yet"
+    if name == "lost+found":
+        return "lost+found is where a repair of the file system puts what it saved"
+    return f"{path_to_text(name)} is hidden" if not hidden and name.startswith(".") else None
+
+
+def why_left_alone(root: Root, path: str) -> str | None:
+    """Return why what is at a path is none of ours, whatever it is: a name, a rule or a link; None where it may be."""
+    names = text_to_path(path).split("/") if path else []
+    chain = root.ignoring.chain(root.path, "")
+    for depth, name in enumerate(names, 1):
+        above, full = "/".join(names[: depth - 1]), os.path.join(root.path, *names[:depth])
+        if (reason := is_left_alone(name, hidden=root.hidden)) is not None:
+            return reason
+        if above:
+            chain = root.ignoring.extended(chain, root.path, f"{above}/")
+        is_folder = depth < len(names) or os.path.isdir(full)
+        if (rule := rule_against(chain, f"{above}/{name}" if above else name, is_folder=is_folder)) is not None:
+            return f"ignored by {rule}"
+        if os.path.islink(full) and not is_followed(root, full):
+            return f"{path_to_text(full)} is a symbolic link"
+    return None
+
+
+def look(root: Root, path: str) -> FoundFile | FoundFolder | None:
+    """Return what is at a path below a root now; None for nothing, and for what is none of ours.
+
+    Raises OSError where the disk does not answer: then nothing is known, least of all that the file is gone.
+    """
+    full = root.full(path)
+    try:
+        status = os.stat(full) if root.follow_links else os.lstat(full)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if why_left_alone(root, path) is not None:
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        return FoundFolder.of(root, path, status)
+    if not stat.S_ISREG(status.st_mode) or kind_of_name(os.path.basename(full)) is Kind.OTHER:
+        return None
+    return FoundFile(root, path, Signature.of(status))
+
+
+def is_followed(root: Root, full: str) -> bool:
+    """Whether a symbolic link is followed: links are, and this one leads to a place below the root that is not above.
+
+    One that leads to a folder that it lies in, through however many other links, would never end.
+    """
+    if not root.follow_links:
+        return False
+    top, target = os.path.realpath(root.path).rstrip("/") + "/", os.path.realpath(full) + "/"
+    if not target.startswith(top) or target == top:
+        return False
+    above = os.path.dirname(full)
+    while len(above) > len(root.path):
+        if f"{os.path.realpath(above)}/".startswith(target):
+            return False
+        above = os.path.dirname(above)
+    return True
+
+
+def walk(root: Root, prefix: str = "", *, size: int = BATCH) -> Iterator[Batch]:
+    """Yield everything at and below `prefix` ("" or "folder/"), in the order of the catalogue, in batches."""
+    batch = Batch()
+    chains: dict[str, Chain] = {}
+    try:
+        is_ours = not prefix or why_left_alone(root, prefix.rstrip("/")) is None
+    except OSError as error:
+        is_ours = False
+        _note_unreadable(batch, root, prefix.rstrip("/"), error)
+    if not is_ours:
+        yield batch
+        return
+    unvisited = [prefix]
+    while unvisited:
+        path = unvisited.pop()
+        if path and not path.endswith("/"):
+            _add_file(batch, root, path)
+            if len(batch.files) >= size:
+                batch.upto = path
+                yield batch
+                batch = Batch(unreadable=batch.unreadable)
+        else:
+            unvisited.extend(reversed(_list(batch, root, path, chains)))
+    yield batch
+
+
+def list_folder(root: Root, prefix: str) -> tuple[Batch, list[str]]:
+    """Return what lies in a folder itself, and the folders in it, as "folder/"."""
+    batch = Batch()
+    below = _list(batch, root, prefix, {})
+    for path in below:
+        if not path.endswith("/"):
+            _add_file(batch, root, path)
+    return batch, [path for path in below if path.endswith("/")]
+
+
+def look_at_all(root: Root, paths: Iterable[str]) -> dict[str, FoundFile | FoundFolder | None]:
+    """Look at each path; one where the disk does not answer is left out, as nothing is known of it."""
+    found = {}
+    for path in paths:
+        try:
+            found[path] = look(root, path)
+        except OSError as error:
+            logger.warning("cannot look at %s: %s", path_to_text(root.full(path)), error.strerror)
+    return found
+
+
+def chunks(items: Collection[_T]) -> Iterator[list[_T]]:
+    """Cut what there is to ask into what one statement asks for."""
+    listed = list(items)
+    return (listed[start : start + QUESTION] for start in range(0, len(listed), QUESTION))
+
+
+def covers(part: str, path: str) -> bool:
+    """Whether a path is at or below another: "" is the whole root; a slash behind says that it is a folder."""
+    return not part or path == part or path.startswith(f"{part.rstrip('/')}/")
+
+
+def count_files(root: Root, prefix: str = "") -> int:
+    """Return how many files a walk of a folder would come to; by their names, so that it is quick."""
+    counted, unvisited, chains = 0, [prefix], dict[str, Chain]()
+    while unvisited:
+        below = _list(Batch(), root, unvisited.pop(), chains)
+        folders = [path for path in below if path.endswith("/")]
+        counted += len(below) - len(folders)
+        unvisited += folders
+    return counted
+
+
+def nearest_change_ns(root: Root, path: str) -> int | None:
+    """Return the mtime of the closest folder above a path that exists: nothing vanished from there later than that."""
+    folder = os.path.dirname(root.full(path))
+    while len(folder) >= len(root.path):
+        try:
+            return os.stat(folder).st_mtime_ns
+        except (FileNotFoundError, NotADirectoryError):
+            folder = os.path.dirname(folder)
+        except OSError:
+            return None
+    return None
+
+
+def _list(batch: Batch, root: Root, prefix: str, chains: dict[str, Chain]) -> list[str]:
+    """Return the paths in a folder in the order of the catalogue, folders with a slash behind; note the folder."""
+    full = root.full(prefix.rstrip("/"))
+    below = []
+    try:
+        status = os.stat(full)  # before its entries are read: what comes later changes it once more
+        with os.scandir(full) as entries:
+            listed = list(entries)
+        chain = _chain(root, prefix, chains, has_rules=IGNORE_FILE in [entry.name for entry in listed])
+        for entry in listed:
+            try:
+                path = _path_in(root, prefix, entry, chain)
+            except OSError as error:
+                if error.errno != errno.ELOOP:  # which is a link that leads round in a circle
+                    _note_unreadable(batch, root, prefix + path_to_text(entry.name), error)
+                continue
+            if path is not None:
+                below.append(path)
+        batch.folders.append(FoundFolder.of(root, prefix.rstrip("/"), status))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        logger.warning("cannot read folder %s: %s", path_to_text(full), error.strerror)
+        batch.unreadable[prefix.rstrip("/")] = str(error.strerror)
+        return []
+    below.sort()
+    return below
+
+
+def _chain(root: Root, prefix: str, chains: dict[str, Chain], *, has_rules: bool) -> Chain:
+    """Return the rules that count in a folder, from those of the folder above where that was listed before."""
+    name = text_to_path(prefix)
+    above = chains.get(prefix[: prefix.rstrip("/").rfind("/") + 1]) if prefix else None
+    if above is None:
+        chain = root.ignoring.chain(root.path, name)
+    else:
+        chain = root.ignoring.extended(above, root.path, name) if has_rules else above
+    chains[prefix] = chain
+    return chain
+
+
+def _path_in(root: Root, prefix: str, entry: os.DirEntry[str], chain: Chain) -> str | None:
+    """Return an entry of a folder as the catalogue writes it, None where it is none of ours."""
+    name = entry.name
+    if not chain and name[0] not in ".~" and kind_of_name(name) is Kind.AUDIO and entry.is_file(follow_symlinks=False):
+        return prefix + path_to_text(name)  # as most are: no ending of what is not finished is one of audio
+    is_unfollowed = entry.is_symlink() and not is_followed(root, entry.path)
+    if is_unfollowed or is_left_alone(name, hidden=root.hidden) is not None:
+        return None
+    is_folder = entry.is_dir()
+    if not is_folder and (not entry.is_file() or kind_of_name(name) is Kind.OTHER):
+        return None
+    if chain and rule_against(chain, text_to_path(prefix) + name, is_folder=is_folder) is not None:
+        return None
+    return prefix + path_to_text(name) + ("/" if is_folder else "")
+
+
+def _add_file(batch: Batch, root: Root, path: str) -> None:
+    try:
+        status = os.stat(root.full(path)) if root.follow_links else os.lstat(root.full(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        _note_unreadable(batch, root, path, error)
+        return
+    if stat.S_ISREG(status.st_mode):
+        batch.files[path] = FoundFile(root, path, Signature.of(status))
+
+
+def _note_unreadable(batch: Batch, root: Root, path: str, error: OSError) -> None:
+    logger.warning("cannot look at %s: %s", path_to_text(root.full(path)), error.strerror)
+    batch.unreadable[path] = str(error.strerror)

@@ -1,0 +1,180 @@
+"""Joins the pages: which address is answered by what, and what there is around all of them."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from soulspot.errors import UnreachableError
+from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.queries.browse import Browsing
+from soulspot.infrastructure.persistence.repositories import (
+    AlbumRepository,
+    ArtistRepository,
+    AuditRepository,
+    FileRepository,
+    FolderRepository,
+    TrackRepository,
+)
+from soulspot.infrastructure.tags.readers.covers import Covers
+from soulspot.web.actions import Actions
+from soulspot.web.activity_chart import Arrivals
+from soulspot.web.covers import Pictures
+from soulspot.web.daemon_client import Daemon
+from soulspot.web.live_updates import STUCK_AFTER, Live
+from soulspot.web.middleware import Activity, Guard
+from soulspot.web.pages import Pages
+from soulspot.web.rendering import HERE, Rendering
+from soulspot.web.sessions import Keys
+
+logger = logging.getLogger(__name__)
+
+
+def site(  # noqa: PLR0913 - what all pages take, by name
+    database: Database,
+    daemon: Daemon,
+    keys: Keys,
+    *,
+    advice: Mapping[str, str],
+    hosts: Collection[str],
+    activity: Activity,
+) -> ASGIApp:
+    """Build everything that answers."""
+    browsing, files = Browsing(database.session), FileRepository(database.session)
+    folders = FolderRepository(database.session)
+    rendering, covers, arrivals = Rendering(daemon, folders, keys), Covers(), Arrivals(browsing)
+    hearing = None if database.is_sqlite else database.hearing
+    live = Live(
+        browsing,
+        AuditRepository(database.session),
+        place=daemon.place,
+        hearing=hearing,
+        render=rendering.rows,
+        standing=rendering.word,
+    )
+    pages = Pages(
+        rendering, browsing, TrackRepository(database.session), files, AlbumRepository(database.session),
+        ArtistRepository(database.session), daemon, arrivals, advice,
+    )  # fmt: skip
+    actions, pictures = Actions(rendering, files, daemon, keys), Pictures(covers, browsing, files)
+
+    async def failed(request: Request, error: Exception) -> Response:
+        status, says = 500, "Something went wrong here; the log says what."
+        if isinstance(error, HTTPException):
+            status, says = error.status_code, error.detail
+        elif isinstance(error, SQLAlchemyError | UnreachableError):
+            status, says = 503, "The catalogue cannot be read at the moment."
+            logger.warning("the catalogue cannot be read: %s", error)
+        return await rendering.page(request, "problem.html", status=status, says=says, code=status)
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            live.stop()
+            arrivals.stop()
+            await covers.aclose()
+
+    routes = [
+        Route("/", pages.stream, name="stream"),
+        Route("/entry/{sequence:int}", pages.entry),
+        Route("/search", pages.search),
+        Route("/track/{id}", pages.track, name="track"),
+        Route("/track/{id}/whole/{name}", pages.whole),
+        Route("/albums", pages.newest_albums),
+        Route("/album/{id}", pages.album),
+        Route("/artists", pages.all_artists),
+        Route("/artist/{id}", pages.artist),
+        Route("/failures", pages.failures),
+        Route("/health", pages.health),
+        Route("/login", actions.login, methods=["GET", "POST"]),
+        Route("/logout", actions.logout, methods=["POST"]),
+        Route("/failures/retry", actions.retry, methods=["POST"]),
+        Route("/cover/track/{id}", pictures.of_track),
+        Route("/cover/album/{id}", pictures.of_album),
+        Route("/events", Events(live)),
+        Mount("/static", _Static(directory=HERE / "static")),
+        Route("/favicon.ico", favicon),
+    ]
+    handlers: Mapping[Any, Any] = {
+        HTTPException: failed, SQLAlchemyError: failed, UnreachableError: failed, Exception: failed
+    }  # fmt: skip
+    app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
+    return Guard(app, hosts, activity)
+
+
+async def favicon(_request: Request) -> Response:
+    return Response(status_code=204)
+
+
+class _Static(StaticFiles):
+    """Our own few files, which change only with the version."""
+
+    def file_response(self, *arguments: Any, **options: Any) -> Response:  # noqa: ANN401 - the base class's
+        response = super().file_response(*arguments, **options)
+        response.headers["Cache-Control"] = "no-cache"  # kept, and asked for again by its ETag
+        return response
+
+
+class Events:
+    """The stream of server-sent events of one page after the other: an application of its own, as it never ends."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        if request.method != "GET":
+            await PlainTextResponse("this is followed by GET\n", 405, {"Allow": "GET"})(scope, receive, send)
+            return
+        if self._live.is_full:
+            await PlainTextResponse("too many pages are open\n", 503, {"Retry-After": "10"})(scope, receive, send)
+            return
+        gone = asyncio.ensure_future(_gone(receive))
+        sending = asyncio.ensure_future(self._send(_last_seen(request), send))
+        try:
+            await asyncio.wait([gone, sending], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (gone, sending):
+                task.cancel()
+            await asyncio.gather(gone, sending, return_exceptions=True)
+
+    async def _send(self, after: int | None, send: Send) -> None:
+        headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        with suppress(TimeoutError, OSError), self._live.seat() as seat:
+            await _put(send, b"retry: 2000\n\n")
+            if after is not None:
+                async for message in self._live.missed(after):
+                    await _put(send, message.encoded())
+            while not seat.is_lost:
+                told = await seat.next()
+                await _put(send, b": still here\n\n" if told is None else told.encoded())
+            await _put(send, b"", is_last=True)
+
+
+async def _put(send: Send, content: bytes, *, is_last: bool = False) -> None:
+    """Send a part of an answer; one who does not take it for too long is let go."""
+    async with asyncio.timeout(STUCK_AFTER):
+        await send({"type": "http.response.body", "body": content, "more_body": not is_last})
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _last_seen(request: Request) -> int | None:
+    text = request.headers.get("last-event-id") or request.query_params.get("after", "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None  # noqa: PLR2004 - of 64 bits

@@ -1,0 +1,132 @@
+"""What a database does for the statements that one file's way through the catalogue runs: EXPLAIN of each of them."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+from sqlalchemy import event
+
+from soulspot.infrastructure.filesystem import Signature
+from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.records import Known
+from soulspot.infrastructure.persistence.repositories import FileRepository
+from soulspot.infrastructure.tags import Failure, TrackTags
+from soulspot.ingest.catalogue.service import IngestService
+from soulspot.ingest.disk.walker import FoundFile, Root
+
+Statements = dict[str, tuple[object, ...]]
+"""What was run, with the values of the first time."""
+# One index is small enough to be read whole: that of what is missing.
+_WHOLE_TABLE = re.compile(
+    r"Seq Scan on (\w+)|SCAN (\w+)\b(?! USING (?:COVERING )?INDEX ix_files_folder_id_path_missing)"
+)
+PLANNED_ANEW = 5
+"""Times that PostgreSQL plans a prepared statement for its values, before it may do with one plan for all."""
+_SMALL = frozenset(("folders",))
+"""A handful of rows, in which an index is of no use."""
+
+
+@contextmanager
+def noted(database: Database) -> Iterator[Statements]:
+    """Note each statement that is run meanwhile."""
+    seen: Statements = {}
+
+    def note(
+        _connection: object, _cursor: object, statement: str, parameters: tuple[object, ...], *_more: object
+    ) -> None:
+        if not statement.startswith("INSERT"):  # it reads nothing
+            seen.setdefault(statement, tuple(parameters))
+
+    engines = [engine.sync_engine for engine in (database._writer, database._reader)]
+    for engine in engines:
+        event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        for engine in engines:
+            event.remove(engine, "before_cursor_execute", note)
+
+
+async def one_file_of_each_fate(database: Database, service: IngestService, root: Root) -> None:
+    """Have files added, changed, moved, lost, found, refused and forgotten, with every question asked on the way."""
+    files = FileRepository(database.session)
+
+    def tags(name: str, *, album: str = "Album", identity: str | None = None, by: str = "By") -> TrackTags:
+        ids = (identity,) if identity else ()
+        return TrackTags(
+            title="T", artist=name, artists=(name,), musicbrainz_artist_ids=ids, album=album, album_artist=by,
+            album_artist_sort=f"{by}, the", fingerprint=f"sound of {name}",
+        )  # fmt: skip
+
+    def found(path: str, size: int = 1) -> FoundFile:
+        return FoundFile(root, path, Signature(size, 2, 3, 4))
+
+    async def known(path: str) -> Known:
+        return (await files.known_at(root.id, [path]))[path]
+
+    for identity in ("7cf0ea9d-86b9-4dad-ba9e-2355a64899ea", "664c3e0e-42d8-48c1-b209-1efca19c0325"):
+        await service.ingest(found(f"new/{identity}.mp3"), tags("Namesake", identity=identity), None)
+    await service.ingest(found("new/which.mp3"), tags("Namesake", album="Other"), None)
+    for number in (1, 2):
+        await service.ingest(found(f"new/{number}.mp3"), tags("One", by=f"By {number}"), None)
+    await service.ingest(found("new/1.mp3", 2), tags("one", album="Split"), await known("new/1.mp3"))
+    await service.ingest(found("new/2.mp3", 2), tags("one", album="Split"), await known("new/2.mp3"))
+    await service.move(found("moved/1.mp3", 2), await known("new/1.mp3"), None)
+    await service.lose(await known("moved/1.mp3"))
+    await service.restore(found("moved/1.mp3", 2), await known("moved/1.mp3"))
+    await service.reject(found("moved/1.mp3", 3), Failure("corrupt", "no audio"), await known("moved/1.mp3"))
+    await service.inherit(await known("moved/1.mp3"), await known("new/2.mp3"))
+    await service.lose(await known("new/2.mp3"))
+    missing = await files.missing_since(datetime.now(UTC) + timedelta(days=1))
+    await service.purge(next(file for file in missing if file.path == "new/2.mp3"))
+
+    which = await known("new/which.mp3")
+    await files.known_between(root.id, "", "a", "b")
+    await files.current_between(root.id, "", "a", "b", reading=1, failed=("unreadable",))
+    await files.known_between(root.id, "new/", "", None)
+    await files.known_in(root.id, "new/")
+    await files.present_below(root.id, "new")
+    await files.some_present(root.id)
+    await files.some_present(root.id, "new/", 1)
+    await files.with_inodes([7, 8, 9])
+    await files.with_sound("sound", 20)
+    await files.sounds_at(root.id, ["new/which.mp3"])
+    await files.sounds_of([which.id])
+    await files.sounds_missing()
+    now = datetime.now(UTC)
+    await files.heirs_of(which.id, younger_by=timedelta(minutes=1), since=now)
+    await files.at(f"{root.path}/new/which.mp3")
+    await files.with_id(which.id)
+
+
+def whole_tables_in_postgres(connection: psycopg.Connection[tuple[object, ...]], seen: Statements) -> dict[str, str]:
+    """Return the statements that read a whole table: the first times, and when the server plans for any values."""
+    found = {}
+    for number, (statement, values) in enumerate(seen.items()):
+        connection.execute(f"PREPARE p{number} AS {statement}".encode())
+        places = f"({', '.join(['%s'] * len(values))})" if values else ""
+        for _time in range(PLANNED_ANEW + 2):
+            with psycopg.ClientCursor(connection) as cursor:
+                plan = cursor.execute(f"EXPLAIN EXECUTE p{number}{places}".encode(), values).fetchall()
+            if scanned := _whole_tables([str(row[0]) for row in plan]):
+                found[statement] = scanned
+    return found
+
+
+async def whole_tables_in_sqlite(database: Database, seen: Statements) -> dict[str, str]:
+    """Return the statements that read a whole table."""
+    found = {}
+    async with database.session() as session:
+        connection = await session.connection()
+        for statement, values in seen.items():
+            plan = (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)).all()
+            if scanned := _whole_tables([row.detail for row in plan]):
+                found[statement] = scanned
+    return found
+
+
+def _whole_tables(plan: list[str]) -> str:
+    scanned = {match[1] or match[2] for line in plan if (match := _WHOLE_TABLE.search(line)) is not None}
+    return ", ".join(sorted(scanned - _SMALL))

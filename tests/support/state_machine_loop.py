@@ -1,0 +1,48 @@
+"""Runs the state machine of model.py for as long as you like, and prints the seed of each round.
+
+    python tests/support/state_machine_loop.py [--hours 8] [--seed N]
+
+With --seed it does the one round of that seed again. Exit 1, with the steps that led there, where anything was untrue.
+"""
+
+import argparse
+import random
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import hypothesis
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+from tests.support.state_machine import Model, Scanned
+
+ROUND = settings(
+    max_examples=50,
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    database=None,
+    print_blob=True,
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--hours", type=float, default=8.0)
+    parser.add_argument("--seed", type=int)
+    arguments = parser.parse_args()
+    end = time.monotonic() + arguments.hours * 3600
+    while time.monotonic() < end:
+        seed = arguments.seed if arguments.seed is not None else random.randrange(1 << 32)
+        for machine in (Model, Scanned):
+            print(f"{machine.__name__}, seed {seed}", flush=True)
+            run_state_machine_as_test(hypothesis.seed(seed)(machine), settings=ROUND)
+        print(f"{Model.done['checks'] + Scanned.done['checks']} checks so far, all true", flush=True)
+        if arguments.seed is not None:
+            break
+
+
+if __name__ == "__main__":
+    main()
