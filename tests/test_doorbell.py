@@ -6,7 +6,7 @@ import sys
 
 HEAR_IT = """
 import asyncio, ctypes, os, sys, time
-from soulspot.infrastructure.doorbell import Doorbell
+from soulspot.infrastructure.watching.inotify_signal import Doorbell
 
 async def main():
     descriptor = ctypes.CDLL(None).inotify_init1(os.O_NONBLOCK)
@@ -22,7 +22,7 @@ asyncio.run(main())
 """
 MANY_BELLS = """
 import asyncio
-from soulspot.infrastructure.doorbell import Doorbell
+from soulspot.infrastructure.watching.inotify_signal import Doorbell
 from soulspot.infrastructure.filesystem import ignore_lease_signals
 
 async def main():

@@ -16,7 +16,7 @@ DEADLY = """
 import os, signal, sys
 real = os.open
 def deadly(path, *arguments, **options):
-    if os.fsdecode(path).endswith("deadly.mp3") and sys.argv[0].endswith("worker.py"):
+    if os.fsdecode(path).endswith("deadly.mp3") and sys.argv[0].endswith("reader_process.py"):
         os.killpg(0, signal.SIGKILL)
     return real(path, *arguments, **options)
 os.open = deadly

@@ -24,7 +24,7 @@ from soulspot.ingest.outcome import Outcome
 JSON = {"SOULSPOT_LOG__FORMAT": "json"}
 TERMINAL = {"TERM": "xterm", "COLUMNS": "300"}
 FAULTY = """
-import soulspot.ingest.stability as stability
+import soulspot.ingest.intake.stability as stability
 def broken(*arguments, **options):
     raise RuntimeError("nobody expected this")
 stability.Stability.__init__ = broken

@@ -390,7 +390,7 @@ def test_a_cover_between_the_texts_is_passed_over(song: Path) -> None:
 
 
 def test_the_process_that_reads_stays_light() -> None:
-    code = "import sys, soulspot.infrastructure.tags.worker; print(*sys.modules)"
+    code = "import sys, soulspot.infrastructure.tags.readers.reader_process; print(*sys.modules)"
 
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
 

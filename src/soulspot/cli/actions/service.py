@@ -13,6 +13,7 @@ from typing import Final
 
 import typer
 
+import soulspot
 from soulspot.config.documentation import example_file
 from soulspot.config.sources import SYSTEM_CONFIG
 from soulspot.daemon.web_activation import require_extra
@@ -157,8 +158,8 @@ def _with_command(unit: Path, command: str) -> str:
 
 def _shipped() -> Path:
     """Return where the units are: inside the installed package, or at the top of a checkout."""
-    packaged = Path(__file__).parents[1] / "systemd"
-    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "systemd"
+    packaged = Path(soulspot.__file__).with_name("systemd")
+    return packaged if packaged.is_dir() else Path(soulspot.__file__).parents[2] / "systemd"
 
 
 def _pages() -> list[Path]:
