@@ -117,6 +117,13 @@ def test_each_file_that_a_document_links_to_is_there() -> None:
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
+def test_each_module_that_a_document_names_exists() -> None:
+    modules = [f"/{path.relative_to(HERE)}" for path in HERE.glob("[a-z]*/**/*.py")]
+    for document in [HERE / "README.md", *(HERE / "docs").glob("*.md")]:
+        for name in re.findall(r"`(?:python )?([\w/]+\.py)\b", document.read_text()):
+            assert any(module.endswith(f"/{name}") for module in modules), f"{document.name}: {name}"
+
+
 def test_what_is_made_out_of_the_code_is_what_the_code_makes() -> None:
     result = subprocess.run([sys.executable, HERE / "docs" / "make.py", "--check"], capture_output=True, check=False)
 
