@@ -15,7 +15,7 @@ from tests.support.tagged_catalogue import Catalogue
 
 from soulspot.infrastructure.filesystem import FileSystem
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.records import Place
+from soulspot.infrastructure.persistence.records import FolderKey
 from soulspot.infrastructure.persistence.repositories import AuditRepository, FileRepository, FolderRepository
 from soulspot.ingest.catalogue.service import IngestService
 from soulspot.ingest.disk.walker import Root
@@ -143,6 +143,6 @@ async def test_the_locks_of_all_folders_are_taken_in_one_trip(away: Away) -> Non
             if "advisory" in statement:
                 asked.append(statement)
 
-        places = [Place("node", path) for path in ("/one/a/b/c", "/two/d/e", "/three/f")]
-        async with database.owning(places, "watch", node="node", run="run"):
+        places = [FolderKey("node", path) for path in ("/one/a/b/c", "/two/d/e", "/three/f")]
+        async with database.lock_folders(places, "watch", node="node", run="run"):
             assert len(asked) == 1

@@ -20,8 +20,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from soulspot.errors import SoulspotError
 from soulspot.infrastructure.net import control_socket
 from soulspot.infrastructure.persistence.postgresql.notifications import Wait
-from soulspot.infrastructure.persistence.queries.audit_tail import Following
-from soulspot.infrastructure.persistence.queries.browse import Browsing, Entry
+from soulspot.infrastructure.persistence.queries.audit_tail import AuditTail
+from soulspot.infrastructure.persistence.queries.browse import BrowseQueries, Entry
 from soulspot.infrastructure.persistence.repositories import AuditRepository
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class Live:
 
     def __init__(  # noqa: PLR0913 - two of them of what it is told by
         self,
-        browsing: Browsing,
+        browsing: BrowseQueries,
         audit: AuditRepository,
         *,
         place: Callable[[], Path | None],
@@ -179,7 +179,7 @@ class Live:
 
     async def _look(self) -> None:
         """Tell every page what is new in the audit log."""
-        following = Following(self._audit, await self._browsing.last_sequence())
+        following = AuditTail(self._audit, await self._browsing.last_sequence())
         self._said = ""
         while True:
             began = time.monotonic()
@@ -192,7 +192,7 @@ class Live:
                 await asyncio.wait_for(self._news.wait(), WITH_DAEMON if self._hears else WITHOUT_DAEMON)
             self._news.clear()
 
-    async def _tell(self, following: Following) -> None:
+    async def _tell(self, following: AuditTail) -> None:
         newest: list[int] = []
         count = 0
         while numbers := await following.new():

@@ -14,7 +14,7 @@ from soulspot.cli.output.time_spans import moment
 from soulspot.config import daemon_address, get_settings
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.models import AuditEntry
-from soulspot.infrastructure.persistence.queries.audit_tail import Following
+from soulspot.infrastructure.persistence.queries.audit_tail import AuditTail
 from soulspot.infrastructure.persistence.repositories import (
     AuditRepository,
 )
@@ -50,9 +50,9 @@ async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, 
             last = max(last, entry.sequence)
         if follow:
             sys.stdout.flush()
-            following = Following(entries, last)
+            following = AuditTail(entries, last)
             place = partial(daemon_address.place_to_ask, get_settings(config_file=config), url)
-            async with told_by_the_daemon(place) if database.is_sqlite else database.hearing() as wait:
+            async with told_by_the_daemon(place) if database.is_sqlite else database.change_notifications() as wait:
                 while True:
                     if not (numbers := await patiently(following.new)):
                         await wait()

@@ -125,7 +125,7 @@ async def _decide(verb: str, asked: Asked, config: Path | None, *, as_json: bool
         async with _to_write(config, f"failures {verb}") as database:
             found, run = await FileRepository(database.session).failed(question), new_id()
             failures, folders = Failures(database, run=run), {file.folder_id for file in found}
-            async with database.owning(places_of(found), f"failures {verb}", node=socket.gethostname(), run=run):
+            async with database.lock_folders(places_of(found), f"failures {verb}", node=socket.gethostname(), run=run):
                 files = await patiently(failures.decide, verb, question, folders)
         decided = [{"id": file.id, "path": whole_path(file), "code": file.error_code} for file in files]
     if as_json:

@@ -21,7 +21,7 @@ from soulspot.errors import ConfigError, LockHeldError
 from soulspot.infrastructure.net.sockets import BACKLOG, handed_over, listen_at, name_of
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.postgresql.advisory_locks import Writer
-from soulspot.infrastructure.persistence.records import KnownFolder, Place
+from soulspot.infrastructure.persistence.records import FolderKey, KnownFolder
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
 from soulspot.infrastructure.persistence.sqlite.lock_file import holder_of
 from soulspot.reports.failure_advice import ADVICE
@@ -88,7 +88,7 @@ async def _serve(config: Path | None, *, listen: str | None, idle: float | None)
 
 
 async def _writers(database: Database, folders: Sequence[KnownFolder]) -> Sequence[Writer]:
-    places = [Place(each.node, each.path) for each in folders]
+    places = [FolderKey(each.node, each.path) for each in folders]
     return [] if database.is_sqlite else await database.writers(places)
 
 

@@ -25,7 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionm
 
 from soulspot.errors import CatalogueError
 from soulspot.infrastructure.persistence.postgresql import notifications
-from soulspot.infrastructure.persistence.records import Place
+from soulspot.infrastructure.persistence.records import FolderKey
 from soulspot.infrastructure.persistence.sqlite import writer as sqlite_writer
 from soulspot.infrastructure.persistence.sqlite.engine import BUSY_TIMEOUT_MS, begin_with_sqlalchemy, set_up
 
@@ -107,8 +107,8 @@ class Database:
             raise RuntimeError(msg)
         return _Transaction(self, self._writers.session())
 
-    def owning(
-        self, places: Iterable[Place], command: str, *, node: str, run: str
+    def lock_folders(
+        self, places: Iterable[FolderKey], command: str, *, node: str, run: str
     ) -> AbstractAsyncContextManager[None]:
         """Be the only process that writes what is in these folders; SQLite's lock is of the whole file.
 
@@ -124,7 +124,7 @@ class Database:
             self._lock_keeper, places, advisory_locks.name_of(command, node), said, self._writers.committed
         )
 
-    def alone(self, command: str) -> AbstractAsyncContextManager[None]:
+    def lock_catalogue(self, command: str) -> AbstractAsyncContextManager[None]:
         """Be the only process that writes anything; SQLite's lock does that already."""
         if self.is_sqlite:
             return nullcontext()
@@ -132,14 +132,14 @@ class Database:
 
         return advisory_locks.catalogue_owned(self._lock_keeper, advisory_locks.name_of(command, socket.gethostname()))
 
-    async def writers(self, places: Sequence[Place]) -> "list[Writer]":
+    async def writers(self, places: Sequence[FolderKey]) -> "list[Writer]":
         """Return who writes the catalogue on a server now, each with those of these folders that it has."""
         from soulspot.infrastructure.persistence.postgresql import advisory_locks
 
         async with self.session() as session:
             return await advisory_locks.writers(session, places)
 
-    def hearing(self) -> AbstractAsyncContextManager[notifications.Wait]:
+    def change_notifications(self) -> AbstractAsyncContextManager[notifications.Wait]:
         """Yield what waits until there may be something new."""
         return nullcontext(notifications.looking) if self.is_sqlite else notifications.hearing(self._lock_keeper)
 

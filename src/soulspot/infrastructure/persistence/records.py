@@ -7,7 +7,7 @@ from typing import NamedTuple
 from soulspot.infrastructure.filesystem import Signature
 
 
-class Place(NamedTuple):
+class FolderKey(NamedTuple):
     """A watched folder: the machine that sees it, and its path there, escaped as the catalogue writes it."""
 
     node: str

@@ -28,7 +28,7 @@ from sqlalchemy.orm import InstrumentedAttribute, contains_eager, joinedload, se
 
 from soulspot.infrastructure.persistence.audit_actions import ACTIONS
 from soulspot.infrastructure.persistence.database import SessionFactory
-from soulspot.infrastructure.persistence.identity import fold, new_id
+from soulspot.infrastructure.persistence.identity import new_id, normalize_name
 from soulspot.infrastructure.persistence.models import (
     NAME_LENGTH,
     Album,
@@ -157,14 +157,14 @@ class FileRepository:
         in_folder_itself = FILES.c.path.not_like(deeper, escape="^")
         return await self._known_where(*path_range(folder_id, prefix), in_folder_itself)
 
-    async def with_sound(self, fingerprint: str, limit: int) -> list[Known]:
+    async def with_fingerprint(self, fingerprint: str, limit: int) -> list[Known]:
         """Return files of any folder that have this fingerprint, missing ones last."""
         async with self._session_factory() as session:
             query = select(*KNOWN).where(FILES.c.fingerprint == fingerprint, FILES.c.track_id.is_not(None))
             rows = await session.execute(query.order_by(FILES.c.missing_since.is_not(None)).limit(limit))
             return [Known(*row) for row in rows]
 
-    async def sounds_missing(self) -> list[str]:
+    async def fingerprints_missing(self) -> list[str]:
         """Return the fingerprints of the files that are missing."""
         async with self._session_factory() as session:
             query = select(FILES.c.fingerprint).where(
@@ -172,14 +172,14 @@ class FileRepository:
             )
             return list(await session.scalars(query))
 
-    async def sounds_at(self, folder_id: str, paths: Collection[str]) -> list[str]:
+    async def fingerprints_at(self, folder_id: str, paths: Collection[str]) -> list[str]:
         """Return the fingerprints of the files that were there last at these paths."""
         async with self._session_factory() as session:
             query = select(FILES.c.fingerprint).where(FILES.c.folder_id == folder_id, FILES.c.path.in_(paths))
             query = query.where(FILES.c.missing_since.is_(None))  # it is by this that the paths have an index
             return list(await session.scalars(query.where(FILES.c.fingerprint.is_not(None))))
 
-    async def sounds_of(self, file_ids: Collection[str]) -> dict[str, str]:
+    async def fingerprints_of(self, file_ids: Collection[str]) -> dict[str, str]:
         """Return the fingerprints of these files, by file id."""
         async with self._session_factory() as session:
             query = select(FILES.c.id, FILES.c.fingerprint).where(
@@ -187,7 +187,7 @@ class FileRepository:
             )
             return {file_id: str(fingerprint) for file_id, fingerprint in await session.execute(query)}
 
-    async def heirs_of(self, file_id: str, *, younger_by: timedelta, since: datetime) -> list[Known]:
+    async def later_copies_of(self, file_id: str, *, younger_by: timedelta, since: datetime) -> list[Known]:
         """Return files that are there, sound as this one did, and were added so much later than it, and since then."""
         async with self._session_factory() as session:
             file = await session.get(File, file_id)
@@ -334,7 +334,7 @@ class ArtistRepository:
         values = {
             "id": artist_id,
             "name": name[:NAME_LENGTH],
-            "name_key": fold(name)[:NAME_LENGTH],
+            "name_key": normalize_name(name)[:NAME_LENGTH],
             "sort_name": sort_name[:NAME_LENGTH] if sort_name else None,
             "musicbrainz_id": musicbrainz_id,
             "created_at": now(),
@@ -351,7 +351,7 @@ class ArtistRepository:
     async def with_name(self, name: str) -> list[tuple[str, str | None]]:
         """Return id and MusicBrainz id of every artist of this name."""
         async with self._session_factory() as session:
-            key = fold(name)[:NAME_LENGTH]
+            key = normalize_name(name)[:NAME_LENGTH]
             rows = await session.execute(ARTISTS_WITH_NAME, {"key": key})
             return [(artist_id, musicbrainz_id) for artist_id, musicbrainz_id in rows]
 
@@ -618,7 +618,7 @@ class AuditRepository:
         if entities is not None:
             query = query.where(AuditEntry.entity_id.in_(entities))
         if artist is not None:
-            ids = select(Artist.id).where(Artist.name_key == fold(artist))
+            ids = select(Artist.id).where(Artist.name_key == normalize_name(artist))
             tracks = select(TrackArtist.track_id).where(TrackArtist.artist_id.in_(ids))
             query = query.where(AuditEntry.entity_id.in_(ids.union(tracks)))
         if action is not None:
@@ -684,7 +684,7 @@ class AuditRepository:
 
 
 def _holds(column: InstrumentedAttribute[str], words: Iterable[str]) -> list[ColumnElement[bool]]:
-    return [column.contains(fold(word), autoescape=True) for word in words]
+    return [column.contains(normalize_name(word), autoescape=True) for word in words]
 
 
 def _at(path: str, folder: KnownFolder) -> ColumnElement[bool]:
@@ -707,9 +707,9 @@ def _at_or_below(path: str, folder: KnownFolder) -> ColumnElement[bool]:
 
 def _album_names(word: str) -> ColumnElement[bool]:
     """Whether an album's title, its artist, or a main artist of its tracks holds a word."""
-    named = Artist.name_key.contains(fold(word), autoescape=True)
+    named = Artist.name_key.contains(normalize_name(word), autoescape=True)
     return or_(
-        Album.title_key.contains(fold(word), autoescape=True),
+        Album.title_key.contains(normalize_name(word), autoescape=True),
         select(Artist.id).where(Artist.id == Album.artist_id, named).exists(),
         select(Track.id).join(Track.artist).where(Track.album_id == Album.id, named).exists(),
     )

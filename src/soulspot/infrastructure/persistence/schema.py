@@ -46,7 +46,7 @@ async def bring_up_to_date(database: "Database", *, allowed: bool = True) -> Non
             f"set SOULSPOT_DATABASE__UPGRADE=true, or run `soulspot db upgrade` yourself"
         )
         raise CatalogueError(msg)
-    async with database.alone("db upgrade"):
+    async with database.lock_catalogue("db upgrade"):
         if is_unchanged := await current_revision(database) == revision:
             await _upgrade(database, config, revision)
     if not is_unchanged:  # by whom was waited for
@@ -60,7 +60,7 @@ async def downgrade(database: "Database", revision: str) -> None:
     """
     from alembic.util import CommandError
 
-    async with database.alone("db downgrade"):
+    async with database.lock_catalogue("db downgrade"):
         before = await current_revision(database)
         copied = await _copy_first(database, before)
         try:

@@ -11,7 +11,7 @@ GIVE_UP_AFTER: Final = 120.0
 """Seconds after which a number that was passed over is one whose transaction was rolled back."""
 
 
-class Following:
+class AuditTail:
     """Asks for the numbers of new entries.
 
     Where several write, a number is taken before its entry can be seen, so a later one may be seen first. One that was
