@@ -100,7 +100,7 @@ async def test_who_cannot_hear_looks_often_and_hears_again(
     monkeypatch.setattr(notifications, "LOOK_DEAF", 0.05)
     monkeypatch.setattr(notifications, "_LISTEN_AGAIN", 0.1)
     url = postgres_server.tcp_url(postgres_catalogue, line.port)
-    async with Database(url) as database, database.change_notifications() as wait:
+    async with Database(url) as database, database.backend.change_notifications() or pytest.fail("none") as wait:
         listeners = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
         with postgres_server.connect(postgres_catalogue) as connection:
 

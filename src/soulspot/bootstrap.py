@@ -134,7 +134,7 @@ async def opened(  # noqa: PLR0913 - by name, in this module
             missing_after=settings.library.missing_after,
             guard=LossGuard(confirmed=confirm_missing),
             gate=gate,
-            lanes=LANES if database.is_sqlite else LANES_TO_SERVER,
+            lanes=LANES_TO_SERVER if database.backend.has_concurrent_writers else LANES,
         )
         roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
         yield Ingest(pipeline, service, database, roots, where, run)
@@ -143,14 +143,14 @@ async def opened(  # noqa: PLR0913 - by name, in this module
 async def _bring_up_to_date(database: Database, *, allowed: bool) -> None:
     """Upgrade the schema, and wait for a disk that is full; a server that is away is for systemd to try again."""
     bring = partial(bring_up_to_date, database, allowed=allowed)
-    await (patiently(bring) if database.is_sqlite else bring())
+    await (patiently(bring) if database.backend.retries_upgrade else bring())
 
 
 def this_machine(
     rows: Collection[KnownFolder], settings: Settings, database: Database
 ) -> tuple[str, list[KnownFolder]]:
     """Return the name by which a catalogue knows this machine, and those of its folders that are here."""
-    node = own_node(rows, settings.library.node, is_shared=not database.is_sqlite)
+    node = own_node(rows, settings.library.node, is_shared=database.backend.is_shared)
     return node, [row for row in rows if row.node == node]
 
 

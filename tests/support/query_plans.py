@@ -39,7 +39,7 @@ def noted(database: Database) -> Iterator[Statements]:
         if not statement.startswith("INSERT"):  # it reads nothing
             seen.setdefault(statement, tuple(parameters))
 
-    engines = [engine.sync_engine for engine in (database._writer, database._reader)]
+    engines = [engine.sync_engine for engine in (database.backend.write_engine, database.backend.read_engine)]
     for engine in engines:
         event.listen(engine, "before_cursor_execute", note)
     try:

@@ -92,7 +92,7 @@ class IngestService:
         Raises StaleError when `known` is not what the catalogue has any more.
         """
         names = self._names(file, tags)
-        if self._database.is_sqlite:  # it has one writer
+        if not self._database.backend.has_concurrent_writers:
             return await self._ingest(file, tags, names, known)
         existing = ChainMap(self._artists.ids, self._albums.ids)
         async with self._claims.claimed(names.keys(), existing=existing):
@@ -138,7 +138,7 @@ class IngestService:
 
         With `tags`, those of a file that was tagged anew on its way.
         """
-        if self._database.is_sqlite:
+        if not self._database.backend.has_concurrent_writers:
             return await self._move(file, origin, occupant, tags)
         # One after the other out of one folder: of two at once, each would take the other for the last of its album.
         folder = f"{origin.folder_id}/{album_folder(origin.path)}"

@@ -17,7 +17,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -32,7 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from soulspot.errors import LockHeldError, UnreachableError
 from soulspot.infrastructure.persistence.faults import is_environment_fault
 from soulspot.infrastructure.persistence.postgresql.notifications import CHANNEL, TELL_EVERY
-from soulspot.infrastructure.persistence.records import FolderKey
+from soulspot.infrastructure.persistence.records import FolderKey, Writer
 
 logger = logging.getLogger(__name__)
 
@@ -65,32 +64,6 @@ _HELD: Final = text("""
 """)
 _END: Final = text("SELECT pg_terminate_backend(:pid)")
 _TELL: Final = text(f"SELECT pg_notify({CHANNEL}, :said)")
-
-
-@dataclass(frozen=True, slots=True)
-class Writer:
-    """A process that writes the catalogue.
-
-    Attributes:
-        name: its command, its pid, and the machine that it runs on.
-        address: where it is connected from, None through a socket, or where this role may not know.
-        since: None where this role may not know.
-        folders: what it alone may write.
-
-    """
-
-    name: str
-    address: str | None
-    since: datetime | None
-    folders: tuple[FolderKey, ...] = ()
-
-    @property
-    def pid(self) -> int | None:
-        found = re.search(r"\(pid (\d+)\)", self.name)
-        return int(found[1]) if found else None
-
-    def __str__(self) -> str:
-        return f"`{self.name}`" + (f", connected from {self.address}" if self.address else "")
 
 
 class _Backend(NamedTuple):

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from soulspot.infrastructure.persistence.repositories import AuditRepository
+from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries
 
 BATCH: Final = 1000
 GIVE_UP_AFTER: Final = 120.0
@@ -18,7 +18,7 @@ class AuditTail:
     passed over is looked for until its transaction must have ended.
     """
 
-    def __init__(self, entries: AuditRepository, last: int) -> None:
+    def __init__(self, entries: AuditLogQueries, last: int) -> None:
         self._entries = entries
         self._passed_over: dict[int, float] = {}
         self.last = last
