@@ -77,6 +77,10 @@ class PostgresSession(WriterSession):
         await self._before(is_read=_is_read(statement))
         return await super().scalars(statement, *arguments, **options)
 
+    async def stream(self, statement: Executable, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as above
+        await self._before(is_read=_is_read(statement))
+        return await super().stream(statement, *arguments, **options)
+
     async def get(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as above
         await self._before(is_read=not options.get("with_for_update"))
         return await super().get(*arguments, **options)
