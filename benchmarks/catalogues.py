@@ -20,7 +20,7 @@ from typing import Any, Final
 import psycopg
 
 from soulspot.infrastructure.filesystem import Signature
-from soulspot.infrastructure.persistence.identity import album_key, album_name, fold, new_id
+from soulspot.infrastructure.persistence.identity import album_key, album_name, new_id, normalize_name
 from soulspot.infrastructure.tags import PARSER_VERSION, TrackTags
 
 BATCH: Final = 5_000
@@ -106,7 +106,17 @@ class Collection:
         if place.is_real:
             os.makedirs(f"{place.path}/{folder}")
         key = album_key(place.id, f"{folder}/x", album_name(title, artist, year, compilation=is_compilation), None)
-        row = (album_id := new_id(), key, title, fold(title), self._artist_id(artist), artist, year, 1, is_compilation)
+        row = (
+            album_id := new_id(),
+            key,
+            title,
+            normalize_name(title),
+            self._artist_id(artist),
+            artist,
+            year,
+            1,
+            is_compilation,
+        )
         self._rows["albums"].append((*row, self._moment))
         self._log("album_added", album_id, None, {"title": title, "artist": artist})
         for position in range(1, length + 1):
@@ -152,7 +162,11 @@ class Collection:
         names = (track_id, tags.title, self._artist_id(artist), artist, album_id)
         numbers = (tags.track_number, tags.track_total, 1, tags.date, json.dumps([self._chance.choice(GENRES)]))
         stream = (tags.compilation, 100_000 + self._chance.randrange(300_000), 192_000, 44_100, 2, extension, extension)
-        rest = (extension == "flac", self._chance.random() < HAS_COVER, fold(f"{tags.title} {artist} {tags.album}"))
+        rest = (
+            extension == "flac",
+            self._chance.random() < HAS_COVER,
+            normalize_name(f"{tags.title} {artist} {tags.album}"),
+        )
         more = ('{"labels": ["A label"], "encoder": "LAME 3.100"}', self._moment, self._moment)
         self._rows["tracks"].append((*names, *numbers, *stream, *rest, *more))
         credited = [("main", artist), ("album artist", str(tags.album_artist))]
@@ -174,7 +188,7 @@ class Collection:
             return known
         artist_id = self._ids[name] = new_id()
         self.artists.append(name)
-        self._rows["artists"].append((artist_id, name, fold(name), self._moment))
+        self._rows["artists"].append((artist_id, name, normalize_name(name), self._moment))
         self._log("artist_added", artist_id, None, {"name": name, "musicbrainz_id": None})
         return artist_id
 

@@ -8,7 +8,7 @@ from tests.support.tagged_catalogue import FIRST, SECOND, Catalogue
 
 from soulspot.cli.actions.albums import contents_of
 from soulspot.infrastructure.persistence.identity import album_folder
-from soulspot.infrastructure.persistence.repositories import OnAlbum
+from soulspot.infrastructure.persistence.queries.search import OnAlbum
 from soulspot.infrastructure.tags import TrackTags
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from tests.conftest import Soulspot, both, until, write_song
 from tests.support.tagged_catalogue import Catalogue
 
@@ -191,7 +192,7 @@ async def test_an_ignored_file_stays_ignored_when_only_the_reader_has_changed(ca
     file = catalogue.found("a.mp3")
     await catalogue.service.reject(file, Failure("corrupt", "bad"), None)
     async with catalogue.database.transaction() as session:
-        await (await session.connection()).exec_driver_sql("UPDATE files SET status = 'ignored', parser_version = 0")
+        await session.execute(text("UPDATE files SET status = 'ignored', parser_version = 0"))
     known = await catalogue.known("a.mp3")
 
     outcome = await catalogue.service.reject(file, Failure("truncated", "worse"), known)

@@ -74,7 +74,7 @@ async def test_a_failing_audit_entry_rolls_back_track_and_artist(
     service, root = ingest
     when = "CREATE TRIGGER refuse BEFORE INSERT ON audit_log"
     statements = [f"{when} WHEN NEW.action = 'track_added' BEGIN SELECT RAISE(FAIL, 'refused'); END"]
-    if not database.is_sqlite:
+    if database.url.get_backend_name() == "postgresql":
         body = "BEGIN RAISE EXCEPTION 'refused'; END"
         statements = [f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $${body}$$"]
         statements.append(f"{when} FOR EACH ROW WHEN (NEW.action = 'track_added') EXECUTE FUNCTION refuse()")

@@ -12,6 +12,7 @@ from tests.test_persistence import alembic_config
 
 from soulspot.infrastructure.persistence import schema
 from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries
 from soulspot.infrastructure.persistence.repositories import AuditRepository
 
 pytestmark = pytest.mark.postgresql
@@ -100,7 +101,7 @@ async def test_a_server_that_takes_in_few_connections_is_made_do_with(
     async with Database(postgres_server.socket_url(postgres_catalogue)) as database:
         await asyncio.gather(*map(write, range(8)))
         postgres_server.run(f"ALTER DATABASE {postgres_catalogue} CONNECTION LIMIT 50")
-        entries = await AuditRepository(database.session).entries()
+        entries = await AuditLogQueries(database.session).entries()
 
     assert {entry.entity_id for entry in entries} == set("01234567")
     assert "fewer connections than wanted have to do: too many connections" in caplog.text

@@ -21,7 +21,7 @@ from tests.support.tcp_proxy import Line
 from soulspot.infrastructure.filesystem import FileSystem
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.postgresql import notifications
-from soulspot.infrastructure.persistence.records import Place
+from soulspot.infrastructure.persistence.records import FolderKey
 from soulspot.ingest.catalogue.service import IngestService
 
 pytestmark = pytest.mark.postgresql
@@ -32,7 +32,10 @@ HERE = Path(__file__).parents[1]
 @asynccontextmanager
 async def writing(url: str, node: str) -> AsyncIterator[IngestService]:
     run = f"run of {node}"
-    async with Database(url) as database, database.owning([Place(node, "/music")], "watch", node=node, run=run):
+    async with (
+        Database(url) as database,
+        database.lock_folders([FolderKey(node, "/music")], "watch", node=node, run=run),
+    ):
         yield IngestService(database, run=run, node=node)
 
 
@@ -97,7 +100,7 @@ async def test_who_cannot_hear_looks_often_and_hears_again(
     monkeypatch.setattr(notifications, "LOOK_DEAF", 0.05)
     monkeypatch.setattr(notifications, "_LISTEN_AGAIN", 0.1)
     url = postgres_server.tcp_url(postgres_catalogue, line.port)
-    async with Database(url) as database, database.hearing() as wait:
+    async with Database(url) as database, database.backend.change_notifications() or pytest.fail("none") as wait:
         listeners = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
         with postgres_server.connect(postgres_catalogue) as connection:
 

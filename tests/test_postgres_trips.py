@@ -15,7 +15,8 @@ from tests.support.tagged_catalogue import Catalogue
 
 from soulspot.infrastructure.filesystem import FileSystem
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.records import Place
+from soulspot.infrastructure.persistence.postgresql.backend import PostgresBackend
+from soulspot.infrastructure.persistence.records import FolderKey
 from soulspot.infrastructure.persistence.repositories import AuditRepository, FileRepository, FolderRepository
 from soulspot.ingest.catalogue.service import IngestService
 from soulspot.ingest.disk.walker import Root
@@ -138,11 +139,13 @@ async def test_the_locks_of_all_folders_are_taken_in_one_trip(away: Away) -> Non
     async with Database(away.url) as database:
         asked: list[str] = []
 
-        @event.listens_for(database._lock_keeper.sync_engine, "before_cursor_execute")
+        assert isinstance(database.backend, PostgresBackend)
+
+        @event.listens_for(database.backend.lock_engine.sync_engine, "before_cursor_execute")
         def note(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
             if "advisory" in statement:
                 asked.append(statement)
 
-        places = [Place("node", path) for path in ("/one/a/b/c", "/two/d/e", "/three/f")]
-        async with database.owning(places, "watch", node="node", run="run"):
+        places = [FolderKey("node", path) for path in ("/one/a/b/c", "/two/d/e", "/three/f")]
+        async with database.lock_folders(places, "watch", node="node", run="run"):
             assert len(asked) == 1

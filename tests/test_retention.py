@@ -176,11 +176,13 @@ async def test_a_writer_need_not_wait_for_a_pass(large: Database, monkeypatch: p
 
 async def test_a_page_of_the_history_is_judged_by_indexes(large: Database) -> None:
     seen: list[tuple[str, Any]] = []
-    event.listen(large._reader.sync_engine, "before_cursor_execute", lambda *told: seen.append((told[2], told[3])))
+    event.listen(
+        large.backend.read_engine.sync_engine, "before_cursor_execute", lambda *told: seen.append((told[2], told[3]))
+    )
     await Retention(large, keep=timedelta(days=1), run="run").count()
 
     [page, parameters] = next(each for each in seen if "EXISTS" in each[0])
-    explain = "EXPLAIN QUERY PLAN" if large.is_sqlite else "EXPLAIN"
+    explain = "EXPLAIN" if large.backend.file is None else "EXPLAIN QUERY PLAN"
     async with large.session() as session:
         asked = await (await session.connection()).exec_driver_sql(f"{explain} {page}", tuple(parameters))
         plan = [str(row[-1]) for row in asked]

@@ -20,7 +20,7 @@ from soulspot.infrastructure.filesystem import file_system_of, ignore_lease_sign
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.models import MOUNT_STATES
-from soulspot.infrastructure.persistence.records import KnownFolder, Place
+from soulspot.infrastructure.persistence.records import FolderKey, KnownFolder
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
 from soulspot.infrastructure.persistence.schema import bring_up_to_date
 from soulspot.infrastructure.persistence.sqlite.lock_file import writer_lock
@@ -69,7 +69,7 @@ class Ingest:
 
 @contextmanager
 def alone(settings: Settings, command: str) -> Iterator[Path | None]:
-    """Be the only one that writes an SQLite database, and yield its file; PostgreSQL has `Database.owning`."""
+    """Be the only one that writes an SQLite database, and yield its file; PostgreSQL has `Database.lock_folders`."""
     file = database_file(settings.database.url)
     with writer_lock(file, command) if file else nullcontext():
         yield file
@@ -120,8 +120,8 @@ async def opened(  # noqa: PLR0913 - by name, in this module
         settings, known = where.settings, {Path(text_to_path(folder.path)) for folder in here}
         if not known.issuperset(settings.library.folders):
             readers.start()
-        places = [Place(node, path_to_text(str(folder))) for folder in settings.library.folders]
-        await owned.enter_async_context(database.owning(places, command, node=node, run=run))
+        places = [FolderKey(node, path_to_text(str(folder))) for folder in settings.library.folders]
+        await owned.enter_async_context(database.lock_folders(places, command, node=node, run=run))
         check_library(settings, known)
         rules = credit_rules(settings)
         service = IngestService(database, run=run, node=node, credit_rules=rules)
@@ -134,7 +134,7 @@ async def opened(  # noqa: PLR0913 - by name, in this module
             missing_after=settings.library.missing_after,
             guard=LossGuard(confirmed=confirm_missing),
             gate=gate,
-            lanes=LANES if database.is_sqlite else LANES_TO_SERVER,
+            lanes=LANES_TO_SERVER if database.backend.has_concurrent_writers else LANES,
         )
         roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
         yield Ingest(pipeline, service, database, roots, where, run)
@@ -143,14 +143,14 @@ async def opened(  # noqa: PLR0913 - by name, in this module
 async def _bring_up_to_date(database: Database, *, allowed: bool) -> None:
     """Upgrade the schema, and wait for a disk that is full; a server that is away is for systemd to try again."""
     bring = partial(bring_up_to_date, database, allowed=allowed)
-    await (patiently(bring) if database.is_sqlite else bring())
+    await (patiently(bring) if database.backend.retries_upgrade else bring())
 
 
 def this_machine(
     rows: Collection[KnownFolder], settings: Settings, database: Database
 ) -> tuple[str, list[KnownFolder]]:
     """Return the name by which a catalogue knows this machine, and those of its folders that are here."""
-    node = own_node(rows, settings.library.node, is_shared=not database.is_sqlite)
+    node = own_node(rows, settings.library.node, is_shared=database.backend.is_shared)
     return node, [row for row in rows if row.node == node]
 
 

@@ -39,7 +39,7 @@ def noted(database: Database) -> Iterator[Statements]:
         if not statement.startswith("INSERT"):  # it reads nothing
             seen.setdefault(statement, tuple(parameters))
 
-    engines = [engine.sync_engine for engine in (database._writer, database._reader)]
+    engines = [engine.sync_engine for engine in (database.backend.write_engine, database.backend.read_engine)]
     for engine in engines:
         event.listen(engine, "before_cursor_execute", note)
     try:
@@ -91,12 +91,12 @@ async def one_file_of_each_fate(database: Database, service: IngestService, root
     await files.some_present(root.id)
     await files.some_present(root.id, "new/", 1)
     await files.with_inodes([7, 8, 9])
-    await files.with_sound("sound", 20)
-    await files.sounds_at(root.id, ["new/which.mp3"])
-    await files.sounds_of([which.id])
-    await files.sounds_missing()
+    await files.with_fingerprint("sound", 20)
+    await files.fingerprints_at(root.id, ["new/which.mp3"])
+    await files.fingerprints_of([which.id])
+    await files.fingerprints_missing()
     now = datetime.now(UTC)
-    await files.heirs_of(which.id, younger_by=timedelta(minutes=1), since=now)
+    await files.later_copies_of(which.id, younger_by=timedelta(minutes=1), since=now)
     await files.at(f"{root.path}/new/which.mp3")
     await files.with_id(which.id)
 

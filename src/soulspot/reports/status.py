@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from soulspot.infrastructure.persistence.postgresql.advisory_locks import Writer
-from soulspot.infrastructure.persistence.records import KnownFolder
+from soulspot.infrastructure.persistence.records import KnownFolder, Writer
 
 Told = Mapping[str, Any]
 Counts = Mapping[tuple[str, str, str | None], int]

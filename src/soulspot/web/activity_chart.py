@@ -16,7 +16,7 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from soulspot.errors import SoulspotError
-from soulspot.infrastructure.persistence.queries.browse import WINDOW, Browsing
+from soulspot.infrastructure.persistence.queries.browse import WINDOW, BrowseQueries
 from soulspot.web.event_kinds import FILES, KINDS, kind_of
 
 DAYS: Final = 30
@@ -41,7 +41,7 @@ class Bar:
 class Arrivals:
     """Counts what happened in the last days."""
 
-    def __init__(self, browsing: Browsing) -> None:
+    def __init__(self, browsing: BrowseQueries) -> None:
         self._browsing = browsing
         self._counts: Counter[tuple[str, str]] = Counter()
         self._lowest: int | None = None

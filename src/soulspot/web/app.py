@@ -17,11 +17,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from soulspot.errors import UnreachableError
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.queries.browse import Browsing
+from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries
+from soulspot.infrastructure.persistence.queries.browse import BrowseQueries
 from soulspot.infrastructure.persistence.repositories import (
     AlbumRepository,
     ArtistRepository,
-    AuditRepository,
     FileRepository,
     FolderRepository,
     TrackRepository,
@@ -50,15 +50,14 @@ def site(  # noqa: PLR0913 - what all pages take, by name
     activity: Activity,
 ) -> ASGIApp:
     """Build everything that answers."""
-    browsing, files = Browsing(database.session), FileRepository(database.session)
+    browsing, files = BrowseQueries(database.session), FileRepository(database.session)
     folders = FolderRepository(database.session)
     rendering, covers, arrivals = Rendering(daemon, folders, keys), Covers(), Arrivals(browsing)
-    hearing = None if database.is_sqlite else database.hearing
     live = Live(
         browsing,
-        AuditRepository(database.session),
+        AuditLogQueries(database.session),
         place=daemon.place,
-        hearing=hearing,
+        notifications=database.change_notifications,
         render=rendering.rows,
         standing=rendering.word,
     )

@@ -11,7 +11,7 @@ from starlette.responses import FileResponse, Response
 
 from soulspot.infrastructure.filesystem import text_to_path
 from soulspot.infrastructure.persistence.models import File
-from soulspot.infrastructure.persistence.queries.browse import Browsing
+from soulspot.infrastructure.persistence.queries.browse import BrowseQueries
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.tags.readers.covers import Covers, kind_of_picture
 from soulspot.web.pages import NOT_FOUND, whole_path
@@ -23,7 +23,7 @@ _KEPT: Final = "private, max-age=600"
 @dataclass(frozen=True, slots=True)
 class Pictures:
     covers: Covers
-    browsing: Browsing
+    browsing: BrowseQueries
     files: FileRepository
 
     async def of_track(self, request: Request) -> Response:

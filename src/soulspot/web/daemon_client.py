@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from soulspot.infrastructure.net import control_socket
-from soulspot.infrastructure.persistence.postgresql.advisory_locks import Writer
-from soulspot.infrastructure.persistence.records import KnownFolder
+from soulspot.infrastructure.persistence.records import KnownFolder, Writer
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
 from soulspot.reports.status import Counts, standing
 

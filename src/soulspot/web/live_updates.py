@@ -19,10 +19,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from soulspot.errors import SoulspotError
 from soulspot.infrastructure.net import control_socket
-from soulspot.infrastructure.persistence.postgresql.notifications import Wait
-from soulspot.infrastructure.persistence.queries.audit_tail import Following
-from soulspot.infrastructure.persistence.queries.browse import Browsing, Entry
-from soulspot.infrastructure.persistence.repositories import AuditRepository
+from soulspot.infrastructure.persistence.backend import Wait
+from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries
+from soulspot.infrastructure.persistence.queries.audit_tail import AuditTail
+from soulspot.infrastructure.persistence.queries.browse import BrowseQueries, Entry
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Seat:
         return self.messages.popleft() if self.messages else None
 
 
-Hearing = Callable[[], AbstractAsyncContextManager[Wait]]
+Notifications = Callable[[], AbstractAsyncContextManager[Wait] | None]
 Render = Callable[[Sequence[Entry], int], str]
 """Makes the rows of some entries, and of how many more there were beside them."""
 
@@ -97,7 +97,7 @@ class Live:
         browsing: the catalogue.
         audit: the same.
         place: tells where the daemon answers, None where nobody does.
-        hearing: where several may write, hears that any of them did.
+        notifications: the database's own of each commit, none where only the daemon can tell.
         render: makes rows.
         standing: returns the line that says how the daemon is.
 
@@ -105,15 +105,15 @@ class Live:
 
     def __init__(  # noqa: PLR0913 - two of them of what it is told by
         self,
-        browsing: Browsing,
-        audit: AuditRepository,
+        browsing: BrowseQueries,
+        audit: AuditLogQueries,
         *,
         place: Callable[[], Path | None],
-        hearing: Hearing | None,
+        notifications: Notifications,
         render: Render,
         standing: Callable[[], Awaitable[str]],
     ) -> None:
-        self._browsing, self._audit, self._place, self._hearing = browsing, audit, place, hearing
+        self._browsing, self._audit, self._place, self._notifications = browsing, audit, place, notifications
         self._render, self._standing = render, standing
         self._seats: set[Seat] = set()
         self._tasks: list[asyncio.Task[None]] = []
@@ -171,15 +171,15 @@ class Live:
 
     async def _hear(self) -> None:
         """Hear from a server that somebody wrote, on whichever machine."""
-        if self._hearing is not None:
-            async with self._hearing() as wait:
+        if (notifications := self._notifications()) is not None:
+            async with notifications as wait:
                 while True:
                     await wait()
                     self._news.set()
 
     async def _look(self) -> None:
         """Tell every page what is new in the audit log."""
-        following = Following(self._audit, await self._browsing.last_sequence())
+        following = AuditTail(self._audit, await self._browsing.last_sequence())
         self._said = ""
         while True:
             began = time.monotonic()
@@ -192,7 +192,7 @@ class Live:
                 await asyncio.wait_for(self._news.wait(), WITH_DAEMON if self._hears else WITHOUT_DAEMON)
             self._news.clear()
 
-    async def _tell(self, following: Following) -> None:
+    async def _tell(self, following: AuditTail) -> None:
         newest: list[int] = []
         count = 0
         while numbers := await following.new():

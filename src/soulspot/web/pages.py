@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from soulspot.infrastructure.persistence.models import AuditEntry, File
-from soulspot.infrastructure.persistence.queries.browse import Browsing
+from soulspot.infrastructure.persistence.queries.browse import BrowseQueries
 from soulspot.infrastructure.persistence.repositories import (
     AlbumRepository,
     ArtistRepository,
@@ -47,7 +47,7 @@ class Pages:
     """What the catalogue shows; `advice` says what to do, by the code of a failure."""
 
     rendering: Rendering
-    browsing: Browsing
+    browsing: BrowseQueries
     tracks: TrackRepository
     files: FileRepository
     albums: AlbumRepository

@@ -12,7 +12,7 @@ from soulspot.cli.actions.open_catalogue import catalogue
 from soulspot.cli.output.text import print_json, print_table
 from soulspot.infrastructure.persistence.identity import is_various
 from soulspot.infrastructure.persistence.models import Album
-from soulspot.infrastructure.persistence.repositories import AlbumRepository, OnAlbum
+from soulspot.infrastructure.persistence.queries.search import OnAlbum, SearchQueries
 
 VARIOUS_ARTISTS: Final = "Various Artists"
 Range = tuple[int, int]
@@ -61,7 +61,7 @@ async def _print_albums(
     words: Sequence[str], config: Path | None, *, incomplete: bool, limit: int | None, as_json: bool
 ) -> None:
     async with catalogue(config) as (database, _url):
-        found = await AlbumRepository(database.session).search(words)
+        found = await SearchQueries(database.session).albums(words)
     there = [(album, tracks) for album, tracks in found if any(track.is_present for track in tracks)]
     listed = [(album, tracks, contents_of(tracks)) for album, tracks in there]
     if incomplete:

@@ -14,10 +14,8 @@ from soulspot.cli.output.time_spans import moment
 from soulspot.config import daemon_address, get_settings
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.models import AuditEntry
-from soulspot.infrastructure.persistence.queries.audit_tail import Following
-from soulspot.infrastructure.persistence.repositories import (
-    AuditRepository,
-)
+from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries
+from soulspot.infrastructure.persistence.queries.audit_tail import AuditTail
 from soulspot.ingest.retry import patiently
 
 
@@ -43,16 +41,16 @@ async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, 
     path = path_to_text(str(Path(question.file).absolute())) if question.file else None
     asked: dict[str, Any] = {"path": path, "artist": question.artist, "action": question.action}
     async with catalogue(config) as (database, url):
-        entries = AuditRepository(database.session)
+        entries = AuditLogQueries(database.session)
         last = await entries.last_sequence()
         for entry in await entries.entries(**asked, since=since, limit=question.limit):
             print_entry(entry, as_json=as_json)
             last = max(last, entry.sequence)
         if follow:
             sys.stdout.flush()
-            following = Following(entries, last)
+            following = AuditTail(entries, last)
             place = partial(daemon_address.place_to_ask, get_settings(config_file=config), url)
-            async with told_by_the_daemon(place) if database.is_sqlite else database.hearing() as wait:
+            async with database.change_notifications() or told_by_the_daemon(place) as wait:
                 while True:
                     if not (numbers := await patiently(following.new)):
                         await wait()

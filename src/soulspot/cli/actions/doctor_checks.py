@@ -288,8 +288,8 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
 async def _state_of(database: Database, file: Path | None) -> AsyncIterator[Finding]:
     async with database.session() as session:
         newest = await session.scalar(text("SELECT max(at) FROM audit_log"))
-        mode = await session.scalar(text("PRAGMA journal_mode")) if database.is_sqlite else "wal"
-    if mode != "wal":
+        mode = await database.backend.journal_mode(session)
+    if mode not in {None, "wal"}:
         told = f"the journal mode is {mode}: who reads and who writes wait for each other"
         yield Finding("journal", "WARN", told, f"sqlite3 {file} 'PRAGMA journal_mode=WAL', or the next start does it")
     if newest is not None:

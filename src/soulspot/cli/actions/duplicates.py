@@ -11,7 +11,7 @@ from soulspot.cli.actions.open_catalogue import catalogue
 from soulspot.cli.output.text import duration, print_json, print_table, printable
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.identity import fold
+from soulspot.infrastructure.persistence.identity import normalize_name
 from soulspot.infrastructure.persistence.queries.duplicates import By, Copy, duplicates
 
 _MEGABYTE = 1_000_000
@@ -63,7 +63,7 @@ async def _print_duplicates(question: Question, config: Path | None, *, limit: i
 
 async def _groups(database: Database, question: Question) -> AsyncGenerator[tuple[By, list[Copy]], None]:
     kinds: tuple[By, ...] = ("recording", "sound")
-    words = [fold(word) for word in question.words]
+    words = [normalize_name(word) for word in question.words]
     below = path_to_text(str(Path(question.below).absolute())).rstrip("/") if question.below is not None else None
     for by in kinds:
         if question.by not in {by, "both"}:

@@ -24,8 +24,9 @@ from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.models import File
+from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries
 from soulspot.infrastructure.persistence.records import FailureQuestion
-from soulspot.infrastructure.persistence.repositories import AuditRepository, FileRepository
+from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.persistence.schema import require_current
 from soulspot.infrastructure.persistence.sqlite.lock_file import writer_lock
 from soulspot.ingest.catalogue.failure_service import Failures
@@ -92,7 +93,7 @@ async def _print_list(asked: Asked, config: Path | None, *, limit: int | None, a
 async def _show(asked: str, config: Path | None, *, as_json: bool) -> None:
     async with catalogue(config) as (database, _url):
         file = await file_asked_for(database, asked)
-        entries = await AuditRepository(database.session).entries(entities=[file.id])
+        entries = await AuditLogQueries(database.session).entries(entities=[file.id])
     if file.error_code is None:
         msg = f"{printable(whole_path(file))} is no failure: `soulspot track` shows it"
         raise NotFoundError(msg)
@@ -125,7 +126,7 @@ async def _decide(verb: str, asked: Asked, config: Path | None, *, as_json: bool
         async with _to_write(config, f"failures {verb}") as database:
             found, run = await FileRepository(database.session).failed(question), new_id()
             failures, folders = Failures(database, run=run), {file.folder_id for file in found}
-            async with database.owning(places_of(found), f"failures {verb}", node=socket.gethostname(), run=run):
+            async with database.lock_folders(places_of(found), f"failures {verb}", node=socket.gethostname(), run=run):
                 files = await patiently(failures.decide, verb, question, folders)
         decided = [{"id": file.id, "path": whole_path(file), "code": file.error_code} for file in files]
     if as_json:

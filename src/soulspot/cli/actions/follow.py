@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from soulspot.infrastructure.net import control_socket
-from soulspot.infrastructure.persistence.postgresql.notifications import Wait, woken
+from soulspot.infrastructure.persistence.backend import Wait
+from soulspot.infrastructure.persistence.postgresql.notifications import woken
 
 LOOK_ANYWAY: Final = 1.0
 """Seconds after which it is looked all the same: what becomes of a folder is written down, and told nobody."""

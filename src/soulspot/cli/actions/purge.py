@@ -17,7 +17,7 @@ from soulspot.config.paths import database_file
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.models import File
-from soulspot.infrastructure.persistence.records import Place
+from soulspot.infrastructure.persistence.records import FolderKey
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.persistence.schema import require_current
 from soulspot.infrastructure.persistence.sqlite.lock_file import writer_lock
@@ -46,7 +46,7 @@ async def _purge(settings: Settings, older_than: timedelta, *, dry_run: bool, co
                 _list(rows if dry_run else ())
                 return _tell(len(rows), dry_run=dry_run, confirmed=confirmed)
             run, node = new_id(), socket.gethostname()
-            async with database.owning(places_of(rows), "purge", node=node, run=run):
+            async with database.lock_folders(places_of(rows), "purge", node=node, run=run):
                 rows = await files.missing_since(before)  # a watcher that has just ended may have found some of them
                 if confirmed != len(rows):
                     return _tell(len(rows), dry_run=dry_run, confirmed=confirmed)
@@ -57,9 +57,9 @@ async def _purge(settings: Settings, older_than: timedelta, *, dry_run: bool, co
     return True
 
 
-def places_of(rows: Iterable[File]) -> set[Place]:
+def places_of(rows: Iterable[File]) -> set[FolderKey]:
     """Return the watched folders that files are in; each may be another machine's."""
-    return {Place(row.folder.node, row.folder.path) for row in rows}
+    return {FolderKey(row.folder.node, row.folder.path) for row in rows}
 
 
 def _list(rows: Iterable[File]) -> None:

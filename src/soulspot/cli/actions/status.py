@@ -15,7 +15,7 @@ from soulspot.config.catalogue import find_catalogue
 from soulspot.config.paths import database_file
 from soulspot.errors import CatalogueError, UnreachableError
 from soulspot.infrastructure.persistence.models import MOUNT_STATES
-from soulspot.infrastructure.persistence.records import Place
+from soulspot.infrastructure.persistence.records import FolderKey
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
 from soulspot.infrastructure.persistence.sqlite.lock_file import holder_of
 from soulspot.reports.status import standing, without_catalogue
@@ -47,9 +47,9 @@ async def _with_catalogue(config: Path | None, daemon: Told | None) -> tuple[Tol
         files = FileRepository(database.session)
         counts, failed = await files.counts(), await files.failures(SHOWN)
         file = database_file(url)
-        writers = [] if file else await database.writers([Place(each.node, each.path) for each in folders])
+        writers = await database.writers([FolderKey(each.node, each.path) for each in folders])
     holder = holder_of(file) if file else "; ".join(map(str, writers)) or None
-    name = database.url.render_as_string(hide_password=True) if file is None else str(file)
+    name = str(file or database.name)
     report = standing(daemon, holder, folders, counts, database=name, writers=writers)
     return report, [f"{whole_path(each)}: {each.error_text or ''}" for each in failed]
 

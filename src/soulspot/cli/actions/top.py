@@ -13,7 +13,8 @@ from soulspot.config import Settings, daemon_address, get_settings
 from soulspot.config.catalogue import find_catalogue
 from soulspot.errors import SoulspotError
 from soulspot.infrastructure.net import control_socket
-from soulspot.infrastructure.persistence.repositories import AuditRepository, FileRepository, FolderRepository
+from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries
+from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
 
 AGAIN_AFTER: Final = 1.0
 """Seconds until a daemon is looked for again."""
@@ -91,7 +92,7 @@ class _Top:
             files = FileRepository(database.session)
             counts, failures = await files.counts(), await files.failures(5)
             folders = await FolderRepository(database.session).all()
-            entries = await AuditRepository(database.session).entries(limit=20)
+            entries = await AuditLogQueries(database.session).entries(limit=20)
         by_state, by_code = Counter[str](), Counter[str]()
         for (_folder, state, code), count in counts.items():
             by_state[state] += count

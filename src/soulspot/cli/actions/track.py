@@ -9,7 +9,8 @@ from soulspot.cli.actions.audit import print_entry
 from soulspot.cli.actions.open_catalogue import catalogue, file_asked_for, whole_path
 from soulspot.cli.output.text import duration, local_time, print_json, printable
 from soulspot.infrastructure.persistence.models import AuditEntry, File, Track, TrackArtist
-from soulspot.infrastructure.persistence.repositories import AuditRepository, TrackRepository
+from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries
+from soulspot.infrastructure.persistence.repositories import TrackRepository
 from soulspot.ingest.catalogue.credits import FEATURED, FIELDS, MAIN, ORDER
 
 SHOWN: Final = 300
@@ -50,7 +51,7 @@ async def _show(asked: str, config: Path | None, *, as_json: bool) -> None:
         file = await file_asked_for(database, asked)
         track = await TrackRepository(database.session).get_by_id(file.track_id) if file.track_id else None
         ids = [file.id, *([track.id] if track else [])]
-        entries = await AuditRepository(database.session).entries(entities=ids)
+        entries = await AuditLogQueries(database.session).entries(entities=ids)
     if as_json:
         print_json(_described(file, track, entries))
         return

@@ -8,10 +8,7 @@ from typing import Any
 from soulspot.cli.actions.open_catalogue import catalogue, whole_path
 from soulspot.cli.output.text import duration, print_json, print_table
 from soulspot.infrastructure.persistence.models import File
-from soulspot.infrastructure.persistence.repositories import (
-    ArtistRepository,
-    TrackRepository,
-)
+from soulspot.infrastructure.persistence.queries.search import SearchQueries
 
 
 def tracks(words: Sequence[str], config: Path | None, *, limit: int | None, as_json: bool) -> None:
@@ -24,7 +21,7 @@ def artists(words: Sequence[str], config: Path | None, *, limit: int | None, as_
 
 async def _tracks(words: Sequence[str], config: Path | None, *, limit: int | None, as_json: bool) -> None:
     async with catalogue(config) as (database, _url):
-        found = await TrackRepository(database.session).search(words, limit)
+        found = await SearchQueries(database.session).tracks(words, limit)
     if as_json:
         for file in found:
             print_json(_track(file))
@@ -61,7 +58,7 @@ def _track_row(file: File) -> Sequence[object]:
 
 async def _artists(words: Sequence[str], config: Path | None, *, limit: int | None, as_json: bool) -> None:
     async with catalogue(config) as (database, _url):
-        found = await ArtistRepository(database.session).search(words, limit)
+        found = await SearchQueries(database.session).artists(words, limit)
     if as_json:
         for artist, count in found:
             ids = {"id": artist.id, "name": artist.name, "musicbrainz_id": artist.musicbrainz_id}

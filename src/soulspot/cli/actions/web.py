@@ -20,8 +20,7 @@ from soulspot.daemon.web_activation import require_extra, require_names
 from soulspot.errors import ConfigError, LockHeldError
 from soulspot.infrastructure.net.sockets import BACKLOG, handed_over, listen_at, name_of
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.postgresql.advisory_locks import Writer
-from soulspot.infrastructure.persistence.records import KnownFolder, Place
+from soulspot.infrastructure.persistence.records import FolderKey, KnownFolder, Writer
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
 from soulspot.infrastructure.persistence.sqlite.lock_file import holder_of
 from soulspot.reports.failure_advice import ADVICE
@@ -78,7 +77,7 @@ async def _serve(config: Path | None, *, listen: str | None, idle: float | None)
                 lambda: holder_of(file) if file else None,
                 FolderRepository(database.session),
                 FileRepository(database.session),
-                database=str(file) if file else database.url.render_as_string(hide_password=True),
+                database=str(file or database.name),
                 writers=partial(_writers, database),
             )
             app = site(database, daemon, keys, advice=ADVICE, hosts=settings.web.hosts, activity=activity)
@@ -88,8 +87,7 @@ async def _serve(config: Path | None, *, listen: str | None, idle: float | None)
 
 
 async def _writers(database: Database, folders: Sequence[KnownFolder]) -> Sequence[Writer]:
-    places = [Place(each.node, each.path) for each in folders]
-    return [] if database.is_sqlite else await database.writers(places)
+    return await database.writers([FolderKey(each.node, each.path) for each in folders])
 
 
 @contextmanager

@@ -6,19 +6,17 @@ What is read is of one moment, what is written is one transaction, and both are 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
-from sqlalchemy import Select, String, Table, func, insert, select, text
+from sqlalchemy import Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from soulspot.errors import CatalogueError
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.models import Base
+from soulspot.infrastructure.persistence.row_changes import insert_rows
 
 BATCH: Final = 500
 
-_RESUME_NUMBERS: Final = text(
-    "SELECT setval(pg_get_serial_sequence('audit_log', 'sequence'), coalesce(max(sequence), 1), count(*) > 0)"
-    " FROM audit_log"
-)
+_Batches = AsyncIterator[list[Mapping[str, Any]]]
 
 
 async def copy_catalogue(source: Database, target: Database) -> dict[str, int]:
@@ -36,38 +34,30 @@ async def copy_catalogue(source: Database, target: Database) -> dict[str, int]:
         copied = dict.fromkeys((table.name for table in tables), 0)
         async with target.transaction() as session:
             for table in tables:
-                async for rows in _batches(original, table):
-                    await session.execute(insert(table), rows)
+                async for rows in _batches(original, source, table):
+                    await insert_rows(session, table, *rows)
                     await session.flush()
                     copied[table.name] += len(rows)
-            if not target.is_sqlite:
-                await session.execute(_RESUME_NUMBERS)
+            await target.backend.resume_numbering(session)
         async with target.snapshot() as copy:
             for table in tables:
-                await _compare(original, copy, table)
+                await _compare(table, _batches(original, source, table), _batches(copy, target, table))
     return copied
 
 
-async def _compare(original: AsyncConnection, copy: AsyncConnection, table: Table) -> None:
-    theirs = _batches(copy, table)
-    async for ours in _batches(original, table):
-        if ours != await anext(theirs, []):
+async def _compare(table: Table, originals: _Batches, copies: _Batches) -> None:
+    async for ours in originals:
+        if ours != await anext(copies, []):
             msg = f"the copy of {table.name} is not what it was made from: do not use it, and report this"
             raise CatalogueError(msg)
-    if await anext(theirs, []):
+    if await anext(copies, []):
         msg = f"the copy of {table.name} has rows that the original has not: was it written to meanwhile?"
         raise CatalogueError(msg)
 
 
-async def _batches(connection: AsyncConnection, table: Table) -> AsyncIterator[list[Mapping[str, Any]]]:
-    result = await connection.stream(_in_order(connection, table), execution_options={"yield_per": BATCH})
+async def _batches(connection: AsyncConnection, database: Database, table: Table) -> _Batches:
+    """Yield all rows, in the order of their keys, byte by byte."""
+    query = select(table).order_by(*map(database.backend.in_byte_order, table.primary_key.columns))
+    result = await connection.stream(query, execution_options={"yield_per": BATCH})
     async for rows in result.mappings().partitions(BATCH):
         yield [dict(row) for row in rows]
-
-
-def _in_order(connection: AsyncConnection, table: Table) -> Select[*tuple[Any, ...]]:
-    """Return the query of all rows in the order of their keys, byte by byte as SQLite has it."""
-    key = table.primary_key.columns
-    if connection.dialect.name == "sqlite":
-        return select(table).order_by(*key)
-    return select(table).order_by(*(each.collate("C") if isinstance(each.type, String) else each for each in key))

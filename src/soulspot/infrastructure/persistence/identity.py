@@ -41,7 +41,7 @@ def new_id() -> str:
 
 
 @lru_cache(maxsize=4096)
-def fold(text: str) -> str:
+def normalize_name(text: str) -> str:
     """Return what two spellings of one name share: NFKC, without case, with single spaces.
 
     Scripts survive, as do accents: "Beyoncé" is one artist however it is composed, and is not "Beyonce".
@@ -51,7 +51,7 @@ def fold(text: str) -> str:
 
 def is_various(artist: str | None) -> bool:
     """Whether this is no artist, but what people write where an album has many."""
-    return artist is not None and fold(artist) in _VARIOUS
+    return artist is not None and normalize_name(artist) in _VARIOUS
 
 
 def album_folder(path: str) -> str:
@@ -79,7 +79,7 @@ def album_name(title: str, artist: str | None, date: str | None, *, compilation:
     The tracks of a compilation may carry the years of their songs, so that the year says nothing of it.
     """
     year = "" if date is None or compilation or is_various(artist) else date[:4]
-    return "\0".join((fold(title), fold(artist or ""), year))
+    return "\0".join((normalize_name(title), normalize_name(artist or ""), year))
 
 
 def album_key(folder_id: str, path: str, name: str, musicbrainz_id: str | None) -> str:

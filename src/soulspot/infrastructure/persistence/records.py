@@ -1,5 +1,6 @@
 """Rows of the catalogue as plain values, for those who need no ORM object."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
@@ -7,11 +8,37 @@ from typing import NamedTuple
 from soulspot.infrastructure.filesystem import Signature
 
 
-class Place(NamedTuple):
+class FolderKey(NamedTuple):
     """A watched folder: the machine that sees it, and its path there, escaped as the catalogue writes it."""
 
     node: str
     path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """A process that writes the catalogue.
+
+    Attributes:
+        name: its command, its pid, and the machine that it runs on.
+        address: where it is connected from, None through a socket, or where this role may not know.
+        since: None where this role may not know.
+        folders: what it alone may write.
+
+    """
+
+    name: str
+    address: str | None
+    since: datetime | None
+    folders: tuple[FolderKey, ...] = ()
+
+    @property
+    def pid(self) -> int | None:
+        found = re.search(r"\(pid (\d+)\)", self.name)
+        return int(found[1]) if found else None
+
+    def __str__(self) -> str:
+        return f"`{self.name}`" + (f", connected from {self.address}" if self.address else "")
 
 
 class Known(NamedTuple):

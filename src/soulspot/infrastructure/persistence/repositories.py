@@ -7,10 +7,11 @@ What runs for each file is a plain Core statement, made once and given its value
 it among those that SQLAlchemy has compiled, and to make objects of rows costs several times what the database takes.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import itemgetter
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from sqlalchemy import (
     ColumnElement,
@@ -24,75 +25,46 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.orm import InstrumentedAttribute, contains_eager, joinedload, selectinload
+from sqlalchemy.orm import contains_eager, joinedload, selectinload
 
 from soulspot.infrastructure.persistence.audit_actions import ACTIONS
 from soulspot.infrastructure.persistence.database import SessionFactory
-from soulspot.infrastructure.persistence.identity import fold, new_id
+from soulspot.infrastructure.persistence.identity import new_id, normalize_name
 from soulspot.infrastructure.persistence.models import (
     NAME_LENGTH,
     Album,
     Artist,
-    AuditEntry,
     File,
     Folder,
     Track,
     TrackArtist,
 )
 from soulspot.infrastructure.persistence.records import Credited, FailureQuestion, Known, KnownFolder
+from soulspot.infrastructure.persistence.row_changes import RowUpdate, insert_rows, update_row
 from soulspot.infrastructure.persistence.statements import (
-    ADD_ALBUM,
-    ADD_ARTIST,
-    ADD_CREDITS,
-    ADD_ENTRY,
-    ADD_FILE,
-    ADD_FOLDER,
-    ADD_TRACK,
-    ALBUM,
-    ALBUM_COLUMNS,
-    ALBUM_LOCKED,
-    ALBUM_WITH_KEY,
-    ALBUMS,
-    ANOTHER_ON_ALBUM,
-    ARTIST_WITH_ID,
-    ARTISTS,
-    ARTISTS_WITH_NAME,
-    CLEAR_CREDITS,
-    CREDITS_OF_TRACK,
-    CURRENT,
-    ENTRIES,
-    FILE,
-    FILE_COLUMNS,
-    FILES,
-    FOLDER_PATH,
-    FOLDERS,
-    KNOWN,
-    KNOWN_FOLDER,
-    LIKE_SIGNS,
-    PRESENT_ON_ALBUM,
-    STANDING,
-    STANDING_NAMES,
-    THINGS,
-    TRACK,
-    TRACK_COLUMNS,
-    TRACKS,
+    AlbumStatements,
+    ArtistStatements,
+    FileStatements,
+    FolderStatements,
+    TrackStatements,
     locking,
     now,
     path_range,
-    set_to,
+)
+from soulspot.infrastructure.persistence.tables import (
+    ALBUMS,
+    ARTISTS,
+    CREDITS,
+    ENTRIES,
+    FILES,
+    FOLDERS,
+    KNOWN,
+    KNOWN_FOLDER,
+    PATH_AND_SIGNATURE,
+    TRACKS,
 )
 
-
-class OnAlbum(NamedTuple):
-    """What a track says of its album."""
-
-    disc_number: int | None
-    track_number: int | None
-    track_total: int | None
-    disc_total: int | None
-    compilation: bool | None
-    artist: str
-    is_present: bool
+_LIKE_SIGNS = re.compile(r"[%_^]")
 
 
 class FolderRepository:
@@ -112,15 +84,15 @@ class FolderRepository:
 
     async def add(self, folder: KnownFolder) -> None:
         async with self._session_factory() as session:
-            await session.execute(ADD_FOLDER, {**folder._asdict(), "created_at": now()})
+            await insert_rows(session, FOLDERS, {**folder._asdict(), "created_at": now()})
 
     async def set(self, folder_id: str, **values: object) -> None:
         async with self._session_factory() as session:
-            await session.execute(*set_to(FOLDERS, folder_id, values))
+            await update_row(session, RowUpdate(FOLDERS, folder_id, values))
 
     async def path_of(self, folder_id: str) -> str:
         async with self._session_factory() as session:
-            return str((await session.execute(FOLDER_PATH, {"its_id": folder_id})).scalar_one())
+            return str((await session.execute(FolderStatements.PATH, {"id": folder_id})).scalar_one())
 
 
 class FileRepository:
@@ -145,7 +117,7 @@ class FileRepository:
         scope = [*path_range(folder_id, prefix, after, upto), FILES.c.missing_since.is_(None)]
         scope += [FILES.c.parser_version == reading, of_code.is_(None) | of_code.not_in(failed)]
         async with self._session_factory() as session:
-            return (await session.execute(select(*CURRENT).where(*scope).order_by(FILES.c.path))).all()
+            return (await session.execute(select(*PATH_AND_SIGNATURE).where(*scope).order_by(FILES.c.path))).all()
 
     async def known_at(self, folder_id: str, paths: Collection[str]) -> dict[str, Known]:
         """Return what is known of these paths, by path."""
@@ -153,18 +125,18 @@ class FileRepository:
 
     async def known_in(self, folder_id: str, prefix: str) -> dict[str, Known]:
         """Return what is known of the files that lie in a folder itself ("" or "folder/"), by path."""
-        deeper = LIKE_SIGNS.sub(r"^\g<0>", prefix) + "%/%"
+        deeper = _LIKE_SIGNS.sub(r"^\g<0>", prefix) + "%/%"
         in_folder_itself = FILES.c.path.not_like(deeper, escape="^")
         return await self._known_where(*path_range(folder_id, prefix), in_folder_itself)
 
-    async def with_sound(self, fingerprint: str, limit: int) -> list[Known]:
+    async def with_fingerprint(self, fingerprint: str, limit: int) -> list[Known]:
         """Return files of any folder that have this fingerprint, missing ones last."""
         async with self._session_factory() as session:
             query = select(*KNOWN).where(FILES.c.fingerprint == fingerprint, FILES.c.track_id.is_not(None))
             rows = await session.execute(query.order_by(FILES.c.missing_since.is_not(None)).limit(limit))
             return [Known(*row) for row in rows]
 
-    async def sounds_missing(self) -> list[str]:
+    async def fingerprints_missing(self) -> list[str]:
         """Return the fingerprints of the files that are missing."""
         async with self._session_factory() as session:
             query = select(FILES.c.fingerprint).where(
@@ -172,14 +144,14 @@ class FileRepository:
             )
             return list(await session.scalars(query))
 
-    async def sounds_at(self, folder_id: str, paths: Collection[str]) -> list[str]:
+    async def fingerprints_at(self, folder_id: str, paths: Collection[str]) -> list[str]:
         """Return the fingerprints of the files that were there last at these paths."""
         async with self._session_factory() as session:
             query = select(FILES.c.fingerprint).where(FILES.c.folder_id == folder_id, FILES.c.path.in_(paths))
             query = query.where(FILES.c.missing_since.is_(None))  # it is by this that the paths have an index
             return list(await session.scalars(query.where(FILES.c.fingerprint.is_not(None))))
 
-    async def sounds_of(self, file_ids: Collection[str]) -> dict[str, str]:
+    async def fingerprints_of(self, file_ids: Collection[str]) -> dict[str, str]:
         """Return the fingerprints of these files, by file id."""
         async with self._session_factory() as session:
             query = select(FILES.c.id, FILES.c.fingerprint).where(
@@ -187,7 +159,7 @@ class FileRepository:
             )
             return {file_id: str(fingerprint) for file_id, fingerprint in await session.execute(query)}
 
-    async def heirs_of(self, file_id: str, *, younger_by: timedelta, since: datetime) -> list[Known]:
+    async def later_copies_of(self, file_id: str, *, younger_by: timedelta, since: datetime) -> list[Known]:
         """Return files that are there, sound as this one did, and were added so much later than it, and since then."""
         async with self._session_factory() as session:
             file = await session.get(File, file_id)
@@ -229,22 +201,22 @@ class FileRepository:
     async def values(self, file_id: str) -> dict[str, Any] | None:
         """Return the row of a file by column name; nobody else changes it before this transaction ends."""
         async with self._session_factory() as session:
-            row = (await session.execute(FILE, {"its_id": file_id})).one_or_none()
-            return None if row is None else dict(zip(FILE_COLUMNS, row, strict=True))
+            row = (await session.execute(FileStatements.ROW, {"id": file_id})).one_or_none()
+            return None if row is None else _by_column(row)
 
     async def standing(self, file_id: str) -> dict[str, Any] | None:
         """Return what a move changes of a row, and the `album_id` of its track; nobody else changes the row either."""
         async with self._session_factory() as session:
-            row = (await session.execute(STANDING, {"its_id": file_id})).one_or_none()
-            return None if row is None else dict(zip(STANDING_NAMES, row, strict=True))
+            row = (await session.execute(FileStatements.BEFORE_MOVE, {"id": file_id})).one_or_none()
+            return None if row is None else _by_column(row)
 
     async def add(self, **values: object) -> None:
         async with self._session_factory() as session:
-            await session.execute(ADD_FILE, values)
+            await insert_rows(session, FILES, values)
 
     async def set(self, file_id: str, **values: object) -> None:
         async with self._session_factory() as session:
-            await session.execute(*set_to(FILES, file_id, values))
+            await update_row(session, RowUpdate(FILES, file_id, values))
 
     async def remove(self, file_id: str) -> None:
         async with self._session_factory() as session:
@@ -297,17 +269,17 @@ class FileRepository:
                 await session.scalars(query.order_by(File.missing_since.is_not(None), File.missing_since.desc()))
             ).all()
 
-    async def with_id(self, identity: str) -> File | None:
-        """Return the file with this id, or of the track with this id, with its folder."""
-        async with self._session_factory() as session:
-            query = select(File).where((File.id == identity) | (File.track_id == identity))
-            return await session.scalar(query.options(joinedload(File.folder)))
-
     async def failures(self, limit: int) -> Sequence[File]:
         """Return files that could not be read, with their folders, in the order of their paths."""
         async with self._session_factory() as session:
             query = select(File).where(File.status == "failed").order_by(File.path).limit(limit)
             return (await session.scalars(query.options(joinedload(File.folder)))).all()
+
+    async def with_id(self, identity: str) -> File | None:
+        """Return the file with this id, or of the track with this id, with its folder."""
+        async with self._session_factory() as session:
+            query = select(File).where((File.id == identity) | (File.track_id == identity))
+            return await session.scalar(query.options(joinedload(File.folder)))
 
     async def _known_where(self, *scope: ColumnElement[bool]) -> dict[str, Known]:
         # Two halves, so that each can use the index that was made for it, and one statement, so that both are of one
@@ -334,25 +306,25 @@ class ArtistRepository:
         values = {
             "id": artist_id,
             "name": name[:NAME_LENGTH],
-            "name_key": fold(name)[:NAME_LENGTH],
+            "name_key": normalize_name(name)[:NAME_LENGTH],
             "sort_name": sort_name[:NAME_LENGTH] if sort_name else None,
             "musicbrainz_id": musicbrainz_id,
             "created_at": now(),
         }
         async with self._session_factory() as session:
-            await session.execute(ADD_ARTIST, values)
+            await insert_rows(session, ARTISTS, values)
         return artist_id
 
     async def with_musicbrainz_id(self, musicbrainz_id: str) -> str | None:
         """Return the id of the artist with this MusicBrainz id."""
         async with self._session_factory() as session:
-            return (await session.execute(ARTIST_WITH_ID, {"identity": musicbrainz_id})).scalar()
+            return (await session.execute(ArtistStatements.ID_BY_MUSICBRAINZ_ID, {"identity": musicbrainz_id})).scalar()
 
     async def with_name(self, name: str) -> list[tuple[str, str | None]]:
         """Return id and MusicBrainz id of every artist of this name."""
         async with self._session_factory() as session:
-            key = fold(name)[:NAME_LENGTH]
-            rows = await session.execute(ARTISTS_WITH_NAME, {"key": key})
+            key = normalize_name(name)[:NAME_LENGTH]
+            rows = await session.execute(ArtistStatements.IDS_BY_NAME, {"key": key})
             return [(artist_id, musicbrainz_id) for artist_id, musicbrainz_id in rows]
 
     async def identify(self, artist_id: str, musicbrainz_id: str) -> bool:
@@ -371,7 +343,7 @@ class ArtistRepository:
 
     async def set(self, artist_id: str, **values: object) -> None:
         async with self._session_factory() as session:
-            await session.execute(*set_to(ARTISTS, artist_id, values))
+            await update_row(session, RowUpdate(ARTISTS, artist_id, values))
 
     async def respelt(self, artist_ids: Collection[str]) -> list[tuple[Artist, str]]:
         """Return those of these artists whose name no credit gives any more, with the name that most credits give."""
@@ -405,15 +377,6 @@ class ArtistRepository:
         async with self._session_factory() as session:
             await session.execute(delete(ARTISTS).where(ARTISTS.c.id == artist_id))
 
-    async def search(self, words: Iterable[str], limit: int | None = None) -> list[tuple[Artist, int]]:
-        """Return the artists whose name holds every word, with the number of tracks that credit each, by name."""
-        credited = select(func.count(TrackArtist.track_id.distinct())).where(TrackArtist.artist_id == Artist.id)
-        tracks = credited.join(File, File.track_id == TrackArtist.track_id).where(File.missing_since.is_(None))
-        query = select(Artist, tracks.correlate(Artist).scalar_subquery()).order_by(Artist.name_key, Artist.id)
-        query = query.where(*_holds(Artist.name_key, words)).limit(limit)
-        async with self._session_factory() as session:
-            return [(artist, count) for artist, count in await session.execute(query)]
-
 
 class AlbumRepository:
     def __init__(self, session_factory: SessionFactory) -> None:
@@ -425,36 +388,36 @@ class AlbumRepository:
 
     async def with_key(self, identity_key: str) -> str | None:
         async with self._session_factory() as session:
-            return (await session.execute(ALBUM_WITH_KEY, {"key": identity_key})).scalar()
+            return (await session.execute(AlbumStatements.ID_BY_KEY, {"key": identity_key})).scalar()
 
     async def values(self, album_id: str) -> dict[str, Any]:
         """Return the row of an album by column name."""
         async with self._session_factory() as session:
-            row = (await session.execute(ALBUM, {"its_id": album_id})).one()
-            return dict(zip(ALBUM_COLUMNS, row, strict=True))
+            row = (await session.execute(AlbumStatements.ROW, {"id": album_id})).one()
+            return _by_column(row)
 
     async def add(self, **values: object) -> str:
         """Add an album and return its id."""
         album_id = new_id()
         async with self._session_factory() as session:
-            await session.execute(ADD_ALBUM, {"id": album_id, "created_at": now(), "split_from": None, **values})
+            await insert_rows(session, ALBUMS, {"id": album_id, "created_at": now(), "split_from": None, **values})
         return album_id
 
     async def set(self, album_id: str, **values: object) -> None:
         async with self._session_factory() as session:
-            await session.execute(*set_to(ALBUMS, album_id, values))
+            await update_row(session, RowUpdate(ALBUMS, album_id, values))
 
     async def has_tracks_but(self, album_id: str, track_id: str | None) -> bool:
         """Whether an album has another track than this one."""
         async with self._session_factory() as session:
-            await session.execute(ALBUM_LOCKED, {"its_id": album_id})  # as in `uncredited`
-            found = await session.execute(ANOTHER_ON_ALBUM, {"album": album_id, "but": track_id or ""})
+            await session.execute(AlbumStatements.LOCK, {"id": album_id})  # as in `uncredited`
+            found = await session.execute(AlbumStatements.OTHER_TRACK, {"album": album_id, "but": track_id or ""})
             return found.scalar() is not None
 
     async def present_paths(self, album_id: str, folder_id: str) -> list[str]:
         """Return the paths of an album's files that are there, in one watched folder."""
         async with self._session_factory() as session:
-            rows = await session.execute(PRESENT_ON_ALBUM, {"album": album_id})
+            rows = await session.execute(AlbumStatements.PRESENT_FILES, {"album": album_id})
             return [path for folder, path in rows if folder == folder_id]
 
     async def take_tracks(self, album_id: str, other: str) -> int:
@@ -468,24 +431,6 @@ class AlbumRepository:
     async def remove(self, album_id: str) -> None:
         async with self._session_factory() as session:
             await session.execute(delete(ALBUMS).where(ALBUMS.c.id == album_id))
-
-    async def search(self, words: Iterable[str]) -> list[tuple[Album, list[OnAlbum]]]:
-        """Return the albums whose title or artists hold every word, with their tracks, by title and date."""
-        scope = [_album_names(word) for word in words]
-        query = select(Album).where(*scope).order_by(Album.title_key, Album.date, Album.id)
-        on_album = (
-            select(Track.album_id, Track.disc_number, Track.track_number, Track.track_total, Track.disc_total)
-            .add_columns(Track.compilation, Artist.name, File.missing_since.is_(None))
-            .join(Track.artist)
-            .join(Track.files)
-            .where(Track.album_id.in_(select(Album.id).where(*scope)) if scope else Track.album_id.is_not(None))
-        )
-        tracks: dict[str, list[OnAlbum]] = {}
-        async with self._session_factory() as session:
-            albums = (await session.scalars(query)).all()
-            for album_id, *values in await session.execute(on_album):
-                tracks.setdefault(album_id, []).append(OnAlbum(*values))
-        return [(album, tracks.get(album.id, [])) for album in albums]
 
 
 class TrackRepository:
@@ -503,23 +448,23 @@ class TrackRepository:
         """Add a track, every column given but id and times, and return its id."""
         track_id, moment = new_id(), now()
         async with self._session_factory() as session:
-            await session.execute(ADD_TRACK, {"id": track_id, "created_at": moment, "updated_at": moment, **values})
+            await insert_rows(session, TRACKS, {"id": track_id, "created_at": moment, "updated_at": moment, **values})
         return track_id
 
     async def values(self, track_id: str) -> dict[str, Any]:
         """Return the row of a track by column name."""
         async with self._session_factory() as session:
-            row = (await session.execute(TRACK, {"its_id": track_id})).one()
-            return dict(zip(TRACK_COLUMNS, row, strict=True))
+            row = (await session.execute(TrackStatements.ROW, {"id": track_id})).one()
+            return _by_column(row)
 
     async def set(self, track_id: str, **values: object) -> None:
         async with self._session_factory() as session:
-            await session.execute(*set_to(TRACKS, track_id, {"updated_at": now(), **values}))
+            await update_row(session, RowUpdate(TRACKS, track_id, {"updated_at": now(), **values}))
 
     async def credits(self, track_id: str) -> list[Credited]:
         """Return the credits of a track, by role, each role in its order."""
         async with self._session_factory() as session:
-            rows = await session.execute(CREDITS_OF_TRACK, {"its_id": track_id})
+            rows = await session.execute(TrackStatements.CREDITS_OF, {"track": track_id})
             return [Credited(*row) for row in rows]
 
     async def credit(self, track_id: str, credited: Iterable[Credited]) -> None:
@@ -539,7 +484,7 @@ class TrackRepository:
                 }
             )
         async with self._session_factory() as session:
-            await session.execute(ADD_CREDITS, rows)
+            await insert_rows(session, CREDITS, *rows)
 
     async def remove(self, track_id: str) -> None:
         """Remove a track and its credits."""
@@ -549,29 +494,11 @@ class TrackRepository:
 
     async def clear_credits(self, track_id: str) -> None:
         async with self._session_factory() as session:
-            await session.execute(CLEAR_CREDITS, {"its_id": track_id})
+            await session.execute(TrackStatements.CLEAR_CREDITS, {"track": track_id})
 
     async def count(self) -> int:
         async with self._session_factory() as session:
             return (await session.scalar(select(func.count()).select_from(Track))) or 0
-
-    async def search(self, words: Iterable[str], limit: int | None = None) -> Sequence[File]:
-        """Return the files, with track, album and folder, whose title, artist or album hold every word.
-
-        In the order of artist, album, disc and number. Failed and missing files that have a track are among them.
-        """
-        query = (
-            select(File)
-            .join(File.track)
-            .outerjoin(Track.album)
-            .join(Track.artist)
-            .options(joinedload(File.track).options(joinedload(Track.album), joinedload(Track.artist)))
-            .options(joinedload(File.folder))
-            .order_by(Artist.name_key, Album.title_key, Track.disc_number, Track.track_number, File.path)
-        )
-        query = query.where(*_holds(Track.search_text, words)).limit(limit)
-        async with self._session_factory() as session:
-            return (await session.scalars(query)).all()
 
 
 class AuditRepository:
@@ -594,97 +521,11 @@ class AuditRepository:
             "run": self._run,
         }
         async with self._session_factory() as session:
-            await session.execute(ADD_ENTRY, entry)
-
-    async def entries(  # noqa: PLR0913 - one argument for each thing that a person may ask by
-        self,
-        *,
-        path: str | None = None,
-        entities: Collection[str] | None = None,
-        artist: str | None = None,
-        action: str | None = None,
-        since: datetime | None = None,
-        among: Collection[int] | None = None,
-        limit: int | None = None,
-    ) -> Sequence[AuditEntry]:
-        """Return the newest `limit` entries that match, oldest first.
-
-        `path` is a file or folder, whole and escaped; `entities` are ids; `artist` a name: entries of the artist and of
-        its tracks; `among` sequence numbers.
-        """
-        query = select(AuditEntry)
-        if path is not None:
-            query = query.where((AuditEntry.path == path) | AuditEntry.path.startswith(f"{path}/", autoescape=True))
-        if entities is not None:
-            query = query.where(AuditEntry.entity_id.in_(entities))
-        if artist is not None:
-            ids = select(Artist.id).where(Artist.name_key == fold(artist))
-            tracks = select(TrackArtist.track_id).where(TrackArtist.artist_id.in_(ids))
-            query = query.where(AuditEntry.entity_id.in_(ids.union(tracks)))
-        if action is not None:
-            query = query.where(AuditEntry.action == action)
-        if since is not None:
-            query = query.where(AuditEntry.at >= since)
-        if among is not None:
-            query = query.where(AuditEntry.sequence.in_(among))
-        query = query.order_by(AuditEntry.sequence.desc()).limit(limit)
-        async with self._session_factory() as session:
-            return list(reversed((await session.scalars(query)).all()))
-
-    async def numbers(self, after: int, among: Collection[int], limit: int) -> Sequence[int]:
-        """Return the first sequence numbers that are taken, of those after one and of some before it."""
-        asked = (AuditEntry.sequence > after) | AuditEntry.sequence.in_(among)
-        async with self._session_factory() as session:
-            query = select(AuditEntry.sequence).where(asked).order_by(AuditEntry.sequence).limit(limit)
-            return (await session.scalars(query)).all()
-
-    async def last_before(self, moment: datetime) -> int:
-        """Return the number of the newest entry that is older than a moment, 0 where none is."""
-        query = select(AuditEntry.sequence).where(AuditEntry.at < moment).order_by(AuditEntry.at.desc()).limit(1)
-        async with self._session_factory() as session:
-            return (await session.scalar(query)) or 0
-
-    async def aged(self, after: int, upto: int, before: datetime, limit: int) -> Sequence[tuple[int, bool]]:
-        """Return the first entries in (after, upto], each with whether it is older than a moment and need not stay.
-
-        The first and the last of each thing that the catalogue still has do. What was removed has none that does.
-        """
-        mine, other = ENTRIES, ENTRIES.alias()
-        same = select(other.c.sequence).where(other.c.entity_id == mine.c.entity_id)
-        earlier = same.where(other.c.sequence < mine.c.sequence).exists()
-        later = same.where(other.c.sequence > mine.c.sequence).exists()
-        there = or_(
-            mine.c.entity_type == "audit",
-            *(
-                mine.c.entity_type.in_(kinds) & select(table.c.id).where(table.c.id == mine.c.entity_id).exists()
-                for kinds, table in THINGS
-            ),
-        )
-        spent = (mine.c.at < before) & ((earlier & later) | ~there)
-        query = select(mine.c.sequence, spent).where(mine.c.sequence > after, mine.c.sequence <= upto)
-        async with self._session_factory() as session:
-            rows = await session.execute(query.order_by(mine.c.sequence).limit(limit))
-            return [(number, bool(is_spent)) for number, is_spent in rows]
-
-    async def remove(self, numbers: Collection[int]) -> int:
-        """Remove entries; return how many of them there were."""
-        async with self._session_factory() as session:
-            result = await session.execute(delete(ENTRIES).where(ENTRIES.c.sequence.in_(numbers)))
-            return cast("CursorResult[Any]", result).rowcount
-
-    async def remove_own(self, action: str, entity_id: str, *, after: int) -> None:
-        """Remove what this run wrote of one kind of one thing after a number."""
-        mine = (ENTRIES.c.entity_id == entity_id) & (ENTRIES.c.run == self._run) & (ENTRIES.c.action == action)
-        async with self._session_factory() as session:
-            await session.execute(delete(ENTRIES).where(mine, ENTRIES.c.sequence > after))
-
-    async def last_sequence(self) -> int:
-        async with self._session_factory() as session:
-            return (await session.scalar(select(func.max(AuditEntry.sequence)))) or 0
+            await insert_rows(session, ENTRIES, entry)
 
 
-def _holds(column: InstrumentedAttribute[str], words: Iterable[str]) -> list[ColumnElement[bool]]:
-    return [column.contains(fold(word), autoescape=True) for word in words]
+def _by_column(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
+    return dict(zip(row._fields, row, strict=True))
 
 
 def _at(path: str, folder: KnownFolder) -> ColumnElement[bool]:
@@ -703,13 +544,3 @@ def _at_or_below(path: str, folder: KnownFolder) -> ColumnElement[bool]:
     below = path.removeprefix(folder.path.rstrip("/") + "/")
     inside = (File.path > f"{below}/") & (File.path < f"{below}0")  # "0" follows "/"
     return _at(path, folder) | ((File.folder_id == folder.id) & inside) if below != path else false()
-
-
-def _album_names(word: str) -> ColumnElement[bool]:
-    """Whether an album's title, its artist, or a main artist of its tracks holds a word."""
-    named = Artist.name_key.contains(fold(word), autoescape=True)
-    return or_(
-        Album.title_key.contains(fold(word), autoescape=True),
-        select(Artist.id).where(Artist.id == Album.artist_id, named).exists(),
-        select(Track.id).join(Track.artist).where(Track.album_id == Album.id, named).exists(),
-    )

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DatabaseError, DBAPIError
 
 from soulspot.errors import CatalogueError, UnreachableError
 from soulspot.infrastructure.persistence import backup
-from soulspot.infrastructure.persistence.faults import is_environment_fault, is_refused, why_not_readable
+from soulspot.infrastructure.persistence.faults import is_environment_fault, is_refused
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -42,11 +42,11 @@ async def bring_up_to_date(database: "Database", *, allowed: bool = True) -> Non
         require_known(database, revision)
     if not allowed:
         msg = (
-            f"{_name(database)} has schema {revision or 'none'} and this soulspot needs {REVISION}: "
+            f"{database.name} has schema {revision or 'none'} and this soulspot needs {REVISION}: "
             f"set SOULSPOT_DATABASE__UPGRADE=true, or run `soulspot db upgrade` yourself"
         )
         raise CatalogueError(msg)
-    async with database.alone("db upgrade"):
+    async with database.lock_catalogue("db upgrade"):
         if is_unchanged := await current_revision(database) == revision:
             await _upgrade(database, config, revision)
     if not is_unchanged:  # by whom was waited for
@@ -60,13 +60,13 @@ async def downgrade(database: "Database", revision: str) -> None:
     """
     from alembic.util import CommandError
 
-    async with database.alone("db downgrade"):
+    async with database.lock_catalogue("db downgrade"):
         before = await current_revision(database)
         copied = await _copy_first(database, before)
         try:
             await asyncio.to_thread(_migrate, _alembic_config(database), "downgrade", revision)
         except CommandError as error:
-            msg = f"{_name(database)} has schema {before or 'none'}, which cannot be taken back to {revision}: {error}"
+            msg = f"{database.name} has schema {before or 'none'}, which cannot be taken back to {revision}: {error}"
             raise CatalogueError(msg) from error
         logger.warning(
             "the schema is taken back from %s to %s%s", before, await current_revision(database), _told(copied)
@@ -77,7 +77,7 @@ def require_known(database: "Database", revision: str) -> None:
     """Raise CatalogueError when a schema is newer than this program."""
     if revision != REVISION and revision not in _known_revisions(_alembic_config(database)):
         msg = (
-            f"{_name(database)} was made by a newer soulspot (schema {revision}, this one knows up to {REVISION}): "
+            f"{database.name} was made by a newer soulspot (schema {revision}, this one knows up to {REVISION}): "
             f"install that version, or restore a copy from before its upgrade"
         )
         raise CatalogueError(msg)
@@ -88,7 +88,7 @@ async def require_current(database: "Database") -> None:
     revision = await current_revision(database)
     if revision != REVISION:
         msg = (
-            f"{_name(database)} has schema {revision or 'none'} and this soulspot reads {REVISION}: "
+            f"{database.name} has schema {revision or 'none'} and this soulspot reads {REVISION}: "
             f"`soulspot db upgrade`, `scan` or `watch` brings it up to date"
         )
         raise CatalogueError(msg)
@@ -96,7 +96,7 @@ async def require_current(database: "Database") -> None:
 
 async def current_revision(database: "Database") -> str | None:
     """Return the revision that the database says it has, None where it is empty or not there yet."""
-    if database.is_sqlite and not Path(str(database.url.database)).exists():
+    if (file := database.backend.file) is not None and not file.exists():
         return None
     try:
         async with database.session() as session:
@@ -104,24 +104,24 @@ async def current_revision(database: "Database") -> str | None:
             tables = set(await connection.run_sync(_table_names))
             if "alembic_version" not in tables:
                 if tables:
-                    msg = f"{_name(database)} holds other tables and no soulspot catalogue: give another database.url"
+                    msg = f"{database.name} holds other tables and no soulspot catalogue: give another database.url"
                     raise CatalogueError(msg)
                 return None
             return (await session.execute(text("SELECT version_num FROM alembic_version"))).scalar()
     except DatabaseError as error:
         if is_environment_fault(error) and not is_refused(error):
-            msg = f"{_name(database)} cannot be reached: {error.orig}"
+            msg = f"{database.name} cannot be reached: {error.orig}"
             raise UnreachableError(msg) from error
-        if database.is_sqlite and (fault := why_not_readable(Path(str(database.url.database)))) is not None:
-            msg = f"{_name(database)} cannot be reached: {fault}"
+        if (fault := await database.backend.why_unreadable()) is not None:
+            msg = f"{database.name} cannot be reached: {fault}"
             raise UnreachableError(msg) from error
         msg = (
-            f"{_name(database)} cannot be opened as a catalogue ({error.orig}) and was left as it is: "
+            f"{database.name} cannot be opened as a catalogue ({error.orig}) and was left as it is: "
             f"`soulspot doctor` examines it, `soulspot db restore` puts a backup in its place"
         )
         raise CatalogueError(msg) from error
     except UnreachableError as error:
-        msg = f"{_name(database)} cannot be reached: {error}"
+        msg = f"{database.name} cannot be reached: {error}"
         raise UnreachableError(msg) from error
 
 
@@ -133,10 +133,6 @@ def migrations_folder() -> Path:
 
 def _table_names(connection: "Connection") -> list[str]:
     return inspect(connection).get_table_names()
-
-
-def _name(database: "Database") -> str:
-    return str(database.url.database) if database.is_sqlite else database.url.render_as_string(hide_password=True)
 
 
 def _alembic_config(database: "Database") -> "Config":
@@ -162,15 +158,15 @@ async def _upgrade(database: "Database", config: "Config", revision: str | None)
         await asyncio.to_thread(_migrate, config, "upgrade", "head")
     except DBAPIError as error:
         # Each step is one transaction: what could not be done has left nothing behind.
-        if is_environment_fault(error) and database.is_sqlite:
+        if is_environment_fault(error) and database.backend.retries_upgrade:
             if copied is not None and await current_revision(database) == revision:
                 copied.unlink()  # it is tried again, with another copy: a full disk is not to be filled with them
             raise
         if is_environment_fault(error):
-            msg = f"{_name(database)} could not be upgraded to schema {REVISION} ({str(error.orig).strip()})"
+            msg = f"{database.name} could not be upgraded to schema {REVISION} ({str(error.orig).strip()})"
             raise UnreachableError(msg) from error
         msg = (
-            f"{_name(database)} could not be upgraded to schema {REVISION} ({str(error.orig).strip()}) and has schema "
+            f"{database.name} could not be upgraded to schema {REVISION} ({str(error.orig).strip()}) and has schema "
             f"{await current_revision(database) or 'none'}; nothing in it is lost{_told(copied)}: mend that, then start"
             " again"
         )
@@ -179,9 +175,9 @@ async def _upgrade(database: "Database", config: "Config", revision: str | None)
 
 async def _copy_first(database: "Database", revision: str | None) -> Path | None:
     """Copy an SQLite file that holds a catalogue before its schema changes."""
-    if not database.is_sqlite or revision is None:
+    if (file := database.backend.file) is None or revision is None:
         return None
-    return await backup.copy(database, backup.upgrade_place(Path(str(database.url.database)), revision))
+    return await backup.copy(database, backup.upgrade_place(file, revision))
 
 
 def _told(copied: Path | None) -> str:

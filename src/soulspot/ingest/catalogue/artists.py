@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from dataclasses import dataclass
 from typing import Any, Final
 
-from soulspot.infrastructure.persistence.identity import fold
+from soulspot.infrastructure.persistence.identity import normalize_name
 from soulspot.infrastructure.persistence.models import NAME_LENGTH
 from soulspot.infrastructure.persistence.records import Credit, Credited
 from soulspot.infrastructure.persistence.repositories import ArtistRepository, AuditRepository
@@ -56,10 +56,10 @@ class Artists:
 
         All are asked for before the first is added: what is added next to each other costs PostgreSQL one round trip.
         """
-        keyed = [(credit, credit.musicbrainz_id or fold(credit.name)) for credit in credits]
+        keyed = [(credit, credit.musicbrainz_id or normalize_name(credit.name)) for credit in credits]
         known = await self._find_all(dict(enumerate(keyed)), where)
         absent = {number: each for number, each in enumerate(keyed) if known[number] is None}
-        if absent and await self._reserve(fold(credit.name) for credit, _key in absent.values()):
+        if absent and await self._reserve(normalize_name(credit.name) for credit, _key in absent.values()):
             # Another watcher may have added one meanwhile, and with the id where here is only the name, or without it.
             known |= await self._find_all(absent, where)
         added: dict[str, str] = {}
@@ -82,7 +82,7 @@ class Artists:
     async def respell(self, artist_ids: Collection[str], path: str) -> None:
         """Give the artists whose name no credit has any more the one that most have."""
         for artist, name in await self._artists.respelt(artist_ids):
-            await self._artists.set(artist.id, name=name, name_key=fold(name)[:NAME_LENGTH])
+            await self._artists.set(artist.id, name=name, name_key=normalize_name(name)[:NAME_LENGTH])
             await self._log_update(artist.id, path, {"name": [artist.name, name]})
             self.forget()
 
@@ -112,7 +112,7 @@ class Artists:
         identified = [artist_id for artist_id, identity in namesakes if identity is not None]
         if credit.musicbrainz_id is not None:
             found = await self._by_id(credit.musicbrainz_id, None if identified else unidentified, where.path)
-            self.ids.pop(fold(credit.name), None)  # the name alone may say less than it did
+            self.ids.pop(normalize_name(credit.name), None)  # the name alone may say less than it did
         elif len(identified) > 1:
             return await self._choose(credit, identified, unidentified, where)
         else:
@@ -133,9 +133,9 @@ class Artists:
         In a track that has credited one of them, it is that one.
         """
         candidates = [*identified, *([unidentified] if unidentified else [])]
-        name = fold(credit.name)
+        name = normalize_name(credit.name)
         for each in where.before:
-            if each.artist_id in candidates and each.role == credit.role and fold(each.name) == name:
+            if each.artist_id in candidates and each.role == credit.role and normalize_name(each.name) == name:
                 return each.artist_id
         on_album = await self._artists.on_album(where.album_key, identified) if where.album_key else []
         if len(on_album) == 1:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries
 from soulspot.infrastructure.persistence.repositories import AuditRepository
 from soulspot.infrastructure.persistence.statements import now
 from soulspot.ingest.retry import patiently
@@ -45,7 +46,8 @@ class Retention:
         self, database: Database, *, keep: timedelta, run: str, is_quiet: Callable[[], bool] = lambda: True
     ) -> None:
         self._database = database
-        self._entries = AuditRepository(database.session, run=run)
+        self._audit = AuditRepository(database.session, run=run)
+        self._entries = AuditLogQueries(database.session, run=run)
         self._keep = keep
         self._is_quiet = is_quiet
 
@@ -86,5 +88,5 @@ class Retention:
             if removed > already:
                 await self._entries.remove_own("audit_trimmed", THE_LOG, after=last)
                 changes = {"entries": removed, "before": before.isoformat(timespec="seconds")}
-                await self._entries.log_action("audit_trimmed", THE_LOG, changes=changes)
+                await self._audit.log_action("audit_trimmed", THE_LOG, changes=changes)
         return removed

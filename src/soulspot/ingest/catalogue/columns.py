@@ -9,7 +9,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from operator import attrgetter
 from typing import Any, Final
 
-from soulspot.infrastructure.persistence.identity import album_key, album_name, fold, is_various
+from soulspot.infrastructure.persistence.identity import album_key, album_name, is_various, normalize_name
 from soulspot.infrastructure.persistence.models import NAME_LENGTH
 from soulspot.infrastructure.persistence.records import Credited
 from soulspot.infrastructure.tags import TrackTags
@@ -91,7 +91,7 @@ def track_columns(tags: TrackTags, name: Named, credited: Sequence[Credited]) ->
         "genres": list(tags.genres),
         "duration_ms": None if tags.duration is None else round(tags.duration * 1000),
         "isrc": tags.isrcs[0][:32] if tags.isrcs else None,
-        "search_text": fold(f"{name.title} {name.artist} {tags.album or ''}"),
+        "search_text": normalize_name(f"{name.title} {name.artist} {tags.album or ''}"),
         "tags": _without_column(tags, name, credited),
     }
 
@@ -113,7 +113,7 @@ def album_columns(tags: TrackTags, identity_key: str | None, credited: Sequence[
     return {
         "identity_key": identity_key,
         "title": title[:NAME_LENGTH],
-        "title_key": fold(title)[:NAME_LENGTH],
+        "title_key": normalize_name(title)[:NAME_LENGTH],
         "artist_id": next((each.artist_id for each in credited if each.role == ALBUM_ARTIST), None),
         "artist_credit": tags.album_artist[:NAME_LENGTH] if tags.album_artist else None,
         "date": tags.date,

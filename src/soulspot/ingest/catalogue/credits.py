@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Final
 from zlib import crc32
 
-from soulspot.infrastructure.persistence.identity import fold
+from soulspot.infrastructure.persistence.identity import normalize_name
 from soulspot.infrastructure.persistence.records import Credit
 from soulspot.infrastructure.tags import PARSER_VERSION, TrackTags
 
@@ -75,12 +75,12 @@ class CreditRules:
 
     def without_featured(self, text: str) -> tuple[str, list[str]]:
         """Return a text without its "feat. …", and the names in that."""
-        if not self.featured or (found := _FEATURED.search(text)) is None or fold(text) in self._whole:
+        if not self.featured or (found := _FEATURED.search(text)) is None or normalize_name(text) in self._whole:
             return text, []
         return f"{text[: found.start()]} {text[found.end() :]}".strip(), self.split(found["who"].strip())
 
     def _is_whole(self, parts: list[str]) -> bool:
-        return len(parts) > 1 and fold("".join(parts)) in self._whole
+        return len(parts) > 1 and normalize_name("".join(parts)) in self._whole
 
     @cached_property
     def _separator(self) -> "re.Pattern[str] | None":
@@ -91,7 +91,7 @@ class CreditRules:
 
     @cached_property
     def _whole(self) -> frozenset[str]:
-        return frozenset(map(fold, self.keep_whole))
+        return frozenset(map(normalize_name, self.keep_whole))
 
 
 AS_WRITTEN: Final = CreditRules()
@@ -120,19 +120,19 @@ def _artists(tags: TrackTags, artist: str, rules: CreditRules) -> list[Credit]:
         return _paired(MAIN, names, ids, tags.artist_sort, rules)
     guests = [*rules.without_featured(artist)[1], *rules.without_featured(tags.title or "")[1]]
     names = [kept for name in names if (kept := rules.without_featured(name)[0])] or [artist]
-    listed = {fold(each) for name in names for each in rules.split(name)}
-    unlisted = list(dict.fromkeys(guest for guest in guests if fold(guest) not in listed))
+    listed = {normalize_name(each) for name in names for each in rules.split(name)}
+    unlisted = list(dict.fromkeys(guest for guest in guests if normalize_name(guest) not in listed))
     if len(names) == len(ids):
         credits = _paired(MAIN, names, ids, tags.artist_sort, rules) + _paired(MAIN, unlisted, (), None, rules)
     else:
         credits = _paired(MAIN, [*names, *unlisted], ids, tags.artist_sort, rules)
-    featured = set(map(fold, guests))
+    featured = set(map(normalize_name, guests))
     guests_last = [credits[0], *(_as_guest(credit, featured) for credit in credits[1:])]
     return sorted(guests_last, key=lambda credit: credit.role == FEATURED)
 
 
 def _as_guest(credit: Credit, featured: Collection[str]) -> Credit:
-    return replace(credit, role=FEATURED) if fold(credit.name) in featured else credit
+    return replace(credit, role=FEATURED) if normalize_name(credit.name) in featured else credit
 
 
 def _paired(role: str, names: Sequence[str], ids: Sequence[str], sort: str | None, rules: CreditRules) -> list[Credit]:
@@ -159,8 +159,8 @@ def _completed(credits: list[Credit]) -> list[Credit]:
     ids: dict[str, set[str]] = {}
     for credit in credits:
         if credit.musicbrainz_id is not None:
-            ids.setdefault(fold(credit.name), set()).add(credit.musicbrainz_id)
-    return [_with_id(credit, ids.get(fold(credit.name), ())) for credit in credits]
+            ids.setdefault(normalize_name(credit.name), set()).add(credit.musicbrainz_id)
+    return [_with_id(credit, ids.get(normalize_name(credit.name), ())) for credit in credits]
 
 
 def _with_id(credit: Credit, ids: Iterable[str]) -> Credit:

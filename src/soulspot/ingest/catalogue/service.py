@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError, NoResultFound
 
 from soulspot.infrastructure.filesystem import FileSystem, path_to_text
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.identity import album_folder, fold, new_id
+from soulspot.infrastructure.persistence.identity import album_folder, new_id, normalize_name
 from soulspot.infrastructure.persistence.models import MOUNT_STATES, File
 from soulspot.infrastructure.persistence.records import Credit, Credited, Known, KnownFolder
 from soulspot.infrastructure.persistence.repositories import (
@@ -59,7 +59,7 @@ class _Names(NamedTuple):
 
     def keys(self) -> list[str]:
         """Return what the artists and the album are remembered by."""
-        artists = [credit.musicbrainz_id or fold(credit.name) for credit in self.credits]
+        artists = [credit.musicbrainz_id or normalize_name(credit.name) for credit in self.credits]
         return [*artists, self.album_key] if self.album_key else artists
 
 
@@ -92,7 +92,7 @@ class IngestService:
         Raises StaleError when `known` is not what the catalogue has any more.
         """
         names = self._names(file, tags)
-        if self._database.is_sqlite:  # it has one writer
+        if not self._database.backend.has_concurrent_writers:
             return await self._ingest(file, tags, names, known)
         existing = ChainMap(self._artists.ids, self._albums.ids)
         async with self._claims.claimed(names.keys(), existing=existing):
@@ -138,7 +138,7 @@ class IngestService:
 
         With `tags`, those of a file that was tagged anew on its way.
         """
-        if self._database.is_sqlite:
+        if not self._database.backend.has_concurrent_writers:
             return await self._move(file, origin, occupant, tags)
         # One after the other out of one folder: of two at once, each would take the other for the last of its album.
         folder = f"{origin.folder_id}/{album_folder(origin.path)}"
@@ -370,7 +370,7 @@ class IngestService:
         before = await self._tracks.values(track_id)
         if before["title"] == title:
             return {}
-        search_text = before["search_text"].replace(fold(before["title"]), fold(title), 1)
+        search_text = before["search_text"].replace(normalize_name(before["title"]), normalize_name(title), 1)
         await self._tracks.set(track_id, title=title, search_text=search_text)
         return {"title": [before["title"], title]}
 

@@ -218,13 +218,15 @@ class Losses:
         return await patiently(self._service.lose, known, reason)
 
     async def _heirs_of(self, root: Root, known: Known) -> list[Known]:
-        heirs = await self._files.heirs_of(known.id, younger_by=HEIR_YOUNGER_BY, since=datetime.now(UTC) - HEIR_WITHIN)
+        heirs = await self._files.later_copies_of(
+            known.id, younger_by=HEIR_YOUNGER_BY, since=datetime.now(UTC) - HEIR_WITHIN
+        )
         namesakes = [each for each in heirs if each.path.rpartition("/")[2] == known.path.rpartition("/")[2]]
         if namesakes or not heirs:
             return namesakes
         age = HEIR_OF_ANY_NAME + await asyncio.to_thread(seconds_gone, root, known.path)
         since = datetime.now(UTC) - timedelta(seconds=age)
-        return await self._files.heirs_of(known.id, younger_by=HEIR_YOUNGER_BY, since=since)
+        return await self._files.later_copies_of(known.id, younger_by=HEIR_YOUNGER_BY, since=since)
 
     async def _really_gone(self, root: Root, paths: Collection[str]) -> list[Known]:
         """Return the files that are not where the catalogue has them now; what is there again is looked at."""

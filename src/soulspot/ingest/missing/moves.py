@@ -86,7 +86,7 @@ class Origins:
     async def displaced(self, root: Root, paths: Collection[str]) -> None:
         """Hear that the files of these paths are gone: each may turn up elsewhere."""
         for some in chunks(paths):
-            sounds = await patiently(self._files.sounds_at, root.id, some)
+            sounds = await patiently(self._files.fingerprints_at, root.id, some)
             self._displaced.update(sounds)
 
     async def sounds_before(self, work: Collection[Work]) -> dict[str, str]:
@@ -96,7 +96,7 @@ class Origins:
     async def _sounds_of(self, file_ids: Collection[str]) -> dict[str, str]:
         sounds: dict[str, str] = {}
         for some in chunks(file_ids):
-            sounds |= await patiently(self._files.sounds_of, some)
+            sounds |= await patiently(self._files.fingerprints_of, some)
         self._displaced.update(sounds.values())
         return sounds
 
@@ -104,7 +104,7 @@ class Origins:
         """Return the file that this one was before it was moved and tagged anew; None for a new one and for a copy."""
         if not await self._may_have_moved(sound):
             return None
-        candidates = await patiently(self._files.with_sound, sound, SAME_SOUND)
+        candidates = await patiently(self._files.with_fingerprint, sound, SAME_SOUND)
         if len(candidates) == SAME_SOUND:
             return None
         name = file.path.rpartition("/")[2]
@@ -117,7 +117,7 @@ class Origins:
     async def _may_have_moved(self, sound: str) -> bool:
         async with self._hearing:
             if not self._is_loaded:
-                self._displaced.update(await patiently(self._files.sounds_missing))
+                self._displaced.update(await patiently(self._files.fingerprints_missing))
                 self._is_loaded = True
             if sound not in self._displaced:
                 for root, paths in self._hinted().items():

@@ -17,7 +17,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -32,7 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from soulspot.errors import LockHeldError, UnreachableError
 from soulspot.infrastructure.persistence.faults import is_environment_fault
 from soulspot.infrastructure.persistence.postgresql.notifications import CHANNEL, TELL_EVERY
-from soulspot.infrastructure.persistence.records import Place
+from soulspot.infrastructure.persistence.records import FolderKey, Writer
 
 logger = logging.getLogger(__name__)
 
@@ -67,32 +66,6 @@ _END: Final = text("SELECT pg_terminate_backend(:pid)")
 _TELL: Final = text(f"SELECT pg_notify({CHANNEL}, :said)")
 
 
-@dataclass(frozen=True, slots=True)
-class Writer:
-    """A process that writes the catalogue.
-
-    Attributes:
-        name: its command, its pid, and the machine that it runs on.
-        address: where it is connected from, None through a socket, or where this role may not know.
-        since: None where this role may not know.
-        folders: what it alone may write.
-
-    """
-
-    name: str
-    address: str | None
-    since: datetime | None
-    folders: tuple[Place, ...] = ()
-
-    @property
-    def pid(self) -> int | None:
-        found = re.search(r"\(pid (\d+)\)", self.name)
-        return int(found[1]) if found else None
-
-    def __str__(self) -> str:
-        return f"`{self.name}`" + (f", connected from {self.address}" if self.address else "")
-
-
 class _Backend(NamedTuple):
     """The server's side of a connection."""
 
@@ -110,7 +83,7 @@ class _Held:
 
 @asynccontextmanager
 async def folders_owned(
-    engine: AsyncEngine, places: Iterable[Place], name: str, said: Mapping[str, str], committed: asyncio.Event
+    engine: AsyncEngine, places: Iterable[FolderKey], name: str, said: Mapping[str, str], committed: asyncio.Event
 ) -> AsyncIterator[None]:
     """Be the only process that writes what is in these folders, and tell others when something was committed.
 
@@ -166,13 +139,13 @@ async def catalogue_owned(engine: AsyncEngine, name: str) -> AsyncIterator[None]
         await _close(connection)
 
 
-async def writers(session: AsyncSession, places: Collection[Place]) -> list[Writer]:
+async def writers(session: AsyncSession, places: Collection[FolderKey]) -> list[Writer]:
     """Return who writes the catalogue, those first that came first, each with those of these folders that it has."""
     rows = (await session.execute(_HELD)).all()
     schema = rows[0].schema if rows else ""
     catalogue, by_key = _catalogue_key(schema), {_place_key(schema, place): place for place in places}
     found = {row.pid: _writer(row) for row in rows if row.key == catalogue}
-    owned: dict[int, list[Place]] = defaultdict(list)
+    owned: dict[int, list[FolderKey]] = defaultdict(list)
     for row in rows:
         if row.key in by_key and row.mode == _ALONE:
             owned[row.pid].append(by_key[row.key])
@@ -187,7 +160,7 @@ def name_of(command: str, node: str) -> str:
 async def _keep(  # noqa: PLR0913, PLR0917 - what `folders_owned` has
     engine: AsyncEngine,
     held: _Held,
-    places: list[Place],
+    places: list[FolderKey],
     name: str,
     said: str,
     committed: asyncio.Event,
@@ -225,7 +198,7 @@ async def _until_set(event: asyncio.Event, seconds: float) -> bool:
         return False
 
 
-async def _take_again(engine: AsyncEngine, places: list[Place], name: str, before: _Backend) -> _Held:
+async def _take_again(engine: AsyncEngine, places: list[FolderKey], name: str, before: _Backend) -> _Held:
     while True:
         try:
             return await _take_all(engine, places, name, before)
@@ -233,7 +206,7 @@ async def _take_again(engine: AsyncEngine, places: list[Place], name: str, befor
             await asyncio.sleep(1)
 
 
-async def _take_all(engine: AsyncEngine, places: list[Place], name: str, before: _Backend | None) -> _Held:
+async def _take_all(engine: AsyncEngine, places: list[FolderKey], name: str, before: _Backend | None) -> _Held:
     """Take every lock; `before` is the connection that had them, which may not have ended for the server yet."""
     connection = await engine.connect()
     try:
@@ -266,7 +239,7 @@ async def _take_catalogue(connection: AsyncConnection, schema: str, *, alone: bo
         await asyncio.sleep(WAIT_EVERY)
 
 
-async def _take_at_once(connection: AsyncConnection, schema: str, places: Iterable[Place]) -> bool:
+async def _take_at_once(connection: AsyncConnection, schema: str, places: Iterable[FolderKey]) -> bool:
     """Take every lock that is free, in one round trip; return whether all were. One may be taken more than once."""
     above = {above for place in places for above in _above(place)}
     shared = [_catalogue_key(schema), *(_place_key(schema, place) for place in above)]
@@ -275,7 +248,7 @@ async def _take_at_once(connection: AsyncConnection, schema: str, places: Iterab
     return bool(await connection.scalar(_TAKE_ALL, keys))
 
 
-async def _take_place(connection: AsyncConnection, schema: str, place: Place, before: _Backend | None) -> None:
+async def _take_place(connection: AsyncConnection, schema: str, place: FolderKey, before: _Backend | None) -> None:
     """Take the lock of a folder alone, and those of the folders that it lies in together with its neighbours."""
     for above in _above(place):
         await _take(connection, _SHARE, schema, above, before)
@@ -283,7 +256,7 @@ async def _take_place(connection: AsyncConnection, schema: str, place: Place, be
 
 
 async def _take(
-    connection: AsyncConnection, how: TextClause, schema: str, place: Place, before: _Backend | None
+    connection: AsyncConnection, how: TextClause, schema: str, place: FolderKey, before: _Backend | None
 ) -> None:
     key = _place_key(schema, place)
     while not await connection.scalar(how, {"key": key}):
@@ -299,11 +272,11 @@ async def _take(
         raise LockHeldError(msg)
 
 
-def _above(place: Place) -> list[Place]:
+def _above(place: FolderKey) -> list[FolderKey]:
     """Return the folders that a folder lies in, the outermost first."""
     names = place.path.split("/")[:-1]
     above = ["/".join(names[:count]) or "/" for count in range(1, len(names) + 1)]
-    return [Place(place.node, path) for path in above if path != place.path]
+    return [FolderKey(place.node, path) for path in above if path != place.path]
 
 
 async def _holders(connection: AsyncConnection, key: int) -> list[Row[Any]]:
@@ -326,7 +299,7 @@ def _catalogue_key(schema: str) -> int:
     return _key(schema)
 
 
-def _place_key(schema: str, place: Place) -> int:
+def _place_key(schema: str, place: FolderKey) -> int:
     return _key(schema, place.node, place.path)
 
 

@@ -102,8 +102,9 @@ class ServerDialect(PGDialect_asyncpg):
 registry.register("postgresql.soulspot", __name__, "ServerDialect")
 
 
-def engines(url: URL, connections: int, **options: Any) -> tuple[AsyncEngine, AsyncEngine]:  # noqa: ANN401 - the engine's own
+def engines(url: URL, connections: int) -> tuple[AsyncEngine, AsyncEngine]:
     """Return the engine of the connections that write, and of those that the server lets do nothing but read."""
+    options: dict[str, Any] = {"json_serializer": to_json, "json_deserializer": msgspec.json.decode}
     options |= {"max_overflow": 0, "pool_timeout": ANSWER_LIMIT}
     reading = _arguments(default_transaction_read_only="on")
     readers = _engine(url, reading, pool_size=READERS, **options)

@@ -7,7 +7,7 @@ time until the next look, which is taken anyway. `docs/scaling.md` says how othe
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, Final
@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from soulspot.errors import UnreachableError
+from soulspot.infrastructure.persistence.backend import Wait
 
 CHANNEL: Final = "CAST(CAST('soulspot_' || current_schema() AS name) AS text)"
 """The channel of the catalogue that a connection works with, in SQL: one of each schema, cut as any name is."""
@@ -27,16 +28,8 @@ LOOK_DEAF: Final = 0.25
 """Seconds between two looks of somebody who cannot hear."""
 _LISTEN_AGAIN: Final = 1.0
 
-Wait = Callable[[], Awaitable[None]]
-"""Returns when there may be something new in the catalogue."""
 
-
-async def looking() -> None:
-    """Wait as somebody who cannot hear does."""
-    await asyncio.sleep(LOOK_DEAF)
-
-
-def hearing(engine: AsyncEngine) -> AbstractAsyncContextManager[Wait]:
+def change_notifications(engine: AsyncEngine) -> AbstractAsyncContextManager[Wait]:
     """Listen for as long as the server is there, and look often while it is not."""
     return woken(partial(_listen, engine), LOOK_ANYWAY)
 

@@ -18,37 +18,33 @@ from functools import lru_cache
 from typing import Any, Final
 
 import asyncpg
-from sqlalchemy import Executable, Insert, Result, Select, Table, Update, event
-from sqlalchemy.engine import IteratorResult
-from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy import Executable, Result, Select, Table, event
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from soulspot.errors import UnreachableError
 from soulspot.infrastructure.persistence.postgresql.engine import CUT_OFF, keep_nul_out, to_json
+from soulspot.infrastructure.persistence.row_changes import Row, RowUpdate, WriterSession
 from soulspot.infrastructure.persistence.statements import LOCKS
 
 logger = logging.getLogger(__name__)
 
-MAKE_DO: Final = 30.0
-"""Seconds after which a server that takes in no more connections is asked for one more again."""
+RETRY_CONNECT_SECONDS: Final = 30.0
+"""How long we wait before we ask a server that refused a connection for one more."""
 CLOSE_LIMIT: Final = 2.0
-"""Seconds that the server has to say goodbye in."""
-NEARBY: Final = 4
-"""Connections that keep a server busy that is not far away; each millisecond of a round trip asks for three more."""
+"""Timeout for closing a connection, in seconds."""
+MIN_CONNECTIONS: Final = 4
+"""Connections that keep a nearby server busy; each millisecond of a round trip asks for three more."""
 
 # A broken connection, a server that ends, and one that is not the primary any more.
 _NO_USE: Final = ("08", "57P", "25006")
 
-_NO_ROWS: Result[Any] = IteratorResult(SimpleResultMetaData([]), iter(()))
 
+class PostgresSession(WriterSession):
+    """The session of the transactions on one connection, one after the other; `WriterPool` begins and ends them.
 
-class PostgresSession(AsyncSession):
-    """The session of the transactions on one connection, one after the other; whoever begins one ends it.
-
-    Gathered are inserts of whole rows, a plain `insert(table)` with its values beside it, and changes of one row, an
-    `update(table)` with the row's `its_id` and each column's `new_…` beside it. Whatever else is run finds what was
-    gathered before it in the database. What is gathered has no order among itself, so a change is alone in its table.
+    `insert_rows` and `update_row` only gather. Whatever is executed next finds what was gathered before it in the
+    database. What is gathered has no order among itself, so an update is alone in its table.
     """
 
     def __init__(self, connection: AsyncConnection, driver: asyncpg.Connection) -> None:
@@ -56,23 +52,20 @@ class PostgresSession(AsyncSession):
         self._on_connection = connection
         self._driver = driver
         self._has_begun = False
-        self._gathered: dict[Table, list[Mapping[str, Any]]] = {}
-        self._changes: dict[Table, Mapping[str, Any]] = {}
+        self._inserts: dict[Table, list[Row]] = {}
+        self._updates: dict[Table, RowUpdate] = {}
+
+    async def insert_rows(self, table: Table, rows: Sequence[Row]) -> None:
+        if table in self._updates:
+            await self._before(is_read=False)
+        self._inserts.setdefault(table, []).extend(rows)
+
+    async def update_row(self, change: RowUpdate) -> None:
+        if change.table in self._inserts or change.table in self._updates:
+            await self._before(is_read=False)
+        self._updates[change.table] = change
 
     async def execute(self, statement: Executable, params: Any = None, **options: Any) -> Result[Any]:  # noqa: ANN401 - the base class's signature
-        if isinstance(statement, Insert) and params:
-            assert isinstance(statement.table, Table)
-            if statement.table in self._changes:
-                await self._before(is_read=False)
-            rows = params if isinstance(params, list) else [params]
-            self._gathered.setdefault(statement.table, []).extend(rows)
-            return _NO_ROWS
-        if isinstance(statement, Update) and isinstance(params, Mapping) and "its_id" in params:
-            assert isinstance(statement.table, Table)
-            if statement.table in self._gathered or statement.table in self._changes:
-                await self._before(is_read=False)
-            self._changes[statement.table] = params
-            return _NO_ROWS
         await self._before(is_read=_is_read(statement))
         return await super().execute(statement, params, **options)
 
@@ -83,6 +76,10 @@ class PostgresSession(AsyncSession):
     async def scalars(self, statement: Executable, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as above
         await self._before(is_read=_is_read(statement))
         return await super().scalars(statement, *arguments, **options)
+
+    async def stream(self, statement: Executable, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as above
+        await self._before(is_read=_is_read(statement))
+        return await super().stream(statement, *arguments, **options)
 
     async def get(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as above
         await self._before(is_read=not options.get("with_for_update"))
@@ -102,8 +99,7 @@ class PostgresSession(AsyncSession):
         begin, self._has_begun = "" if self._has_begun else "BEGIN; ", True
         await self._run(f"{begin}SELECT {locks}")
 
-    async def end(self) -> None:
-        """Commit."""
+    async def commit(self) -> None:
         if self.sync_session.new or self.sync_session.dirty or self.sync_session.deleted:
             await self.flush()
         if not self._has_begun:
@@ -116,11 +112,11 @@ class PostgresSession(AsyncSession):
         self._has_begun = False
         await self._forget()
 
-    async def undo(self, error: BaseException) -> None:
-        """Roll back; where the connection broke, or something was cut short on it, give it up instead."""
-        self._gathered.clear()
-        self._changes.clear()
-        if _is_lost(error):
+    async def rollback(self, error: BaseException | None = None) -> None:
+        """Roll back; where an error broke the connection, or cut something short on it, close it instead."""
+        self._inserts.clear()
+        self._updates.clear()
+        if error is not None and _is_lost(error):
             self._driver.terminate()
         elif self._has_begun:
             try:
@@ -132,8 +128,8 @@ class PostgresSession(AsyncSession):
         self._has_begun = False
         await self._forget()
 
-    async def milliseconds_away(self) -> float:
-        """Return what a round trip to the server takes, the best of three."""
+    async def round_trip_ms(self) -> float:
+        """Measure a round trip to the server; return the best of three, in milliseconds."""
         trips = []
         for _trip in range(3):
             began = time.perf_counter()
@@ -153,7 +149,7 @@ class PostgresSession(AsyncSession):
         await self._on_connection.close()
 
     async def _before(self, *, is_read: bool) -> None:
-        if (self._gathered or self._changes or not is_read) and not self._has_begun:
+        if (self._inserts or self._updates or not is_read) and not self._has_begun:
             await self._run("BEGIN")
             self._has_begun = True
         await self._send()
@@ -168,11 +164,11 @@ class PostgresSession(AsyncSession):
         In JSON a part is the same however many rows there are, so the server plans it once. Rows of one table that
         others may insert too are in one order: two watchers that insert the same wait for each other, and never both.
         """
-        parts = {_change_of(table, values): to_json(_row_of(values)) for table, values in self._changes.items()}
-        for table, rows in self._gathered.items():
+        parts = {_update(each): to_json({**each.values, "id": each.id}) for each in self._updates.values()}
+        for table, rows in self._inserts.items():
             ordered = sorted(rows, key=_order) if len(rows) > 1 and "name_key" in rows[0] else rows
             parts[_insert_into(table, rows)] = to_json(ordered)
-        self._gathered, self._changes = {}, {}
+        self._inserts, self._updates = {}, {}
         return parts
 
     async def _run(self, statement: str, *parameters: str) -> None:
@@ -190,7 +186,7 @@ class PostgresSession(AsyncSession):
             await self.close()
 
 
-class Writers:
+class WriterPool:
     """The connections that write, each with its session: as many as pay, at most so many, opened when they are needed.
 
     Nearby, few connections keep the server and this process busy, and more would be in each other's way. The further
@@ -201,7 +197,7 @@ class Writers:
         self.committed = asyncio.Event()
         self._engine = engine
         self._limit = limit
-        self._wanted = self._allowed = min(limit, NEARBY)
+        self._wanted = self._allowed = min(limit, MIN_CONNECTIONS)
         self._room = asyncio.Semaphore(self._allowed)
         self._knows_distance = self._is_short = False
         self._open = 0  # or about to be
@@ -210,7 +206,7 @@ class Writers:
 
     def session(self) -> AbstractAsyncContextManager[PostgresSession]:
         """Return what yields a session, and commits."""
-        return _Turn(self)
+        return _Lease(self)
 
     async def aclose(self) -> None:
         await asyncio.gather(*(session.aclose() for session in self._idle))
@@ -257,7 +253,7 @@ class Writers:
         session = PostgresSession(connection, driver)
         if not self._knows_distance:
             try:
-                self._make_room(await session.milliseconds_away())
+                self._make_room(await session.round_trip_ms())
             except BaseException:
                 driver.terminate()
                 await session.aclose()
@@ -269,19 +265,19 @@ class Writers:
         await session.aclose()
 
     def _makes_do_without(self, error: BaseException) -> bool:
-        """Whether the server takes in no more connections, and those that there are have to do for a while."""
+        """Whether the server refuses more connections, so that those that are open have to do for a while."""
         if not (self._open and isinstance(error.__cause__, asyncpg.TooManyConnectionsError)):
             return False
         if not self._is_short:
             logger.warning("fewer connections than wanted have to do: %s", error)
         self._is_short = True
         self._allowed -= 1
-        asyncio.get_running_loop().call_later(MAKE_DO, self._fill_room)
+        asyncio.get_running_loop().call_later(RETRY_CONNECT_SECONDS, self._fill_room)
         return True
 
     def _make_room(self, milliseconds: float) -> None:
         """Allow as many connections as a round trip of so many milliseconds asks for."""
-        self._wanted = max(self._wanted, min(self._limit, NEARBY + int(3 * milliseconds)))
+        self._wanted = max(self._wanted, min(self._limit, MIN_CONNECTIONS + int(3 * milliseconds)))
         self._knows_distance, self._is_short = True, False
         self._fill_room()
 
@@ -291,12 +287,12 @@ class Writers:
             self._room.release()
 
 
-class _Turn:
+class _Lease:
     """One transaction on one of the connections that write; no generator, as in `database.py`."""
 
     __slots__ = ("_session", "_writers")
 
-    def __init__(self, writers: Writers) -> None:
+    def __init__(self, writers: WriterPool) -> None:
         self._writers = writers
 
     async def __aenter__(self) -> PostgresSession:
@@ -306,7 +302,7 @@ class _Turn:
     async def __aexit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         try:
             if error is not None:
-                await self._undo(error)
+                await self._roll_back(error)
             else:
                 await self._commit()
         finally:
@@ -314,14 +310,14 @@ class _Turn:
 
     async def _commit(self) -> None:
         try:
-            await self._session.end()
+            await self._session.commit()
         except BaseException as error:
-            await self._undo(error)
+            await self._roll_back(error)
             raise
         self._writers.committed.set()
 
-    async def _undo(self, error: BaseException) -> None:
-        await self._session.undo(error)
+    async def _roll_back(self, error: BaseException) -> None:
+        await self._session.rollback(error)
         if isinstance(error, CUT_OFF):
             raise UnreachableError(str(error) or "it does not answer") from error
 
@@ -338,7 +334,7 @@ def _is_lost(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and (error.connection_invalidated or state.startswith(_NO_USE))
 
 
-def _insert_into(table: Table, rows: list[Mapping[str, Any]]) -> str:
+def _insert_into(table: Table, rows: Sequence[Row]) -> str:
     """Return the part of a statement that inserts rows; `{}` stands for their JSON."""
     if any(row.keys() != rows[0].keys() for row in rows[1:]):
         msg = f"the rows of {table.name} have different columns"
@@ -353,16 +349,12 @@ def _insert(table: str, columns: tuple[str, ...]) -> str:
     return f"INSERT INTO {table} ({names}) SELECT {names} FROM {source}"  # noqa: S608 - our own names
 
 
-def _change_of(table: Table, values: Mapping[str, Any]) -> str:
-    """Return the part that changes one row; `{}` stands for the JSON of `_row_of` the same values."""
-    names = [name.removeprefix("new_") for name in values if name != "its_id"]
-    changes = ", ".join(f'"{name}" = new."{name}"' for name in names)
-    source = f"json_populate_record(NULL::{table.name}, {{}}::json) AS new"
-    return f"UPDATE {table.name} SET {changes} FROM {source} WHERE {table.name}.id = new.id"  # noqa: S608 - as above
-
-
-def _row_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {"id" if name == "its_id" else name.removeprefix("new_"): value for name, value in values.items()}
+def _update(change: RowUpdate) -> str:
+    """Return the part that updates one row; `{}` stands for the JSON of its id and its new values."""
+    name = change.table.name
+    changes = ", ".join(f'"{column}" = new."{column}"' for column in change.values)
+    source = f"json_populate_record(NULL::{name}, {{}}::json) AS new"
+    return f"UPDATE {name} SET {changes} FROM {source} WHERE {name}.id = new.id"  # noqa: S608 - as above
 
 
 def _one_statement(parts: Iterable[str], values: Iterable[str]) -> str:
@@ -384,7 +376,7 @@ def _quoted(value: str) -> str:
 
 
 def _halves(name: str) -> tuple[int, int]:
-    """Return the two numbers of a name's lock, which are no lock of `owner.py`: those are one number each."""
+    """Return the two numbers of a name's lock, which is no lock of `advisory_locks.py`: those are one number each."""
     high, low = struct.unpack("!ii", hashlib.blake2b(name.encode(errors="replace"), digest_size=8).digest())
     return high, low
 

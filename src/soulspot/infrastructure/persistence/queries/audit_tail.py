@@ -4,21 +4,21 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from soulspot.infrastructure.persistence.repositories import AuditRepository
+from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries
 
 BATCH: Final = 1000
 GIVE_UP_AFTER: Final = 120.0
 """Seconds after which a number that was passed over is one whose transaction was rolled back."""
 
 
-class Following:
+class AuditTail:
     """Asks for the numbers of new entries.
 
     Where several write, a number is taken before its entry can be seen, so a later one may be seen first. One that was
     passed over is looked for until its transaction must have ended.
     """
 
-    def __init__(self, entries: AuditRepository, last: int) -> None:
+    def __init__(self, entries: AuditLogQueries, last: int) -> None:
         self._entries = entries
         self._passed_over: dict[int, float] = {}
         self.last = last

@@ -16,7 +16,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from soulspot.infrastructure.persistence.database import SessionFactory
-from soulspot.infrastructure.persistence.identity import fold
+from soulspot.infrastructure.persistence.identity import normalize_name
 from soulspot.infrastructure.persistence.models import Album, Artist, AuditEntry, File, Folder, Track, TrackArtist
 
 WINDOW: Final = 20_000
@@ -96,7 +96,7 @@ _SONG = (
 )
 
 
-class Browsing:
+class BrowseQueries:
     def __init__(self, session_factory: SessionFactory) -> None:
         self._session_factory = session_factory
 
@@ -156,7 +156,9 @@ class Browsing:
 
     async def songs(self, words: Iterable[str], *, after: str | None = None, limit: int = 50) -> Sequence[Song]:
         """Return the tracks whose title, artist or album hold every word, the newest first."""
-        found = select(Track.id).where(*(Track.search_text.contains(fold(each), autoescape=True) for each in words))
+        found = select(Track.id).where(
+            *(Track.search_text.contains(normalize_name(each), autoescape=True) for each in words)
+        )
         return await self._page_of_songs(_below(found, Track.id, after).order_by(Track.id.desc()).limit(limit))
 
     async def files(
@@ -196,7 +198,9 @@ class Browsing:
         self, words: Iterable[str] = (), *, after: tuple[str, str] = ("", ""), limit: int = 60
     ) -> Sequence[Album]:
         """Return the albums whose title holds every word, by title, behind one of them."""
-        query = select(Album).where(*(Album.title_key.contains(fold(each), autoescape=True) for each in words))
+        query = select(Album).where(
+            *(Album.title_key.contains(normalize_name(each), autoescape=True) for each in words)
+        )
         query = query.where(tuple_(Album.title_key, Album.id) > tuple_(*after)) if any(after) else query
         async with self._session_factory() as session:
             return (await session.scalars(query.order_by(Album.title_key, Album.id).limit(limit))).all()
@@ -205,7 +209,9 @@ class Browsing:
         self, words: Iterable[str] = (), *, after: tuple[str, str] = ("", ""), limit: int = 60
     ) -> Sequence[Artist]:
         """Return the artists whose name holds every word, by name, behind one of them."""
-        query = select(Artist).where(*(Artist.name_key.contains(fold(each), autoescape=True) for each in words))
+        query = select(Artist).where(
+            *(Artist.name_key.contains(normalize_name(each), autoescape=True) for each in words)
+        )
         query = query.where(tuple_(Artist.name_key, Artist.id) > tuple_(*after)) if any(after) else query
         async with self._session_factory() as session:
             return (await session.scalars(query.order_by(Artist.name_key, Artist.id).limit(limit))).all()

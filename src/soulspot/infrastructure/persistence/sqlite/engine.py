@@ -1,22 +1,59 @@
-"""How an SQLite connection is set up."""
+"""How SQLite connections are opened and set up: one that writes in the event loop's thread, a few that read in others.
+
+The writing one has a dialect of our own, because aiosqlite hands each step of each statement (cursor, execute, fetch,
+close) to a thread and waits for its answer: some twenty hand-offs for one file, each dearer than the statement itself,
+which takes SQLite a few microseconds.
+"""
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, event
+import msgspec
+from sqlalchemy import URL, Connection, Pool, event
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 BUSY_TIMEOUT_MS: Final = 5_000
 """How long a reader waits for a lock. The writer does not: it would stop the event loop, and it is tried again."""
+_SAME_THREAD: Final = "sqlite+soulspot_same_thread"
 
 
-def set_up(engine: AsyncEngine, pragmas: list[str]) -> None:
+class SameThreadDialect(SQLiteDialect_pysqlite):
+    """sqlite3 under SQLAlchemy's asyncio extension, without a thread: `writer.py` says what that breaks."""
+
+    driver = "soulspot_same_thread"
+    is_async = True
+    supports_statement_cache = True
+
+    @classmethod
+    def get_pool_class(cls, url: object) -> type[Pool]:  # noqa: ARG003 - the base class's signature
+        return AsyncAdaptedQueuePool
+
+
+registry.register("sqlite.soulspot_same_thread", __name__, "SameThreadDialect")
+
+
+def engines(url: URL, synchronous: str) -> tuple[AsyncEngine, AsyncEngine]:
+    """Return the engine of the connection that writes, and of those that read."""
+    options: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": msgspec.json.decode}
+    here = {"check_same_thread": False, "timeout": 0, "cached_statements": 256}
+    writer = create_async_engine(url.set(drivername=_SAME_THREAD), connect_args=here, **options)
+    reader = create_async_engine(url, pool_size=2, max_overflow=4, **options)
+    _set_up(writer, ["busy_timeout=0", "journal_mode=WAL", f"synchronous={synchronous}", "wal_autocheckpoint=0"])
+    _set_up(reader, [f"busy_timeout={BUSY_TIMEOUT_MS}", "query_only=ON"])
+    _begin_with_sqlalchemy(reader)  # the writer's session begins its own transactions
+    return writer, reader
+
+
+def _set_up(engine: AsyncEngine, pragmas: Sequence[str]) -> None:
     @event.listens_for(engine.sync_engine, "do_connect")
     def never_create(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> None:  # noqa: ANN401
-        # Only a migration makes a catalogue. One that was deleted while it was open is not to be begun anew, empty.
+        # Only a migration creates a catalogue. One that is deleted while it is open must not start again, empty.
         arguments[0] = f"{Path(arguments[0]).absolute().as_uri()}?mode=rw"
         options["uri"] = True
 
@@ -30,7 +67,7 @@ def set_up(engine: AsyncEngine, pragmas: list[str]) -> None:
         cursor.close()
 
 
-def begin_with_sqlalchemy(engine: AsyncEngine) -> None:
+def _begin_with_sqlalchemy(engine: AsyncEngine) -> None:
     @event.listens_for(engine.sync_engine, "begin")
     def begin_transaction(connection: Connection) -> None:
         cursor = connection.connection.cursor()
@@ -42,3 +79,7 @@ def begin_with_sqlalchemy(engine: AsyncEngine) -> None:
             raise OperationalError("BEGIN", (), error) from error
         finally:
             cursor.close()
+
+
+def _to_json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

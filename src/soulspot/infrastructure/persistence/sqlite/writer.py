@@ -1,99 +1,75 @@
-"""SQLAlchemy's async interface over SQLite without a thread between: a statement runs where it is awaited.
+"""The one connection that writes an SQLite catalogue, in the thread of the event loop.
 
-aiosqlite hands each step of each statement (cursor, execute, fetch, close) to a thread and waits for its answer: some
-twenty hand-offs for one file, each dearer than the statement itself, which takes SQLite a few microseconds. The one
-connection that writes does without. So the event loop stands still for as long as a statement takes, and none is to
-take long: it does not wait for a lock (`timeout=0`, the caller tries again), and what commits have left in the
-write-ahead log is brought into the database, and synced, by a thread. That has the connection to itself meanwhile:
-SQLite before 3.51.3 can damage a database that one connection checkpoints while another writes.
+The event loop stands still for as long as a statement takes, so none may take long: it does not wait for a lock
+(`timeout=0`, the caller tries again), and a thread brings what commits have left in the write-ahead log into the
+database and syncs it. That thread has the connection to itself meanwhile: SQLite before 3.51.3 can damage a database
+that one connection checkpoints while another writes.
 
-No private part of a library is used: a dialect of our own, registered under a name of its own, and
-`AsyncSession.sync_session`.
+What this uses of SQLAlchemy that its documentation does not promise:
+
+- A dialect says `is_async` (`engine.py`), which promises a cursor that SQLAlchemy can await; it gets a bare
+  `sqlite3.Cursor`. An `AsyncSession` that awaits it fails: `'sqlite3.Cursor' object has no attribute
+  '_async_soft_close'`. So the session overrides every method that would, runs `AsyncSession.sync_session` where it is
+  called, and is an AsyncSession by type only. What works is listed at `SameThreadSession`; the rest is refused.
+- `sqlalchemy.engine.result.SimpleResultMetaData` (`prepared.py`) names the columns of a result whose rows did not come
+  through SQLAlchemy.
+
+tests/test_sqlite_writer.py runs each method that works and each that is refused, so a version of SQLAlchemy that breaks
+either fails there first.
 """
 
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from operator import itemgetter
-from typing import Any, Self, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NoReturn, TypeVar
 
-from sqlalchemy import Dialect, Executable, Insert, Result, Select, event
-from sqlalchemy.dialects import registry
-from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
-from sqlalchemy.engine import IteratorResult
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.engine.result import SimpleResultMetaData
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
-from sqlalchemy.pool import AsyncAdaptedQueuePool, Pool
+from sqlalchemy import Delete, Executable, Result, Select, Table, event
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql.expression import UpdateBase
-from sqlalchemy.types import TypeEngine
-from sqlalchemy.util.concurrency import await_, in_greenlet
+
+from soulspot.infrastructure.persistence.row_changes import Row, RowUpdate, WriterSession
+from soulspot.infrastructure.persistence.sqlite.prepared import (
+    PreparedQuery,
+    PreparedStatement,
+    prepared_insert,
+    prepared_update,
+    run,
+)
 
 logger = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
-DRIVER = "sqlite+soulspot_inline"
-CHECKPOINT_AFTER = 5_000
+CHECKPOINT_AFTER: Final = 5_000
 """Rows written after which the write-ahead log is brought into the database: some 20 to 50 MB of it."""
-KEPT = 500
-"""Statements that are kept at most: a bound, should somebody make one anew each time."""
+MOST_PREPARED: Final = 500
+"""Statements kept at most: a bound, should somebody build a new one each time."""
 
 
-class InlineDialect(SQLiteDialect_pysqlite):
-    """sqlite3 as an asynchronous driver that never has to wait."""
+class SqliteWriter:
+    """Yields the session of one transaction at a time; its connection stays open, as opening it costs a transaction.
 
-    driver = "soulspot_inline"
-    is_async = True
-    supports_statement_cache = True
-
-    @classmethod
-    def get_pool_class(cls, url: object) -> type[Pool]:  # noqa: ARG003 - the base class's signature
-        return AsyncAdaptedQueuePool
-
-    def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> None:  # noqa: ANN401, ARG002
-        if in_greenlet():
-            await_(_answer())
-        cursor.execute(statement, parameters)
-
-    def get_driver_connection(self, connection: DBAPIConnection) -> Any:  # noqa: ANN401 - the base class's type
-        return connection
-
-
-async def _answer() -> None:
-    """Be awaited: AsyncConnection takes a driver that is never awaited for one that blocks by mistake."""
-
-
-registry.register("sqlite.soulspot_inline", __name__, "InlineDialect")
-
-
-class SoleWriter:
-    """The one connection that writes, as its session; kept open, as opening it costs a transaction.
-
-    Each transaction is a `with` block, one after the other, which begins with BEGIN IMMEDIATE: one that starts by
-    reading and then writes fails at once when another process wrote meanwhile, however long the busy timeout is.
+    Each transaction begins with BEGIN IMMEDIATE: one that starts by reading and then writes fails at once when another
+    process wrote meanwhile, however long the busy timeout is.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._is_free = asyncio.Event()
         self._is_free.set()
-        self._held: AsyncConnection | None = None
+        self._connection: AsyncConnection | None = None
         self._checkpointed = 0
 
-    def session(self) -> Self:
-        """Return what yields the session, and commits: the same each time, as there is one transaction at most."""
-        return self
-
-    async def __aenter__(self) -> "InlineSession":
+    async def __aenter__(self) -> "SameThreadSession":
         await self._take_turn()
         try:
-            if self._held is None or self._held.closed or self._held.invalidated:
-                self._held = await self._engine.connect()
-                self._session, self._checkpointed = InlineSession(self._held), 0
-            self._session.start()
+            if self._connection is None or self._connection.closed or self._connection.invalidated:
+                self._connection = await self._engine.connect()
+                self._session, self._checkpointed = SameThreadSession(self._connection), 0
+            self._session.begin_immediate()
         except BaseException:
             self._is_free.set()
             raise
@@ -102,24 +78,24 @@ class SoleWriter:
     async def __aexit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         try:
             if kind is None:
-                self._end()
+                await self._commit()
                 await self._checkpoint_at_times()
             else:
-                self._session.undo()
+                await self._session.rollback()
         finally:
             self._is_free.set()
 
     async def _take_turn(self) -> None:
-        """Wait while somebody has it; in no order, as a queue that has formed once would never end."""
+        """Wait for the writer. Not first come, first served: a queue formed during a checkpoint would never drain."""
         while not self._is_free.is_set():
             await self._is_free.wait()
         self._is_free.clear()
 
-    def _end(self) -> None:
+    async def _commit(self) -> None:
         try:
-            self._session.end()
+            await self._session.commit()
         except BaseException:
-            self._session.undo()
+            await self._session.rollback()
             raise
 
     async def _checkpoint_at_times(self) -> None:
@@ -129,7 +105,7 @@ class SoleWriter:
             await asyncio.to_thread(self._session.checkpoint)
 
     async def vacuum(self) -> None:
-        """Write the database anew, without the room that deleted rows have left; blocks the event loop."""
+        """Rebuild the database file without its free space; blocks the event loop."""
         await self._take_turn()
         try:
             async with self._engine.connect() as connection:
@@ -141,71 +117,111 @@ class SoleWriter:
             self._is_free.set()
 
     async def aclose(self) -> None:
-        if self._held is not None:
-            await self._held.close()
+        if self._connection is not None:
+            await self._connection.close()
 
 
-class InlineSession(AsyncSession):
-    """The session of the transactions on one connection of the inline dialect; whoever begins one ends it.
+def _refuse(name: str) -> Callable[..., Any]:
+    def refused(_session: object, *_arguments: object, **_options: object) -> NoReturn:
+        msg = (
+            f"SQLite's writer has no {name}(): its session runs in the event loop's thread and offers "
+            f"{', '.join(SameThreadSession.WORKING)}"
+        )
+        raise InvalidRequestError(msg)
 
-    A Core statement that has its values beside it is kept, and goes straight to the driver, as BEGIN and COMMIT do: its
-    SQL and the conversion of what it is given and answers are worked out once. Other statements that write go to the
-    connection itself, as Core has them. For the rest (entities, unit of work) there is the ORM's session. Either joins
-    the transaction when it is used first.
+    return refused
+
+
+class SameThreadSession(WriterSession):
+    """The session of the transactions on the connection that writes, one after the other.
+
+    `insert_rows`, `update_row` and Core queries that have their values beside them go straight to the driver, as BEGIN
+    and COMMIT do. Other statements go to SQLAlchemy's connection, entities and the unit of work to the ORM's session;
+    either joins the transaction when it is first used. `SqliteWriter` begins and ends the transactions.
     """
+
+    WORKING: Final = ("execute", "scalar", "scalars", "get", "add", "add_all", "flush", "insert_rows", "update_row")
+    REFUSED: Final = (
+        *("stream", "stream_scalars", "connection", "begin", "begin_nested", "get_one", "refresh", "run_sync"),
+        *("merge", "merge_all", "delete", "delete_all", "close", "aclose", "reset", "invalidate"),
+    )
 
     def __init__(self, connection: AsyncConnection) -> None:
         super().__init__(connection, expire_on_commit=False, join_transaction_mode="rollback_only")
         assert connection.sync_connection is not None
-        self._on_connection = connection.sync_connection
-        driver = self._on_connection.connection.dbapi_connection
+        self._connection = connection.sync_connection
+        driver = self._connection.connection.dbapi_connection
         assert isinstance(driver, sqlite3.Connection)
         self._driver: sqlite3.Connection = driver
         event.listen(self.sync_session, "after_transaction_create", self._join)
-        self._kept: dict[Executable, _Kept] = {}
+        self._queries: dict[Executable, PreparedQuery] = {}
+        self._inserts: dict[tuple[Table, tuple[str, ...]], PreparedStatement] = {}
+        self._updates: dict[tuple[Table, tuple[str, ...]], PreparedStatement] = {}
 
     async def execute(self, statement: Executable, params: Any = None, **options: Any) -> Result[Any]:  # noqa: ANN401 - the base class's signature
-        if params and isinstance(statement, UpdateBase | Select):
-            if (kept := self._kept.get(statement)) is None:
-                if len(self._kept) >= KEPT:
-                    self._kept.clear()
-                one = params[0] if isinstance(params, list) else params
-                kept = self._kept[statement] = _Kept(statement, self._on_connection.dialect, one)
-            return kept.execute(self._driver, params)
+        if params and (query := self._prepared(statement)) is not None:
+            return query.execute(self._driver, params)
         if isinstance(statement, UpdateBase):
-            return self._on_connection.execute(statement, params)
+            return self._connection.execute(statement, params)
         return self.sync_session.execute(statement, params, **options)
 
-    def start(self) -> None:
-        """Begin a transaction; raises OperationalError when another process has one."""
-        _run("BEGIN", self._driver.execute, "BEGIN IMMEDIATE")
+    async def scalar(self, statement: Executable, params: Any = None, **options: Any) -> Any:  # noqa: ANN401 - as above
+        return (await self.execute(statement, params, **options)).scalar()
 
-    def end(self) -> None:
+    async def scalars(self, statement: Executable, params: Any = None, **options: Any) -> Any:  # noqa: ANN401 - as above
+        return (await self.execute(statement, params, **options)).scalars()
+
+    async def get(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - as above
+        return self.sync_session.get(*arguments, **options)
+
+    async def flush(self, objects: Sequence[Any] | None = None) -> None:
+        self.sync_session.flush(objects)
+
+    async def insert_rows(self, table: Table, rows: Sequence[Row]) -> None:
+        names = tuple(rows[0])
+        if (insert := self._inserts.get((table, names))) is None:
+            insert = prepared_insert(table, names, self._connection.dialect)
+            _keep(self._inserts, (table, names), insert)
+        if len(rows) == 1:
+            insert.execute(self._driver, tuple(rows[0].values()))
+            return
+        if any(tuple(row) != names for row in rows):
+            msg = f"the rows of {table.name} have different columns"
+            raise ValueError(msg)
+        insert.execute_many(self._driver, [tuple(row.values()) for row in rows])
+
+    async def update_row(self, change: RowUpdate) -> None:
+        key = change.table, tuple(change.values)
+        if (update := self._updates.get(key)) is None:
+            update = prepared_update(*key, self._connection.dialect)
+            _keep(self._updates, key, update)
+        update.execute(self._driver, (*change.values.values(), change.id))
+
+    def begin_immediate(self) -> None:
+        """Begin a transaction; raises OperationalError when another process has one."""
+        run("BEGIN", self._driver.execute, "BEGIN IMMEDIATE")
+
+    async def commit(self) -> None:
         """Write what the unit of work still has, commit, and forget its entities."""
         if self.sync_session.in_transaction():
             self.sync_session.flush()
             self.sync_session.close()
-        if self._on_connection.in_transaction():
-            self._on_connection.commit()
+        if self._connection.in_transaction():
+            self._connection.commit()
         else:
-            _run("COMMIT", self._driver.commit)
+            run("COMMIT", self._driver.commit)
 
-    def undo(self) -> None:
+    async def rollback(self) -> None:
         """Roll back, and forget the entities."""
         self.sync_session.close()
-        if self._on_connection.in_transaction():
-            self._on_connection.rollback()
+        if self._connection.in_transaction():
+            self._connection.rollback()
         else:
-            _run("ROLLBACK", self._driver.rollback)
-
-    def _join(self, *_event: object) -> None:
-        """Have SQLAlchemy know of the transaction too, or it would take the ORM's for one of its own."""
-        if not self._on_connection.in_transaction():
-            self._on_connection.begin()
+            run("ROLLBACK", self._driver.rollback)
 
     @property
     def changes(self) -> int:
-        """The number of rows that were written since the connection was opened."""
+        """The number of rows written since the connection was opened."""
         return self._driver.total_changes
 
     def checkpoint(self) -> None:
@@ -215,79 +231,34 @@ class InlineSession(AsyncSession):
         except sqlite3.Error as error:
             logger.warning("the write-ahead log stays as it is for now: %s", error)  # nothing is lost: it is the log
 
+    def _join(self, *_event: object) -> None:
+        """Have SQLAlchemy know of the transaction too, or it would take the ORM's for one of its own."""
+        if not self._connection.in_transaction():
+            self._connection.begin()
 
-class _Kept:
-    """A statement that is always given values of the same names: an INSERT of whole rows, or one with `bindparam`s.
-
-    It is known by identity, so it is made once and held by whoever runs it.
-    """
-
-    def __init__(
-        self, statement: UpdateBase | Select[*tuple[Any, ...]], dialect: Dialect, names: Collection[str]
-    ) -> None:
-        compiled = statement.compile(
-            dialect=dialect, column_keys=list(names) if isinstance(statement, Insert) else None
-        )
-        ordered = compiled.positiontup or []
-        self._sql = str(compiled)
-        self._names = frozenset(names)
-        self._own = {
-            name: value for name, value in compiled.construct_params(dict.fromkeys(names)).items() if name not in names
-        }
-        self._values = itemgetter(*ordered) if len(ordered) > 1 else lambda values: (values[ordered[0]],)
-        self._given = _converters(dialect, [compiled.binds[name].type for name in ordered], _bind_processor)
-        answered = list(statement.selected_columns) if isinstance(statement, Select) else []
-        self._answered = _converters(dialect, [column.type for column in answered], _result_processor)
-        self._answer = SimpleResultMetaData([str(column.key) for column in answered])
-        self._has_answer = bool(answered)
-
-    def execute(self, driver: sqlite3.Connection, params: Any) -> Result[Any]:  # noqa: ANN401 - one row or several
-        if isinstance(params, list):
-            _run(self._sql, driver.executemany, self._sql, [self._row(values) for values in params])
-            return IteratorResult(self._answer, iter(()))
-        cursor = _run(self._sql, driver.execute, self._sql, self._row(params))
-        rows = _run(self._sql, cursor.fetchall) if self._has_answer else ()
-        return IteratorResult(self._answer, iter([_converted(row, self._answered) for row in rows]))
-
-    def _row(self, values: Mapping[str, Any]) -> Sequence[Any]:
-        if values.keys() != self._names:
-            msg = f"this statement is given other values than the first time: {sorted(values)}"
-            raise ValueError(msg)
-        return _converted(self._values({**self._own, **values} if self._own else values), self._given)
+    def _prepared(self, statement: Executable) -> PreparedQuery | None:
+        """Return the prepared form of a Core statement, which is known by identity: build it once, and hold it."""
+        if (query := self._queries.get(statement)) is not None:
+            return query
+        if not isinstance(statement, Select | Delete) or _names_entities(statement):
+            return None
+        query = PreparedQuery(statement, self._connection.dialect)
+        _keep(self._queries, statement, query)
+        return query
 
 
-def _run(statement: str, act: Callable[..., _T], *arguments: Any) -> _T:  # noqa: ANN401 - the driver's own
-    try:
-        return act(*arguments)
-    except sqlite3.Error as error:
-        raise DBAPIError.instance(statement, arguments[1:], error, sqlite3.Error) from error
+for _name in SameThreadSession.REFUSED:
+    setattr(SameThreadSession, _name, _refuse(_name))
 
 
-_Converter = Callable[[Any], Any]
+def _keep(kept: dict[_K, _V], key: _K, value: _V) -> None:
+    if len(kept) >= MOST_PREPARED:
+        kept.clear()
+    kept[key] = value
 
 
-def _converters(
-    dialect: Dialect,
-    types: Iterable[TypeEngine[Any]],
-    of: Callable[[TypeEngine[Any], Dialect], _Converter | None],
-) -> list[tuple[int, _Converter]]:
-    """Return the functions that convert values of these types, those that need one, with their places in a row."""
-    found = ((number, of(each.dialect_impl(dialect), dialect)) for number, each in enumerate(types))
-    return [(number, convert) for number, convert in found if convert is not None]
-
-
-def _result_processor(kind: TypeEngine[Any], dialect: Dialect) -> _Converter | None:
-    return kind.result_processor(dialect, None)
-
-
-def _bind_processor(kind: TypeEngine[Any], dialect: Dialect) -> _Converter | None:
-    return kind.bind_processor(dialect)
-
-
-def _converted(row: Sequence[Any], converters: Sequence[tuple[int, _Converter]]) -> Sequence[Any]:
-    if not converters:
-        return row
-    converted = list(row)
-    for number, convert in converters:
-        converted[number] = convert(converted[number])
-    return tuple(converted)
+def _names_entities(statement: Select[Any] | Delete) -> bool:
+    """Whether a statement is of mapped classes, which only the ORM's session can load."""
+    if isinstance(statement, Delete):
+        return not isinstance(statement.table, Table) or "entity" in statement.entity_description
+    return any("entity" in each for each in statement.column_descriptions)
