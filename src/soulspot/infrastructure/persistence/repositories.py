@@ -28,9 +28,8 @@ from sqlalchemy.orm import InstrumentedAttribute, contains_eager, joinedload, se
 
 from soulspot.infrastructure.persistence.audit_actions import ACTIONS
 from soulspot.infrastructure.persistence.database import SessionFactory
-from soulspot.infrastructure.persistence.identity import fold, new_id
+from soulspot.infrastructure.persistence.identity import NAME_LENGTH, fold, new_id
 from soulspot.infrastructure.persistence.models import (
-    NAME_LENGTH,
     Album,
     Artist,
     AuditEntry,
