@@ -28,7 +28,7 @@ from soulspot.infrastructure.persistence.records import FailureQuestion
 from soulspot.infrastructure.persistence.repositories import AuditRepository, FileRepository
 from soulspot.infrastructure.persistence.schema import require_current
 from soulspot.infrastructure.persistence.sqlite.lock_file import writer_lock
-from soulspot.ingest.catalogue.failure_service import Failures
+from soulspot.ingest.catalogue.failure_service import FailureService
 from soulspot.ingest.retry import patiently
 from soulspot.reports.failure_advice import ADVICE
 
@@ -124,7 +124,7 @@ async def _decide(verb: str, asked: Asked, config: Path | None, *, as_json: bool
         then = "the next scan reads them again, or the daemon when it starts"
         async with _to_write(config, f"failures {verb}") as database:
             found, run = await FileRepository(database.session).failed(question), new_id()
-            failures, folders = Failures(database, run=run), {file.folder_id for file in found}
+            failures, folders = FailureService(database, run=run), {file.folder_id for file in found}
             async with database.owning(places_of(found), f"failures {verb}", node=socket.gethostname(), run=run):
                 files = await patiently(failures.decide, verb, question, folders)
         decided = [{"id": file.id, "path": file.full_path, "code": file.error_code} for file in files]

@@ -15,7 +15,7 @@ from soulspot.infrastructure.filesystem import path_to_text, text_to_path
 from soulspot.infrastructure.net.control_socket import Answer, Arguments, Offers, Once, Stream
 from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.records import FailureQuestion
-from soulspot.ingest.catalogue.failure_service import Failures
+from soulspot.ingest.catalogue.failure_service import FailureService
 from soulspot.ingest.disk.walker import Root, covers, why_left_alone
 from soulspot.ingest.scan_requests import Request
 
@@ -87,7 +87,7 @@ async def _decide(state: "State", asked: Arguments) -> Answer:
     folders = {root.id: root for root in state.roots}
     try:
         question = msgspec.convert(asked.get("which"), FailureQuestion)
-        decided = await Failures(state.database, run=new_id()).decide(str(asked.get("verb")), question, folders)
+        decided = await FailureService(state.database, run=new_id()).decide(str(asked.get("verb")), question, folders)
     except (KeyError, msgspec.ValidationError) as error:
         return {"error": f"that is no decision about failures: {error}"}
     except DBAPIError as error:
