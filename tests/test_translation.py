@@ -79,7 +79,7 @@ def test_a_file_without_an_album_has_none() -> None:
     entry = entry_of(artist="A", album_artist="B", date="1999")
 
     assert (entry.album, entry.album_key, album_row(entry, credited(entry))) == (None, None, None)
-    assert entry.keys() == ["a", "b"]
+    assert list(entry.keys()) == ["a", "b"]
 
 
 def test_the_keys_are_the_ids_else_the_folded_names_and_the_album() -> None:
@@ -87,7 +87,7 @@ def test_the_keys_are_the_ids_else_the_folded_names_and_the_album() -> None:
         artist="A", musicbrainz_artist_ids=(FIRST,), composers=("Cafe\u0301",), album="X", album_artist="V  V"
     )
 
-    assert entry.keys() == [FIRST, "v v", "caf\u00e9", entry.album_key]
+    assert list(entry.keys()) == [FIRST, "v v", "caf\u00e9", entry.album_key]
 
 
 def test_a_text_longer_than_its_column_is_cut_and_kept_whole_in_the_tags() -> None:

@@ -4,6 +4,7 @@ An entry knows nothing of other files. Which artist a name means, and whether it
 transaction.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from soulspot.infrastructure.tags import TrackTags
@@ -46,10 +47,11 @@ class TrackEntry:
         """The identity of the album."""
         return None if self.album is None else self.album["identity_key"]
 
-    def keys(self) -> list[str]:
-        """Return the keys of its artists and its album, in case some of them are new."""
-        artists = [credit.key for credit in self.credits]
-        return [*artists, self.album["identity_key"]] if self.album is not None else artists
+    def keys(self) -> Iterator[str]:
+        """Yield the keys of its artists and its album, in case some of them are new."""
+        yield from (credit.key for credit in self.credits)
+        if self.album is not None:
+            yield self.album["identity_key"]
 
 
 def translate(tags: TrackTags, *, folder_id: str, path: str, rules: CreditRules = AS_WRITTEN) -> TrackEntry:
