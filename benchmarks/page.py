@@ -37,7 +37,7 @@ from tests.support.postgres_server import Server, new_server
 from soulspot.infrastructure.filesystem import FileSystem
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.schema import bring_up_to_date
-from soulspot.ingest.catalogue.service import IngestService
+from soulspot.ingest.catalogue.folder_service import FolderService
 
 DAYS = 60
 """Days over which the entries of a large catalogue are spread."""
@@ -74,7 +74,7 @@ def ask(port: int, path: str) -> tuple[float, str]:
 async def fill(url: str, tracks: int, entries: int, server: Server | None) -> None:
     async with Database(url) as database:
         await bring_up_to_date(database)
-        folder = await IngestService(database, run="made", node="here").adopt_folder(
+        folder = await FolderService(database, run="made", node="here").adopt_folder(
             "/srv/music", FileSystem("ext4", "uuid", "/")
         )
     collection = Collection([Place(folder.id, "/srv/music", tracks)])

@@ -46,6 +46,7 @@ from soulspot.infrastructure.persistence.records import Known
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.persistence.schema import bring_up_to_date
 from soulspot.infrastructure.tags import TrackTags
+from soulspot.ingest.catalogue.folder_service import FolderService
 from soulspot.ingest.catalogue.service import IngestService
 from soulspot.ingest.disk.walker import FoundFile, Root
 
@@ -98,7 +99,7 @@ async def build(url: str, music: Path, tracks: int, root_files: int, fill: Calla
     for number in range(NODES + 1 if tracks > root_files else 1):
         node, path = (f"node{number}", f"/srv/music{number}") if number else (socket.gethostname(), str(music))
         file_system = file_system_of(path) if number == 0 else FileSystem("ext4", f"uuid{number}", "/")
-        folder = await IngestService(database, run="made", node=node).adopt_folder(path, file_system)
+        folder = await FolderService(database, run="made", node=node).adopt_folder(path, file_system)
         files = (tracks - root_files) // NODES if number else root_files
         places.append(Place(folder.id, path, files, is_real=number == 0))
     collection = Collection(places, examples=8 * ROUNDS * BLOCK)
@@ -106,7 +107,7 @@ async def build(url: str, music: Path, tracks: int, root_files: int, fill: Calla
     await asyncio.to_thread(fill, collection)
     print(f"  {tracks:,} tracks made in {time.perf_counter() - began:.0f} s", flush=True)
     random.Random(3).shuffle(collection.remembered)
-    service = IngestService(database, run="measured", node="here")
+    service = IngestService(database, run="measured")
     root = Root(places[0].id, str(music))
     name = f"{tracks:,}"
     return Catalogue(name, url, database, service, collection.remembered, collection.artists, root, root_files)

@@ -23,6 +23,7 @@ from tests.support.tmux_terminal import Terminal
 from soulspot.infrastructure.filesystem import FileSystem
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.schema import bring_up_to_date
+from soulspot.ingest.catalogue.folder_service import FolderService
 from soulspot.ingest.catalogue.service import IngestService
 from soulspot.ingest.disk.walker import Root
 
@@ -235,6 +236,8 @@ def catalogue_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 async def catalogue(catalogue_url: str) -> AsyncIterator[Catalogue]:
     async with Database(catalogue_url) as database:
-        service = IngestService(database, run="run", node="node")
-        folder = await service.adopt_folder("/music", FileSystem("ext4", "uuid", "/"))
+        service = IngestService(database, run="run")
+        folder = await FolderService(database, run="run", node="node").adopt_folder(
+            "/music", FileSystem("ext4", "uuid", "/")
+        )
         yield Catalogue(database, service, Root(folder.id, "/music"))

@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 from tests.support.tagged_catalogue import FIRST, SECOND, Catalogue
 
-from soulspot.infrastructure.persistence.records import Credit
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.tags import TrackTags
-from soulspot.ingest.catalogue.credits import CreditRules, credits_of
+from soulspot.ingest.catalogue.credits import Credit, CreditRules, credits_of
 
 
 def names(tags: TrackTags, **rules: Any) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """The layout of the source tree: few rooms at the top, no import cycle on any level, every package introduced."""
 
+import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -38,3 +39,13 @@ def test_the_docstring_introduces(package: str) -> None:
     text = (SOURCE.parent / package.replace(".", "/") / "__init__.py").read_text()
 
     assert text.startswith('"""'), f"{package}/__init__.py says what lives there, and who may import it"
+
+
+def test_tags_are_translated_with_the_tag_model_and_the_standard_library_alone() -> None:
+    graph = grimp.build_graph("soulspot", include_external_packages=True)
+    translation = {f"soulspot.ingest.catalogue.{name}" for name in ("entry", "columns", "credits")}
+    identity = "soulspot.infrastructure.persistence.identity"
+
+    imported = set[str]().union(*map(graph.find_modules_directly_imported_by, {*translation, identity}))
+
+    assert imported - translation - sys.stdlib_module_names == {"soulspot.infrastructure.tags", identity}

@@ -23,6 +23,7 @@ from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.models import Artist, AuditEntry, File, Track
 from soulspot.infrastructure.persistence.repositories import ArtistRepository, TrackRepository
 from soulspot.infrastructure.tags import TrackTags
+from soulspot.ingest.catalogue.folder_service import FolderService
 from soulspot.ingest.catalogue.service import IngestService
 from soulspot.ingest.disk.walker import FoundFile, Root
 
@@ -54,8 +55,10 @@ async def database(url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def ingest(database: Database) -> tuple[IngestService, Root]:
-    service = IngestService(database, run="run", node="node")
-    folder = await service.adopt_folder("/music", FileSystem("ext4", "uuid", "/"))
+    service = IngestService(database, run="run")
+    folder = await FolderService(database, run="run", node="node").adopt_folder(
+        "/music", FileSystem("ext4", "uuid", "/")
+    )
     return service, Root(folder.id, "/music")
 
 

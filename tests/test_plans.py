@@ -10,6 +10,7 @@ from tests.support.tagged_catalogue import Catalogue
 
 from soulspot.infrastructure.filesystem import FileSystem
 from soulspot.infrastructure.persistence.database import Database
+from soulspot.ingest.catalogue.folder_service import FolderService
 from soulspot.ingest.catalogue.service import IngestService
 from soulspot.ingest.disk.walker import Root
 
@@ -24,8 +25,10 @@ async def test_no_query_of_one_file_reads_a_whole_table_in_postgresql(
     postgres_server: Server, postgres_catalogue: str
 ) -> None:
     async with Database(postgres_server.socket_url(postgres_catalogue)) as database:
-        service = IngestService(database, run="run", node="node")
-        folder = await service.adopt_folder("/music", FileSystem("ext4", "uuid", "/"))
+        service = IngestService(database, run="run")
+        folder = await FolderService(database, run="run", node="node").adopt_folder(
+            "/music", FileSystem("ext4", "uuid", "/")
+        )
         with postgres_server.connect(postgres_catalogue) as connection:
             fill_postgres(connection, Collection([Place(folder.id, "/music", TRACKS)]))
         with noted(database) as seen:

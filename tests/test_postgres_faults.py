@@ -22,6 +22,7 @@ from soulspot.infrastructure.filesystem import FileSystem, Signature
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.tags import Failure, TrackTags
+from soulspot.ingest.catalogue.folder_service import FolderService
 from soulspot.ingest.catalogue.service import IngestService
 from soulspot.ingest.disk.walker import FoundFile, Root
 from soulspot.ingest.outcome import StaleError
@@ -294,10 +295,11 @@ class Node:
 
     def __init__(self, url: str, name: str) -> None:
         self.database = Database(url)
-        self.service = IngestService(self.database, run=name, node=name)
+        self.service = IngestService(self.database, run=name)
+        self._folder_service = FolderService(self.database, run=name, node=name)
 
     async def adopt(self) -> None:
-        folder = await self.service.adopt_folder("/music", FileSystem("ext4", "uuid", "/"))
+        folder = await self._folder_service.adopt_folder("/music", FileSystem("ext4", "uuid", "/"))
         self.root = Root(folder.id, "/music")
 
     def found(self, name: str, size: int = 1) -> FoundFile:

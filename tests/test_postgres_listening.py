@@ -22,7 +22,7 @@ from soulspot.infrastructure.filesystem import FileSystem
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.postgresql import notifications
 from soulspot.infrastructure.persistence.records import FolderKey
-from soulspot.ingest.catalogue.service import IngestService
+from soulspot.ingest.catalogue.folder_service import FolderService
 
 pytestmark = pytest.mark.postgresql
 
@@ -30,13 +30,13 @@ HERE = Path(__file__).parents[1]
 
 
 @asynccontextmanager
-async def writing(url: str, node: str) -> AsyncIterator[IngestService]:
+async def writing(url: str, node: str) -> AsyncIterator[FolderService]:
     run = f"run of {node}"
     async with (
         Database(url) as database,
         database.lock_folders([FolderKey(node, "/music")], "watch", node=node, run=run),
     ):
-        yield IngestService(database, run=run, node=node)
+        yield FolderService(database, run=run, node=node)
 
 
 async def told_to(
@@ -45,7 +45,7 @@ async def told_to(
     return await asyncio.to_thread(lambda: list(connection.notifies(timeout=seconds, stop_after=count)))
 
 
-async def change(service: IngestService, number: int) -> None:
+async def change(service: FolderService, number: int) -> None:
     await service.adopt_folder(f"/music/{number}", FileSystem("ext4", "uuid", "/"))
 
 

@@ -13,6 +13,7 @@ from soulspot.infrastructure.filesystem import FileSystem, Signature
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.tags import TrackTags
+from soulspot.ingest.catalogue.folder_service import FolderService
 from soulspot.ingest.catalogue.service import IngestService
 from soulspot.ingest.disk.walker import FoundFile, Root
 from soulspot.ingest.outcome import StaleError
@@ -28,11 +29,12 @@ class Node:
 
     def __init__(self, database: Database, name: str) -> None:
         self.database = database
-        self.service = IngestService(database, run=name, node=name)
+        self.service = IngestService(database, run=name)
+        self._folder_service = FolderService(database, run=name, node=name)
         self._patience = Patience()
 
     async def adopt(self) -> None:
-        folder = await self.service.adopt_folder("/music", FileSystem("ext4", "uuid", "/"))
+        folder = await self._folder_service.adopt_folder("/music", FileSystem("ext4", "uuid", "/"))
         self.root = Root(folder.id, "/music")
 
     async def put(self, path: str, size: int, tags: TrackTags) -> None:

@@ -18,6 +18,7 @@ from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.postgresql.backend import PostgresBackend
 from soulspot.infrastructure.persistence.records import FolderKey
 from soulspot.infrastructure.persistence.repositories import AuditRepository, FileRepository, FolderRepository
+from soulspot.ingest.catalogue.folder_service import FolderService
 from soulspot.ingest.catalogue.service import IngestService
 from soulspot.ingest.disk.walker import Root
 
@@ -54,8 +55,10 @@ async def away(postgres_server: Server, postgres_catalogue: str) -> AsyncIterato
     proxy = await asyncio.to_thread(Proxy, postgres_server.port, 0.0)
     url = postgres_server.tcp_url(postgres_catalogue, proxy.port)
     async with Database(url, connections=1) as database:
-        service = IngestService(database, run="run", node="node")
-        folder = await service.adopt_folder("/music", FileSystem("ext4", "uuid", "/"))
+        service = IngestService(database, run="run")
+        folder = await FolderService(database, run="run", node="node").adopt_folder(
+            "/music", FileSystem("ext4", "uuid", "/")
+        )
         yield Away(Catalogue(database, service, Root(folder.id, "/music")), proxy, url)
 
 

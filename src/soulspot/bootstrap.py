@@ -27,6 +27,7 @@ from soulspot.infrastructure.persistence.sqlite.lock_file import writer_lock
 from soulspot.infrastructure.systemd import given_time
 from soulspot.infrastructure.tags.readers.pool import TagReaders
 from soulspot.ingest.catalogue.credits import CreditRules
+from soulspot.ingest.catalogue.folder_service import FolderService
 from soulspot.ingest.catalogue.service import IngestService
 from soulspot.ingest.disk.ignore_rules import Ignoring
 from soulspot.ingest.disk.walker import Root
@@ -60,7 +61,7 @@ class Where:
 @dataclass(slots=True)
 class Ingest:
     pipeline: Pipeline
-    service: IngestService
+    folder_service: FolderService
     database: Database
     roots: list[Root]
     where: Where
@@ -124,9 +125,10 @@ async def opened(  # noqa: PLR0913 - by name, in this module
         await owned.enter_async_context(database.lock_folders(places, command, node=node, run=run))
         check_library(settings, known)
         rules = credit_rules(settings)
-        service = IngestService(database, run=run, node=node, credit_rules=rules)
+        folder_service = FolderService(database, run=run, node=node)
         pipeline = Pipeline(
-            service=service,
+            service=IngestService(database, run=run, credit_rules=rules),
+            folder_service=folder_service,
             files=FileRepository(database.session),
             readers=readers,
             stability=Stability(settings.library.quiet_period, leases=settings.library.leases),
@@ -136,8 +138,8 @@ async def opened(  # noqa: PLR0913 - by name, in this module
             gate=gate,
             lanes=LANES_TO_SERVER if database.backend.has_concurrent_writers else LANES,
         )
-        roots = [await _adopt(service, pipeline, str(path), settings) for path in settings.library.folders]
-        yield Ingest(pipeline, service, database, roots, where, run)
+        roots = [await _adopt(folder_service, pipeline, str(path), settings) for path in settings.library.folders]
+        yield Ingest(pipeline, folder_service, database, roots, where, run)
 
 
 async def _bring_up_to_date(database: Database, *, allowed: bool) -> None:
@@ -154,9 +156,9 @@ def this_machine(
     return node, [row for row in rows if row.node == node]
 
 
-async def _adopt(service: IngestService, pipeline: Pipeline, path: str, settings: Settings) -> Root:
+async def _adopt(folder_service: FolderService, pipeline: Pipeline, path: str, settings: Settings) -> Root:
     file_system = await asyncio.to_thread(file_system_of, path)
-    folder = await patiently(service.adopt_folder, path, file_system)
+    folder = await patiently(folder_service.adopt_folder, path, file_system)
     root = root_of(folder.id, path, settings, trusts_inodes=not file_system.is_remote)
     pipeline.add_root(root, folder.file_system_id, folder.status, folder.status_reason)
     if file_system.is_remote:

@@ -98,7 +98,7 @@ async def _scan_and_end(ingest: Ingest, result: ScanResult, stop: asyncio.Event,
     changed = {kind: count for kind, count in result.counts.items() if kind != "unchanged" and count}
     if changed:
         for root in ingest.roots:
-            await patiently(ingest.service.finish_scan, root, changed)
+            await patiently(ingest.folder_service.finish_scan, root, changed)
 
 
 async def dry_run(settings: Settings, named: Sequence[Path], *, report: Report) -> ScanResult:

@@ -26,6 +26,7 @@ from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.persistence.schema import bring_up_to_date
 from soulspot.infrastructure.tags.readers.pool import TagReaders
 from soulspot.infrastructure.watching.watcher import Watcher
+from soulspot.ingest.catalogue.folder_service import FolderService
 from soulspot.ingest.catalogue.service import IngestService
 from soulspot.ingest.intake.stability import Stability
 from soulspot.ingest.missing.loss_guard import LossGuard
@@ -168,9 +169,11 @@ class Parts:
             await self._make_catalogue_current()
         self.database = Database(self.url)
         library = self._settings.library
-        service = IngestService(self.database, run=new_id(), node="node")
+        run = new_id()
+        folder_service = FolderService(self.database, run=run, node="node")
         self.pipeline = Pipeline(
-            service=service,
+            service=IngestService(self.database, run=run),
+            folder_service=folder_service,
             files=FileRepository(self.database.session),
             readers=shared().readers,
             stability=Stability(library.quiet_period, leases=library.leases),
@@ -183,7 +186,7 @@ class Parts:
         self.roots = []
         for folder in map(str, self.folders):
             file_system = file_system_of(folder)
-            row = await service.adopt_folder(folder, file_system)
+            row = await folder_service.adopt_folder(folder, file_system)
             root = root_of(row.id, folder, self._settings, trusts_inodes=not file_system.is_remote)
             self.pipeline.add_root(root, row.file_system_id, row.status, row.status_reason)
             self.roots.append(root)

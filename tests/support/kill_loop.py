@@ -32,6 +32,7 @@ from soulspot.infrastructure.persistence.schema import bring_up_to_date
 from soulspot.infrastructure.tags import Reading
 from soulspot.infrastructure.tags.reader import read_file
 from soulspot.infrastructure.tags.readers.pool import TagReaders
+from soulspot.ingest.catalogue.folder_service import FolderService
 from soulspot.ingest.catalogue.service import IngestService
 from soulspot.ingest.disk.walker import Root
 from soulspot.ingest.intake.stability import Stability
@@ -57,11 +58,13 @@ async def keep_true(database_file: Path, music: Path, acknowledged: int) -> None
         os.write(acknowledged, f"{outcome.kind} {outcome.path}\n".encode())
 
     async with Database(f"sqlite+aiosqlite:///{database_file}") as database:
-        service = IngestService(database, run=new_id(), node="node")
-        folder = await service.adopt_folder(str(music), file_system_of(str(music)))
+        run = new_id()
+        folder_service = FolderService(database, run=run, node="node")
+        folder = await folder_service.adopt_folder(str(music), file_system_of(str(music)))
         root = Root(folder.id, str(music))
         pipeline = Pipeline(
-            service=service,
+            service=IngestService(database, run=run),
+            folder_service=folder_service,
             files=FileRepository(database.session),
             readers=ReadHere(1),
             stability=Stability(0.0, leases=False),

@@ -77,7 +77,7 @@ async def one_file_of_each_fate(database: Database, service: IngestService, root
     await service.lose(await known("moved/1.mp3"))
     await service.restore(found("moved/1.mp3", 2), await known("moved/1.mp3"))
     await service.reject(found("moved/1.mp3", 3), Failure("corrupt", "no audio"), await known("moved/1.mp3"))
-    await service.inherit(await known("moved/1.mp3"), await known("new/2.mp3"))
+    await service.merge_moved_copy(await known("moved/1.mp3"), await known("new/2.mp3"))
     await service.lose(await known("new/2.mp3"))
     missing = await files.missing_since(datetime.now(UTC) + timedelta(days=1))
     await service.purge(next(file for file in missing if file.path == "new/2.mp3"))

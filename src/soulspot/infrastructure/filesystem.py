@@ -179,6 +179,11 @@ def _uuid_of(source: str) -> str | None:
     return None
 
 
+def full_path(folder: str, path: str) -> str:
+    """Return the full path of what lies at `path` below a folder, in the form that both have: real or as text."""
+    return f"{folder.rstrip('/')}/{path}"
+
+
 def path_to_text(path: str) -> str:
     r"""Return a path as valid text: a backslash as `\\`, each byte that is no UTF-8 as `\xNN`, all else as it is."""
     if "\\" not in path and path.isascii():

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.tags.readers.pool import TagReaders
+from soulspot.ingest.catalogue.folder_service import FolderService
 from soulspot.ingest.catalogue.service import IngestService
 from soulspot.ingest.disk import planner
 from soulspot.ingest.disk.folder_index import Folders
@@ -74,6 +75,7 @@ class Pipeline:
         self,
         *,
         service: IngestService,
+        folder_service: FolderService,
         files: FileRepository,
         readers: TagReaders,
         stability: Stability,
@@ -101,6 +103,7 @@ class Pipeline:
         self._progressed = asyncio.Event()
         self._losses = Losses(
             service=service,
+            folder_service=folder_service,
             files=files,
             report=report,
             missing_after=missing_after,

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.web.daemon_client import Daemon
-from soulspot.web.pages import NOT_FOUND, whole_path
+from soulspot.web.pages import NOT_FOUND
 from soulspot.web.rendering import Rendering
 from soulspot.web.sessions import COOKIE, SESSION, Keys
 
@@ -58,7 +58,7 @@ class Actions:
         if code:
             answer = await self.daemon.retry(code=code)
         elif (file := await self.files.with_id(file_id)) is not None:
-            answer = await self.daemon.retry(path=whole_path(file))
+            answer = await self.daemon.retry(path=file.full_path)
         else:
             raise HTTPException(404, NOT_FOUND)
         return await self.rendering.page(request, "retried.html", said=_said(answer))

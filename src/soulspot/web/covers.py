@@ -14,7 +14,7 @@ from soulspot.infrastructure.persistence.models import File
 from soulspot.infrastructure.persistence.queries.browse import BrowseQueries
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.tags.readers.covers import Covers, kind_of_picture
-from soulspot.web.pages import NOT_FOUND, whole_path
+from soulspot.web.pages import NOT_FOUND
 from soulspot.web.rendering import HERE
 
 _KEPT: Final = "private, max-age=600"
@@ -38,7 +38,7 @@ class Pictures:
         headers = {"ETag": _tag(file), "Cache-Control": _KEPT}
         if headers["ETag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
-        path = text_to_path(whole_path(file))
+        path = text_to_path(file.full_path)
         content = await self.covers.read(path) if file.missing_since is None else b""
         kind = kind_of_picture(content[:16])
         if kind is None:

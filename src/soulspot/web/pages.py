@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
-from soulspot.infrastructure.persistence.models import AuditEntry, File
+from soulspot.infrastructure.persistence.models import AuditEntry
 from soulspot.infrastructure.persistence.queries.browse import BrowseQueries
 from soulspot.infrastructure.persistence.repositories import (
     AlbumRepository,
@@ -36,10 +36,6 @@ _COLUMNS: Final = (
     + ("container", "codec", "lossless", "bitrate", "sample_rate", "bits_per_sample", "channels")
     + ("replaygain_track_gain", "replaygain_track_peak", "replaygain_album_gain", "replaygain_album_peak")
 )
-
-
-def whole_path(file: File) -> str:
-    return f"{file.folder.path.rstrip('/')}/{file.path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +102,7 @@ class Pages:
         values = {name: getattr(track, name) for name in _COLUMNS} | dict(track.tags) if track else {}
         described = {name: value for name, value in values.items() if value not in (None, "", [], {})}
         return await self.rendering.page(
-            request, "track.html", file=file, path=whole_path(file), track=track, values=described, history=history,
+            request, "track.html", file=file, path=file.full_path, track=track, values=described, history=history,
             advice=self.advice.get(file.error_code or ""),
         )  # fmt: skip
 
@@ -162,7 +158,7 @@ class Pages:
         older = found[-1] if len(found) == PAGE else None
         return await self.rendering.page(
             request, "failures.html", counts=counts, are_more=are_more, code=code, older=older, advice=self.advice,
-            failures=[(each, whole_path(each)) for each in found],
+            failures=[(each, each.full_path) for each in found],
         )  # fmt: skip
 
     async def health(self, request: Request) -> Response:

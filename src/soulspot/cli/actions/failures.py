@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from soulspot.cli.actions.audit import print_entry
-from soulspot.cli.actions.open_catalogue import catalogue, file_asked_for, whole_path
+from soulspot.cli.actions.open_catalogue import catalogue, file_asked_for
 from soulspot.cli.actions.purge import places_of
 from soulspot.cli.output import logs
 from soulspot.cli.output.text import local_time, print_json, print_table, printable
@@ -29,7 +29,7 @@ from soulspot.infrastructure.persistence.records import FailureQuestion
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.persistence.schema import require_current
 from soulspot.infrastructure.persistence.sqlite.lock_file import writer_lock
-from soulspot.ingest.catalogue.failure_service import Failures
+from soulspot.ingest.catalogue.failure_service import FailureService
 from soulspot.ingest.retry import patiently
 from soulspot.reports.failure_advice import ADVICE
 
@@ -95,7 +95,7 @@ async def _show(asked: str, config: Path | None, *, as_json: bool) -> None:
         file = await file_asked_for(database, asked)
         entries = await AuditLogQueries(database.session).entries(entities=[file.id])
     if file.error_code is None:
-        msg = f"{printable(whole_path(file))} is no failure: `soulspot track` shows it"
+        msg = f"{printable(file.full_path)} is no failure: `soulspot track` shows it"
         raise NotFoundError(msg)
     if as_json:
         history = [{"at": entry.at, "action": entry.action, "changes": entry.changes} for entry in entries]
@@ -125,10 +125,10 @@ async def _decide(verb: str, asked: Asked, config: Path | None, *, as_json: bool
         then = "the next scan reads them again, or the daemon when it starts"
         async with _to_write(config, f"failures {verb}") as database:
             found, run = await FileRepository(database.session).failed(question), new_id()
-            failures, folders = Failures(database, run=run), {file.folder_id for file in found}
+            failures, folders = FailureService(database, run=run), {file.folder_id for file in found}
             async with database.lock_folders(places_of(found), f"failures {verb}", node=socket.gethostname(), run=run):
                 files = await patiently(failures.decide, verb, question, folders)
-        decided = [{"id": file.id, "path": whole_path(file), "code": file.error_code} for file in files]
+        decided = [{"id": file.id, "path": file.full_path, "code": file.error_code} for file in files]
     if as_json:
         for each in decided:
             print_json(each)
@@ -158,7 +158,7 @@ def _decided_by_the_daemon(verb: str, question: FailureQuestion, config: Path | 
 def _described(file: File) -> dict[str, Any]:
     return {
         "id": file.id,
-        "path": whole_path(file),
+        "path": file.full_path,
         "status": file.status,
         "code": file.error_code,
         "reason": file.error_text,
@@ -172,7 +172,7 @@ def _described(file: File) -> dict[str, Any]:
 
 def _row(file: File) -> Sequence[object]:
     last = local_time(file.failed_at) if file.failed_at else None
-    return file.error_code, last, whole_path(file), file.error_text
+    return file.error_code, last, file.full_path, file.error_text
 
 
 @asynccontextmanager

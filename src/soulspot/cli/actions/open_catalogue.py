@@ -18,10 +18,6 @@ from soulspot.infrastructure.persistence.repositories import (
 from soulspot.infrastructure.persistence.schema import require_current
 
 
-def whole_path(file: File) -> str:
-    return f"{file.folder.path.rstrip('/')}/{file.path}"
-
-
 async def file_asked_for(database: Database, asked: str) -> File:
     """Return the file that a person means by its path, by its id or by that of its track."""
     files = FileRepository(database.session)

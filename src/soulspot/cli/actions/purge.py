@@ -50,7 +50,7 @@ async def _purge(settings: Settings, older_than: timedelta, *, dry_run: bool, co
                 rows = await files.missing_since(before)  # a watcher that has just ended may have found some of them
                 if confirmed != len(rows):
                     return _tell(len(rows), dry_run=dry_run, confirmed=confirmed)
-                service = IngestService(database, run=run, node=node)
+                service = IngestService(database, run=run)
                 for row in rows:
                     await patiently(service.purge, row)
     print(f"removed {len(rows)} files that were missing, with their tracks")
@@ -65,7 +65,7 @@ def places_of(rows: Iterable[File]) -> set[FolderKey]:
 def _list(rows: Iterable[File]) -> None:
     for row in rows:
         assert row.missing_since is not None
-        print(f"missing since {local_time(row.missing_since)}\t{printable(f'{row.folder.path}/{row.path}')}")
+        print(f"missing since {local_time(row.missing_since)}\t{printable(row.full_path)}")
 
 
 def _tell(count: int, *, dry_run: bool, confirmed: int | None) -> bool:

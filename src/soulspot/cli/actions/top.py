@@ -6,7 +6,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
 
-from soulspot.cli.actions.open_catalogue import catalogue, whole_path
+from soulspot.cli.actions.open_catalogue import catalogue
 from soulspot.cli.output.terminal import Terminal, require_terminal
 from soulspot.cli.output.top_view import View, lines
 from soulspot.config import Settings, daemon_address, get_settings
@@ -97,7 +97,7 @@ class _Top:
         for (_folder, state, code), count in counts.items():
             by_state[state] += count
             by_code[code or "?"] += count if state == "failed" else 0
-        last = [{"path": whole_path(each), "code": each.error_code, "detail": each.error_text} for each in failures]
+        last = [{"path": each.full_path, "code": each.error_code, "detail": each.error_text} for each in failures]
         return {
             "vitals": {
                 "folders": {

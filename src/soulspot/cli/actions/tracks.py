@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from soulspot.cli.actions.open_catalogue import catalogue, whole_path
+from soulspot.cli.actions.open_catalogue import catalogue
 from soulspot.cli.output.text import duration, print_json, print_table
 from soulspot.infrastructure.persistence.models import File
 from soulspot.infrastructure.persistence.queries.search import SearchQueries
@@ -43,7 +43,7 @@ def _track(file: File) -> dict[str, Any]:
         "album": track.album.title if track.album else None,
         "album_artist": track.album.artist_credit if track.album else None,
         **{name: getattr(track, name) for name in named + more},
-        "path": whole_path(file),
+        "path": file.full_path,
         "status": file.status,
     }
 
@@ -52,7 +52,7 @@ def _track_row(file: File) -> Sequence[object]:
     track = file.track
     assert track is not None
     album = track.album.title if track.album else None
-    path = whole_path(file) if file.status == "catalogued" else f"{whole_path(file)} ({file.status})"
+    path = file.full_path if file.status == "catalogued" else f"{file.full_path} ({file.status})"
     return track.artist_credit, track.title, album, track.track_number, duration(track.duration_ms), path
 
 

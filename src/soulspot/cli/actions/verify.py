@@ -201,7 +201,7 @@ async def _compare_folder(root: Root, files: FileRepository, readers: TagReaders
         if batch.upto is None:
             found += [("unreadable", path) for path in batch.unreadable]
         after = batch.upto or ""
-    return [Difference(kind, f"{path_to_text(root.path).rstrip('/')}/{path}") for kind, path in sorted(found)]
+    return [Difference(kind, root.catalogue_path(path)) for kind, path in sorted(found)]
 
 
 async def _is_none_of_ours(file: FoundFile, readers: TagReaders) -> bool:

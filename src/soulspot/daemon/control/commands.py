@@ -15,7 +15,7 @@ from soulspot.infrastructure.filesystem import path_to_text, text_to_path
 from soulspot.infrastructure.net.control_socket import Answer, Arguments, Offers, Once, Stream
 from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.records import FailureQuestion
-from soulspot.ingest.catalogue.failure_service import Failures
+from soulspot.ingest.catalogue.failure_service import FailureService
 from soulspot.ingest.disk.walker import Root, covers, why_left_alone
 from soulspot.ingest.scan_requests import Request
 
@@ -44,7 +44,7 @@ def steering(state: "State") -> Offers:
             return
         request = Request(parts, confirm_missing=asked.get("confirm_missing") is True)
         state.requests.ask(request)
-        scanned = [_whole(root, path) for root, paths in parts.items() for path in paths]
+        scanned = [root.catalogue_path(path).rstrip("/") for root, paths in parts.items() for path in paths]
         yield {"pid": os.getpid(), "scanning": scanned, "paused": paused_told(state.pauses.gate.paused)}
         if asked.get("wait") is True:
             async for progress in _progress(request):
@@ -87,14 +87,14 @@ async def _decide(state: "State", asked: Arguments) -> Answer:
     folders = {root.id: root for root in state.roots}
     try:
         question = msgspec.convert(asked.get("which"), FailureQuestion)
-        decided = await Failures(state.database, run=new_id()).decide(str(asked.get("verb")), question, folders)
+        decided = await FailureService(state.database, run=new_id()).decide(str(asked.get("verb")), question, folders)
     except (KeyError, msgspec.ValidationError) as error:
         return {"error": f"that is no decision about failures: {error}"}
     except DBAPIError as error:
         return {"error": f"the database refuses ({error.orig}): try again when it answers"}
     for file in decided:
         pipeline.look_again(folders[file.folder_id], [file.path])
-    return {"decided": [{"id": file.id, "path": file.whole_path, "code": file.error_code} for file in decided]}
+    return {"decided": [{"id": file.id, "path": file.full_path, "code": file.error_code} for file in decided]}
 
 
 async def _progress(request: Request) -> AsyncIterator[Answer]:
@@ -152,7 +152,3 @@ def _find(state: "State", path: str) -> tuple[Root, str] | None:
 def _topmost(paths: list[str]) -> list[str]:
     """Leave out what another covers."""
     return [path for path in dict.fromkeys(paths) if not any(covers(other, path) for other in paths if other != path)]
-
-
-def _whole(root: Root, path: str) -> str:
-    return f"{path_to_text(root.path).rstrip('/')}/{path}".rstrip("/")

@@ -129,7 +129,7 @@ class _Totals:
                     by_code[code or "?"] += count
             last = [
                 {
-                    "path": f"{file.folder.path.rstrip('/')}/{file.path}",
+                    "path": file.full_path,
                     "code": file.error_code,
                     "detail": file.error_text,
                 }

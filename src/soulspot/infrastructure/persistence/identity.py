@@ -1,4 +1,7 @@
-"""Who is who: the keys by which artists and albums are told apart, and the ids that their rows get."""
+"""Who is who: the keys by which artists and albums are told apart, and the ids that their rows get.
+
+It imports only the standard library, so that the translation of tags, which needs no database, can use it.
+"""
 
 import hashlib
 import os
@@ -7,6 +10,8 @@ import time
 import unicodedata
 from functools import lru_cache
 
+NAME_LENGTH = 500
+"""Characters of a title or name that a column keeps; the whole of a longer one is in the track's `tags`."""
 # A folder of one disc of several: "CD 2", "Disc 1 - Live", and at the end of an album's name, "The Wall (Disc 1)".
 _DISC = r"(?:cd|dis[ckqx](?:ue|o)?|dvd|lp|side|seite|диск|ディスク)[ _.#-]*(?:[0-9]{1,2}|[a-d])\b"
 _DISC_FOLDER = re.compile(rf"{_DISC}.*", re.IGNORECASE)

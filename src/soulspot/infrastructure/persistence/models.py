@@ -27,6 +27,9 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeEngine
 
+from soulspot.infrastructure.filesystem import full_path
+from soulspot.infrastructure.persistence.identity import NAME_LENGTH
+
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -34,8 +37,6 @@ NAMING_CONVENTION = {
     "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
-NAME_LENGTH = 500
-"""Characters of a title or name that a column keeps; the whole of a longer one is in the track's `tags`."""
 MOUNT_STATES = ("mounted", "unmounted")
 """What the row of a file system below a watched folder says."""
 
@@ -274,9 +275,9 @@ class File(Base):
     track: Mapped[Track | None] = relationship(back_populates="files", lazy="raise")
 
     @property
-    def whole_path(self) -> str:
+    def full_path(self) -> str:
         """Its absolute path, as the catalogue writes it."""
-        return f"{self.folder.path.rstrip('/')}/{self.path}"
+        return full_path(self.folder.path, self.path)
 
 
 class AuditEntry(Base):

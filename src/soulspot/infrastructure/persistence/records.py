@@ -78,17 +78,6 @@ class KnownFolder(NamedTuple):
     status_reason: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Credit:
-    """One name in the tags, with what they say of it: MusicBrainz id, name to sort by, instrument."""
-
-    role: str
-    name: str
-    musicbrainz_id: str | None = None
-    sort_name: str | None = None
-    instrument: str | None = None
-
-
 class Credited(NamedTuple):
     """One credit on a track: an artist in a role, under the name that the tags give."""
 

@@ -29,9 +29,8 @@ from sqlalchemy.orm import contains_eager, joinedload, selectinload
 
 from soulspot.infrastructure.persistence.audit_actions import ACTIONS
 from soulspot.infrastructure.persistence.database import SessionFactory
-from soulspot.infrastructure.persistence.identity import new_id, normalize_name
+from soulspot.infrastructure.persistence.identity import NAME_LENGTH, new_id, normalize_name
 from soulspot.infrastructure.persistence.models import (
-    NAME_LENGTH,
     Album,
     Artist,
     File,

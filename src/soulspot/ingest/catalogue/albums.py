@@ -5,18 +5,16 @@ when the last one follows, the old album takes the others back and is from then 
 A file that is moved stays on its album until the new folder holds that album already, or the old folder does not.
 """
 
-from collections.abc import Mapping
 from math import inf
-from typing import Any, Final
+from typing import Final
 
 from soulspot.infrastructure.persistence.identity import album_folder, album_key, album_name
 from soulspot.infrastructure.persistence.records import Known
 from soulspot.infrastructure.persistence.repositories import AlbumRepository, AuditRepository
+from soulspot.ingest.catalogue.columns import Columns
 from soulspot.ingest.disk.walker import FoundFile
 
 REMEMBERED: Final = 20_000
-Columns = Mapping[str, Any]
-"""The columns of `albums` that a track's tags say, `identity_key` among them."""
 
 
 class Albums:
@@ -69,12 +67,14 @@ class Albums:
         return await self._of_parting_track(track_id, before, wanted, path)
 
     async def follow(self, album_id: str, origin: Known, file: FoundFile) -> str:
-        """Return the album of a track of `album_id` that was moved: that of its new folder when there is one.
+        """Return the album of a moved track: the one of its new folder if there is one, else its own, `album_id`.
 
         While others of it are in the old folder, each file of a folder that is renamed comes to the same: it is
         remembered how many there are, and asked again when the last of them has left.
         """
         way = origin.folder_id, album_folder(origin.path), file.root.id, album_folder(file.path)
+        if way[:2] == way[2:]:
+            return album_id
         remembered, left = self._leaving.pop(album_id, (way, 0))
         if remembered != way or left <= 1:
             target, left = await self._target_of(album_id, origin, file)
@@ -153,6 +153,11 @@ class Albums:
             self.forget()
         self.ids[key] = album_id
         return album_id
+
+
+def leaving_key(origin: Known) -> str:
+    """Return what the files of one album's folder share, for the lock of those that are moved out of it."""
+    return f"{origin.folder_id}/{album_folder(origin.path)}"
 
 
 def _name(album: Columns) -> str:

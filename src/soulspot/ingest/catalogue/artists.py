@@ -13,18 +13,18 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from dataclasses import dataclass
 from typing import Any, Final
 
-from soulspot.infrastructure.persistence.identity import normalize_name
-from soulspot.infrastructure.persistence.models import NAME_LENGTH
-from soulspot.infrastructure.persistence.records import Credit, Credited
+from soulspot.infrastructure.persistence.identity import NAME_LENGTH, normalize_name
+from soulspot.infrastructure.persistence.records import Credited
 from soulspot.infrastructure.persistence.repositories import ArtistRepository, AuditRepository
+from soulspot.ingest.catalogue.credits import Credit
 
 REMEMBERED: Final = 20_000
 _INSTRUMENT_LENGTH: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
-    """Where names were read: in which file, on which album, and whom its track has credited so far."""
+class CreditContext:
+    """The file and album that names were read from, and the credits of its track so far."""
 
     path: str
     album_key: str | None
@@ -51,25 +51,25 @@ class Artists:
         self.ids.clear()
         self._sorted.clear()
 
-    async def credited(self, credits: Iterable[Credit], where: Where) -> list[Credited]:
+    async def credited(self, credits: Iterable[Credit], context: CreditContext) -> list[Credited]:
         """Return the credits with their artists, made where they are new; nobody twice in one role.
 
         All are asked for before the first is added: what is added next to each other costs PostgreSQL one round trip.
         """
-        keyed = [(credit, credit.musicbrainz_id or normalize_name(credit.name)) for credit in credits]
-        known = await self._find_all(dict(enumerate(keyed)), where)
+        keyed = [(credit, credit.key) for credit in credits]
+        known = await self._find_all(dict(enumerate(keyed)), context)
         absent = {number: each for number, each in enumerate(keyed) if known[number] is None}
         if absent and await self._reserve(normalize_name(credit.name) for credit, _key in absent.values()):
             # Another watcher may have added one meanwhile, and with the id where here is only the name, or without it.
-            known |= await self._find_all(absent, where)
+            known |= await self._find_all(absent, context)
         added: dict[str, str] = {}
         found: dict[tuple[str, str, str | None], Credited] = {}
         for number, (credit, key) in enumerate(keyed):
             artist_id = known[number] or added.get(key)
             if artist_id is None:
-                artist_id = added[key] = self._remember(key, await self._add(credit, where.path))
+                artist_id = added[key] = self._remember(key, await self._add(credit, context.path))
             if credit.sort_name is not None and artist_id not in self._sorted:
-                await self._give_sort_name(artist_id, credit.sort_name, where.path)
+                await self._give_sort_name(artist_id, credit.sort_name, context.path)
             instrument = credit.instrument[:_INSTRUMENT_LENGTH] if credit.instrument else None
             credited = Credited(credit.role, artist_id, credit.name[:NAME_LENGTH], instrument)
             found.setdefault((credit.role, artist_id, instrument), credited)
@@ -94,27 +94,27 @@ class Artists:
             changes = {"name": artist.name, "musicbrainz_id": artist.musicbrainz_id}
             await self._audit.log_action("artist_removed", artist.id, changes=changes)
 
-    async def _find_all(self, keyed: Mapping[int, tuple[Credit, str]], where: Where) -> dict[int, str | None]:
+    async def _find_all(self, keyed: Mapping[int, tuple[Credit, str]], context: CreditContext) -> dict[int, str | None]:
         """Return the artists that there are; in one order, as one that is adopted stays locked until the end."""
         found: dict[int, str | None] = {}
         unknown = set[str]()  # asked for once, in however many roles
         for number in sorted(keyed, key=lambda number: keyed[number][1]):
             credit, key = keyed[number]
-            there = self.ids.get(key) or (None if key in unknown else await self._find(credit, key, where))
+            there = self.ids.get(key) or (None if key in unknown else await self._find(credit, key, context))
             found[number] = there
             if there is None:
                 unknown.add(key)
         return found
 
-    async def _find(self, credit: Credit, key: str, where: Where) -> str | None:
+    async def _find(self, credit: Credit, key: str, context: CreditContext) -> str | None:
         namesakes = await self._artists.with_name(credit.name)
         unidentified = next((artist_id for artist_id, identity in namesakes if identity is None), None)
         identified = [artist_id for artist_id, identity in namesakes if identity is not None]
         if credit.musicbrainz_id is not None:
-            found = await self._by_id(credit.musicbrainz_id, None if identified else unidentified, where.path)
+            found = await self._by_id(credit.musicbrainz_id, None if identified else unidentified, context.path)
             self.ids.pop(normalize_name(credit.name), None)  # the name alone may say less than it did
         elif len(identified) > 1:
-            return await self._choose(credit, identified, unidentified, where)
+            return await self._choose(credit, identified, unidentified, context)
         else:
             found = unidentified or next(iter(identified), None)
         return None if found is None else self._remember(key, found)
@@ -127,23 +127,25 @@ class Artists:
         await self._log_update(namesake, path, {"musicbrainz_id": [None, musicbrainz_id]})
         return namesake
 
-    async def _choose(self, credit: Credit, identified: list[str], unidentified: str | None, where: Where) -> str:
+    async def _choose(
+        self, credit: Credit, identified: list[str], unidentified: str | None, context: CreditContext
+    ) -> str:
         """Decide whom a name means that several artists with ids have, and write that down.
 
         In a track that has credited one of them, it is that one.
         """
         candidates = [*identified, *([unidentified] if unidentified else [])]
         name = normalize_name(credit.name)
-        for each in where.before:
+        for each in context.before:
             if each.artist_id in candidates and each.role == credit.role and normalize_name(each.name) == name:
                 return each.artist_id
-        on_album = await self._artists.on_album(where.album_key, identified) if where.album_key else []
+        on_album = await self._artists.on_album(context.album_key, identified) if context.album_key else []
         if len(on_album) == 1:
             chosen, by = on_album[0], "album"
         else:
-            chosen, by = unidentified or await self._add(credit, where.path), "name"
+            chosen, by = unidentified or await self._add(credit, context.path), "name"
         changes = {"name": credit.name, "candidates": identified, "chosen_by": by}
-        await self._audit.log_action("artist_ambiguous", chosen, path=where.path, changes=changes)
+        await self._audit.log_action("artist_ambiguous", chosen, path=context.path, changes=changes)
         return chosen
 
     async def _add(self, credit: Credit, path: str) -> str:

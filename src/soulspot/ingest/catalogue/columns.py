@@ -1,20 +1,19 @@
-"""What a file's tags become in the catalogue: the columns of its track, album and file. Pure; `credits.py` has who.
+"""Translates a file's tags into columns of its track, album and file. Pure; `credits.py` does the same for its names.
 
-One field of `TrackTags` goes to one column; a field that has none is kept in the track's `tags`, as JSON, so that
-nothing that a person wrote is lost. A text longer than its column is cut there and kept whole in `tags`.
+One field of `TrackTags` goes to one column. A field without a column is kept as JSON in the track's `tags`, so nothing
+that a person wrote is lost. A text longer than its column is cut there and kept whole in `tags`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from operator import attrgetter
 from typing import Any, Final
 
-from soulspot.infrastructure.persistence.identity import album_key, album_name, is_various, normalize_name
-from soulspot.infrastructure.persistence.models import NAME_LENGTH
-from soulspot.infrastructure.persistence.records import Credited
+from soulspot.infrastructure.persistence.identity import NAME_LENGTH, album_key, album_name, is_various, normalize_name
 from soulspot.infrastructure.tags import TrackTags
-from soulspot.ingest.catalogue.credits import ALBUM_ARTIST, MAIN
-from soulspot.ingest.disk.walker import FoundFile
+
+Columns = Mapping[str, Any]
+"""A row, or a part of one, by column name."""
 
 UNKNOWN_ARTIST: Final = "[unknown]"  # MusicBrainz's name for an artist that nobody knows
 TITLE_FROM_NAME: Final = "title-from-name"
@@ -30,20 +29,9 @@ _SAME_NAME: Final = (
 )
 # Columns under another name, the album's, the file's, and what credits hold.
 _ELSEWHERE: Final = frozenset(
-    (
-        "title",
-        "artist",
-        "artists",
-        "album",
-        "album_artist",
-        "album_artists",
-        "performer_instruments",
-        "genres",
-        "duration",
-        "fingerprint",
-        "notes",
-    )
-    + ("musicbrainz_artist_ids", "musicbrainz_album_id", "musicbrainz_release_group_id")
+    ("title", "artist", "artists", "album", "album_artist", "album_artists", "performer_instruments", "genres")
+    + ("duration", "fingerprint", "notes", "musicbrainz_artist_ids", "musicbrainz_album_id")
+    + ("musicbrainz_release_group_id",)
 )
 _DEFAULTS: Final = {
     field.name: field.default if field.default_factory is MISSING else field.default_factory()
@@ -56,23 +44,23 @@ _kept_values: Final = attrgetter(*_DEFAULTS)
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """What a track is called where its tags may be silent: by its file's name, its album artist, "[unknown]"."""
+class TrackName:
+    """Title and artist of a track, whole; where its tags lack one it is guessed, and `notes` say so."""
 
     title: str
     artist: str
-    notes: list[str]
+    notes: tuple[str, ...]
 
 
-def named(file: FoundFile, tags: TrackTags) -> Named:
-    notes = list(tags.notes)
-    if not tags.title:
-        notes.append(TITLE_FROM_NAME)
-    artist = tags.artist or ", ".join(tags.artists)
-    if not artist:
-        notes.append(ARTIST_FROM_ALBUM if tags.album_artist and not is_various(tags.album_artist) else ARTIST_UNKNOWN)
-        artist = (tags.album_artist or "") if notes[-1] == ARTIST_FROM_ALBUM else ""
-    return Named(tags.title or title_of(file.path), artist or UNKNOWN_ARTIST, notes)
+def track_name(tags: TrackTags, path: str) -> TrackName:
+    """Return title and artist; without them, the name of the file, and the album artist or "[unknown]"."""
+    notes = tags.notes if tags.title else (*tags.notes, TITLE_FROM_NAME)
+    title, artist = tags.title or title_of(path), tags.artist or ", ".join(tags.artists)
+    if artist:
+        return TrackName(title, artist, notes)
+    if tags.album_artist and not is_various(tags.album_artist):
+        return TrackName(title, tags.album_artist, (*notes, ARTIST_FROM_ALBUM))
+    return TrackName(title, UNKNOWN_ARTIST, (*notes, ARTIST_UNKNOWN))
 
 
 def title_of(path: str) -> str:
@@ -82,40 +70,43 @@ def title_of(path: str) -> str:
     return stem or name
 
 
-def track_columns(tags: TrackTags, name: Named, credited: Sequence[Credited]) -> dict[str, Any]:
-    """Return the columns of `tracks` that come from the tags, but for its album."""
+def retitled(track: Columns, title: str) -> dict[str, Any]:
+    """Return the columns of a track that another title changes."""
+    if track["title"] == title:
+        return {}
+    return {
+        "title": title,
+        "search_text": track["search_text"].replace(normalize_name(track["title"]), normalize_name(title), 1),
+    }
+
+
+def track_columns(tags: TrackTags, name: TrackName) -> dict[str, Any]:
+    """Return the columns of `tracks`, except its artist and album."""
     return dict(zip(_SAME_NAME, _same_values(tags), strict=True)) | {
         "title": name.title[:NAME_LENGTH],
         "artist_credit": name.artist[:NAME_LENGTH],
-        "artist_id": credited[0].artist_id,
         "genres": list(tags.genres),
         "duration_ms": None if tags.duration is None else round(tags.duration * 1000),
         "isrc": tags.isrcs[0][:32] if tags.isrcs else None,
         "search_text": normalize_name(f"{name.title} {name.artist} {tags.album or ''}"),
-        "tags": _without_column(tags, name, credited),
+        "tags": _tags_without_column(tags, name),
     }
 
 
-def album_key_of(file: FoundFile, tags: TrackTags) -> str | None:
-    """Return the identity of the album that the tags name; one without a release id belongs to its folder."""
+def album_columns(tags: TrackTags, folder_id: str, path: str) -> dict[str, Any] | None:
+    """Return the columns of `albums`, except its artist; None where the tags name no album.
+
+    An album without a MusicBrainz release id is told apart by its folder.
+    """
     if not tags.album:
         return None
-    artist = tags.album_artist[:NAME_LENGTH] if tags.album_artist else None
-    name = album_name(tags.album[:NAME_LENGTH], artist, tags.date, compilation=tags.compilation)
-    return album_key(file.root.id, file.path, name, tags.musicbrainz_album_id)
-
-
-def album_columns(tags: TrackTags, identity_key: str | None, credited: Sequence[Credited]) -> dict[str, Any] | None:
-    """Return the columns of `albums` that the tags say, None where they name no album."""
-    if identity_key is None:
-        return None
-    title = tags.album or ""
+    title, artist = tags.album[:NAME_LENGTH], tags.album_artist[:NAME_LENGTH] if tags.album_artist else None
+    name = album_name(title, artist, tags.date, compilation=tags.compilation)
     return {
-        "identity_key": identity_key,
-        "title": title[:NAME_LENGTH],
-        "title_key": normalize_name(title)[:NAME_LENGTH],
-        "artist_id": next((each.artist_id for each in credited if each.role == ALBUM_ARTIST), None),
-        "artist_credit": tags.album_artist[:NAME_LENGTH] if tags.album_artist else None,
+        "identity_key": album_key(folder_id, path, name, tags.musicbrainz_album_id),
+        "title": title,
+        "title_key": normalize_name(tags.album)[:NAME_LENGTH],
+        "artist_credit": artist,
         "date": tags.date,
         "original_date": tags.original_date,
         "disc_total": tags.disc_total,
@@ -125,51 +116,20 @@ def album_columns(tags: TrackTags, identity_key: str | None, credited: Sequence[
     }
 
 
-def signature_columns(file: FoundFile) -> dict[str, Any]:
-    signature = file.signature
+def file_columns(tags: TrackTags, notes: tuple[str, ...]) -> dict[str, Any]:
+    """Return the columns of `files` that change when a file is read."""
     return {
-        "size": signature.size,
-        "mtime_ns": signature.mtime_ns,
-        "ctime_ns": signature.ctime_ns,
-        "inode": signature.inode,
-    }
-
-
-def file_columns(file: FoundFile, tags: TrackTags, notes: list[str]) -> dict[str, Any]:
-    """Return the columns of `files` for a file that was read."""
-    return signature_columns(file) | {
         "status": "catalogued",
-        "missing_since": None,
         "error_code": None,
         "error_text": None,
         "failed_at": None,
         "attempts": 0,
-        "parser_version": file.root.reading,
         "fingerprint": tags.fingerprint,
-        "notes": notes,
+        "notes": list(notes),
     }
 
 
-def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the columns that differ, as they are after."""
-    return {name: value for name, value in after.items() if before[name] != value}
-
-
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """Return before and after of each column that differs; of `tags`, of each tag by its own name."""
-    changes = {name: [before[name], value] for name, value in changed(before, after).items()}
-    changes.pop("search_text", None)
-    if "tags" in changes:
-        old, new = changes.pop("tags")
-        changes |= {
-            f"tags.{name}": [old.get(name), new.get(name)]
-            for name in sorted(old.keys() | new.keys())
-            if old.get(name) != new.get(name)
-        }
-    return changes
-
-
-def _without_column(tags: TrackTags, name: Named, credited: Sequence[Credited]) -> dict[str, Any]:
+def _tags_without_column(tags: TrackTags, name: TrackName) -> dict[str, Any]:
     kept = {
         field: value
         for (field, default), value in zip(_DEFAULTS.items(), _kept_values(tags), strict=True)
@@ -181,15 +141,4 @@ def _without_column(tags: TrackTags, name: Named, credited: Sequence[Credited]) 
         kept["other"] = {each: list(values) for each, values in tags.other.items()}
     texts = {"title": name.title, "artist": name.artist, "album": tags.album or ""}
     kept |= {field: text for field, text in texts.items() if len(text) > NAME_LENGTH}
-    if tags.artists and tags.artists != _named_as(MAIN, credited):
-        kept["artists"] = tags.artists
-    by = _named_as(ALBUM_ARTIST, credited) if tags.album_artist else ()
-    if tags.album_artists and tags.album_artists != by:
-        kept["album_artists"] = tags.album_artists
-    if tags.album_artist and tags.album_artist != ", ".join(by):
-        kept["album_artist"] = tags.album_artist
     return {field: list(value) if isinstance(value, tuple) else value for field, value in kept.items()}
-
-
-def _named_as(role: str, credited: Sequence[Credited]) -> tuple[str, ...]:
-    return tuple([each.name for each in credited if each.role == role])

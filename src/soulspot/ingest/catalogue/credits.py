@@ -1,7 +1,7 @@
-"""Who a file's tags name, and as what. Pure.
+"""Reads the names out of a file's tags, and the role of each. Pure.
 
-Nobody is guessed: several artists are the several values of a tag. A text is split only at the separators that a person
-has set, never inside a name to keep whole, and never where each name has a MusicBrainz id of its own.
+Nothing is guessed: several artists are the several values of a tag. A text is split only at the separators in the
+settings, never inside a name to keep whole, and never where each name has a MusicBrainz id of its own.
 """
 
 import re
@@ -12,7 +12,6 @@ from typing import Final
 from zlib import crc32
 
 from soulspot.infrastructure.persistence.identity import normalize_name
-from soulspot.infrastructure.persistence.records import Credit
 from soulspot.infrastructure.tags import PARSER_VERSION, TrackTags
 
 MAIN: Final = "main"
@@ -43,6 +42,22 @@ MOST_CREDITS: Final = 500
 _FEATURED: Final = re.compile(
     r"\s*[(\[]?(?<!\w)(?:feat\.?|ft\.?|featuring)\s+(?P<who>[^\s&,()\[\]][^()\[\]]*)[)\]]?", re.IGNORECASE
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """One name in the tags: its role, and the MusicBrainz id, sort name and instrument that they give with it."""
+
+    role: str
+    name: str
+    musicbrainz_id: str | None = None
+    sort_name: str | None = None
+    instrument: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What the same artist has in common in all tags: its MusicBrainz id, else its name however it is spelled."""
+        return self.musicbrainz_id or normalize_name(self.name)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""What a person decides about a file that could not be read: to have it read again, or to hear no more of it."""
+"""Writes what a person decides about a file that could not be read: retry it, or ignore it."""
 
 from collections.abc import Container
 
+from soulspot.infrastructure.filesystem import full_path
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.models import File
 from soulspot.infrastructure.persistence.records import FailureQuestion
@@ -11,7 +12,7 @@ _NEVER_READ = 0
 """The parser version of a file that is to be read again, whatever it was read by."""
 
 
-class Failures:
+class FailureService:
     """Each verb is one transaction; False where the file is not a failure any more."""
 
     def __init__(self, database: Database, *, run: str) -> None:
@@ -39,7 +40,7 @@ class Failures:
             if row is None or row["status"] not in {"failed", "ignored"}:
                 return False
             changes = {"code": row["error_code"]}
-            path = f"{file.folder.path.rstrip('/')}/{row['path']}"
+            path = full_path(file.folder.path, row["path"])
             await self._files.set(file.id, **values)
             await self._audit.log_action(action, file.id, path=path, changes=changes)
         return True

@@ -1,7 +1,7 @@
-"""Who makes what is new: of the files that name one new artist or album at once, the first; the others wait for it.
+"""Serializes the creation of new artists and albums: of several files that name a new one, the first creates it.
 
-Without, each of them would find nothing, all would insert, and all but one would fail and start again. Files in other
-processes still can: there the database's unique constraints decide, and the loser looks again.
+Without it each file would find nothing, all would insert, and all but one would fail and retry. Another process can
+still create the same one: then the unique constraints of the database decide, and the loser retries.
 """
 
 import asyncio
@@ -12,36 +12,36 @@ from typing import Final
 _NOTHING: Final = nullcontext()
 
 
-class Claims:
-    """Names that somebody is making just now."""
+class KeyLocks:
+    """One lock for each key that is being created."""
 
     def __init__(self) -> None:
         self._locks: dict[str, asyncio.Lock] = {}
         self._users: dict[str, int] = {}
 
-    def claimed(self, names: Iterable[str], *, existing: Container[str]) -> AbstractAsyncContextManager[None]:
-        """Be the only one who makes those of these names that do not exist.
+    def held(self, keys: Iterable[str], *, existing: Container[str]) -> AbstractAsyncContextManager[None]:
+        """Hold the locks of those keys that do not exist yet.
 
-        One that is being made is waited for, and when it exists then, all who waited go on together.
+        Whoever finds a key locked waits; once the key exists, all who waited go on together.
         """
-        wanted = sorted({name for name in names if name in self._locks or name not in existing})
-        return self._made_by_one(wanted, existing) if wanted else _NOTHING
+        wanted = sorted({key for key in keys if key in self._locks or key not in existing})
+        return self._held(wanted, existing) if wanted else _NOTHING
 
     @asynccontextmanager
-    async def _made_by_one(self, wanted: Sequence[str], existing: Container[str]) -> AsyncIterator[None]:
-        for name in wanted:
-            self._locks.setdefault(name, asyncio.Lock())
-            self._users[name] = self._users.get(name, 0) + 1
+    async def _held(self, wanted: Sequence[str], existing: Container[str]) -> AsyncIterator[None]:
+        for key in wanted:
+            self._locks.setdefault(key, asyncio.Lock())
+            self._users[key] = self._users.get(key, 0) + 1
         try:
-            async with AsyncExitStack() as claims:
-                for name in wanted:  # in one order, so that no two wait for each other
-                    async with AsyncExitStack() as turn:
-                        await turn.enter_async_context(self._locks[name])
-                        if name not in existing:
-                            claims.push_async_exit(turn.pop_all())
+            async with AsyncExitStack() as locks:
+                for key in wanted:  # sorted, so that no two wait for each other
+                    async with AsyncExitStack() as lock:
+                        await lock.enter_async_context(self._locks[key])
+                        if key not in existing:
+                            locks.push_async_exit(lock.pop_all())
                 yield
         finally:
-            for name in wanted:
-                self._users[name] -= 1
-                if not self._users[name]:
-                    del self._locks[name], self._users[name]
+            for key in wanted:
+                self._users[key] -= 1
+                if not self._users[key]:
+                    del self._locks[key], self._users[key]

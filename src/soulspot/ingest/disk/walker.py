@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self, TypeVar
 
-from soulspot.infrastructure.filesystem import Signature, path_to_text, text_to_path
+from soulspot.infrastructure.filesystem import Signature, full_path, path_to_text, text_to_path
 from soulspot.infrastructure.tags import PARSER_VERSION, Kind, kind_of_name
 from soulspot.ingest.disk.ignore_rules import IGNORE_FILE, Chain, Ignoring, rule_against
 
@@ -48,10 +48,14 @@ class Root:
     remote: set[str] = field(default_factory=set, compare=False)  # network file systems mounted below, as "folder/"
 
     def full(self, path: str) -> str:
-        """Return the absolute path of a path below this folder as the catalogue writes it."""
+        """Return the absolute path, as the kernel takes it, of a path as the catalogue writes it."""
         if not path:
             return self.path
-        return f"{self.path}{'' if self.path.endswith('/') else '/'}{text_to_path(path)}"
+        return full_path(self.path, text_to_path(path))
+
+    def catalogue_path(self, path: str) -> str:
+        """Return the absolute path of a path below this folder, as the catalogue writes it."""
+        return full_path(path_to_text(self.path), path)
 
     def relative(self, full: str) -> str | None:
         """Return an absolute path as the catalogue writes it, "" for the folder itself, None where it is not below."""
@@ -76,6 +80,11 @@ class FoundFile(NamedTuple):
     def full_path(self) -> str:
         full = self.root.full(self.path)
         return os.path.realpath(full) if self.root.follow_links else full
+
+    @property
+    def catalogue_path(self) -> str:
+        """Its absolute path, as the catalogue writes it."""
+        return self.root.catalogue_path(self.path)
 
     @property
     def trusts_inode(self) -> bool:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from soulspot.infrastructure.filesystem import FileSystem, file_systems_below, path_to_text
 from soulspot.infrastructure.persistence.records import Known
 from soulspot.infrastructure.persistence.repositories import FileRepository
+from soulspot.ingest.catalogue.folder_service import FolderService
 from soulspot.ingest.catalogue.service import IngestService
 from soulspot.ingest.disk.walker import Root, chunks, covers, look_at_all, why_left_alone
 from soulspot.ingest.missing.folder_health import fault_of, mount_fault_of
@@ -70,6 +71,7 @@ class Losses:
         self,
         *,
         service: IngestService,
+        folder_service: FolderService,
         files: FileRepository,
         report: Callable[[Outcome], None],
         missing_after: float,
@@ -83,6 +85,7 @@ class Losses:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._service = service
+        self._folder_service = folder_service
         self._gate = gate
         self._is_deciding = False
         self._files = files
@@ -154,7 +157,7 @@ class Losses:
         """Take back that a loss was held: all is there."""
         if self.held.pop(root, None) is not None:
             path = path_to_text(root.path)
-            await patiently(self._service.set_folder_status, root.id, path, "online", None)
+            await patiently(self._folder_service.set_folder_status, root.id, path, "online", None)
 
     async def knows_any(self, root: Root) -> bool:
         """Whether the catalogue knows of anything in a folder."""
@@ -210,7 +213,7 @@ class Losses:
         if known.track_id is not None:
             heirs = await patiently(self._heirs_of, root, known)
             if len(heirs) == 1:
-                return await patiently(self._service.inherit, known, heirs[0])
+                return await patiently(self._service.merge_moved_copy, known, heirs[0])
         try:
             reason = await asyncio.to_thread(why_left_alone, root, known.path)
         except OSError as error:
@@ -251,7 +254,7 @@ class Losses:
                 path,
                 what,
             )
-            await patiently(self._service.set_folder_status, root.id, path, "held", what)
+            await patiently(self._folder_service.set_folder_status, root.id, path, "held", what)
         self.held[root] = losing
 
     async def is_well(self, root: Root) -> bool:
@@ -273,13 +276,13 @@ class Losses:
         if is_new:
             path = path_to_text(root.path)
             logger.error("folder %s is offline: %s; nothing in it is marked missing", path, fault)
-            await patiently(self._service.set_folder_status, root.id, path, "offline", fault)
+            await patiently(self._folder_service.set_folder_status, root.id, path, "offline", fault)
 
     async def _see_again(self, root: Root) -> None:
         del self.faults[root]
         path = path_to_text(root.path)
         logger.warning("folder %s is online again", path)
-        await patiently(self._service.set_folder_status, root.id, path, "online", None)
+        await patiently(self._folder_service.set_folder_status, root.id, path, "online", None)
         self._look_again(root, [""])
 
     async def _examine_mounts(self, root: Root) -> None:
@@ -302,11 +305,11 @@ class Losses:
         if hidden and not any(map(os.path.lexists, hidden)):
             file_system = replace(file_system, identity=self._identities[root])
         path = root.full(prefix.rstrip("/"))
-        row = await patiently(self._service.adopt_folder, path, file_system, "mounted")
+        row = await patiently(self._folder_service.adopt_folder, path, file_system, "mounted")
         return _Mount(row.id, row.path, row.file_system_id)
 
     async def _known_mounts(self, root: Root) -> dict[str, _Mount]:
-        rows = await patiently(self._service.mounts_below, root)
+        rows = await patiently(self._folder_service.mounts_below, root)
         start = len(path_to_text(root.path).rstrip("/")) + 1
         known = {}
         for row in rows:
@@ -322,12 +325,12 @@ class Losses:
             fault = await asyncio.to_thread(mount_fault_of, mount.identity, now, paths)
         if fault is None and now is not None and now.identity != mount.identity:
             mount.identity = now.identity
-            await patiently(self._service.set_file_system, mount.id, now)
+            await patiently(self._folder_service.set_file_system, mount.id, now)
         if (fault is None) == (mount.fault is None):
             return
         mount.fault = fault
         status = "mounted" if fault is None else "unmounted"
-        await patiently(self._service.set_folder_status, mount.id, mount.path, status, fault)
+        await patiently(self._folder_service.set_folder_status, mount.id, mount.path, status, fault)
         if fault is None:
             logger.warning("%s is mounted again", mount.path)
             self._look_again(root, [prefix])

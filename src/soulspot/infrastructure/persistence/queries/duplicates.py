@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, cast
 from sqlalchemy import Select, Table, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from soulspot.infrastructure.filesystem import full_path
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.models import Album, File, Folder, Track
 
@@ -52,8 +53,8 @@ class Copy:
     search_text: str
 
     @property
-    def whole_path(self) -> str:
-        return f"{self.folder.rstrip('/')}/{self.path}"
+    def full_path(self) -> str:
+        return full_path(self.folder, self.path)
 
 
 async def duplicates(database: Database, by: By) -> AsyncGenerator[list[Copy], None]:

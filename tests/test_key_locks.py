@@ -1,16 +1,16 @@
-"""Of the files that name one new artist, one makes it."""
+"""Of the files that name one new artist, one creates it."""
 
 import asyncio
 
-from soulspot.ingest.catalogue.key_locks import Claims
+from soulspot.ingest.catalogue.key_locks import KeyLocks
 
 
-async def test_those_who_waited_for_a_new_name_go_on_together_once_it_exists() -> None:
-    claims, existing, all_inside = Claims(), set[str](), asyncio.Barrier(5)
+async def test_those_who_waited_for_a_new_key_go_on_together_once_it_exists() -> None:
+    locks, existing, all_inside = KeyLocks(), set[str](), asyncio.Barrier(5)
     makers = []
 
-    async def take_in(number: int) -> None:
-        async with claims.claimed(["artist", "album"], existing=existing):
+    async def ingest(number: int) -> None:
+        async with locks.held(["artist", "album"], existing=existing):
             if not existing:
                 makers.append(number)
                 await asyncio.sleep(0)  # its transaction
@@ -19,17 +19,17 @@ async def test_those_who_waited_for_a_new_name_go_on_together_once_it_exists() -
                 await all_inside.wait()
 
     async with asyncio.timeout(5):
-        await asyncio.gather(*(take_in(number) for number in range(6)))
+        await asyncio.gather(*(ingest(number) for number in range(6)))
 
     assert makers == [0]
 
 
-async def test_where_making_it_fails_the_next_one_tries_alone() -> None:
-    claims, inside, most = Claims(), 0, 0
+async def test_where_creating_it_fails_the_next_one_tries_alone() -> None:
+    locks, inside, most = KeyLocks(), 0, 0
 
     async def fail() -> None:
         nonlocal inside, most
-        async with claims.claimed(["artist"], existing=()):
+        async with locks.held(["artist"], existing=()):
             inside += 1
             most = max(most, inside)
             await asyncio.sleep(0)
@@ -42,17 +42,17 @@ async def test_where_making_it_fails_the_next_one_tries_alone() -> None:
     assert most == 1
 
 
-async def test_a_name_that_is_being_made_is_waited_for_though_it_is_known_already() -> None:
-    claims, existing, order = Claims(), set[str](), []
+async def test_a_key_that_is_being_created_is_waited_for_though_it_exists() -> None:
+    locks, existing, order = KeyLocks(), set[str](), []
 
     async def make() -> None:
-        async with claims.claimed(["artist"], existing=existing):
+        async with locks.held(["artist"], existing=existing):
             existing.add("artist")  # as a repository remembers it, before the commit
             await asyncio.sleep(0.01)
             order.append("committed")
 
     async def use() -> None:
-        async with claims.claimed(["artist"], existing=existing):
+        async with locks.held(["artist"], existing=existing):
             order.append("used")
 
     making = asyncio.create_task(make())
