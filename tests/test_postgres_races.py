@@ -16,7 +16,7 @@ from soulspot.infrastructure.tags import TrackTags
 from soulspot.ingest.catalogue.service import IngestService
 from soulspot.ingest.disk.walker import FoundFile, Root
 from soulspot.ingest.outcome import StaleError
-from soulspot.ingest.retry import Patience
+from soulspot.ingest.retry import DatabaseRetry
 
 pytestmark = pytest.mark.postgresql
 
@@ -29,7 +29,7 @@ class Node:
     def __init__(self, database: Database, name: str) -> None:
         self.database = database
         self.service = IngestService(database, run=name, node=name)
-        self._patience = Patience()
+        self._retry = DatabaseRetry()
 
     async def adopt(self) -> None:
         folder = await self.service.adopt_folder("/music", FileSystem("ext4", "uuid", "/"))
@@ -43,7 +43,7 @@ class Node:
 
         for _time in range(20):
             try:
-                return await self._patience(act)
+                return await self._retry(act)
             except StaleError:
                 continue
         pytest.fail(f"{path} was overtaken again and again")

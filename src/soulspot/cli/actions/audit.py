@@ -18,7 +18,7 @@ from soulspot.infrastructure.persistence.queries.audit_tail import Following
 from soulspot.infrastructure.persistence.repositories import (
     AuditRepository,
 )
-from soulspot.ingest.retry import patiently
+from soulspot.ingest.retry import retry_database
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +54,10 @@ async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, 
             place = partial(daemon_address.place_to_ask, get_settings(config_file=config), url)
             async with told_by_the_daemon(place) if database.is_sqlite else database.hearing() as wait:
                 while True:
-                    if not (numbers := await patiently(following.new)):
+                    if not (numbers := await retry_database(following.new)):
                         await wait()
                         continue
-                    for entry in await patiently(partial(entries.entries, **asked, among=numbers)):
+                    for entry in await retry_database(partial(entries.entries, **asked, among=numbers)):
                         print_entry(entry, as_json=as_json)
                     sys.stdout.flush()
 
