@@ -177,7 +177,7 @@ def test_songs_that_came_while_the_queue_ran_over_are_found(soulspot: Soulspot) 
 def test_a_folder_that_is_deleted_and_made_again_is_watched_again(
     catalogue_url: str, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("soulspot.ingest.polling.ROOT_LOOK", 0.1)
+    monkeypatch.setattr("soulspot.ingest.polling.ROOT_CHECK", 0.1)
     write_song(music / "album" / "a.mp3")
     with InProcessDaemon(catalogue_url, music, polling=True) as daemon:
         daemon.until(lambda: daemon.paths() == {"album/a.mp3"})

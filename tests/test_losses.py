@@ -238,7 +238,7 @@ def test_a_person_can_say_that_a_file_system_below_is_gone_for_good(
 def test_a_running_daemon_notices_that_its_folder_was_unmounted_and_is_back(
     catalogue_url: str, music: Path, make_disk: Callable[[str, Path], Disk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("soulspot.ingest.polling.ROOT_LOOK", 0.1)
+    monkeypatch.setattr("soulspot.ingest.polling.ROOT_CHECK", 0.1)
     disk = make_disk("library", music)
     write_song(music / "song.mp3")
     with InProcessDaemon(catalogue_url, music, polling=True) as daemon:

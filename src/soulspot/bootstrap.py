@@ -43,7 +43,6 @@ from soulspot.ingest.pause_gate import PauseGate
 from soulspot.ingest.pipeline import Pipeline
 from soulspot.ingest.polling import Polling
 from soulspot.ingest.retry import retry_database
-from soulspot.ingest.watching import Watching
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +61,14 @@ class ScanScope:
 
     def of(self, root: Root) -> Sequence[str]:
         return self.parts.get(root.path, ("",))
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """What feeds the scan queue of a running pipeline: events, and polling for what no event reports."""
+
+    watcher: Watcher
+    polling: Polling
 
 
 @dataclass(slots=True)
@@ -178,7 +185,7 @@ def _watching(
         reconcile_interval=settings.library.reconcile_interval,
         poll_interval=settings.library.poll_interval,
     )
-    return Watching(pipeline.queue, watcher, polling)
+    return Watching(watcher, polling)
 
 
 def _tag_readers(settings: Settings) -> TagReaders:

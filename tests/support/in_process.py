@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import psycopg
 import pytest
 
-from soulspot.bootstrap import Ingest, open_ingest
+from soulspot.bootstrap import Ingest, Watching, open_ingest
 from soulspot.config import Settings
 from soulspot.infrastructure.filesystem import ignore_lease_signals
 from soulspot.infrastructure.persistence.database import Database
@@ -28,7 +28,6 @@ from soulspot.ingest.disk.walker import Root
 from soulspot.ingest.pause_gate import PauseGate
 from soulspot.ingest.pipeline import Pipeline
 from soulspot.ingest.polling import Polling
-from soulspot.ingest.watching import Watching
 
 if TYPE_CHECKING:
     from soulspot.ingest.outcome import Outcome
@@ -229,7 +228,7 @@ class InProcessDaemon:
         await self._running
 
     def _tampered(self, full_paths: Iterable[str]) -> None:
-        self.watching.hint(self.tamper(list(full_paths)))
+        self.pipeline.queue.add_events(self.tamper(list(full_paths)))
 
     async def _scan(self) -> None:
         for root in self.roots:
@@ -259,11 +258,11 @@ class InProcessDaemon:
 
     def scan_everything(self) -> None:
         """Do what the timer does."""
-        shared().loop.call_soon_threadsafe(self.watching.scan_everything)
+        shared().loop.call_soon_threadsafe(self.pipeline.queue.enqueue_everything)
 
     def hint(self, paths: Iterable[str]) -> None:
         """Report that something happened at paths, as one batch of events."""
-        shared().loop.call_soon_threadsafe(self.watching.hint, list(paths))
+        shared().loop.call_soon_threadsafe(self.pipeline.queue.add_events, list(paths))
 
 
 @pytest.fixture

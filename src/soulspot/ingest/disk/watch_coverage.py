@@ -10,7 +10,9 @@ WatchedFolders = Callable[[], Collection[tuple[int, int]]]
 
 
 class WatchCoverage:
-    """Args:
+    """The folders that the watcher does not watch.
+
+    Args:
         watched: None if there is no watcher, so that no folder counts as unwatched.
 
     Attributes:
