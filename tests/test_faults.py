@@ -23,7 +23,7 @@ from typing import IO
 import mutagen.id3
 import pytest
 from tests.conftest import AUDIO, Soulspot, on_sqlite, until, write_song
-from tests.support.in_process import Parts, shared
+from tests.support.in_process import InProcessDaemon, shared
 
 from soulspot.ingest.intake import intake
 from soulspot.ingest.intake.stability import Verdict
@@ -106,10 +106,10 @@ def test_600_random_cuts_of_the_log_leave_a_consistent_catalogue(
     """What a power cut leaves: the log ends anywhere, or a part of it was never written."""
     for number in range(40):
         (music / f"{number}.mp3").write_bytes(SONG)
-    with Parts(catalogue_url, music, watching=False) as parts:
-        parts.scan()
-        database = shutil.copy(parts.database_file, tmp_path / "whole.db")
-        log = Path(f"{parts.database_file}-wal").read_bytes()
+    with InProcessDaemon(catalogue_url, music, watching=False) as daemon:
+        daemon.scan()
+        database = shutil.copy(daemon.database_file, tmp_path / "whole.db")
+        log = Path(f"{daemon.database_file}-wal").read_bytes()
     base, chance, recovered = Path(database).read_bytes(), random.Random(1), set[int]()
     memory = Path("/dev/shm")  # 600 catalogues need not wait for a disk
     cut = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else tmp_path)) / "cut.db"
@@ -143,17 +143,17 @@ def test_600_random_cuts_of_the_log_leave_a_consistent_catalogue(
 
 
 @on_sqlite
-def test_a_file_whose_reader_is_killed_is_read_by_the_next(parts: Parts, music: Path) -> None:
+def test_a_file_whose_reader_is_killed_is_read_by_the_next(daemon: InProcessDaemon, music: Path) -> None:
     write_song(music / "first.flac")
-    parts.until(lambda: parts.paths() == {"first.flac"})
+    daemon.until(lambda: daemon.paths() == {"first.flac"})
     (worker,) = shared().readers._workers
     os.kill(worker.process.pid, signal.SIGSTOP)
     write_song(music / "song.mp3")
-    parts.until(lambda: worker.sent)
+    daemon.until(lambda: worker.sent)
 
     os.kill(worker.process.pid, signal.SIGKILL)
 
-    parts.until(lambda: parts.paths() == {"first.flac", "song.mp3"})
+    daemon.until(lambda: daemon.paths() == {"first.flac", "song.mp3"})
 
 
 def test_songs_that_came_while_the_queue_ran_over_are_found(soulspot: Soulspot) -> None:
@@ -177,19 +177,21 @@ def test_songs_that_came_while_the_queue_ran_over_are_found(soulspot: Soulspot) 
 def test_a_folder_that_is_deleted_and_made_again_is_watched_again(
     catalogue_url: str, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("soulspot.ingest.polling.ROOT_LOOK", 0.1)
+    monkeypatch.setattr("soulspot.ingest.polling.ROOT_CHECK", 0.1)
     write_song(music / "album" / "a.mp3")
-    with Parts(catalogue_url, music, rounds=True) as parts:
-        parts.until(lambda: parts.paths() == {"album/a.mp3"})
+    with InProcessDaemon(catalogue_url, music, polling=True) as daemon:
+        daemon.until(lambda: daemon.paths() == {"album/a.mp3"})
         for folder, name in ((music / "album", "b.flac"), (music, "c.ogg")):
             shutil.rmtree(folder)
             time.sleep(0.3)
             write_song(music / "album" / name)
-            while f"album/{name}" not in parts.paths():
+            while f"album/{name}" not in daemon.paths():
                 time.sleep(0.02)
 
 
-def test_folders_that_are_made_moved_in_or_copied_are_seen_whole(parts: Parts, tmp_path: Path, music: Path) -> None:
+def test_folders_that_are_made_moved_in_or_copied_are_seen_whole(
+    daemon: InProcessDaemon, tmp_path: Path, music: Path
+) -> None:
     tree = tmp_path / "tree"
     for number in range(40):
         (tree / f"d{number}" / "e").mkdir(parents=True)
@@ -201,34 +203,34 @@ def test_folders_that_are_made_moved_in_or_copied_are_seen_whole(parts: Parts, t
         os.makedirs(music / f"x{number}" / "y")
         (music / f"x{number}" / "y" / "z.mp3").write_bytes(SONG)
 
-    parts.until(lambda: len(parts.paths()) == 120, 30)
+    daemon.until(lambda: len(daemon.paths()) == 120, 30)
 
 
 @pytest.mark.parametrize("leases", [True, False])
 def test_a_copy_that_stalls_ends_complete(catalogue_url: str, music: Path, *, leases: bool) -> None:
     """Closed half way, left alone for longer than the quiet period, then written to its end."""
     whole = (AUDIO / "tone.flac").read_bytes()
-    with Parts(catalogue_url, music, leases=leases) as parts:
+    with InProcessDaemon(catalogue_url, music, leases=leases) as daemon:
         (music / "song.flac").write_bytes(whole[:30])
-        parts.until(lambda: parts.paths("failed") == {"song.flac"})
+        daemon.until(lambda: daemon.paths("failed") == {"song.flac"})
         with (music / "song.flac").open("ab") as file:
             file.write(whole[30:])
-        parts.until(lambda: parts.paths() == {"song.flac"})
+        daemon.until(lambda: daemon.paths() == {"song.flac"})
 
-        assert parts.actions() == ["file_failed", "track_added"]
+        assert daemon.actions() == ["file_failed", "track_added"]
 
 
 @on_sqlite
 def test_a_young_file_is_not_condemned_before_it_was_quiet(catalogue_url: str, music: Path) -> None:
     whole = (AUDIO / "tone.flac").read_bytes()
-    with Parts(catalogue_url, music, quiet_period=1.0) as parts:
+    with InProcessDaemon(catalogue_url, music, quiet_period=1.0) as daemon:
         for end in range(10, 40, 10):
             (music / "song.flac").write_bytes(whole[:end])
             time.sleep(0.2)
         (music / "song.flac").write_bytes(whole)
-        parts.until(lambda: parts.paths() == {"song.flac"})
+        daemon.until(lambda: daemon.paths() == {"song.flac"})
 
-        assert parts.actions() == ["track_added"]
+        assert daemon.actions() == ["track_added"]
 
 
 def test_what_failed_is_tried_again_though_nobody_touched_it(
@@ -236,12 +238,12 @@ def test_what_failed_is_tried_again_though_nobody_touched_it(
 ) -> None:
     monkeypatch.setattr(intake, "RETRY_AFTER", (0.1, 0.1, 0.1))
     (music / "song.flac").write_bytes((AUDIO / "tone.flac").read_bytes()[:30])
-    with Parts(catalogue_url, music) as parts:
-        parts.until(lambda: parts.paths("failed") == {"song.flac"})
+    with InProcessDaemon(catalogue_url, music) as daemon:
+        daemon.until(lambda: daemon.paths("failed") == {"song.flac"})
         time.sleep(0.8)
 
-        assert parts.actions() == ["file_failed"]
-        assert parts.rows("SELECT attempts FROM files") == [(1,)]
+        assert daemon.actions() == ["file_failed"]
+        assert daemon.rows("SELECT attempts FROM files") == [(1,)]
 
 
 @on_sqlite
@@ -257,8 +259,8 @@ def test_a_file_that_never_settles_is_reported_once_and_does_not_spin(
             time.sleep(0.005)
 
     looks = 0
-    with Parts(catalogue_url, music, quiet_period=0.02) as parts:
-        stability = parts.pipeline._intake._stability
+    with InProcessDaemon(catalogue_url, music, quiet_period=0.02) as daemon:
+        stability = daemon.pipeline._intake._stability
         judge = stability.judge
 
         def count(path: str) -> Verdict:
@@ -273,15 +275,15 @@ def test_a_file_that_never_settles_is_reported_once_and_does_not_spin(
                 write(file, 0.1)
             looks = 0
             write(file, 0.5)
-            assert parts.paths() == set()
+            assert daemon.paths() == set()
             assert reports() == 1
             assert looks < 50  # and not one for each of a hundred writes
 
-        parts.until(lambda: parts.paths("failed") == {"song.mp3"})
+        daemon.until(lambda: daemon.paths("failed") == {"song.mp3"})
 
 
 def test_a_file_that_changes_while_it_is_read_is_read_again(
-    parts: Parts, music: Path, monkeypatch: pytest.MonkeyPatch
+    daemon: InProcessDaemon, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, turns = shared().readers.read, []
 
@@ -295,38 +297,38 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(
     monkeypatch.setattr(shared().readers, "read", read_and_change)
     write_song(music / "song.mp3", title="first")
 
-    parts.until(lambda: parts.rows("SELECT title FROM tracks WHERE title = 'second'"))
+    daemon.until(lambda: daemon.rows("SELECT title FROM tracks WHERE title = 'second'"))
     assert len(turns) >= 2
 
 
-def test_a_file_that_vanishes_before_it_is_read_leaves_no_trace(parts: Parts, music: Path) -> None:
+def test_a_file_that_vanishes_before_it_is_read_leaves_no_trace(daemon: InProcessDaemon, music: Path) -> None:
     for number in range(50):
         (music / f"{number}.mp3").write_bytes(SONG)
         (music / f"{number}.mp3").unlink()
     write_song(music / "stays.mp3")
 
-    parts.until(lambda: "stays.mp3" in parts.paths())
-    parts.settled()
+    daemon.until(lambda: "stays.mp3" in daemon.paths())
+    daemon.settled()
 
-    assert parts.paths("failed") == set()
+    assert daemon.paths("failed") == set()
 
 
 def test_a_file_dropped_during_an_import_is_not_kept_waiting(catalogue_url: str, music: Path) -> None:
     for number in range(1500):
         (music / f"{number}.mp3").write_bytes(SONG)
-    with Parts(catalogue_url, music) as parts:
-        parts.until(lambda: len(parts.paths()) > 100)
+    with InProcessDaemon(catalogue_url, music) as daemon:
+        daemon.until(lambda: len(daemon.paths()) > 100)
         began = time.monotonic()
         write_song(music / "new.mp3")
         write_song(music / "album" / "new.mp3")
-        parts.until(lambda: {"new.mp3", "album/new.mp3"} <= parts.paths())
-        waited, imported = time.monotonic() - began, len(parts.paths())
-        assert parts.pipeline._intake._ready._bulk.maxlen is None
+        daemon.until(lambda: {"new.mp3", "album/new.mp3"} <= daemon.paths())
+        waited, imported = time.monotonic() - began, len(daemon.paths())
+        assert daemon.pipeline._intake._ready._bulk.maxlen is None
 
         assert imported < 1500, f"it came last, after {waited:.1f} s"
 
 
-def test_hostile_names_are_rows_of_their_own(parts: Parts, music: Path) -> None:
+def test_hostile_names_are_rows_of_their_own(daemon: InProcessDaemon, music: Path) -> None:
     names = [
         b"new\nline.mp3",
         b"tab\t\x1b[31m.mp3",
@@ -346,11 +348,11 @@ def test_hostile_names_are_rows_of_their_own(parts: Parts, music: Path) -> None:
         os.mkdir(deep)
     Path(os.fsdecode(deep + b"/deep.mp3")).write_bytes(SONG)
 
-    parts.until(lambda: len(parts.paths()) == len(names) + 1, 30)
-    assert len(set(parts.ids().values())) == len(names) + 1
+    daemon.until(lambda: len(daemon.paths()) == len(names) + 1, 30)
+    assert len(set(daemon.ids().values())) == len(names) + 1
 
 
-def test_hostile_tags_become_valid_text(parts: Parts, music: Path) -> None:
+def test_hostile_tags_become_valid_text(daemon: InProcessDaemon, music: Path) -> None:
     song = write_song(music.parent / "song.mp3")
     tags = mutagen.id3.ID3(song)
     tags.add(mutagen.id3.TIT2(encoding=3, text="nul\0and\ttab"))
@@ -359,21 +361,21 @@ def test_hostile_tags_become_valid_text(parts: Parts, music: Path) -> None:
     tags.save()
     song.rename(music / "song.mp3")
 
-    parts.until(lambda: parts.paths() == {"song.mp3"})
-    ((title, artist, album),) = parts.rows(
+    daemon.until(lambda: daemon.paths() == {"song.mp3"})
+    ((title, artist, album),) = daemon.rows(
         "SELECT t.title, t.artist_credit, a.title FROM tracks t JOIN albums a ON a.id = t.album_id"
     )
     assert "\0" not in title
     assert (artist.encode("utf-8").decode("utf-8"), len(album)) == (artist, 500)
 
 
-def test_an_empty_file_is_waited_for_and_then_a_failure(parts: Parts, music: Path) -> None:
+def test_an_empty_file_is_waited_for_and_then_a_failure(daemon: InProcessDaemon, music: Path) -> None:
     (music / "filled.mp3").touch()
     (music / "empty.mp3").touch()
     (music / "filled.mp3").write_bytes(SONG)
 
-    parts.until(lambda: (parts.paths(), parts.paths("failed")) == ({"filled.mp3"}, {"empty.mp3"}))
-    assert parts.rows("SELECT error_code FROM files WHERE path = 'empty.mp3'") == [("empty",)]
+    daemon.until(lambda: (daemon.paths(), daemon.paths("failed")) == ({"filled.mp3"}, {"empty.mp3"}))
+    assert daemon.rows("SELECT error_code FROM files WHERE path = 'empty.mp3'") == [("empty",)]
 
 
 def test_a_file_cut_off_anywhere_is_a_track_or_a_failure_with_a_reason(catalogue_url: str, music: Path) -> None:
@@ -382,11 +384,11 @@ def test_a_file_cut_off_anywhere_is_a_track_or_a_failure_with_a_reason(catalogue
         for length in (1, 3, 4, 9, 10, 11, 27, 28, 30, 42, 64, 100, 200, 500, 1000, len(whole) // 2, len(whole) - 1):
             (music / f"{length}.{kind}").write_bytes(whole[:length])
         (music / f"as {kind}.flac").write_bytes(whole)
-    with Parts(catalogue_url, music, watching=False) as parts:
-        parts.scan(60)
+    with InProcessDaemon(catalogue_url, music, watching=False) as daemon:
+        daemon.scan(60)
 
-        assert len(parts.paths()) + len(parts.paths("failed")) == len(list(music.iterdir()))
-        assert parts.rows("SELECT 1 FROM files WHERE status = 'failed' AND length(error_text) = 0") == []
+        assert len(daemon.paths()) + len(daemon.paths("failed")) == len(list(music.iterdir()))
+        assert daemon.rows("SELECT 1 FROM files WHERE status = 'failed' AND length(error_text) = 0") == []
 
 
 def test_a_bomb_costs_one_file(catalogue_url: str, music: Path) -> None:
@@ -399,23 +401,23 @@ def test_a_bomb_costs_one_file(catalogue_url: str, music: Path) -> None:
         sparse.truncate(20 << 30)
     write_song(music / "good.mp3")
 
-    with Parts(catalogue_url, music, watching=False) as parts:
-        parts.scan(60)
+    with InProcessDaemon(catalogue_url, music, watching=False) as daemon:
+        daemon.scan(60)
 
-        assert "good.mp3" in parts.paths()
-        assert "nested.m4a" in parts.paths("failed")
-        assert "sparse.mp3" in parts.paths() | parts.paths("failed")
+        assert "good.mp3" in daemon.paths()
+        assert "nested.m4a" in daemon.paths("failed")
+        assert "sparse.mp3" in daemon.paths() | daemon.paths("failed")
 
 
 @on_sqlite
-def test_what_is_not_a_regular_file_is_left_alone(parts: Parts, music: Path) -> None:
+def test_what_is_not_a_regular_file_is_left_alone(daemon: InProcessDaemon, music: Path) -> None:
     os.mkfifo(music / "pipe.mp3")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(music / "socket.flac"))
     write_song(music / "folder.mp3" / "song.mp3")
 
-    parts.until(lambda: parts.paths() == {"folder.mp3/song.mp3"})
-    assert parts.paths("failed") == set()
+    daemon.until(lambda: daemon.paths() == {"folder.mp3/song.mp3"})
+    assert daemon.paths("failed") == set()
 
 
 @on_sqlite
@@ -439,13 +441,13 @@ def test_links_are_not_followed_unless_set_and_never_out_or_round(
         (music / one / "other").symlink_to(f"../{other}")
     write_song(music / "a" / "deep.mp3")
 
-    with Parts(catalogue_url, music, watching=False, follow_links=follow) as parts:
-        parts.scan()
+    with InProcessDaemon(catalogue_url, music, watching=False, follow_links=follow) as daemon:
+        daemon.scan()
 
         expected = {"real/song.mp3", "a/deep.mp3"}
         linked = {"song.mp3", "inside/song.mp3", "b/other/deep.mp3"} if follow else set()
-        assert parts.paths() == expected | linked
-        assert parts.paths("failed") == set()
+        assert daemon.paths() == expected | linked
+        assert daemon.paths("failed") == set()
 
 
 @pytest.mark.root
@@ -469,35 +471,35 @@ def test_a_file_that_may_not_be_read_is_told_and_read_when_it_may(soulspot: Soul
     assert {path for path, _title in soulspot.tracks()} == {"plain.mp3", "secret.mp3", "folder/inside.mp3"}
 
 
-def test_times_from_before_and_after_all_reason_are_as_good_as_any(parts: Parts, music: Path) -> None:
+def test_times_from_before_and_after_all_reason_are_as_good_as_any(daemon: InProcessDaemon, music: Path) -> None:
     for name, moment in (("old.mp3", 0), ("before.mp3", -1000), ("future.mp3", 2**33)):
         song = write_song(music.parent / name, title="first")
         os.utime(song, (moment, moment))
         song.rename(music / name)
-    parts.until(lambda: len(parts.paths()) == 3)
+    daemon.until(lambda: len(daemon.paths()) == 3)
 
     moment = (music / "future.mp3").stat().st_mtime_ns
     write_song(music / "future.mp3", title="a longer title than before", artist="with the same mtime")
     os.utime(music / "future.mp3", ns=(moment, moment))
 
-    parts.until(lambda: parts.rows("SELECT 1 FROM tracks WHERE title = 'a longer title than before'"))
+    daemon.until(lambda: daemon.rows("SELECT 1 FROM tracks WHERE title = 'a longer title than before'"))
 
 
-def test_ignore_rules_leave_files_alone_and_a_changed_rule_takes_effect(parts: Parts, music: Path) -> None:
+def test_ignore_rules_leave_files_alone_and_a_changed_rule_takes_effect(daemon: InProcessDaemon, music: Path) -> None:
     for name in ("a.mp3", "live/b.flac", "live/keep/c.ogg", "studio/d.opus"):
         write_song(music / name)
-    parts.until(lambda: len(parts.paths()) == 4)
+    daemon.until(lambda: len(daemon.paths()) == 4)
 
     (music / ".soulspotignore").write_text("/live/*\n!/live/keep\n")
     (music / "studio" / ".soulspotignore").write_text("*.opus\n")
-    parts.until(lambda: parts.paths() == {"a.mp3", "live/keep/c.ogg"})
+    daemon.until(lambda: daemon.paths() == {"a.mp3", "live/keep/c.ogg"})
     reasons = "SELECT path, changes->>'reason' FROM audit_log WHERE action = 'track_missing'"
-    missing = dict(parts.rows(reasons))
+    missing = dict(daemon.rows(reasons))
     (music / ".soulspotignore").unlink()
-    parts.until(lambda: parts.paths() == {"a.mp3", "live/b.flac", "live/keep/c.ogg"})
+    daemon.until(lambda: daemon.paths() == {"a.mp3", "live/b.flac", "live/keep/c.ogg"})
 
     assert missing[f"{music}/live/b.flac"] == f"ignored by {music}/.soulspotignore, line 1: /live/*"
-    assert parts.actions().count("track_restored") == 1
+    assert daemon.actions().count("track_restored") == 1
 
 
 @on_sqlite
@@ -505,13 +507,13 @@ def test_the_setting_of_what_is_ignored_counts_everywhere(catalogue_url: str, mu
     for name in ("a.mp3", "x/demo/b.mp3", "x/c.live.mp3"):
         write_song(music / name)
 
-    with Parts(catalogue_url, music, watching=False, ignore=["demo/", "*.live.mp3"]) as parts:
-        parts.scan()
+    with InProcessDaemon(catalogue_url, music, watching=False, ignore=["demo/", "*.live.mp3"]) as daemon:
+        daemon.scan()
 
-        assert parts.paths() == {"a.mp3"}
+        assert daemon.paths() == {"a.mp3"}
 
 
-def test_an_album_that_arrives_over_a_while_ends_complete(parts: Parts, music: Path) -> None:
+def test_an_album_that_arrives_over_a_while_ends_complete(daemon: InProcessDaemon, music: Path) -> None:
     """As a slow network copies it: names at once, content in pieces, several files open at a time."""
     whole = {f"song.{kind}": (AUDIO / f"tone.{kind}").read_bytes() for kind in ("mp3", "flac", "ogg")}
     (music / "album").mkdir()
@@ -528,5 +530,5 @@ def test_an_album_that_arrives_over_a_while_ends_complete(parts: Parts, music: P
     for writer in writers:
         writer.join()
 
-    parts.until(lambda: parts.paths() == {f"album/{name}" for name in whole})
-    assert parts.actions() == ["track_added"] * 3
+    daemon.until(lambda: daemon.paths() == {f"album/{name}" for name in whole})
+    assert daemon.actions() == ["track_added"] * 3

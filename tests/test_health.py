@@ -3,13 +3,13 @@
 from soulspot.daemon import health
 from soulspot.daemon.health import Health, Watchdog
 from soulspot.ingest.disk.walker import Root
-from soulspot.ingest.outcome import Vitals
+from soulspot.ingest.outcome import PipelineStats
 
 LIMIT = health.STUCK_AFTER + 60
 
 
-def vitals(*, finished: int = 0, in_hand: int = 0, paused: str | None = None) -> Vitals:
-    return Vitals(finished, in_hand, settling=0, oldest=0.0, paused=paused)
+def vitals(*, finished: int = 0, in_hand: int = 0, paused: str | None = None) -> PipelineStats:
+    return PipelineStats(finished, in_hand, settling=0, oldest=0.0, paused=paused)
 
 
 class Clock:
@@ -20,7 +20,7 @@ class Clock:
         return self.now
 
 
-def stuck_after(seconds: float, before: Vitals, after: Vitals) -> bool:
+def stuck_after(seconds: float, before: PipelineStats, after: PipelineStats) -> bool:
     clock = Clock()
     watchdog = Watchdog(20.0, clock=clock)
     watchdog.is_stuck(before)

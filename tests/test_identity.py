@@ -10,17 +10,17 @@ from pathlib import Path
 import mutagen
 import pytest
 from tests.conftest import write_song
-from tests.support.in_process import Parts
+from tests.support.in_process import InProcessDaemon
 from tests.support.tagged_catalogue import Catalogue
 
 from soulspot.infrastructure.filesystem import Signature
 from soulspot.infrastructure.persistence.records import Known
 from soulspot.infrastructure.tags import TrackTags
+from soulspot.ingest.activity import Pending
 from soulspot.ingest.disk.hints import AT_ONCE
 from soulspot.ingest.disk.walker import FoundFile
 from soulspot.ingest.intake import intake
 from soulspot.ingest.intake.intake import Intake
-from soulspot.ingest.intake.queues import Pending
 from soulspot.ingest.missing import missing_files
 from soulspot.ingest.outcome import StaleError
 
@@ -37,36 +37,36 @@ def other(tmp_path: Path) -> Path:
 @pytest.fixture(params=["watched", "scanned after the daemon was down"])
 def do(
     request: pytest.FixtureRequest, catalogue_url: str, music: Path, other: Path
-) -> Iterator[Callable[[Change], Parts]]:
+) -> Iterator[Callable[[Change], InProcessDaemon]]:
     """Do something to a catalogued library, under the watcher or while nothing runs."""
-    started: list[Parts] = []
+    started: list[InProcessDaemon] = []
 
-    def change(act: Change) -> Parts:
+    def change(act: Change) -> InProcessDaemon:
         watching = request.param == "watched"
-        parts = Parts(catalogue_url, music, other, watching=watching, missing_after=0.3)
-        parts.start()
-        parts.scan()
+        daemon = InProcessDaemon(catalogue_url, music, other, watching=watching, missing_after=0.3)
+        daemon.start()
+        daemon.scan()
         if not watching:
-            parts.stop()
+            daemon.stop()
         act(music)
         if not watching:
-            parts.start()
-            parts.scan()
-        started.append(parts)
-        parts.settled()
-        return parts
+            daemon.start()
+            daemon.scan()
+        started.append(daemon)
+        daemon.settled()
+        return daemon
 
     yield change
-    for parts in started:
-        parts.stop()
+    for daemon in started:
+        daemon.stop()
 
 
 @pytest.fixture
-def watched(catalogue_url: str, music: Path, other: Path) -> Iterator[Parts]:
+def watched(catalogue_url: str, music: Path, other: Path) -> Iterator[InProcessDaemon]:
     """Watch two folders, of which the second is looked at after the first, with two songs in them."""
     write_song(music / "album" / "old.mp3", title="old")
     write_song(music / "stays.flac", title="stays")
-    with Parts(catalogue_url, music, other) as running:
+    with InProcessDaemon(catalogue_url, music, other) as running:
         running.until(lambda: len(titles(running)) == 2)
         running.settled()
         yield running
@@ -76,20 +76,20 @@ def songs(music: Path, *names: str) -> dict[str, Path]:
     return {name: write_song(music / f"{name}.mp3", title=name) for name in names}
 
 
-def titles(parts: Parts) -> dict[str, str]:
+def titles(daemon: InProcessDaemon) -> dict[str, str]:
     query = "SELECT f.path, t.title FROM files f JOIN tracks t ON t.id = f.track_id WHERE f.status = 'catalogued'"
-    return dict(parts.rows(query))
+    return dict(daemon.rows(query))
 
 
-def tracks(parts: Parts) -> dict[str, str]:
+def tracks(daemon: InProcessDaemon) -> dict[str, str]:
     """Return the id of each title: each song was written with its own."""
-    return dict(parts.rows("SELECT title, id FROM tracks"))
+    return dict(daemon.rows("SELECT title, id FROM tracks"))
 
 
-def added(parts: Parts) -> dict[str, str]:
+def added(daemon: InProcessDaemon) -> dict[str, str]:
     """Return the id that each title was added with."""
     query = "SELECT changes->>'title', entity_id FROM audit_log WHERE action = 'track_added'"
-    return dict(parts.rows(query))
+    return dict(daemon.rows(query))
 
 
 @pytest.mark.parametrize(
@@ -114,101 +114,105 @@ def added(parts: Parts) -> dict[str, str]:
     ],
 )
 def test_a_moved_file_is_the_same_track(
-    do: Callable[[Change], Parts], music: Path, names: str, act: Change, expected: dict[str, str]
+    do: Callable[[Change], InProcessDaemon], music: Path, names: str, act: Change, expected: dict[str, str]
 ) -> None:
     songs(music, *names)
 
-    parts = do(act)
+    daemon = do(act)
 
-    assert titles(parts) == expected
-    assert tracks(parts) == added(parts)
-    assert parts.actions().count("track_added") == len(names)
-    assert parts.actions().count("track_moved") == len(names)
-    assert not parts.paths("missing")
+    assert titles(daemon) == expected
+    assert tracks(daemon) == added(daemon)
+    assert daemon.actions().count("track_added") == len(names)
+    assert daemon.actions().count("track_moved") == len(names)
+    assert not daemon.paths("missing")
 
 
 def test_a_move_between_two_watched_folders_keeps_the_track(
-    do: Callable[[Change], Parts], music: Path, other: Path
+    do: Callable[[Change], InProcessDaemon], music: Path, other: Path
 ) -> None:
     songs(music, "a", "b")
 
-    parts = do(lambda m: (m / "a.mp3").rename(other / "a.mp3"))
+    daemon = do(lambda m: (m / "a.mp3").rename(other / "a.mp3"))
 
-    assert titles(parts) == {"a.mp3": "a", "b.mp3": "b"}
-    assert parts.actions() == ["track_added", "track_added", "track_moved"]
+    assert titles(daemon) == {"a.mp3": "a", "b.mp3": "b"}
+    assert daemon.actions() == ["track_added", "track_added", "track_moved"]
 
 
-def test_a_moved_folder_takes_its_tracks_along(do: Callable[[Change], Parts], music: Path) -> None:
+def test_a_moved_folder_takes_its_tracks_along(do: Callable[[Change], InProcessDaemon], music: Path) -> None:
     for name in "abcdef":
         write_song(music / "old" / name / f"{name}.flac", title=name)
 
-    parts = do(lambda m: (m / "old").rename(m / "new"))
+    daemon = do(lambda m: (m / "old").rename(m / "new"))
 
-    assert titles(parts) == {f"new/{name}/{name}.flac": name for name in "abcdef"}
-    assert tracks(parts) == added(parts)
+    assert titles(daemon) == {f"new/{name}/{name}.flac": name for name in "abcdef"}
+    assert tracks(daemon) == added(daemon)
 
 
-def test_a_file_that_is_replaced_by_rename_is_the_same_track(do: Callable[[Change], Parts], music: Path) -> None:
+def test_a_file_that_is_replaced_by_rename_is_the_same_track(
+    do: Callable[[Change], InProcessDaemon], music: Path
+) -> None:
     songs(music, "a")
 
-    parts = do(lambda m: os.replace(write_song(m.parent / "new.mp3", title="better"), m / "a.mp3"))
+    daemon = do(lambda m: os.replace(write_song(m.parent / "new.mp3", title="better"), m / "a.mp3"))
 
-    assert titles(parts) == {"a.mp3": "better"}
-    assert parts.actions() == ["track_added", "track_updated"]
+    assert titles(daemon) == {"a.mp3": "better"}
+    assert daemon.actions() == ["track_added", "track_updated"]
 
 
-def test_a_known_file_that_takes_the_place_of_another_is_itself(do: Callable[[Change], Parts], music: Path) -> None:
+def test_a_known_file_that_takes_the_place_of_another_is_itself(
+    do: Callable[[Change], InProcessDaemon], music: Path
+) -> None:
     songs(music, "a", "b")
 
-    parts = do(lambda m: os.replace(m / "b.mp3", m / "a.mp3"))
+    daemon = do(lambda m: os.replace(m / "b.mp3", m / "a.mp3"))
 
-    assert titles(parts) == {"a.mp3": "b"}
-    assert tracks(parts) == added(parts)
-    assert parts.ids("missing") == {"a.mp3": tracks(parts)["a"]}
+    assert titles(daemon) == {"a.mp3": "b"}
+    assert tracks(daemon) == added(daemon)
+    assert daemon.ids("missing") == {"a.mp3": tracks(daemon)["a"]}
 
 
-def test_a_copy_is_another_track(do: Callable[[Change], Parts], music: Path) -> None:
+def test_a_copy_is_another_track(do: Callable[[Change], InProcessDaemon], music: Path) -> None:
     songs(music, "a")
 
-    parts = do(lambda m: shutil.copy2(m / "a.mp3", m / "copy.mp3"))
+    daemon = do(lambda m: shutil.copy2(m / "a.mp3", m / "copy.mp3"))
 
-    assert titles(parts) == {"a.mp3": "a", "copy.mp3": "a"}
-    assert parts.actions() == ["track_added", "track_added"]
+    assert titles(daemon) == {"a.mp3": "a", "copy.mp3": "a"}
+    assert daemon.actions() == ["track_added", "track_added"]
 
 
-def test_a_hard_link_is_another_track(do: Callable[[Change], Parts], music: Path) -> None:
+def test_a_hard_link_is_another_track(do: Callable[[Change], InProcessDaemon], music: Path) -> None:
     songs(music, "a")
 
-    parts = do(lambda m: os.link(m / "a.mp3", m / "link.mp3"))
+    daemon = do(lambda m: os.link(m / "a.mp3", m / "link.mp3"))
 
-    assert titles(parts) == {"a.mp3": "a", "link.mp3": "a"}
-    assert len(set(parts.ids().values())) == 2
+    assert titles(daemon) == {"a.mp3": "a", "link.mp3": "a"}
+    assert len(set(daemon.ids().values())) == 2
 
 
 def test_a_file_whose_old_path_is_there_again_before_it_is_written_has_not_moved(
-    do: Callable[[Change], Parts], music: Path, monkeypatch: pytest.MonkeyPatch
+    do: Callable[[Change], InProcessDaemon], music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     songs(music, "a")
-    has_left, linked = Intake._has_left, list[Known]()
+    is_gone, linked = Intake._is_gone, list[Known]()
 
-    async def has_left_after_a_link(self: Intake, origin: Known, pending: Pending) -> bool:
+    async def is_gone_after_a_link(self: Intake, origin: Known, pending: Pending) -> bool:
         if not linked:
             linked.append(origin)
             os.link(pending.work.file.full_path, music / "a.mp3")
-        return await has_left(self, origin, pending)
+        return await is_gone(self, origin, pending)
 
-    monkeypatch.setattr(intake, "LOOK_HOLDS", -1.0)  # or what was seen when it was matched counts for a second
-    monkeypatch.setattr(Intake, "_has_left", has_left_after_a_link)
+    monkeypatch.setattr(intake, "CHECK_HOLDS", -1.0)  # or what was seen when it was matched counts for a second
+    monkeypatch.setattr(Intake, "_is_gone", is_gone_after_a_link)
 
-    parts = do(lambda m: (m / "a.mp3").rename(m / "b.mp3"))
+    daemon = do(lambda m: (m / "a.mp3").rename(m / "b.mp3"))
 
     assert [origin.path for origin in linked] == ["a.mp3"]
-    assert titles(parts) == {"a.mp3": "a", "b.mp3": "a"}
-    assert len(set(parts.ids().values())) == 2
-    assert "track_moved" not in parts.actions()
+    assert titles(daemon) == {"a.mp3": "a", "b.mp3": "a"}
+    assert len(set(daemon.ids().values())) == 2
+    assert "track_moved" not in daemon.actions()
 
 
-def test_an_inode_that_is_used_again_is_no_move(do: Callable[[Change], Parts], music: Path) -> None:
+def test_an_inode_that_is_used_again_is_no_move(do: Callable[[Change], InProcessDaemon], music: Path) -> None:
     freed = [f"a{number}" for number in range(16)]  # many, as whoever else writes to the same disk gets some of them
     songs(music, *freed, "b")
 
@@ -226,11 +230,11 @@ def test_an_inode_that_is_used_again_is_no_move(do: Callable[[Change], Parts], m
                 return
         pytest.fail("no file got one of the inodes again")
 
-    parts = do(reuse)
+    daemon = do(reuse)
 
-    assert titles(parts) == {"b.mp3": "b", "new.flac": "new"}
-    assert parts.paths("missing") == {f"{name}.mp3" for name in freed}
-    assert "track_moved" not in parts.actions()
+    assert titles(daemon) == {"b.mp3": "b", "new.flac": "new"}
+    assert daemon.paths("missing") == {f"{name}.mp3" for name in freed}
+    assert "track_moved" not in daemon.actions()
 
 
 def test_a_file_that_was_missing_for_long_and_is_back_elsewhere_is_the_same_track(
@@ -239,20 +243,20 @@ def test_a_file_that_was_missing_for_long_and_is_back_elsewhere_is_the_same_trac
     songs(music, "a", "b")
     away = music.parent / "away.mp3"
 
-    with Parts(catalogue_url, music) as parts:
-        parts.settled()
+    with InProcessDaemon(catalogue_url, music) as daemon:
+        daemon.settled()
         (music / "a.mp3").rename(away)
-        parts.until(lambda: parts.paths("missing") == {"a.mp3"})
+        daemon.until(lambda: daemon.paths("missing") == {"a.mp3"})
         away.rename(music / "elsewhere.mp3")
-        parts.until(lambda: titles(parts) == {"elsewhere.mp3": "a", "b.mp3": "b"})
+        daemon.until(lambda: titles(daemon) == {"elsewhere.mp3": "a", "b.mp3": "b"})
 
-        assert tracks(parts) == added(parts)
-        assert parts.actions() == ["track_added", "track_added", "track_missing", "track_moved"]
+        assert tracks(daemon) == added(daemon)
+        assert daemon.actions() == ["track_added", "track_added", "track_missing", "track_moved"]
 
 
 @pytest.mark.parametrize("extension", ["mp3", "flac", "ogg", "opus", "m4a"])
 def test_a_file_that_is_moved_and_tagged_anew_is_the_same_track(
-    do: Callable[[Change], Parts], music: Path, extension: str
+    do: Callable[[Change], InProcessDaemon], music: Path, extension: str
 ) -> None:
     write_song(music / f"a.{extension}", title="old")
     write_song(music / "stays.mp3", title="stays")
@@ -263,17 +267,17 @@ def test_a_file_that_is_moved_and_tagged_anew_is_the_same_track(
         (folder / "someone").mkdir()
         (folder.parent / f"tagged.{extension}").rename(folder / "someone" / f"new.{extension}")
 
-    parts = do(move_and_tag)
+    daemon = do(move_and_tag)
 
-    assert titles(parts) == {f"someone/new.{extension}": "new", "stays.mp3": "stays"}
-    assert tracks(parts)["new"] == added(parts)["old"]
-    assert parts.actions() == ["track_added", "track_added", "track_moved", "track_updated"]
+    assert titles(daemon) == {f"someone/new.{extension}": "new", "stays.mp3": "stays"}
+    assert tracks(daemon)["new"] == added(daemon)["old"]
+    assert daemon.actions() == ["track_added", "track_added", "track_moved", "track_updated"]
 
 
 @pytest.mark.parametrize("target", ["music", "other"])
 @pytest.mark.parametrize("order", ["tagged, moved", "removed, written", "written, removed"])
 def test_whatever_comes_first_a_file_that_is_moved_and_tagged_anew_is_the_same_track(
-    do: Callable[[Change], Parts], music: Path, target: str, order: str, monkeypatch: pytest.MonkeyPatch
+    do: Callable[[Change], InProcessDaemon], music: Path, target: str, order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(missing_files, "HEIR_YOUNGER_BY", timedelta(0))
     old = write_song(music / "old.mp3", title="old")
@@ -293,15 +297,15 @@ def test_whatever_comes_first_a_file_that_is_moved_and_tagged_anew_is_the_same_t
         written.rename(new)
         old.unlink(missing_ok=True)
 
-    parts = do(move_and_tag)
-    parts.until(lambda: titles(parts) == {"someone/new.mp3": "new", "stays.flac": "stays"})
-    parts.until(lambda: not parts.paths("missing") and tracks(parts)["new"] == added_first(parts)["old"])
+    daemon = do(move_and_tag)
+    daemon.until(lambda: titles(daemon) == {"someone/new.mp3": "new", "stays.flac": "stays"})
+    daemon.until(lambda: not daemon.paths("missing") and tracks(daemon)["new"] == added_first(daemon)["old"])
 
-    assert parts.rows("SELECT count(*) FROM tracks") == [(2,)]
+    assert daemon.rows("SELECT count(*) FROM tracks") == [(2,)]
 
 
 def test_a_file_that_is_moved_and_tagged_anew_is_the_same_track_before_its_old_path_is_known_to_be_gone(
-    watched: Parts, music: Path, other: Path
+    watched: InProcessDaemon, music: Path, other: Path
 ) -> None:
     watched.tamper = lambda paths: [path for path in paths if "album" not in path]
 
@@ -313,7 +317,7 @@ def test_a_file_that_is_moved_and_tagged_anew_is_the_same_track_before_its_old_p
 
 
 def test_a_file_that_is_written_anew_is_the_same_track_while_the_hint_at_its_old_path_waits(
-    watched: Parts, music: Path, other: Path
+    watched: InProcessDaemon, music: Path, other: Path
 ) -> None:
     watched.tamper = lambda _paths: []
     written = write_song(music.parent / "new.mp3", title="new")
@@ -328,7 +332,7 @@ def test_a_file_that_is_written_anew_is_the_same_track_while_the_hint_at_its_old
 
 
 def test_a_file_that_was_taken_for_a_new_one_is_the_same_track_when_its_old_path_is_found_to_be_gone(
-    watched: Parts, music: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+    watched: InProcessDaemon, music: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(missing_files, "HEIR_YOUNGER_BY", timedelta(0))
     watched.tamper = lambda paths: [path for path in paths if "album" not in path]
@@ -344,7 +348,7 @@ def test_a_file_that_was_taken_for_a_new_one_is_the_same_track_when_its_old_path
 
 
 def test_of_two_copies_none_is_the_file_that_is_removed(
-    watched: Parts, music: Path, monkeypatch: pytest.MonkeyPatch
+    watched: InProcessDaemon, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(missing_files, "HEIR_YOUNGER_BY", timedelta(0))
     song = music / "album" / "old.mp3"
@@ -360,7 +364,7 @@ def test_of_two_copies_none_is_the_file_that_is_removed(
 
 
 def test_a_copy_that_is_tagged_anew_is_another_track_though_something_happened_at_its_original(
-    watched: Parts, music: Path, other: Path
+    watched: InProcessDaemon, music: Path, other: Path
 ) -> None:
     song = music / "album" / "old.mp3"
     copy = music.parent / "copy.mp3"
@@ -375,7 +379,7 @@ def test_a_copy_that_is_tagged_anew_is_another_track_though_something_happened_a
     assert watched.actions() == ["track_added"] * 3
 
 
-def test_a_copy_that_is_tagged_anew_is_another_track(do: Callable[[Change], Parts], music: Path) -> None:
+def test_a_copy_that_is_tagged_anew_is_another_track(do: Callable[[Change], InProcessDaemon], music: Path) -> None:
     songs(music, "a")
 
     def copy_and_tag(folder: Path) -> None:
@@ -383,14 +387,14 @@ def test_a_copy_that_is_tagged_anew_is_another_track(do: Callable[[Change], Part
         tag(folder.parent / "copy.mp3", title="copy")
         (folder.parent / "copy.mp3").rename(folder / "copy.mp3")
 
-    parts = do(copy_and_tag)
+    daemon = do(copy_and_tag)
 
-    assert titles(parts) == {"a.mp3": "a", "copy.mp3": "copy"}
-    assert parts.actions() == ["track_added", "track_added"]
+    assert titles(daemon) == {"a.mp3": "a", "copy.mp3": "copy"}
+    assert daemon.actions() == ["track_added", "track_added"]
 
 
 def test_a_folder_that_is_moved_to_another_disk_keeps_its_tracks(
-    do: Callable[[Change], Parts], music: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+    do: Callable[[Change], InProcessDaemon], music: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `mv` does it: everything is copied, then everything is removed."""
     monkeypatch.setattr(missing_files, "HEIR_YOUNGER_BY", timedelta(0))
@@ -403,16 +407,16 @@ def test_a_folder_that_is_moved_to_another_disk_keeps_its_tracks(
         time.sleep(0.5)
         shutil.rmtree(folder / "album")
 
-    parts = do(move)
-    parts.until(lambda: len(titles(parts)) == 4 and not parts.paths("missing"))
+    daemon = do(move)
+    daemon.until(lambda: len(titles(daemon)) == 4 and not daemon.paths("missing"))
 
-    assert set(parts.paths()) == {"album/0.flac", "album/1.ogg", "album/2.opus", "stays.mp3"}
-    assert tracks(parts) == {title: added_first(parts)[title] for title in tracks(parts)}
-    assert parts.rows("SELECT count(*) FROM track_artists")[0] == (4,)
+    assert set(daemon.paths()) == {"album/0.flac", "album/1.ogg", "album/2.opus", "stays.mp3"}
+    assert tracks(daemon) == {title: added_first(daemon)[title] for title in tracks(daemon)}
+    assert daemon.rows("SELECT count(*) FROM track_artists")[0] == (4,)
 
 
-def added_first(parts: Parts) -> dict[str, str]:
-    entries = parts.rows(
+def added_first(daemon: InProcessDaemon) -> dict[str, str]:
+    entries = daemon.rows(
         "SELECT changes->>'title', entity_id FROM audit_log WHERE action = 'track_added' ORDER BY sequence DESC"
     )
     return dict(entries)

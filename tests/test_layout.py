@@ -1,6 +1,8 @@
-"""The layout of the source tree: few rooms at the top, no import cycle on any level, every package introduced."""
+"""The layout of the source tree: few rooms at the top, no cycle of imports or callbacks, every package introduced."""
 
+import ast
 import sys
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -49,3 +51,83 @@ def test_tags_are_translated_with_the_tag_model_and_the_standard_library_alone()
     imported = set[str]().union(*map(graph.find_modules_directly_imported_by, {*translation, identity}))
 
     assert imported - translation - sys.stdlib_module_names == {"soulspot.infrastructure.tags", identity}
+
+
+def names_in(node: ast.AST) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+INGEST = [SOURCE / "bootstrap.py", *sorted((SOURCE / "ingest").rglob("*.py"))]
+MODULES = {str(path.relative_to(SOURCE)): ast.parse(path.read_text()) for path in INGEST}
+CALLBACK_TYPES = {"Callable"} | {
+    target.id
+    for tree in MODULES.values()
+    for node in tree.body
+    if isinstance(node, ast.Assign) and "Callable" in names_in(node.value)
+    for target in node.targets
+    if isinstance(target, ast.Name)
+}
+
+
+def test_the_check_finds_a_callback_to_an_object_built_later() -> None:
+    written = """
+class Stage:
+    def connect(self, watched: Callable[[], object] | None, name: str):
+        self._name = name
+        self._watched, self._other = watched, name
+
+def build():
+    def is_quiet():
+        return later.is_quiet
+
+    stage = Stage(is_quiet=is_quiet)
+    stage = Stage(lambda: later.is_quiet)
+    stage.on_blind = lambda: later.cover()
+"""
+
+    assert sorted(later_callbacks(ast.parse(written))) == [5, 11, 12, 13]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_object_of_the_ingest_calls_one_built_after_it(module: str) -> None:
+    assert list(later_callbacks(MODULES[module])) == []
+
+
+def later_callbacks(tree: ast.Module) -> Iterator[int]:
+    """Yield the line of each lambda or closure passed to a class, and of each callback set once an object is built."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]
+    closures = {
+        inner.name
+        for outer in functions
+        for inner in ast.walk(outer)
+        if isinstance(inner, FUNCTIONS) and inner is not outer
+    }
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name.lstrip("_")[:1].isupper():
+                arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
+                if any(map(has_lambda, arguments)) or any(closures & names_in(each) for each in arguments):
+                    yield node.lineno
+            case ast.ClassDef():
+                for method in node.body:
+                    if isinstance(method, FUNCTIONS) and method.name != "__init__":
+                        yield from callbacks_set_in(method)
+            case ast.Assign(targets=[ast.Attribute(value=ast.Name(id=owner))], value=ast.Lambda()) if owner != "self":
+                yield node.lineno
+
+
+def callbacks_set_in(method: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[int]:
+    """Yield the line of each assignment of a callback that a method was given to an attribute of its object."""
+    parameters = [*method.args.posonlyargs, *method.args.args, *method.args.kwonlyargs]
+    callbacks = {each.arg for each in parameters if each.annotation and CALLBACK_TYPES & names_in(each.annotation)}
+    for node in ast.walk(method):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            is_attribute = any(isinstance(each, ast.Attribute) for target in targets for each in ast.walk(target))
+            if is_attribute and (callbacks & names_in(node.value) or has_lambda(node.value)):
+                yield node.lineno
+
+
+def has_lambda(node: ast.AST) -> bool:
+    return any(isinstance(each, ast.Lambda) for each in ast.walk(node))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import AUDIO, write_song
-from tests.support.in_process import Parts, shared
+from tests.support.in_process import InProcessDaemon, shared
 
 from soulspot.ingest.pause_gate import Paused
 
@@ -25,10 +25,10 @@ def fill(folder: Path, files: int) -> None:
         (place / f"{number}.mp3").write_bytes(SONG)
 
 
-def look(parts: Parts) -> None:
+def look(daemon: InProcessDaemon) -> None:
     """Look at everything, twice, with time enough between for what is gone to count as missing."""
     for _turn in range(2):
-        parts.scan()
+        daemon.scan()
         time.sleep(0.1)
 
 
@@ -65,9 +65,9 @@ def make_disk(tmp_path: Path) -> Iterator[Callable[[str, Path], Disk]]:
             disk.unmount()
 
 
-def rows(parts: Parts) -> list[tuple[object, ...]]:
+def rows(daemon: InProcessDaemon) -> list[tuple[object, ...]]:
     """Return every row about files and tracks."""
-    return parts.rows("SELECT * FROM files ORDER BY id") + parts.rows("SELECT * FROM tracks ORDER BY id")
+    return daemon.rows("SELECT * FROM files ORDER BY id") + daemon.rows("SELECT * FROM tracks ORDER BY id")
 
 
 @pytest.mark.root
@@ -86,10 +86,10 @@ def test_a_library_of_5000_survives_its_disk_going_away(
     music.mkdir()
     fill(music, songs)
     now = [0.0]
-    parts = Parts(catalogue_url, music, watching=False, missing_after=10, clock=lambda: now[0])
-    with parts:
-        parts.scan(120)
-        before = rows(parts)
+    daemon = InProcessDaemon(catalogue_url, music, watching=False, missing_after=10, clock=lambda: now[0])
+    with daemon:
+        daemon.scan(120)
+        before = rows(daemon)
     assert len(before) == 2 * songs
 
     def put_another_device() -> None:
@@ -107,23 +107,23 @@ def test_a_library_of_5000_survives_its_disk_going_away(
         (put_another_device, take_it_away, "another file system"),
     ]
     for go_away, come_back, reason in ways:
-        parts.start()
+        daemon.start()
         go_away()
         for restart in (False, True):
             if restart:
-                parts.stop()
-                parts.start()
+                daemon.stop()
+                daemon.start()
             for _minute in range(10):
                 now[0] += 60
-                parts.scan()
-            assert rows(parts) == before, reason
-            assert reason in parts.rows("SELECT status_reason FROM folders WHERE status = 'offline'")[0][0]
+                daemon.scan()
+            assert rows(daemon) == before, reason
+            assert reason in daemon.rows("SELECT status_reason FROM folders WHERE status = 'offline'")[0][0]
         come_back()
         now[0] += 600
-        parts.scan(60)
-        assert rows(parts) == before, reason
-        assert parts.rows("SELECT status FROM folders WHERE status = 'offline'") == []
-        parts.stop()
+        daemon.scan(60)
+        assert rows(daemon) == before, reason
+        assert daemon.rows("SELECT status FROM folders WHERE status = 'offline'") == []
+        daemon.stop()
 
 
 def exchange(folder: Path, other: Path) -> None:
@@ -140,10 +140,10 @@ def test_another_number_of_the_same_device_changes_nothing(
 ) -> None:
     disk = make_disk("library", music)
     fill(music, 60)
-    parts = Parts(catalogue_url, music, watching=False)
-    with parts:
-        parts.scan()
-        before, device = rows(parts), music.stat().st_dev
+    daemon = InProcessDaemon(catalogue_url, music, watching=False)
+    with daemon:
+        daemon.scan()
+        before, device = rows(daemon), music.stat().st_dev
     disk.unmount()
     disk.mount()
     while music.stat().st_dev == device:  # or another takes its number, as tests that run beside this one may
@@ -153,11 +153,11 @@ def test_another_number_of_the_same_device_changes_nothing(
         make_disk(spare.name, spare)
         disk.mount()
 
-    with parts:
-        look(parts)
+    with daemon:
+        look(daemon)
 
-        assert rows(parts) == before
-        assert not parts.pipeline.faults
+        assert rows(daemon) == before
+        assert not daemon.pipeline.faults
 
 
 @pytest.mark.root
@@ -169,27 +169,27 @@ def test_a_file_system_mounted_below_a_folder_takes_nothing_along_when_it_goes(
     disk = make_disk("usb", music / "usb")
     fill(music / "usb", 30)
     write_song(music / "local.flac")
-    parts = Parts(catalogue_url, music, watching=False)
-    parts.start()
-    parts.scan()
-    before = rows(parts)
+    daemon = InProcessDaemon(catalogue_url, music, watching=False)
+    daemon.start()
+    daemon.scan()
+    before = rows(daemon)
 
     disk.unmount()
     if restart:
-        parts.stop()
-        parts.start()
-    look(parts)
+        daemon.stop()
+        daemon.start()
+    look(daemon)
 
-    assert rows(parts) == before
-    assert parts.rows("SELECT status FROM folders WHERE path LIKE '%/usb'") == [("unmounted",)]
+    assert rows(daemon) == before
+    assert daemon.rows("SELECT status FROM folders WHERE path LIKE '%/usb'") == [("unmounted",)]
     disk.mount()
-    look(parts)
-    assert rows(parts) == before
-    assert parts.rows("SELECT status FROM folders WHERE path LIKE '%/usb'") == [("mounted",)]
+    look(daemon)
+    assert rows(daemon) == before
+    assert daemon.rows("SELECT status FROM folders WHERE path LIKE '%/usb'") == [("mounted",)]
     (music / "usb" / "f0" / "0.mp3").unlink()
-    look(parts)
-    assert parts.paths("missing") == {"usb/f0/0.mp3"}
-    parts.stop()
+    look(daemon)
+    assert daemon.paths("missing") == {"usb/f0/0.mp3"}
+    daemon.stop()
 
 
 @pytest.mark.root
@@ -198,21 +198,21 @@ def test_a_file_system_mounted_over_known_files_only_hides_them(
 ) -> None:
     write_song(music / "album" / "song.mp3")
     write_song(music / "local.flac")
-    parts = Parts(catalogue_url, music, watching=False)
-    with parts:
-        parts.scan()
-        before = rows(parts)
+    daemon = InProcessDaemon(catalogue_url, music, watching=False)
+    with daemon:
+        daemon.scan()
+        before = rows(daemon)
         over = make_disk("over", music / "album")
-        look(parts)
-        assert rows(parts) == before
+        look(daemon)
+        assert rows(daemon) == before
 
-    with parts:  # after a restart too
-        look(parts)
-        assert rows(parts) == before
+    with daemon:  # after a restart too
+        look(daemon)
+        assert rows(daemon) == before
         over.unmount()
-        look(parts)
-        assert rows(parts) == before
-        assert parts.rows("SELECT status FROM folders WHERE path LIKE '%/album'") == [("mounted",)]
+        look(daemon)
+        assert rows(daemon) == before
+        assert daemon.rows("SELECT status FROM folders WHERE path LIKE '%/album'") == [("mounted",)]
 
 
 @pytest.mark.root
@@ -223,103 +223,103 @@ def test_a_person_can_say_that_a_file_system_below_is_gone_for_good(
     disk = make_disk("usb", music / "usb")
     fill(music / "usb", 3)
     write_song(music / "local.flac")
-    with Parts(catalogue_url, music, watching=False) as parts:
-        parts.scan()
+    with InProcessDaemon(catalogue_url, music, watching=False) as daemon:
+        daemon.scan()
     disk.unmount()
 
-    with Parts(catalogue_url, music, watching=False, confirmed=True) as parts:
-        look(parts)
+    with InProcessDaemon(catalogue_url, music, watching=False, confirmed=True) as daemon:
+        look(daemon)
 
-        assert parts.paths() == {"local.flac"}
-        assert len(parts.paths("missing")) == 3
+        assert daemon.paths() == {"local.flac"}
+        assert len(daemon.paths("missing")) == 3
 
 
 @pytest.mark.root
 def test_a_running_daemon_notices_that_its_folder_was_unmounted_and_is_back(
     catalogue_url: str, music: Path, make_disk: Callable[[str, Path], Disk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("soulspot.ingest.polling.ROOT_LOOK", 0.1)
+    monkeypatch.setattr("soulspot.ingest.polling.ROOT_CHECK", 0.1)
     disk = make_disk("library", music)
     write_song(music / "song.mp3")
-    with Parts(catalogue_url, music, rounds=True) as parts:
-        parts.until(lambda: parts.paths() == {"song.mp3"})
+    with InProcessDaemon(catalogue_url, music, polling=True) as daemon:
+        daemon.until(lambda: daemon.paths() == {"song.mp3"})
         subprocess.run(["umount", "--lazy", str(music)], check=True)
-        parts.until(lambda: parts.pipeline.faults)
+        daemon.until(lambda: daemon.pipeline.faults)
         disk.mount()
-        parts.until(lambda: not parts.pipeline.faults)
+        daemon.until(lambda: not daemon.pipeline.faults)
 
         write_song(music / "new.mp3")
 
-        parts.until(lambda: parts.paths() == {"song.mp3", "new.mp3"})
-        assert "track_missing" not in parts.actions()
+        daemon.until(lambda: daemon.paths() == {"song.mp3", "new.mp3"})
+        assert "track_missing" not in daemon.actions()
 
 
 def test_a_loss_of_more_than_a_fifth_and_fifty_files_is_held_and_said(catalogue_url: str, music: Path) -> None:
     fill(music, 300)
-    with Parts(catalogue_url, music, watching=False) as parts:
-        parts.scan()
+    with InProcessDaemon(catalogue_url, music, watching=False) as daemon:
+        daemon.scan()
         for folder in ("f0", "f1", "f2", "f3"):  # 80 of 300
             shutil.rmtree(music / folder)
 
-        look(parts)
+        look(daemon)
 
-        assert len(parts.paths()) == 300
-        status = parts.rows("SELECT status, status_reason FROM folders")
+        assert len(daemon.paths()) == 300
+        status = daemon.rows("SELECT status, status_reason FROM folders")
         assert status == [("held", "80 of its 300 files are not there")]
-    with Parts(catalogue_url, music, watching=False, confirmed=True) as parts:
-        look(parts)
-        assert len(parts.paths("missing")) == 80
-        assert parts.rows("SELECT status FROM folders") == [("online",)]
+    with InProcessDaemon(catalogue_url, music, watching=False, confirmed=True) as daemon:
+        look(daemon)
+        assert len(daemon.paths("missing")) == 80
+        assert daemon.rows("SELECT status FROM folders") == [("online",)]
 
 
 def test_files_that_are_back_end_what_was_held(catalogue_url: str, music: Path) -> None:
     fill(music, 300)
-    with Parts(catalogue_url, music, watching=False) as parts:
-        parts.scan()
+    with InProcessDaemon(catalogue_url, music, watching=False) as daemon:
+        daemon.scan()
         (music / "f0").rename(music.parent / "f0")
         for folder in ("f1", "f2", "f3"):
             (music / folder).rename(music.parent / folder)
-        look(parts)
+        look(daemon)
         for folder in ("f0", "f1", "f2", "f3"):
             (music.parent / folder).rename(music / folder)
-        look(parts)
+        look(daemon)
 
-        assert parts.rows("SELECT status, status_reason FROM folders") == [("online", None)]
-        assert parts.actions() == ["track_added"] * 300
+        assert daemon.rows("SELECT status, status_reason FROM folders") == [("online", None)]
+        assert daemon.actions() == ["track_added"] * 300
 
 
 def test_files_that_are_back_elsewhere_end_what_was_held(catalogue_url: str, music: Path) -> None:
     fill(music, 300)
-    with Parts(catalogue_url, music, watching=False, missing_after=0.3) as parts:
-        parts.scan()
-        ids = set(parts.ids().values())
+    with InProcessDaemon(catalogue_url, music, watching=False, missing_after=0.3) as daemon:
+        daemon.scan()
+        ids = set(daemon.ids().values())
         (music / "f0").rename(music.parent / "elsewhere")
         for folder in ("f1", "f2", "f3"):
             (music / folder).rename(music.parent / "elsewhere" / folder)
-        look(parts)
-        held = parts.rows("SELECT status FROM folders")
+        look(daemon)
+        held = daemon.rows("SELECT status FROM folders")
         (music.parent / "elsewhere").rename(music / "new")
 
-        parts.scan()
+        daemon.scan()
 
-        assert (held, parts.rows("SELECT status, status_reason FROM folders")) == ([("held",)], [("online", None)])
-        assert set(parts.ids().values()) == ids
-        assert set(parts.actions()) == {"track_added", "track_moved"}
+        assert (held, daemon.rows("SELECT status, status_reason FROM folders")) == ([("held",)], [("online", None)])
+        assert set(daemon.ids().values()) == ids
+        assert set(daemon.actions()) == {"track_added", "track_moved"}
 
 
 def test_nothing_is_decided_while_a_walk_goes_on(tmp_path: Path, music: Path) -> None:
     """What it has not come to yet may be what is gone, although nothing is in hand."""
     write_song(music / "one.mp3")
-    with Parts(tmp_path / "state", music, watching=False) as parts:
-        parts.scan()
-        parts.gate.close(Paused(datetime.now(UTC), "a test"))
-        walk = asyncio.run_coroutine_threadsafe(parts.pipeline.reconcile(parts.roots[0]), shared().loop)
-        parts.until(lambda: parts.pipeline.walks)
+    with InProcessDaemon(tmp_path / "state", music, watching=False) as daemon:
+        daemon.scan()
+        daemon.gate.close(Paused(datetime.now(UTC), "a test"))
+        walk = asyncio.run_coroutine_threadsafe(daemon.pipeline.reconciler.reconcile(daemon.roots[0]), shared().loop)
+        daemon.until(lambda: daemon.pipeline.walks)
 
-        quiet = [parts.pipeline.is_quiet]
-        shared().loop.call_soon_threadsafe(parts.gate.open)
+        quiet = [daemon.pipeline.is_quiet]
+        shared().loop.call_soon_threadsafe(daemon.gate.open)
         walk.result(10)
-        quiet.append(parts.pipeline.is_quiet)
+        quiet.append(daemon.pipeline.is_quiet)
 
     assert quiet == [False, True]
 
@@ -327,40 +327,40 @@ def test_nothing_is_decided_while_a_walk_goes_on(tmp_path: Path, music: Path) ->
 @pytest.mark.parametrize(("files", "lost"), [(300, 50), (300, 60), (60, 50)])
 def test_a_smaller_loss_is_believed(catalogue_url: str, music: Path, files: int, lost: int) -> None:
     fill(music, files)
-    with Parts(catalogue_url, music, watching=False) as parts:
-        parts.scan()
+    with InProcessDaemon(catalogue_url, music, watching=False) as daemon:
+        daemon.scan()
         for number in range(lost):
             (music / f"f{number // 20}" / f"{number}.mp3").unlink()
 
-        look(parts)
+        look(daemon)
 
-        assert len(parts.paths("missing")) == lost
+        assert len(daemon.paths("missing")) == lost
 
 
 def test_a_renamed_library_is_no_loss(catalogue_url: str, music: Path) -> None:
     fill(music, 300)
-    with Parts(catalogue_url, music, missing_after=0.0) as parts:
-        parts.settled()
-        before = set(parts.ids().values())
+    with InProcessDaemon(catalogue_url, music, missing_after=0.0) as daemon:
+        daemon.settled()
+        before = set(daemon.ids().values())
         (music / "all").mkdir()
         for folder in list(music.glob("f*")):
             folder.rename(music / "all" / folder.name)
 
-        parts.until(lambda: len([path for path in parts.paths() if path.startswith("all/")]) == 300, 30)
+        daemon.until(lambda: len([path for path in daemon.paths() if path.startswith("all/")]) == 300, 30)
 
-        assert set(parts.ids().values()) == before
-        assert set(parts.actions()) == {"track_added", "track_moved"}
-        assert not parts.pipeline.held
+        assert set(daemon.ids().values()) == before
+        assert set(daemon.actions()) == {"track_added", "track_moved"}
+        assert not daemon.pipeline.held
 
 
 def test_a_library_that_is_deleted_slowly_is_held_too(catalogue_url: str, music: Path) -> None:
     fill(music, 200)
-    with Parts(catalogue_url, music, watching=False) as parts:
-        parts.scan()
+    with InProcessDaemon(catalogue_url, music, watching=False) as daemon:
+        daemon.scan()
         for turn in range(4):
             for number in range(turn * 20, turn * 20 + 20):
                 (music / f"f{number // 20}" / f"{number}.mp3").unlink()
-            look(parts)
+            look(daemon)
 
-        assert len(parts.paths("missing")) == 40
-        assert parts.pipeline.held
+        assert len(daemon.paths("missing")) == 40
+        assert daemon.pipeline.held

@@ -17,7 +17,7 @@ from soulspot.ingest.catalogue.folder_service import FolderService
 from soulspot.ingest.catalogue.service import IngestService
 from soulspot.ingest.disk.walker import FoundFile, Root
 from soulspot.ingest.outcome import StaleError
-from soulspot.ingest.retry import Patience
+from soulspot.ingest.retry import DatabaseRetry
 
 pytestmark = pytest.mark.postgresql
 
@@ -31,7 +31,7 @@ class Node:
         self.database = database
         self.service = IngestService(database, run=name)
         self._folder_service = FolderService(database, run=name, node=name)
-        self._patience = Patience()
+        self._retry = DatabaseRetry()
 
     async def adopt(self) -> None:
         folder = await self._folder_service.adopt_folder("/music", FileSystem("ext4", "uuid", "/"))
@@ -45,7 +45,7 @@ class Node:
 
         for _time in range(20):
             try:
-                return await self._patience(act)
+                return await self._retry(act)
             except StaleError:
                 continue
         pytest.fail(f"{path} was overtaken again and again")

@@ -18,7 +18,7 @@ from tests.conftest import Soulspot, both, until, write_song
 from soulspot.daemon import health
 from soulspot.daemon.control import commands
 from soulspot.infrastructure.net import control_socket
-from soulspot.ingest.outcome import Outcome, Vitals
+from soulspot.ingest.outcome import Outcome, PipelineStats
 from soulspot.ingest.pause_gate import Paused
 from soulspot.ingest.scan_requests import Request
 
@@ -263,7 +263,7 @@ def test_a_pause_is_no_reason_to_restart() -> None:
     now = 0.0
     watchdog = health.Watchdog(1, clock=lambda: now)
     held_up = Paused(datetime.now(UTC), "me", datetime.now(UTC) + timedelta(days=1))
-    vitals = Vitals(0, 5, 0, 10_000.0, None, held_up)
+    vitals = PipelineStats(0, 5, 0, 10_000.0, None, held_up)
 
     watchdog.is_stuck(vitals)
     now = 100_000.0

@@ -1,14 +1,16 @@
-"""What `watch` and `scan` both begin with and end with: every object is built here, once, and taken down in reverse."""
+"""The composition root of `watch`, `scan` and the tests: builds every object once, and takes them down in reverse."""
 
 import asyncio
 import logging
 import os
 import signal
 import socket
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -26,30 +28,34 @@ from soulspot.infrastructure.persistence.schema import bring_up_to_date
 from soulspot.infrastructure.persistence.sqlite.lock_file import writer_lock
 from soulspot.infrastructure.systemd import given_time
 from soulspot.infrastructure.tags.readers.pool import TagReaders
+from soulspot.infrastructure.watching.watcher import Watcher
 from soulspot.ingest.catalogue.credits import CreditRules
 from soulspot.ingest.catalogue.folder_service import FolderService
 from soulspot.ingest.catalogue.service import IngestService
 from soulspot.ingest.disk.ignore_rules import Ignoring
+from soulspot.ingest.disk.scan_queue import ScanQueue
 from soulspot.ingest.disk.walker import Root
-from soulspot.ingest.intake.intake import LANES, LANES_TO_SERVER
+from soulspot.ingest.disk.watch_coverage import WatchCoverage
+from soulspot.ingest.intake.intake import CONCURRENCY, CONCURRENCY_TO_SERVER
 from soulspot.ingest.intake.stability import Stability
 from soulspot.ingest.missing.loss_guard import LossGuard
 from soulspot.ingest.outcome import Outcome
-from soulspot.ingest.pause_gate import Gate
+from soulspot.ingest.pause_gate import PauseGate
 from soulspot.ingest.pipeline import Pipeline
-from soulspot.ingest.retry import patiently
+from soulspot.ingest.polling import Polling
+from soulspot.ingest.retry import retry_database
 
 logger = logging.getLogger(__name__)
 
 STOP_LIMIT = 8.0
-"""Seconds that the files in hand have to end in when the process is told to stop."""
+"""Seconds that the files in hand have to finish in when the process has to stop."""
 
 Report = Callable[[Outcome], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
-    """What a scan is to look at: the settings with its folders, and the parts of those of which not all is meant."""
+class ScanScope:
+    """What to scan: the settings with its folders, and the parts of folders that are not meant as a whole."""
 
     settings: Settings
     parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -58,26 +64,37 @@ class Where:
         return self.parts.get(root.path, ("",))
 
 
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """What feeds the scan queue of a running pipeline: events, and polling for what no event reports."""
+
+    watcher: Watcher
+    polling: Polling
+
+
 @dataclass(slots=True)
 class Ingest:
+    """What a command that writes works with; `watching` is None unless it watches."""
+
     pipeline: Pipeline
     folder_service: FolderService
     database: Database
     roots: list[Root]
-    where: Where
+    scope: ScanScope
     run: str
+    watching: Watching | None = None
 
 
 @contextmanager
-def alone(settings: Settings, command: str) -> Iterator[Path | None]:
-    """Be the only one that writes an SQLite database, and yield its file; PostgreSQL has `Database.lock_folders`."""
+def writer_lock_for(settings: Settings, command: str) -> Iterator[Path | None]:
+    """Lock an SQLite database for writing, and yield its file; PostgreSQL has `Database.lock_folders`."""
     file = database_file(settings.database.url)
     with writer_lock(file, command) if file else nullcontext():
         yield file
 
 
 @asynccontextmanager
-async def opened(  # noqa: PLR0913 - by name, in this module
+async def open_ingest(  # noqa: PLR0913 - by name, in this module
     settings: Settings,
     command: str,
     *,
@@ -85,67 +102,108 @@ async def opened(  # noqa: PLR0913 - by name, in this module
     named: Sequence[Path] = (),
     confirm_missing: bool = False,
     warm: bool = False,
-    gate: Gate | None = None,
+    watch: bool = False,
+    last_event: dict[Root, datetime] | None = None,
+    gate: PauseGate | None = None,
+    readers: TagReaders | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Ingest]:
-    """Build what a command that writes needs, and holds the lock for: database, folders, tag readers, pipeline.
+    """Build what a command that writes needs, and hold the locks for it: database, folders, tag readers, pipeline.
 
-    `named`: what is meant in the folders, where not all of them is.
-    `warm`: the tag readers will be needed, and start on other cores meanwhile; they do where a folder is new.
+    Args:
+        settings: what to build it from.
+        command: who holds the locks.
+        report: called with each outcome, after its commit.
+        named: what is meant in the folders, if not all of them.
+        confirm_missing: whether a person said that all missing files are really gone.
+        warm: whether to start the tag readers at once, on other cores; they start in any case if a folder is new.
+        watch: whether to build a watcher and polling.
+        last_event: updated with the time of the last event in each folder.
+        gate: closed while ingest is paused.
+        readers: tag readers that run already, and go on afterwards.
+        clock: seconds that never go back.
+
     """
-    ignore_lease_signals()
     file = database_file(settings.database.url)
+    async with AsyncExitStack() as opened:
+        if readers is None:
+            readers = await opened.enter_async_context(_tag_readers(settings))
+        database = await opened.enter_async_context(
+            Database(
+                settings.database.url,
+                synchronous=settings.database.synchronous,
+                connections=settings.database.connections,
+            )
+        )
+        if warm:
+            readers.start()
+        retry_database.file = file
+        async with given_time("starting: the schema of the catalogue is brought up to date"):
+            await _bring_up_to_date(database, allowed=settings.database.upgrade)
+        rows, run = await retry_database(FolderRepository(database.session).all), new_id()
+        node, here = this_machine(rows, settings, database)
+        scope = resolve_scope(settings, here, named)
+        settings, known = scope.settings, {Path(text_to_path(folder.path)) for folder in here}
+        if not known.issuperset(settings.library.folders):
+            readers.start()
+        places = [FolderKey(node, path_to_text(str(folder))) for folder in settings.library.folders]
+        await opened.enter_async_context(database.lock_folders(places, command, node=node, run=run))
+        check_library(settings, known)
+        folder_service = FolderService(database, run=run, node=node)
+        adopted = [await _adopt(folder_service, str(path), settings) for path in settings.library.folders]
+        roots = [root for root, _folder in adopted]
+        queue = ScanQueue(roots, last_event=last_event, clock=clock)
+        watcher = Watcher([root.path for root in roots], queue.add_events, queue.enqueue_everything) if watch else None
+        coverage = WatchCoverage(None if watcher is None else watcher.watched)
+        pipeline = Pipeline(
+            service=IngestService(database, run=run, credit_rules=credit_rules(settings)),
+            folder_service=folder_service,
+            files=FileRepository(database.session),
+            readers=readers,
+            stability=Stability(settings.library.quiet_period, leases=settings.library.leases),
+            queue=queue,
+            coverage=coverage,
+            report=report,
+            missing_after=settings.library.missing_after,
+            guard=LossGuard(confirmed=confirm_missing),
+            gate=PauseGate() if gate is None else gate,
+            concurrency=CONCURRENCY_TO_SERVER if database.backend.has_concurrent_writers else CONCURRENCY,
+            clock=clock,
+        )
+        for root, folder in adopted:
+            pipeline.add_root(root, folder.file_system_id, folder.status, folder.status_reason)
+        watching = None if watcher is None else _watching(settings, pipeline, watcher, coverage, roots)
+        yield Ingest(pipeline, folder_service, database, roots, scope, run, watching)
+
+
+def _watching(
+    settings: Settings, pipeline: Pipeline, watcher: Watcher, coverage: WatchCoverage, roots: Sequence[Root]
+) -> Watching:
+    polling = Polling(
+        pipeline,
+        watcher,
+        coverage,
+        roots,
+        reconcile_interval=settings.library.reconcile_interval,
+        poll_interval=settings.library.poll_interval,
+    )
+    return Watching(watcher, polling)
+
+
+def _tag_readers(settings: Settings) -> TagReaders:
     tags = settings.tags
-    readers = TagReaders(
+    return TagReaders(
         tags.workers or min(os.cpu_count() or 1, 4),
         memory_limit=tags.memory_limit,
         time_limit=tags.time_limit,
         journal=_place_of_journal(settings.database.url),
     )
-    async with (
-        readers,
-        Database(
-            settings.database.url,
-            synchronous=settings.database.synchronous,
-            connections=settings.database.connections,
-        ) as database,
-        AsyncExitStack() as owned,
-    ):
-        if warm:
-            readers.start()
-        patiently.file = file
-        async with given_time("starting: the schema of the catalogue is brought up to date"):
-            await _bring_up_to_date(database, allowed=settings.database.upgrade)
-        rows, run = await patiently(FolderRepository(database.session).all), new_id()
-        node, here = this_machine(rows, settings, database)
-        where = located(settings, here, named)
-        settings, known = where.settings, {Path(text_to_path(folder.path)) for folder in here}
-        if not known.issuperset(settings.library.folders):
-            readers.start()
-        places = [FolderKey(node, path_to_text(str(folder))) for folder in settings.library.folders]
-        await owned.enter_async_context(database.lock_folders(places, command, node=node, run=run))
-        check_library(settings, known)
-        rules = credit_rules(settings)
-        folder_service = FolderService(database, run=run, node=node)
-        pipeline = Pipeline(
-            service=IngestService(database, run=run, credit_rules=rules),
-            folder_service=folder_service,
-            files=FileRepository(database.session),
-            readers=readers,
-            stability=Stability(settings.library.quiet_period, leases=settings.library.leases),
-            report=report,
-            missing_after=settings.library.missing_after,
-            guard=LossGuard(confirmed=confirm_missing),
-            gate=gate,
-            lanes=LANES_TO_SERVER if database.backend.has_concurrent_writers else LANES,
-        )
-        roots = [await _adopt(folder_service, pipeline, str(path), settings) for path in settings.library.folders]
-        yield Ingest(pipeline, folder_service, database, roots, where, run)
 
 
 async def _bring_up_to_date(database: Database, *, allowed: bool) -> None:
-    """Upgrade the schema, and wait for a disk that is full; a server that is away is for systemd to try again."""
+    """Upgrade the schema; wait while the disk is full, but leave it to systemd to retry a server that is away."""
     bring = partial(bring_up_to_date, database, allowed=allowed)
-    await (patiently(bring) if database.backend.retries_upgrade else bring())
+    await (retry_database(bring) if database.backend.retries_upgrade else bring())
 
 
 def this_machine(
@@ -156,15 +214,13 @@ def this_machine(
     return node, [row for row in rows if row.node == node]
 
 
-async def _adopt(folder_service: FolderService, pipeline: Pipeline, path: str, settings: Settings) -> Root:
+async def _adopt(folder_service: FolderService, path: str, settings: Settings) -> tuple[Root, KnownFolder]:
     file_system = await asyncio.to_thread(file_system_of, path)
-    folder = await patiently(folder_service.adopt_folder, path, file_system)
-    root = root_of(folder.id, path, settings, trusts_inodes=not file_system.is_remote)
-    pipeline.add_root(root, folder.file_system_id, folder.status, folder.status_reason)
+    folder = await retry_database(folder_service.adopt_folder, path, file_system)
     if file_system.is_remote:
         every, kind = settings.library.poll_interval, file_system.kind
         logger.info("folder %s lies on %s: it is looked at every %g s", path_to_text(path), kind, every)
-    return root
+    return root_of(folder.id, path, settings, trusts_inodes=not file_system.is_remote), folder
 
 
 def _place_of_journal(url: str) -> str | None:
@@ -178,7 +234,7 @@ def _place_of_journal(url: str) -> str | None:
 
 
 def root_of(folder_id: str, path: str, settings: Settings, *, trusts_inodes: bool = True) -> Root:
-    """Return a watched folder as the settings want it looked at."""
+    """Return a watched folder as the settings want it scanned."""
     library = settings.library
     return Root(
         folder_id,
@@ -196,21 +252,23 @@ def credit_rules(settings: Settings) -> CreditRules:
     return CreditRules(artists.separators, artists.keep_whole, artists.featured)
 
 
-async def end(ingest: Ingest, running: asyncio.Task[None]) -> None:
-    """Let the files in hand end, for as long as there is time for that."""
+async def drain(ingest: Ingest, running: asyncio.Task[None]) -> None:
+    """Let the files in hand finish, for as long as there is time for that."""
     ingest.pipeline.stop()
-    # What cannot be written, or may not, waits for the next start.
-    is_paused = patiently.reason is not None or ingest.pipeline.is_paused
+    # Files that cannot be written, or may not, wait for the next start.
+    is_paused = retry_database.reason is not None or ingest.pipeline.is_paused
     await asyncio.wait([running], timeout=STOP_LIMIT / 8 if is_paused else STOP_LIMIT)
     running.cancel()
 
 
 def stop_on_signals() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set; ignore the signals of broken leases from now on."""
+    ignore_lease_signals()
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def stop_or_end(number: signal.Signals) -> None:
         if stop.is_set():
-            os._exit(128 + number)  # told twice: the database is safe against an end at any moment
+            os._exit(128 + number)  # second signal: exit now, the database survives a kill
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -232,13 +290,13 @@ def own_node(folders: Iterable[KnownFolder], wanted: str, *, is_shared: bool) ->
     return known.pop()
 
 
-def located(settings: Settings, known: Iterable[KnownFolder], named: Sequence[Path]) -> Where:
-    """Return where to look: at the music folders, or at what is named in one of them or in one that is known.
+def resolve_scope(settings: Settings, known: Iterable[KnownFolder], named: Sequence[Path]) -> ScanScope:
+    """Return what to scan: the music folders, or what is named in one of them or in one that is known.
 
-    What is named and lies in none of them is a music folder of its own.
+    A named path that lies in none of them is a music folder of its own.
     """
     if not named:
-        return Where(settings)
+        return ScanScope(settings)
     parts = defaultdict[str, list[str]](list)
     watched = [text_to_path(folder.path) for folder in known if folder.status not in MOUNT_STATES]
     folders = [*map(str, settings.library.folders), *watched]
@@ -250,4 +308,4 @@ def located(settings: Settings, known: Iterable[KnownFolder], named: Sequence[Pa
         ]
         folder, below = inside[0] if inside else (os.path.abspath(path), "")
         parts[folder].append(f"{below}/" if below and os.path.isdir(path) else below)
-    return Where(settings.with_folders([Path(folder) for folder in parts]), parts)
+    return ScanScope(settings.with_folders([Path(folder) for folder in parts]), parts)

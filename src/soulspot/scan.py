@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Protocol
 from soulspot.bootstrap import (
     Ingest,
     Report,
-    Where,
-    alone,
-    end,
-    located,
-    opened,
+    drain,
+    open_ingest,
+    resolve_scope,
     root_of,
     stop_on_signals,
     this_machine,
+    writer_lock_for,
 )
 from soulspot.config import Settings
 from soulspot.config.library_check import check_library
@@ -28,10 +27,10 @@ from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
 from soulspot.infrastructure.persistence.schema import require_current
 from soulspot.ingest.disk.planner import compare
-from soulspot.ingest.disk.walker import Root, count_files, walk
+from soulspot.ingest.disk.walker import Root, walk
 from soulspot.ingest.outcome import Outcome
-from soulspot.ingest.retry import patiently
-from soulspot.ingest.scan_requests import BUSY_LIMIT, COUNT_AFTER
+from soulspot.ingest.retry import retry_database
+from soulspot.ingest.scan_requests import BUSY_LIMIT, COUNT_AFTER, count_files_ahead
 
 if TYPE_CHECKING:
     from soulspot.infrastructure.persistence.records import Known, KnownFolder
@@ -75,10 +74,10 @@ async def scan(
 
     is_new = _is_new(settings)
     if is_new or not named:  # before anything is made; what is absent is judged later
-        first = located(settings, (), named).settings
+        first = resolve_scope(settings, (), named).settings
         check_library(first, first.library.folders)
-    with alone(settings, "scan"):
-        async with opened(
+    with writer_lock_for(settings, "scan"):
+        async with open_ingest(
             settings, "scan", report=count, named=named, confirm_missing=confirm_missing, warm=is_new
         ) as ingest:
             await _scan_and_end(ingest, result, stop, progress)
@@ -87,18 +86,18 @@ async def scan(
 
 async def _scan_and_end(ingest: Ingest, result: ScanResult, stop: asyncio.Event, progress: Progress) -> None:
     async with asyncio.TaskGroup() as group:
-        pipeline = group.create_task(ingest.pipeline.run())
-        work = group.create_task(_scan_all(ingest, result, progress))
-        stopping = group.create_task(stop.wait())
-        counting = group.create_task(_count_ahead(ingest.roots, ingest.where, progress))
+        pipeline = group.create_task(ingest.pipeline.run(), name="pipeline")
+        work = group.create_task(_scan_all(ingest, result, progress), name="scan")
+        stopping = group.create_task(stop.wait(), name="wait for a signal")
+        counting = group.create_task(_count_ahead(ingest, progress), name="count the files of a scan")
         await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
         for task in (work, stopping, counting):
             task.cancel()
-        await end(ingest, pipeline)
+        await drain(ingest, pipeline)
     changed = {kind: count for kind, count in result.counts.items() if kind != "unchanged" and count}
     if changed:
         for root in ingest.roots:
-            await patiently(ingest.folder_service.finish_scan, root, changed)
+            await retry_database(ingest.folder_service.finish_scan, root, changed)
 
 
 async def dry_run(settings: Settings, named: Sequence[Path], *, report: Report) -> ScanResult:
@@ -110,8 +109,8 @@ async def dry_run(settings: Settings, named: Sequence[Path], *, report: Report) 
             await require_current(database)
             rows = await FolderRepository(database.session).all()
         _node, here = this_machine(rows, settings, database)
-        where = located(settings, here, named)
-        settings, folders = where.settings, {row.path: row.id for row in here}
+        scope = resolve_scope(settings, here, named)
+        settings, folders = scope.settings, {row.path: row.id for row in here}
         check_library(settings, [Path(text_to_path(path)) for path in folders])
         files = FileRepository(database.session)
         for path in map(str, settings.library.folders):
@@ -119,7 +118,7 @@ async def dry_run(settings: Settings, named: Sequence[Path], *, report: Report) 
             if not os.path.isdir(path):
                 result.offline[path] = "it is not there: is its disk mounted?"
                 continue
-            for part in where.of(root):
+            for part in scope.of(root):
                 await _plan(root, part, files, result, report)
     return result
 
@@ -150,10 +149,9 @@ async def _plan(root: Root, part: str, files: FileRepository, result: ScanResult
             report(Outcome(kind, f"{path_to_text(root.path)}/{below}"))
 
 
-async def _count_ahead(roots: Iterable[Root], where: Where, progress: Progress) -> None:
-    await asyncio.sleep(COUNT_AFTER)
-    counts = [await asyncio.to_thread(count_files, root, part) for root in roots for part in where.of(root)]
-    progress.expect(sum(counts))
+async def _count_ahead(ingest: Ingest, progress: Progress) -> None:
+    parts = {root: ingest.scope.of(root) for root in ingest.roots}
+    progress.expect(await count_files_ahead(parts, after=COUNT_AFTER))
 
 
 async def _scan_all(ingest: Ingest, result: ScanResult, progress: Progress) -> None:
@@ -162,11 +160,11 @@ async def _scan_all(ingest: Ingest, result: ScanResult, progress: Progress) -> N
         progress.pass_over(count)
 
     for root in ingest.roots:
-        for part in ingest.where.of(root):
+        for part in ingest.scope.of(root):
             if not part or part.endswith("/"):
-                await ingest.pipeline.reconcile(root, part, unchanged=unchanged)
-            elif await ingest.pipeline.look_now(root, part) and os.path.lexists(root.full(part)):
+                await ingest.pipeline.reconciler.reconcile(root, part, unchanged=unchanged)
+            elif await ingest.pipeline.hinted_paths.check_path(root, part) and os.path.lexists(root.full(part)):
                 unchanged(1)
-    result.still_written = await ingest.pipeline.done(give_up_after=BUSY_LIMIT)
+    result.still_written = await ingest.pipeline.wait(give_up_after=BUSY_LIMIT)
     result.offline = {root.path: fault for root, fault in ingest.pipeline.faults.items()}
     result.held = {root.path: count for root, count in ingest.pipeline.held.items()}

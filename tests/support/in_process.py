@@ -1,6 +1,6 @@
-"""The daemon's real parts in this process, on an event loop of their own: pipeline, watcher, tag readers, database.
+"""The daemon in this process, on an event loop of its own: real pipeline, watcher, tag readers and database.
 
-Only the clock may be another one. Tag readers are shared by all, as starting them takes longer than most tests.
+Only the clock may be another one. All tests share the tag readers, which take longer to start than most tests to run.
 """
 
 import asyncio
@@ -17,22 +17,17 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import psycopg
 import pytest
 
-from soulspot.bootstrap import root_of
+from soulspot.bootstrap import Ingest, Watching, open_ingest
 from soulspot.config import Settings
-from soulspot.infrastructure.filesystem import file_system_of, ignore_lease_signals
+from soulspot.infrastructure.filesystem import ignore_lease_signals
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.identity import new_id
-from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.persistence.schema import bring_up_to_date
 from soulspot.infrastructure.tags.readers.pool import TagReaders
 from soulspot.infrastructure.watching.watcher import Watcher
-from soulspot.ingest.catalogue.folder_service import FolderService
-from soulspot.ingest.catalogue.service import IngestService
-from soulspot.ingest.intake.stability import Stability
-from soulspot.ingest.missing.loss_guard import LossGuard
-from soulspot.ingest.pause_gate import Gate
+from soulspot.ingest.disk.walker import Root
+from soulspot.ingest.pause_gate import PauseGate
 from soulspot.ingest.pipeline import Pipeline
-from soulspot.ingest.polling import Rounds
+from soulspot.ingest.polling import Polling
 
 if TYPE_CHECKING:
     from soulspot.ingest.outcome import Outcome
@@ -67,13 +62,14 @@ def shared() -> _Shared:
     return _shared[0]
 
 
-class Parts:
-    """A catalogue of `folders` that is kept true from `start` to `stop`.
+class InProcessDaemon:
+    """Keeps a catalogue of `folders` up to date from `start` to `stop`.
 
     Args:
         place: the folder of an SQLite catalogue, or the URL of a migrated one on a server.
         watching: whether there is a watcher.
-        rounds: whether folders are looked at without an event.
+        polling: whether folders are checked without an event; that needs a watcher.
+        confirmed: whether a person said that all missing files are really gone.
 
     """
 
@@ -82,22 +78,27 @@ class Parts:
         place: Path | str,
         *folders: Path,
         watching: bool = True,
-        rounds: bool = False,
-        missing_after: float = 0.0,
+        polling: bool = False,
         clock: Callable[[], float] = time.monotonic,
         confirmed: bool = False,
         **library: object,
     ) -> None:
-        self.folders = folders
         self.url = place if isinstance(place, str) else f"sqlite+aiosqlite:///{place}/catalogue.db"
         self.outcomes: list[Outcome] = []
-        self._watching, self._with_rounds, self._missing_after = watching, rounds, missing_after
-        self._clock, self._confirmed = clock, confirmed
-        self.gate = Gate()
+        self.gate = PauseGate()
         self.tamper: Callable[[list[str]], list[str]] = list
-        values = {"quiet_period": 0.1, "poll_interval": 3600.0, "reconcile_interval": 3600.0} | library
-        self._settings = Settings.model_validate({"library": {"folders": [str(each) for each in folders], **values}})
+        self._has_watcher, self._has_polling, self._clock, self._confirmed = watching, polling, clock, confirmed
+        values = {"quiet_period": 0.1, "missing_after": 0.0, "poll_interval": 3600.0, "reconcile_interval": 3600.0}
+        self._settings = Settings.model_validate(
+            {
+                "database": {"url": self.url},
+                "library": {"folders": [str(each) for each in folders], **values, **library},
+            }
+        )
         self._tasks: list[asyncio.Task[None]] = []
+        self._ingest: Ingest
+        self._stopping: asyncio.Event
+        self._running: asyncio.Task[None]
 
     def start(self) -> Self:
         shared().call(self._start())
@@ -163,65 +164,82 @@ class Parts:
         """Return the number of the last audit entry."""
         return int(self.rows("SELECT coalesce(max(sequence), 0) FROM audit_log")[0][0])
 
+    @property
+    def pipeline(self) -> Pipeline:
+        return self._ingest.pipeline
+
+    @property
+    def roots(self) -> list[Root]:
+        return self._ingest.roots
+
+    @property
+    def watching(self) -> Watching:
+        assert self._ingest.watching is not None
+        return self._ingest.watching
+
+    @property
+    def watcher(self) -> Watcher:
+        return self.watching.watcher
+
+    @property
+    def polling(self) -> Polling:
+        return self.watching.polling
+
     async def _start(self) -> None:
         if not self._is_on_a_server:
             self._make_catalogue()
             await self._make_catalogue_current()
-        self.database = Database(self.url)
-        library = self._settings.library
-        run = new_id()
-        folder_service = FolderService(self.database, run=run, node="node")
-        self.pipeline = Pipeline(
-            service=IngestService(self.database, run=run),
-            folder_service=folder_service,
-            files=FileRepository(self.database.session),
-            readers=shared().readers,
-            stability=Stability(library.quiet_period, leases=library.leases),
+        self._stopping, started = asyncio.Event(), asyncio.Event()
+        self._running = asyncio.create_task(self._run(started), name="daemon under test")
+        starting = asyncio.create_task(started.wait())
+        await asyncio.wait([self._running, starting], return_when=asyncio.FIRST_COMPLETED)
+        starting.cancel()
+        if self._running.done():
+            await self._running
+
+    async def _run(self, started: asyncio.Event) -> None:
+        """Run what the daemon runs until `stop`, and then cut it off, as a kill would."""
+        async with open_ingest(
+            self._settings,
+            "watch",
             report=self.outcomes.append,
-            missing_after=self._missing_after,
-            guard=LossGuard(confirmed=self._confirmed),
+            confirm_missing=self._confirmed,
+            watch=self._has_watcher,
             gate=self.gate,
+            readers=shared().readers,
             clock=self._clock,
-        )
-        self.roots = []
-        for folder in map(str, self.folders):
-            file_system = file_system_of(folder)
-            row = await folder_service.adopt_folder(folder, file_system)
-            root = root_of(row.id, folder, self._settings, trusts_inodes=not file_system.is_remote)
-            self.pipeline.add_root(root, row.file_system_id, row.status, row.status_reason)
-            self.roots.append(root)
-        self.watcher = Watcher([str(each) for each in self.folders], self._hint, self._look_everywhere)
-        self.rounds = Rounds(
-            self.pipeline,
-            self.watcher,
-            self.roots,
-            reconcile_interval=library.reconcile_interval,
-            poll_interval=library.poll_interval,
-        )
-        self._tasks = [asyncio.create_task(self.pipeline.run())]
-        if self._with_rounds:
-            self._tasks.append(asyncio.create_task(self.rounds.run()))
-        if self._watching:
-            self.pipeline.compare_with(self.watcher.watched, self.rounds.cover)
-            self._tasks.append(asyncio.create_task(self.watcher.run()))
-            await self.watcher.is_live.wait()
+        ) as ingest:
+            self._ingest = ingest
+            self._tasks = [asyncio.create_task(ingest.pipeline.run(), name="pipeline")]
+            if self._has_polling:
+                self._tasks.append(asyncio.create_task(self.polling.run(), name="polling"))
+            if self._has_watcher:
+                self.watcher._on_hint = self._tampered
+                self._tasks.append(asyncio.create_task(self.watcher.run(), name="watcher"))
+                await self.watcher.is_live.wait()
+            started.set()
+            await self._stopping.wait()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.database.aclose()
+        self._stopping.set()
+        await self._running
+
+    def _tampered(self, full_paths: Iterable[str]) -> None:
+        self.pipeline.queue.add_events(self.tamper(list(full_paths)))
 
     async def _scan(self) -> None:
         for root in self.roots:
-            await self.pipeline.reconcile(root)
-        await self.pipeline.done(give_up_after=10)
+            await self.pipeline.reconciler.reconcile(root)
+        await self.pipeline.wait(give_up_after=10)
 
     async def _settled(self) -> None:
         quiet = 0
         while quiet < 3:
             await asyncio.sleep(0.03)
-            await self.pipeline.done(give_up_after=10)
+            await self.pipeline.wait(give_up_after=10)
             self.raise_failure()
             quiet = quiet + 1 if self.pipeline.is_quiet else 0
 
@@ -238,26 +256,13 @@ class Parts:
             await bring_up_to_date(database)
         shared().empty = shutil.copyfile(self.database_file, self.database_file.with_suffix(".empty"))
 
-    def look_everywhere(self) -> None:
+    def scan_everything(self) -> None:
         """Do what the timer does."""
-        shared().loop.call_soon_threadsafe(self._look_everywhere)
+        shared().loop.call_soon_threadsafe(self.pipeline.queue.enqueue_everything)
 
     def hint(self, paths: Iterable[str]) -> None:
-        """Say that something happened at paths, as one batch of events."""
-        shared().loop.call_soon_threadsafe(self._say, list(paths))
-
-    def _hint(self, all_paths: Iterable[str]) -> None:
-        self._say(self.tamper(list(all_paths)))
-
-    def _say(self, paths: Iterable[str]) -> None:
-        for root in self.roots:
-            below = [path for path in map(root.relative, paths) if path is not None]
-            if below:
-                self.pipeline.hints.add(root, below)
-
-    def _look_everywhere(self) -> None:
-        for root in self.roots:
-            self.pipeline.look_again(root, [""])
+        """Report that something happened at paths, as one batch of events."""
+        shared().loop.call_soon_threadsafe(self.pipeline.queue.add_events, list(paths))
 
 
 @pytest.fixture
@@ -268,7 +273,7 @@ def music(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def parts(catalogue_url: str, music: Path) -> Iterator[Parts]:
-    with Parts(catalogue_url, music) as running:
+def daemon(catalogue_url: str, music: Path) -> Iterator[InProcessDaemon]:
+    with InProcessDaemon(catalogue_url, music) as running:
         running.settled()
         yield running

@@ -24,21 +24,15 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tests.conftest import AUDIO
 
-from soulspot.infrastructure.filesystem import file_system_of, ignore_lease_signals
+from soulspot.bootstrap import open_ingest
+from soulspot.config import Settings
+from soulspot.infrastructure.filesystem import ignore_lease_signals
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.identity import new_id
-from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.persistence.schema import bring_up_to_date
 from soulspot.infrastructure.tags import Reading
 from soulspot.infrastructure.tags.reader import read_file
 from soulspot.infrastructure.tags.readers.pool import TagReaders
-from soulspot.ingest.catalogue.folder_service import FolderService
-from soulspot.ingest.catalogue.service import IngestService
-from soulspot.ingest.disk.walker import Root
-from soulspot.ingest.intake.stability import Stability
-from soulspot.ingest.missing.loss_guard import LossGuard
 from soulspot.ingest.outcome import Outcome
-from soulspot.ingest.pipeline import Pipeline
 
 LONGEST = 0.08
 """Seconds after which a process is killed at the latest."""
@@ -46,6 +40,9 @@ LONGEST = 0.08
 
 class ReadHere(TagReaders):
     """Reads tags in this process."""
+
+    def start(self) -> None:
+        """Start no reader processes."""
 
     async def read(self, path: str, *, is_urgent: bool = False) -> Reading:  # noqa: ARG002 - there is no queue
         return await asyncio.to_thread(read_file, path)
@@ -57,26 +54,17 @@ async def keep_true(database_file: Path, music: Path, acknowledged: int) -> None
     def acknowledge(outcome: Outcome) -> None:
         os.write(acknowledged, f"{outcome.kind} {outcome.path}\n".encode())
 
-    async with Database(f"sqlite+aiosqlite:///{database_file}") as database:
-        run = new_id()
-        folder_service = FolderService(database, run=run, node="node")
-        folder = await folder_service.adopt_folder(str(music), file_system_of(str(music)))
-        root = Root(folder.id, str(music))
-        pipeline = Pipeline(
-            service=IngestService(database, run=run),
-            folder_service=folder_service,
-            files=FileRepository(database.session),
-            readers=ReadHere(1),
-            stability=Stability(0.0, leases=False),
-            report=acknowledge,
-            missing_after=0.0,
-            guard=LossGuard(confirmed=True),
-        )
-        pipeline.add_root(root, folder.file_system_id, "online", None)
-        running = asyncio.create_task(pipeline.run())
+    settings = Settings.model_validate(
+        {
+            "database": {"url": f"sqlite+aiosqlite:///{database_file}"},
+            "library": {"folders": [str(music)], "quiet_period": 0.0, "leases": False, "missing_after": 0.0},
+        }
+    )
+    async with open_ingest(settings, "watch", report=acknowledge, confirm_missing=True, readers=ReadHere(1)) as ingest:
+        running = asyncio.create_task(ingest.pipeline.run(), name="pipeline")
         os.write(acknowledged, b"started\n")
-        await pipeline.reconcile(root)
-        await pipeline.done(give_up_after=10)
+        await ingest.pipeline.reconciler.reconcile(ingest.roots[0])
+        await ingest.pipeline.wait(give_up_after=10)
         running.cancel()
 
 

@@ -19,7 +19,7 @@ import mutagen
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from tests.conftest import AUDIO
-from tests.support.in_process import Parts
+from tests.support.in_process import InProcessDaemon
 
 FOLDERS = ("", "a", "b", "a/deep", "c d")
 NAMES = ("one.mp3", "two.mp3", "Two.mp3", "caf\u00e9.mp3", "new\nline.mp3", "three.mp3")
@@ -50,10 +50,10 @@ def tag(path: Path, title: str) -> None:
 
 
 class Model(RuleBasedStateMachine):
-    """With the watcher and the rounds; events may be dropped, doubled and turned round."""
+    """With the watcher and polling; events may be dropped, doubled and turned round."""
 
     watching: ClassVar[bool] = True
-    rounds: ClassVar[bool] = True
+    polling: ClassVar[bool] = True
     done: ClassVar[Counter[str]] = Counter()
 
     def __init__(self) -> None:
@@ -72,11 +72,11 @@ class Model(RuleBasedStateMachine):
         self.away.mkdir()
         for path in ("anchor.mp3", "one.mp3", "a/one.mp3", "a/two.mp3", "a/deep/three.mp3", "c d/one.mp3"):
             make_song(self.music / path)  # the first one stays: an empty folder would count as unmounted
-        self.parts = Parts(
+        self.daemon = InProcessDaemon(
             self.catalogue(),
             self.music,
             watching=self.watching,
-            rounds=self.rounds,
+            polling=self.polling,
             clock=lambda: time.monotonic() + self.skew,
             quiet_period=0.05,
         )
@@ -201,12 +201,12 @@ class Model(RuleBasedStateMachine):
 
     @rule()
     def drop_events(self) -> None:
-        self.parts.tamper = lambda _paths: []
+        self.daemon.tamper = lambda _paths: []
         self.lost_events = True
 
     @rule()
     def double_and_turn_events(self) -> None:
-        self.parts.tamper = lambda paths: [*reversed(paths), *paths]
+        self.daemon.tamper = lambda paths: [*reversed(paths), *paths]
 
     @rule(seconds=st.sampled_from((-3600.0, 60.0, 86400.0)))
     def clock_jumps(self, seconds: float) -> None:
@@ -218,7 +218,7 @@ class Model(RuleBasedStateMachine):
         if self.is_mounted and not self.writers:
             self.music.rename(self.place / "unmounted")
             self.is_mounted = False
-            self.parts.look_everywhere() if self.is_running else None
+            self.daemon.scan_everything() if self.is_running else None
 
     @rule()
     def mount(self) -> None:
@@ -234,10 +234,10 @@ class Model(RuleBasedStateMachine):
         self._be_quiet()
         before = self._listing()
         self._converge()
-        self.parts.settled()
-        audited = self.parts.changes()
-        self.parts.scan()
-        assert self.parts.changes() == audited, "another reconcile found something to do"
+        self.daemon.settled()
+        audited = self.daemon.changes()
+        self.daemon.scan()
+        assert self.daemon.changes() == audited, "another reconcile found something to do"
         self._check_history()
         assert self._listing() == before, "the music folder was touched"
         self.done["checks"] += 1
@@ -253,22 +253,22 @@ class Model(RuleBasedStateMachine):
 
     def _converge(self) -> None:
         if not self.watching:
-            self.parts.scan()
+            self.daemon.scan()
         elif self.lost_events:
-            self.parts.look_everywhere()
+            self.daemon.scan_everything()
             self.lost_events = False
         expected = self._expected()
         deadline = time.monotonic() + 20
         while self._catalogued() != expected:
             assert time.monotonic() < deadline, self._difference(expected)
-            self.parts.raise_failure()
+            self.daemon.raise_failure()
             time.sleep(0.01)
 
     def _difference(self, expected: dict[str, str]) -> str:
         found = self._catalogued()
         differing = {path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path)}
-        rows = self.parts.rows("SELECT path, status, inode, track_id FROM files")
-        history = self.parts.rows("SELECT action, path FROM audit_log ORDER BY sequence")
+        rows = self.daemon.rows("SELECT path, status, inode, track_id FROM files")
+        history = self.daemon.rows("SELECT action, path FROM audit_log ORDER BY sequence")
         told = [(path, expected.get(path), found.get(path)) for path in sorted(differing)]
         return f"{told} differ; {rows}; {history}"
 
@@ -276,20 +276,20 @@ class Model(RuleBasedStateMachine):
         while self.writers:
             self.end_to_write()
         self.mount()
-        self.parts.tamper = list
+        self.daemon.tamper = list
         if not self.is_running:
             self._start()
 
     def _start(self) -> None:
         if not self.is_mounted or self.is_running:
             return
-        self.parts.tamper = list
-        self.parts.start()
+        self.daemon.tamper = list
+        self.daemon.start()
         self.is_running = True
 
     def _stop(self) -> None:
         if self.is_running:
-            self.parts.stop()
+            self.daemon.stop()
             self.is_running = False
 
     def _song(self, path: str) -> Path | None:
@@ -314,7 +314,7 @@ class Model(RuleBasedStateMachine):
 
     def _catalogued(self) -> dict[str, str]:
         query = "SELECT f.path, t.title FROM files f JOIN tracks t ON t.id = f.track_id WHERE f.status = 'catalogued'"
-        return dict(self.parts.rows(query))
+        return dict(self.daemon.rows(query))
 
     def _listing(self) -> dict[str, tuple[Any, ...]]:
         found = {}
@@ -328,7 +328,7 @@ class Model(RuleBasedStateMachine):
         """Play the history back: it has to lead to what the catalogue holds, each track added once."""
         where: dict[str, str | None] = {}
         query = "SELECT action, entity_id, path, changes FROM audit_log WHERE entity_type = 'track' ORDER BY sequence"
-        for action, track, path, _changes in self.parts.rows(query):
+        for action, track, path, _changes in self.daemon.rows(query):
             if action == "track_added":
                 assert track not in where, "a track was added twice"
             else:
@@ -338,7 +338,7 @@ class Model(RuleBasedStateMachine):
                 where[track] = None
             else:
                 where[track] = path
-        rows = self.parts.rows("SELECT track_id, path, status FROM files WHERE track_id IS NOT NULL")
+        rows = self.daemon.rows("SELECT track_id, path, status FROM files WHERE track_id IS NOT NULL")
         prefix = f"{self.music}/"
         now = {track: None if status == "missing" else prefix + path for track, path, status in rows}
         assert now == where, "the history does not lead to the catalogue"
@@ -348,22 +348,22 @@ class Scanned(Model):
     """Without the watcher: the reconcile alone makes it true."""
 
     watching = False
-    rounds = False
+    polling = False
 
 
 class WatchedAlone(Model):
     """Without the reconcile: what the watcher and its repairs miss is counted."""
 
-    rounds = False
+    polling = False
 
     def drop_events(self) -> None:
         """Leave the events alone."""
 
     def _converge(self) -> None:
-        self.parts.settled()
+        self.daemon.settled()
         time.sleep(0.3)
-        self.parts.settled()
+        self.daemon.settled()
         expected, found = self._expected(), self._catalogued()
         self.done["songs"] += len(expected)
         self.done["missed"] += len({path for path in expected if expected[path] != found.get(path)})
-        self.parts.scan()
+        self.daemon.scan()

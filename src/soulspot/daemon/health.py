@@ -8,7 +8,7 @@ from typing import Final, Literal, get_args
 
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.ingest.disk.walker import Root
-from soulspot.ingest.outcome import Vitals
+from soulspot.ingest.outcome import PipelineStats
 from soulspot.ingest.pause_gate import Paused
 
 STUCK_AFTER: Final = 60.0
@@ -29,7 +29,7 @@ class Health:
 
 
 def judge(
-    vitals: Vitals,
+    vitals: PipelineStats,
     faults: Mapping[Root, str],
     held: Mapping[Root, int],
     *,
@@ -71,7 +71,7 @@ def _held_up(paused: Paused) -> str:
     return f"paused by {paused.by} since {since:%Y-%m-%d %H:%M}, {end}: nothing is lost meanwhile"
 
 
-def in_a_line(health: Health, vitals: Vitals, roots: Sequence[Root]) -> str:
+def in_a_line(health: Health, vitals: PipelineStats, roots: Sequence[Root]) -> str:
     """Return what `systemctl status` shows."""
     if health.state in {"paused", "failed"}:
         return f"{health.state}: {health.reasons[0]}"
@@ -95,7 +95,7 @@ class Watchdog:
         self._finished = -1
         self._moved = clock()
 
-    def is_stuck(self, vitals: Vitals) -> bool:
+    def is_stuck(self, vitals: PipelineStats) -> bool:
         """Whether nothing has moved for too long. To wait, for a database or a person, is nothing to restart for."""
         waits = vitals.paused is not None or vitals.held_up is not None
         if vitals.finished != self._finished or not vitals.in_hand or waits:

@@ -3,10 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import timedelta
 
-from soulspot.bootstrap import Ingest, Report, alone, end, opened, stop_on_signals
+from soulspot.bootstrap import Ingest, Report, drain, open_ingest, stop_on_signals, writer_lock_for
 from soulspot.config import Settings
 from soulspot.config.daemon_address import place_to_serve
 from soulspot.config.library_check import check_library
@@ -22,10 +22,8 @@ from soulspot.daemon.web_activation import page_served
 from soulspot.errors import SoulspotError
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.systemd import notify
-from soulspot.infrastructure.watching.watcher import Watcher
 from soulspot.ingest.catalogue.audit_retention import Retention
 from soulspot.ingest.outcome import Outcome
-from soulspot.ingest.polling import Rounds
 from soulspot.ingest.scan_requests import Requests
 
 logger = logging.getLogger(__name__)
@@ -45,7 +43,7 @@ async def watch(read: Callable[[], Settings], *, report: Report) -> None:
         state.hear(outcome)
 
     check_library(settings, settings.library.folders)  # before anything is made: what is absent is judged later
-    with alone(settings, "watch"):
+    with writer_lock_for(settings, "watch"):
         async with controlled(lambda: place_to_serve(settings), state, read, changes):
             change: Change | None = None
             while True:
@@ -73,49 +71,38 @@ async def _watch_with(
     async with (
         endpoints.listening(state),
         page_served(settings),
-        opened(settings, "watch", report=report, warm=True, gate=state.pauses.gate) as ingest,
+        open_ingest(
+            settings,
+            "watch",
+            report=report,
+            warm=True,
+            watch=True,
+            last_event=state.last_event,
+            gate=state.pauses.gate,
+        ) as ingest,
         endpoints.hooked(state, ingest.run, ingest.roots) as hooked,
     ):
-
-        def hint(paths: Iterable[str]) -> None:
-            for root in ingest.roots:
-                below = [path for path in map(root.relative, paths) if path is not None]
-                if below:
-                    state.last_event[root] = datetime.now(UTC)
-                    ingest.pipeline.hints.add(root, below)
-
-        def look_everywhere() -> None:
-            for root in ingest.roots:
-                ingest.pipeline.look_again(root, [""])
-
+        assert ingest.watching is not None
+        watcher, polling = ingest.watching.watcher, ingest.watching.polling
         state.pipeline, state.roots, state.database = ingest.pipeline, ingest.roots, ingest.database
         state.asked = Requests(ingest.pipeline, ingest.roots)
         state.watchdog = health.Watchdog(settings.tags.time_limit)
-        watcher = Watcher([root.path for root in ingest.roots], hint, look_everywhere)
-        rounds = Rounds(
-            ingest.pipeline,
-            watcher,
-            ingest.roots,
-            reconcile_interval=settings.library.reconcile_interval,
-            poll_interval=settings.library.poll_interval,
-        )
-        ingest.pipeline.compare_with(watcher.watched, rounds.cover)
-        state.watcher, state.rounds = watcher, rounds
+        state.watcher, state.rounds = watcher, polling
         async with asyncio.TaskGroup() as group:
-            telling = [group.create_task(hook.run(listener)) for hook, listener in hooked]
-            pipeline = group.create_task(ingest.pipeline.run())
+            telling = [group.create_task(hook.run(listener), name=f"hook: {hook.kind}") for hook, listener in hooked]
+            pipeline = group.create_task(ingest.pipeline.run(), name="pipeline")
             others = [
-                group.create_task(watcher.run()),
-                group.create_task(rounds.run()),
-                group.create_task(look_at_the_database(ingest.database)),
-                group.create_task(state.pauses.run()),
-                group.create_task(state.requests.run()),
-                group.create_task(endpoints.write_textfile(state)),
+                group.create_task(watcher.run(), name="watcher"),
+                group.create_task(polling.run(), name="polling"),
+                group.create_task(look_at_the_database(ingest.database), name="check of the database file"),
+                group.create_task(state.pauses.run(), name="pause"),
+                group.create_task(state.requests.run(), name="requested scans"),
+                group.create_task(endpoints.write_textfile(state), name="metrics textfile"),
             ]
             await watcher.is_live.wait()
-            others.append(group.create_task(tell_systemd(state, ingest.pipeline)))
+            others.append(group.create_task(tell_systemd(state, ingest.pipeline), name="systemd status"))
             if settings.audit.keep_days:
-                others.append(group.create_task(_retention(settings, ingest).run()))
+                others.append(group.create_task(_retention(settings, ingest).run(), name="audit retention"))
             notify("READY=1", f"STATUS=watching {', '.join(path_to_text(root.path) for root in ingest.roots)}")
             state.is_watching.set()
             for root in ingest.roots:
@@ -132,7 +119,7 @@ async def _watch_with(
                 logger.info("taking new settings")
             for task in others:
                 task.cancel()
-            await end(ingest, pipeline)
+            await drain(ingest, pipeline)
             await hooks.end(hooked, telling)
     state.pipeline = state.asked = state.database = None
     return following

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from soulspot.config.paths import beside
-from soulspot.ingest.pause_gate import Gate, Paused
+from soulspot.ingest.pause_gate import Paused, PauseGate
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Pauses:
     def __init__(self, place: Path) -> None:
         self._place = place
         self._changed = asyncio.Event()
-        self.gate = Gate()
+        self.gate = PauseGate()
         remembered = remembered_in(place)
         if remembered is not None:
             self.gate.close(remembered)

@@ -20,7 +20,7 @@ from soulspot.ingest.scan_requests import Requests
 if TYPE_CHECKING:
     from soulspot.daemon.hooks.hook import Hook
     from soulspot.infrastructure.watching.watcher import Watcher
-    from soulspot.ingest.polling import Rounds
+    from soulspot.ingest.polling import Polling
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class State:
     pace: Pace = field(default_factory=Pace)
     database: Database | None = None
     watcher: "Watcher | None" = None
-    rounds: "Rounds | None" = None
+    rounds: "Polling | None" = None
     hooks: "Sequence[Hook]" = ()
     is_watching: asyncio.Event = field(default_factory=asyncio.Event)
     asked: Requests | None = None

@@ -11,7 +11,7 @@ from soulspot.daemon import health
 from soulspot.daemon.messages import paused_told
 from soulspot.daemon.state import State
 from soulspot.infrastructure.filesystem import path_to_text
-from soulspot.ingest.outcome import Vitals
+from soulspot.ingest.outcome import PipelineStats
 from soulspot.ingest.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def report(state: State) -> dict[str, Any]:
     found = current_health(state)
     if (pipeline := state.pipeline) is None:
         return described | {"health": found.state, "reasons": found.reasons, "folders": {}}
-    vitals = pipeline.vitals()
+    vitals = pipeline.stats()
     folders = {
         path_to_text(root.path): {
             "id": root.id,
@@ -72,10 +72,10 @@ def current_health(state: State) -> health.Health:
     """Return how the daemon is at this moment."""
     if (pipeline := state.pipeline) is None:
         return health.Health("degraded", ("it is starting",))
-    return judge(state, pipeline, pipeline.vitals())
+    return judge(state, pipeline, pipeline.stats())
 
 
-def judge(state: State, pipeline: Pipeline, vitals: Vitals) -> health.Health:
+def judge(state: State, pipeline: Pipeline, vitals: PipelineStats) -> health.Health:
     is_stuck = state.watchdog.is_stuck(vitals)
     unreadable = pipeline.folders.unreadable
     return health.judge(vitals, pipeline.faults, pipeline.held, is_stuck=is_stuck, unreadable=unreadable)

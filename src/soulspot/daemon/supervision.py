@@ -28,7 +28,7 @@ async def tell_systemd(state: State, pipeline: Pipeline) -> None:
     told = ""
     while True:
         await asyncio.sleep(every)
-        vitals = pipeline.vitals()
+        vitals = pipeline.stats()
         found = judge(state, pipeline, vitals)
         line = health.in_a_line(found, vitals, state.roots)
         if line != told:

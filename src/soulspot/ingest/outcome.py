@@ -7,7 +7,7 @@ from soulspot.ingest.pause_gate import Paused
 
 
 class StaleError(Exception):
-    """The catalogue changed between the look at a file and its transaction: look again."""
+    """The catalogue changed between the check of a file and its transaction: check the file again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,11 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Vitals:
+class PipelineStats:
     """How far the pipeline is.
 
     Attributes:
-        finished: files that it has been done with since the start; of two looks, the later one has more.
+        finished: files that were done with since the start; it only grows.
         in_hand: files that are complete and not done with.
         settling: files that are waited for to be complete.
         oldest: seconds for which one of them has been in here.

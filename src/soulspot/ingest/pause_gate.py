@@ -1,4 +1,4 @@
-"""Where everything waits while a person has paused the ingest: hints are taken, and nothing is looked at or written."""
+"""Blocks every ingest stage while ingest is paused; hints are still collected."""
 
 import asyncio
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """Who paused the ingest, when, and until when: None is until somebody lets it go on."""
+    """Who paused ingest, when, and until when; None is until somebody resumes it."""
 
     since: datetime
     by: str
     until: datetime | None = None
 
 
-class Gate:
+class PauseGate:
     def __init__(self) -> None:
         self.paused: Paused | None = None
         self._open = asyncio.Event()
@@ -28,6 +28,5 @@ class Gate:
         self.paused = None
         self._open.set()
 
-    async def passed(self) -> None:
-        """Wait for as long as it is closed."""
+    async def wait_until_open(self) -> None:
         await self._open.wait()

@@ -1,7 +1,7 @@
-"""What is looked at without an event: the folders themselves, what is mounted, and from time to time everything.
+"""Finds changes without events: polls the folders' mtimes and the mounts, and now and then scans everything.
 
-The watcher is the fast way in; these are the ways that do not depend on it. Each is cheap, and the look at every folder
-spaces itself so that it never takes more than a small share of one core, however large the library.
+The watcher is the fast way in; these ways do not depend on it. Each is cheap, and the check of every folder spaces
+itself so that it never takes more than a small share of one core, however large the library.
 """
 
 import asyncio
@@ -15,30 +15,31 @@ from collections.abc import Callable, Iterable, Sequence
 from soulspot.infrastructure.filesystem import mount_table, path_to_text
 from soulspot.infrastructure.memory import give_back
 from soulspot.infrastructure.watching.watcher import Watcher, limit, why_unwatchable
-from soulspot.ingest.disk.folder_index import Changes
+from soulspot.ingest.disk.folder_index import Changes, FolderIndex
 from soulspot.ingest.disk.walker import Root
+from soulspot.ingest.disk.watch_coverage import WatchCoverage
 from soulspot.ingest.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 
-ROOT_LOOK = 2.0
-"""Seconds between two looks at whether a watched folder is still the one that is watched."""
-OFFLINE_LOOK = 10.0
-"""Seconds between two looks at whether an offline folder is well again."""
-FOLDER_LOOK = 5.0
-"""Seconds between two looks at the mtimes of all folders, and more where these take long."""
-POLLED_LOOK = 1.0
-"""The same for folders that cannot be watched, and for all while the watcher is deaf."""
+ROOT_CHECK = 2.0
+"""Seconds between two checks that a watched folder is still the one that is watched."""
+OFFLINE_CHECK = 10.0
+"""Seconds between two checks of an offline folder."""
+FOLDER_CHECK = 5.0
+"""Seconds between two checks of the mtimes of all folders, and more if these take long."""
+POLLED_CHECK = 1.0
+"""The same for folders that cannot be watched, and for all while the watcher gets no events."""
 SHARE = 1 / 500
-"""The share of one core that looking at folders may take."""
+"""The share of one core that checking folders may take."""
 BUSY_LIMIT = 60.0
-"""Seconds for which a busy pipeline puts a look at all folders off."""
+"""Seconds for which a busy pipeline puts a check of all folders off."""
 MANY = 200
-"""Changed folders from which on a walk of everything is cheaper than a look into each."""
+"""Changed folders from which on a scan of everything is cheaper than a scan of each."""
 STALL = 1.0
-"""Seconds that this process may have stood still (stopped, suspended) before everything is looked at again."""
+"""Seconds that this process may have stood still (stopped, suspended) before everything is scanned again."""
 RESTART_REST = 60.0
-"""Seconds in which a watcher that misses things is begun anew once at most."""
+"""Seconds between two restarts of a watcher that misses things."""
 SHOWN = 5
 TIDY_AFTER = 1000
 """Files after which an import is worth tidying up behind."""
@@ -48,13 +49,16 @@ def _awake() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-class Rounds:
-    """Looks at folders again and again, for as long as `run` runs.
+class Polling:
+    """Checks folders again and again, for as long as `run` runs.
 
     Args:
         reconcile_interval: seconds between two comparisons of everything.
-        poll_interval: the same for what lies on file systems that inotify does not see.
+        poll_interval: the same for file systems that inotify does not see.
         awake: seconds that go on while the machine sleeps.
+
+    Attributes:
+        missed: changes that polling found, and that no event reported.
 
     """
 
@@ -62,6 +66,7 @@ class Rounds:
         self,
         pipeline: Pipeline,
         watcher: Watcher,
+        coverage: WatchCoverage,
         roots: Sequence[Root],
         *,
         reconcile_interval: float,
@@ -69,93 +74,92 @@ class Rounds:
         awake: Callable[[], float] = _awake,
     ) -> None:
         self._pipeline = pipeline
+        self._queue = pipeline.queue
         self._watcher = watcher
+        self._coverage = coverage
         self._roots = roots
         self._reconcile_interval = reconcile_interval
         self._poll_interval = poll_interval
         self._awake = awake
-        self._blind: asyncio.Queue[tuple[Root, list[str]]] = asyncio.Queue()
-        self._has_told_limit = False
+        self._has_logged_limit = False
         self._restarted_at = -RESTART_REST
         self.missed = Counter[Root]()
-        """Changes that a look at the folders found, and that no event had told of."""
 
     @property
     def missed_by_watcher(self) -> int:
         return self.missed.total()
 
     async def run(self) -> None:
+        loops = {
+            "roots": self._check_roots(),
+            "folders": self._check_folders(),
+            "polled folders": self._check_polled_folders(),
+            "unwatched folders": self._watch_unwatched(),
+            "reconcile": self._reconcile(),
+            "network file systems": self._poll_network(),
+        }
         async with asyncio.TaskGroup() as group:
-            for loop in (self._look_at_roots, self._look_at_folders, self._look_at_polled_folders, self._mend):
-                group.create_task(loop())
-            group.create_task(self._reconcile())
-            group.create_task(self._poll())
+            for name, loop in loops.items():
+                group.create_task(loop, name=f"polling: {name}")
 
-    def look_everywhere(self) -> None:
-        for root in self._roots:
-            self._pipeline.look_again(root, [""])
-
-    def cover(self, root: Root, folders: list[str]) -> None:
-        """Take up folders that the watcher does not watch."""
-        self._blind.put_nowait((root, folders))
-
-    async def _look_at_roots(self) -> None:
-        """Notice a folder that was unmounted, replaced or came back: no event tells of any of these."""
+    async def _check_roots(self) -> None:
+        """Notice a folder that was unmounted, replaced or came back: no event reports any of these."""
         before = await asyncio.to_thread(_identities, self._roots)
         last, checked = self._awake(), self._awake()
         while True:
-            await asyncio.sleep(ROOT_LOOK)
+            await asyncio.sleep(ROOT_CHECK)
             now = await asyncio.to_thread(_identities, self._roots)
             if now != before:
                 self._watcher.restart()
-                self.look_everywhere()
+                self._queue.enqueue_everything()
             before = now
-            stalled, last = self._awake() - last - ROOT_LOOK, self._awake()
+            stalled, last = self._awake() - last - ROOT_CHECK, self._awake()
             if stalled > STALL:
                 logger.info("this process stood still for %.0f s: everything is looked at", stalled)
-                self.look_everywhere()
-            if last - checked > OFFLINE_LOOK:
+                self._queue.enqueue_everything()
+            if last - checked > OFFLINE_CHECK:
                 checked = last
                 for root in list(self._pipeline.faults):
-                    self._pipeline.look_again(root, [""])
+                    self._queue.enqueue(root, [""])
 
-    async def _look_at_folders(self) -> None:
-        """Find what no event told of, by the mtimes of all folders."""
-        pause, looked, tidied = FOLDER_LOOK, time.monotonic(), 0
+    async def _check_folders(self) -> None:
+        """Find changes that no event reported, by the mtimes of all folders."""
+        pause, checked, tidied = FOLDER_CHECK, time.monotonic(), 0
         while True:
-            await asyncio.sleep(POLLED_LOOK if self._watcher.is_deaf else pause)
-            if self._pipeline.is_quiet and self._pipeline.taken_in - tidied > TIDY_AFTER:
-                tidied = self._pipeline.taken_in
+            await asyncio.sleep(POLLED_CHECK if self._watcher.is_deaf else pause)
+            if self._pipeline.is_quiet and self._pipeline.finished - tidied > TIDY_AFTER:
+                tidied = self._pipeline.finished
                 await asyncio.to_thread(give_back)
-            if self._pipeline.is_paused or (not self._pipeline.is_quiet and time.monotonic() - looked < BUSY_LIMIT):
+            if self._pipeline.is_paused or (not self._pipeline.is_quiet and time.monotonic() - checked < BUSY_LIMIT):
                 continue
-            looked = time.monotonic()
+            checked = time.monotonic()
             cost = 0.0
             for root in self._roots:
-                cost += await self._look_at_folders_of(root, None)
-            pause = max(FOLDER_LOOK, cost / SHARE)
+                cost += await self._check_folders_of(root, None)
+            pause = max(FOLDER_CHECK, cost / SHARE)
 
-    async def _look_at_polled_folders(self) -> None:
-        """Look more often at the folders that cannot be watched."""
+    async def _check_polled_folders(self) -> None:
+        """Check the folders that cannot be watched more often."""
         while True:
-            await asyncio.sleep(POLLED_LOOK)
-            for root, folders in () if self._pipeline.is_paused else list(self._pipeline.unwatched.items()):
-                await self._look_at_folders_of(root, sorted(folders))
+            await asyncio.sleep(POLLED_CHECK)
+            for root, folders in () if self._pipeline.is_paused else list(self._coverage.polled.items()):
+                await self._check_folders_of(root, sorted(folders))
 
-    async def _look_at_folders_of(self, root: Root, only: list[str] | None) -> float:
-        """Look at folders of one root, and into those that changed; return the seconds that the look took."""
+    async def _check_folders_of(self, root: Root, only: list[str] | None) -> float:
+        """Check folders of one root, and scan those that changed; return the seconds that the check took."""
         if root in self._pipeline.faults:
             return 0.0
-        changes, seconds = await asyncio.to_thread(_timed_look, self._pipeline, root, only)
+        folders = self._pipeline.folders
+        changes, seconds = await asyncio.to_thread(_timed_check, folders, root, only)
         missed = 0
         if len(changes.changed) > MANY:
-            self._pipeline.look_again(root, [""])
+            self._queue.enqueue(root, [""])
         else:
             for path in changes.changed:
-                missed += await self._pipeline.look_into(root, path)
+                missed += await self._pipeline.reconciler.scan_folder(root, path)
         for path in changes.gone:
-            self._pipeline.folders.forget(root, path)
-        self._pipeline.look_again(root, [path for path in changes.gone if path])
+            folders.forget(root, path)
+        self._queue.enqueue(root, [path for path in changes.gone if path])
         if missed and only is None and not self._watcher.is_deaf:
             self._note_missed(root, missed)
         return seconds
@@ -170,37 +174,37 @@ class Rounds:
     async def _reconcile(self) -> None:
         while True:
             await asyncio.sleep(self._reconcile_interval * random.uniform(0.9, 1.1))  # noqa: S311 - not a secret
-            self._pipeline.unwatched.clear()  # the limit may have been raised
-            self.look_everywhere()
+            self._coverage.polled.clear()  # the limit may have been raised
+            self._queue.enqueue_everything()
 
-    async def _poll(self) -> None:
-        """Look at all that lies on file systems whose changes inotify does not see."""
+    async def _poll_network(self) -> None:
+        """Scan all that lies on file systems whose changes inotify does not see."""
         while True:
             await asyncio.sleep(self._poll_interval)
             for root in self._roots:
-                self._pipeline.look_again(root, sorted(root.remote) if root.trusts_inodes else [""])
+                self._queue.enqueue(root, sorted(root.remote) if root.trusts_inodes else [""])
 
-    async def _mend(self) -> None:
-        """Have unwatched folders watched; those that cannot be are looked at often instead."""
+    async def _watch_unwatched(self) -> None:
+        """Have unwatched folders watched; those that cannot be are polled instead."""
         while True:
-            root, folders = await self._blind.get()
+            root, folders = await self._coverage.unwatched.get()
             reasons = await asyncio.to_thread(_why_unwatchable, root, folders)
             watchable = {root.full(path): path for path, reason in reasons.items() if reason is None}
             in_vain = [watchable[full] for full in self._watcher.cover(watchable)]
             refused = [path for path, reason in reasons.items() if reason not in {None, "gone", "limit"}]
             limited = [path for path, reason in reasons.items() if reason == "limit"]
-            self._pipeline.unwatched.setdefault(root, set()).update(in_vain, refused, limited)
+            self._coverage.polled.setdefault(root, set()).update(in_vain, refused, limited)
             if limited:
-                self._tell_limit(len(limited))
+                self._log_limit(len(limited))
             for path in (in_vain + refused)[:SHOWN]:
                 why = reasons[path] or "the watch does not hold"
                 shown = path_to_text(root.full(path))
                 logger.warning("%s cannot be watched (%s): it is looked at every second instead", shown, why)
 
-    def _tell_limit(self, unwatched: int) -> None:
-        if self._has_told_limit:
+    def _log_limit(self, unwatched: int) -> None:
+        if self._has_logged_limit:
             return
-        self._has_told_limit = True
+        self._has_logged_limit = True
         needed, allowed = len(self._pipeline.folders), limit("max_user_watches", 0)
         logger.error(
             "%d folders need an inotify watch each, and the kernel allows this user %d in all programs: %d are looked"
@@ -216,9 +220,9 @@ def _why_unwatchable(root: Root, folders: Iterable[str]) -> dict[str, str | None
     return {path: why_unwatchable(root.full(path)) for path in folders}
 
 
-def _timed_look(pipeline: Pipeline, root: Root, only: list[str] | None) -> tuple[Changes, float]:
+def _timed_check(folders: FolderIndex, root: Root, only: list[str] | None) -> tuple[Changes, float]:
     began = time.thread_time()
-    changes = pipeline.folders.look(root, only)
+    changes = folders.find_changes(root, only)
     return changes, time.thread_time() - began
 
 

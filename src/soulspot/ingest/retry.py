@@ -1,7 +1,7 @@
-"""Waits for a database that refuses: a full disk, a foreign lock or a lost server costs time, and no file.
+"""Retries while the database refuses: a full disk, a foreign lock or a lost server costs time, and no file.
 
-A transaction that lost a race against another (a deadlock, a serialisation failure) is tried again almost at once, and
-after a wait that is never the same for two, or they would meet again.
+A transaction that lost a race against another (a deadlock, a serialisation failure) is tried again almost at once,
+after a random wait, so that the two do not meet again.
 """
 
 import asyncio
@@ -24,35 +24,32 @@ logger = logging.getLogger(__name__)
 RACE_WAIT: Final = 0.01
 FIRST_WAIT: Final = 0.05
 LONGEST_WAIT: Final = 5.0
-SAY_AFTER: Final = 1.0
-"""Seconds that the database may refuse before that is worth a word: a lock of a moment is nobody's concern."""
+LOG_AFTER: Final = 1.0
+"""Seconds that the database may refuse before it is logged: a short lock is normal."""
 
 _T = TypeVar("_T")
 
 
-class Patience:
-    """Calls again, each waiting longer than the last time, until the database answers.
-
-    One that is answered wakes the others: they need not wait to the end of their time.
-    """
+class DatabaseRetry:
+    """Repeats calls with growing waits until the database answers; the first answer wakes all that wait."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._refused = 0
         self._since = 0.0
         self._reason = ""
-        self._was_said = False
+        self._was_logged = False
         self._answered: asyncio.Event | None = None
         self.file: Path | None = None
-        """The file of an SQLite database, which is read where it seems to be damaged."""
+        """The file of an SQLite database, which is read if it seems to be damaged."""
 
     @property
     def reason(self) -> str | None:
-        """What the database says for as long as it refuses, None while it answers."""
+        """Why the database refuses; None while it answers."""
         return self._reason if self._refused else None
 
     async def __call__(self, act: Callable[..., Awaitable[_T]], *arguments: object) -> _T:
-        """Call until the database answers; raises CatalogueError when it is damaged, and what is a fault of ours."""
+        """Call until the database answers; raises CatalogueError if it is damaged, and any error that is our own."""
         race_wait = RACE_WAIT
         while True:
             try:
@@ -64,7 +61,7 @@ class Patience:
             await asyncio.sleep(random.uniform(race_wait / 2, race_wait))  # noqa: S311 - no secret
             race_wait = min(race_wait * 2, LONGEST_WAIT)
         if not self._refused:
-            self._since, self._was_said, self._answered = self._clock(), False, asyncio.Event()
+            self._since, self._was_logged, self._answered = self._clock(), False, asyncio.Event()
         self._refused += 1
         try:
             return await self._again(act, *arguments)
@@ -87,10 +84,10 @@ class Patience:
                 result = await act(*arguments)
             except (DBAPIError, UnreachableError) as error:
                 await self._judge(error)
-                self._say_once()
+                self._log_once()
             else:
-                if self._was_said:
-                    self._was_said = False
+                if self._was_logged:
+                    self._was_logged = False
                     logger.warning("the database answers again, after %.0f s", self._clock() - self._since)
                 return result
 
@@ -99,7 +96,7 @@ class Patience:
             if self.file is not None and (fault := await asyncio.to_thread(why_not_readable, self.file)) is not None:
                 self._reason = fault
                 return
-            if is_first:  # it may have been the disk, until a moment ago
+            if is_first:  # may have been a transient disk error: retry once
                 self._reason = str(error.orig)
                 return
             msg = (
@@ -111,11 +108,11 @@ class Patience:
             raise error
         self._reason = str(error if isinstance(error, UnreachableError) else error.orig)
 
-    def _say_once(self) -> None:
-        if not self._was_said and self._clock() - self._since > SAY_AFTER:
-            self._was_said = True
+    def _log_once(self) -> None:
+        if not self._was_logged and self._clock() - self._since > LOG_AFTER:
+            self._was_logged = True
             logger.error("paused: the database refuses (%s); nothing is lost, it goes on by itself", self._reason)
 
 
-patiently = Patience()
-"""The patience of this process with its one database."""
+retry_database = DatabaseRetry()
+"""One for the process: all calls go to its one database."""

@@ -1,4 +1,4 @@
-"""Scans that somebody asks for while the daemon watches: looked at at once, and followed until all of it is done."""
+"""Serves scans that somebody requests while the daemon watches: started at once, followed until all of it is done."""
 
 import asyncio
 import os
@@ -13,23 +13,23 @@ from soulspot.ingest.outcome import Outcome
 from soulspot.ingest.pipeline import Pipeline
 
 BUSY_LIMIT: Final = 10.0
-"""Seconds after which a scan leaves a file to whoever is still writing it."""
+"""Seconds after which a scan does not wait any longer for a file that is still being written."""
 COUNT_AFTER: Final = 0.5
-"""Seconds after which a scan is worth a walk that only counts, to say how long it will take."""
+"""Seconds after which a scan is worth a walk that only counts the files, to show how far it is."""
 
 Parts = Mapping[Root, Sequence[str]]
-"""What to look at: "" is a whole folder, "folder/" all below one, anything else one path."""
+"""What to scan: "" is a whole root, "folder/" all below a folder, anything else one path."""
 
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """A scan that was asked for, and how far it is.
+    """A scan that was requested, and how far it is.
 
     Attributes:
-        counts: numbers of files by outcome, whoever brought them there while it was scanned.
+        counts: numbers of files by outcome, including those that events reported meanwhile.
         failed: those that could not be read.
-        total: files that there are to come to, once they are counted.
-        is_done: whether it came to its end; it has `ended` without that where the daemon stopped.
+        total: the number of files to scan, once they are counted.
+        is_done: whether it is complete; a request that has `ended` without that was cut off by a stop of the daemon.
 
     """
 
@@ -45,7 +45,7 @@ class Request:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def hear(self, root: Root, path: str, outcome: Outcome) -> None:
-        """Count what became of a file, where it is one of those that are looked at."""
+        """Count the outcome of a file if it is one of those that are scanned."""
         if any(covers(part, path) for part in self.parts.get(root, ())):
             self.counts[outcome.kind] += 1
             if outcome.kind == "failed":
@@ -56,7 +56,7 @@ class Request:
 
 
 class Requests:
-    """Serves the requests that are asked for, for as long as `run` runs; those left then have ended undone."""
+    """Serves requests for as long as `run` runs; those that are left then end undone."""
 
     def __init__(self, pipeline: Pipeline, roots: Sequence[Root]) -> None:
         self._pipeline = pipeline
@@ -80,20 +80,20 @@ class Requests:
         try:
             async with asyncio.TaskGroup() as group:
                 while True:
-                    group.create_task(self._serve(await self._asked.get()))
+                    group.create_task(self._serve(await self._asked.get()), name="requested scan")
         finally:
             for request in self._open:
                 request.ended.set()
 
     async def _serve(self, request: Request) -> None:
         pipeline, parts = self._pipeline, request.parts
-        counting = asyncio.create_task(_count_ahead(request))
+        counting = asyncio.create_task(_count_ahead(request), name="count the files of a scan")
         try:
             with pipeline.confirming(parts if request.confirm_missing else {}):
                 for root, paths in parts.items():
                     for path in paths:
-                        await self._look(request, root, path)
-                request.still_written = await pipeline.done_with(parts, give_up_after=BUSY_LIMIT)
+                        await self._scan(request, root, path)
+                request.still_written = await pipeline.wait_for(parts, give_up_after=BUSY_LIMIT)
         finally:
             counting.cancel()
         request.offline = {root.path: pipeline.faults[root] for root in parts if root in pipeline.faults}
@@ -102,18 +102,23 @@ class Requests:
         self._open.discard(request)
         request.ended.set()
 
-    async def _look(self, request: Request, root: Root, path: str) -> None:
+    async def _scan(self, request: Request, root: Root, path: str) -> None:
         if not path or path.endswith("/"):
-            await self._pipeline.walk_now(root, path, unchanged=request.pass_over)
-        elif await self._pipeline.look_now(root, path) and os.path.lexists(root.full(path)):
+            await self._pipeline.reconciler.scan_now(root, path, unchanged=request.pass_over)
+        elif await self._pipeline.hinted_paths.check_path(root, path) and os.path.lexists(root.full(path)):
             request.pass_over(1)
 
 
 async def _count_ahead(request: Request) -> None:
-    await asyncio.sleep(COUNT_AFTER)
+    request.total = await count_files_ahead(request.parts, after=COUNT_AFTER)
+
+
+async def count_files_ahead(parts: Parts, *, after: float = 0.0) -> int:
+    """Count the files that a scan comes to; begin after so many seconds, as a short scan is not worth it."""
+    await asyncio.sleep(after)
     total = 0
-    for root, paths in request.parts.items():
+    for root, paths in parts.items():
         for path in paths:
             is_folder = not path or path.endswith("/")
             total += await asyncio.to_thread(count_files, root, path) if is_folder else 1
-    request.total = total
+    return total

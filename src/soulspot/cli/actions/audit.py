@@ -16,7 +16,7 @@ from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.models import AuditEntry
 from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries
 from soulspot.infrastructure.persistence.queries.audit_tail import AuditTail
-from soulspot.ingest.retry import patiently
+from soulspot.ingest.retry import retry_database
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,10 @@ async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, 
             place = partial(daemon_address.place_to_ask, get_settings(config_file=config), url)
             async with database.change_notifications() or told_by_the_daemon(place) as wait:
                 while True:
-                    if not (numbers := await patiently(following.new)):
+                    if not (numbers := await retry_database(following.new)):
                         await wait()
                         continue
-                    for entry in await patiently(partial(entries.entries, **asked, among=numbers)):
+                    for entry in await retry_database(partial(entries.entries, **asked, among=numbers)):
                         print_entry(entry, as_json=as_json)
                     sys.stdout.flush()
 

@@ -30,7 +30,7 @@ from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.persistence.schema import require_current
 from soulspot.infrastructure.persistence.sqlite.lock_file import writer_lock
 from soulspot.ingest.catalogue.failure_service import FailureService
-from soulspot.ingest.retry import patiently
+from soulspot.ingest.retry import retry_database
 from soulspot.reports.failure_advice import ADVICE
 
 DECISION_LIMIT: Final = 60.0
@@ -127,7 +127,7 @@ async def _decide(verb: str, asked: Asked, config: Path | None, *, as_json: bool
             found, run = await FileRepository(database.session).failed(question), new_id()
             failures, folders = FailureService(database, run=run), {file.folder_id for file in found}
             async with database.lock_folders(places_of(found), f"failures {verb}", node=socket.gethostname(), run=run):
-                files = await patiently(failures.decide, verb, question, folders)
+                files = await retry_database(failures.decide, verb, question, folders)
         decided = [{"id": file.id, "path": file.full_path, "code": file.error_code} for file in files]
     if as_json:
         for each in decided:

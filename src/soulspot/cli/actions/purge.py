@@ -22,7 +22,7 @@ from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.persistence.schema import require_current
 from soulspot.infrastructure.persistence.sqlite.lock_file import writer_lock
 from soulspot.ingest.catalogue.service import IngestService
-from soulspot.ingest.retry import patiently
+from soulspot.ingest.retry import retry_database
 
 
 def purge(config: Path | None, *, older_than: timedelta, dry_run: bool, confirmed: int | None) -> None:
@@ -52,7 +52,7 @@ async def _purge(settings: Settings, older_than: timedelta, *, dry_run: bool, co
                     return _tell(len(rows), dry_run=dry_run, confirmed=confirmed)
                 service = IngestService(database, run=run)
                 for row in rows:
-                    await patiently(service.purge, row)
+                    await retry_database(service.purge, row)
     print(f"removed {len(rows)} files that were missing, with their tracks")
     return True
 

@@ -31,7 +31,7 @@ from soulspot.infrastructure.persistence.schema import require_current
 from soulspot.infrastructure.tags import Kind, kind_of_name
 from soulspot.infrastructure.tags.readers.pool import TagReaders
 from soulspot.ingest.disk.planner import compare
-from soulspot.ingest.disk.walker import FoundFile, FoundFolder, Root, look, walk, why_left_alone
+from soulspot.ingest.disk.walker import FoundFile, FoundFolder, Root, check, walk, why_left_alone
 from soulspot.ingest.missing.folder_health import fault_of
 
 
@@ -108,7 +108,7 @@ def _judge(root: Root, path: str, shown: str, file: File | None, track: str) -> 
     """Say what a path is, from the disk and from what the catalogue has of it."""
     track_id = file.track_id if file is not None else None
     try:
-        found = look(root, path)
+        found = check(root, path)
     except OSError as error:
         return Explanation(shown, "failed", f"it cannot be looked at: {error.strerror}", track_id)
     if isinstance(found, FoundFolder):

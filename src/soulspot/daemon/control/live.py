@@ -20,8 +20,9 @@ from soulspot.errors import SoulspotError
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.net.control_socket import Answer, Arguments, Offers, Stream
 from soulspot.infrastructure.persistence.repositories import FileRepository
-from soulspot.ingest.disk.walker import Root, count_files
+from soulspot.ingest.disk.walker import Root
 from soulspot.ingest.pipeline import Pipeline
+from soulspot.ingest.scan_requests import count_files_ahead
 
 if TYPE_CHECKING:
     from soulspot.daemon.state import State
@@ -71,7 +72,7 @@ def _vitals(state: "State", totals: "_Totals") -> dict[str, Any]:
             folder |= {"offline": pipeline.faults.get(root), "held": pipeline.held.get(root)}
         vitals["arriving"] = [
             {"path": path, "seconds": round(seconds, 1), "settles": settles}
-            for path, seconds, settles in pipeline.arriving(ARRIVING)
+            for path, seconds, settles in pipeline.in_progress(ARRIVING)
         ]
         vitals["walks"] = _walks(pipeline, totals)
     return vitals
@@ -139,6 +140,6 @@ class _Totals:
 
     async def _count(self, pipeline: Pipeline, root: Root) -> None:
         walk = pipeline.walks.get(root)
-        total = await asyncio.to_thread(count_files, root)
+        total = await count_files_ahead({root: [""]})
         if walk is not None:
             walk.total = total

@@ -132,7 +132,7 @@ class _Daemon(Collector):
             "Files on their way: in hand, or settling while others write them.",
             labels=["state"],
         )
-        vitals = self._state.pipeline.vitals() if self._state.pipeline is not None else None
+        vitals = self._state.pipeline.stats() if self._state.pipeline is not None else None
         queue.add_metric(["in_hand"], vitals.in_hand if vitals else 0)
         queue.add_metric(["settling"], vitals.settling if vitals else 0)
         yield queue

@@ -15,7 +15,7 @@ from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries
 from soulspot.infrastructure.persistence.repositories import AuditRepository
 from soulspot.infrastructure.persistence.statements import now
-from soulspot.ingest.retry import patiently
+from soulspot.ingest.retry import retry_database
 
 logger = logging.getLogger(__name__)
 
@@ -64,10 +64,10 @@ class Retention:
     async def trim(self) -> int:
         """Do one pass; return how many entries it removed."""
         before, removed = now() - self._keep, 0
-        last = await patiently(self._entries.last_sequence)
+        last = await retry_database(self._entries.last_sequence)
         async for numbers in self._spent(before):
             for start in range(0, len(numbers), AT_ONCE):
-                removed = await patiently(self._remove, numbers[start : start + AT_ONCE], removed, before, last)
+                removed = await retry_database(self._remove, numbers[start : start + AT_ONCE], removed, before, last)
                 await asyncio.sleep(PAUSE if self._is_quiet() else BUSY_PAUSE)
         if removed:
             logger.info("%d entries of the history were let go: they were older than %s", removed, before.date())
@@ -75,9 +75,9 @@ class Retention:
 
     async def _spent(self, before: datetime) -> AsyncIterator[list[int]]:
         """Yield the numbers of what is old and need not stay, a page at a time."""
-        upto = await patiently(self._entries.last_before, before)
+        upto = await retry_database(self._entries.last_before, before)
         after = 0
-        while page := await patiently(self._entries.aged, after, upto, before, LOOKED_AT):
+        while page := await retry_database(self._entries.aged, after, upto, before, LOOKED_AT):
             after = page[-1][0]
             yield [number for number, is_spent in page if is_spent]
 

@@ -1,6 +1,6 @@
-"""The folders that walks have seen, each with its mtime then: one that has changed since has an entry more or less.
+"""The folders that scans have found, each with its mtime then: a changed mtime means an entry more or less.
 
-A look at the folders alone finds every file that was added, removed or renamed, at a fraction of what a walk costs.
+Checking the folders alone finds every file that was added, removed or renamed, at a fraction of the cost of a scan.
 """
 
 import os
@@ -12,23 +12,23 @@ from soulspot.ingest.disk.walker import FoundFolder, Root
 
 @dataclass(slots=True)
 class Changes:
-    """What a look at the folders came to: those that changed, and those that are not there any more."""
+    """The folders that changed, and those that are not there any more."""
 
     changed: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
 
 
-class Folders:
+class FolderIndex:
     def __init__(self) -> None:
         self._seen: dict[Root, dict[str, int]] = {}
         self.unreadable: dict[Root, dict[str, str]] = {}
-        """What could not be looked at when it was tried last, and why."""
+        """What could not be read at the last try, and why."""
 
     def __len__(self) -> int:
         return sum(map(len, self._seen.values()))
 
     def note(self, root: Root, prefix: str, found: Iterable[FoundFolder], unreadable: Mapping[str, str]) -> None:
-        """Remember what a walk of `prefix` ("" or "folder/") found, in place of what was known there."""
+        """Remember what a scan of `prefix` ("" or "folder/") found, in place of what was known there."""
         seen = self._seen.setdefault(root, {})
         new = {folder.path: folder.mtime_ns for folder in found}
         for path in [path for path in seen if path not in new and f"{path}/".startswith(prefix)]:
@@ -39,7 +39,7 @@ class Folders:
         self.unreadable[root] = {**kept, **unreadable}
 
     def update(self, root: Root, found: Iterable[FoundFolder], unreadable: Mapping[str, str]) -> None:
-        """Remember what a look into one folder found."""
+        """Remember what a scan of one folder itself found."""
         for folder in found:
             self._seen.setdefault(root, {})[folder.path] = folder.mtime_ns
             self.unreadable.get(root, {}).pop(folder.path, None)
@@ -54,8 +54,8 @@ class Folders:
     def knows(self, root: Root, path: str) -> bool:
         return path in self._seen.get(root, ())
 
-    def look(self, root: Root, only: Iterable[str] | None = None) -> Changes:
-        """Return what has changed since, of all folders or of `only` some; blocks."""
+    def find_changes(self, root: Root, only: Iterable[str] | None = None) -> Changes:
+        """Return what has changed since, in all folders or `only` in some; blocks."""
         seen, result = self._seen.get(root, {}), Changes()
         for path in list(seen) if only is None else only:
             try:

@@ -19,7 +19,7 @@ class Hints:
     def __init__(self, limit: int = 50_000) -> None:
         self._limit = limit
         self._paths: dict[Root, OrderedDict[str, None]] = {}  # in the order in which they came
-        self._untold: dict[Root, dict[str, None]] = {}  # those of them that `untold` has not returned
+        self._new: dict[Root, dict[str, None]] = {}  # those of them that `take_new` has not returned
         self._taken: dict[Root, list[str]] = {}
         self._any = asyncio.Event()
 
@@ -31,11 +31,11 @@ class Hints:
         said = dict.fromkeys(paths)
         gathered = self._paths.setdefault(root, OrderedDict())
         gathered.update(said)
-        self._untold.setdefault(root, {}).update(said)
+        self._new.setdefault(root, {}).update(said)
         if len(gathered) > self._limit:
             newest = list(gathered)[-self._limit // 2 :]
             self._paths[root] = OrderedDict.fromkeys(["", *newest])
-            self._untold[root] = dict.fromkeys(newest)
+            self._new[root] = dict.fromkeys(newest)
         self._any.set()
 
     async def take(self) -> dict[Root, list[str]]:
@@ -50,7 +50,7 @@ class Hints:
             oldest = [gathered.popitem(last=False)[0] for _number in range(min(len(gathered), AT_ONCE))]
             taken[root] = newest + oldest
             for path in taken[root]:
-                self._untold.get(root, {}).pop(path, None)
+                self._new.get(root, {}).pop(path, None)
             if not gathered:
                 del self._paths[root]
         if not self._paths:
@@ -58,18 +58,18 @@ class Hints:
         self._taken = dict(taken)
         return taken
 
-    def looked_at(self, root: Root) -> None:
-        """Hear that what was taken of a root last has been looked at."""
+    def mark_checked(self, root: Root) -> None:
+        """Note that the paths that were taken of a root last have been checked."""
         self._taken.pop(root, None)
 
-    def untold(self) -> dict[Root, list[str]]:
-        """Return the paths below each root that wait, or were taken and not `looked_at`; each once a hint."""
-        untold = {
-            root: [path for path in [*self._taken.get(root, ()), *self._untold.get(root, ())] if path]
-            for root in self._taken.keys() | self._untold.keys()
+    def take_new(self) -> dict[Root, list[str]]:
+        """Return the paths below each root that nobody has checked yet, each once a hint; they still wait."""
+        new = {
+            root: [path for path in [*self._taken.get(root, ()), *self._new.get(root, ())] if path]
+            for root in self._taken.keys() | self._new.keys()
         }
-        self._taken, self._untold = {}, {}
-        return {root: paths for root, paths in untold.items() if paths}
+        self._taken, self._new = {}, {}
+        return {root: paths for root, paths in new.items() if paths}
 
 
 class FolderHints:

@@ -153,7 +153,7 @@ def why_left_alone(root: Root, path: str) -> str | None:
     return None
 
 
-def look(root: Root, path: str) -> FoundFile | FoundFolder | None:
+def check(root: Root, path: str) -> FoundFile | FoundFolder | None:
     """Return what is at a path below a root now; None for nothing, and for what is none of ours.
 
     Raises OSError where the disk does not answer: then nothing is known, least of all that the file is gone.
@@ -226,12 +226,12 @@ def list_folder(root: Root, prefix: str) -> tuple[Batch, list[str]]:
     return batch, [path for path in below if path.endswith("/")]
 
 
-def look_at_all(root: Root, paths: Iterable[str]) -> dict[str, FoundFile | FoundFolder | None]:
-    """Look at each path; one where the disk does not answer is left out, as nothing is known of it."""
+def check_all(root: Root, paths: Iterable[str]) -> dict[str, FoundFile | FoundFolder | None]:
+    """Check each path; one where the disk does not answer is left out, as nothing is known of it."""
     found = {}
     for path in paths:
         try:
-            found[path] = look(root, path)
+            found[path] = check(root, path)
         except OSError as error:
             logger.warning("cannot look at %s: %s", path_to_text(root.full(path)), error.strerror)
     return found

@@ -1,8 +1,4 @@
-"""What is not there any more: remembered until it has been gone long enough, and only then believed.
-
-A disk that is unmounted looks like a library that somebody deleted. So a folder is examined before anything in it goes
-missing, and a loss of more than a fifth of it (and more than 50 files) is held until a person confirms it.
-"""
+"""Keeps the paths that were not found until they have been gone for long enough to count as missing."""
 
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -10,14 +6,14 @@ from collections.abc import Callable, Collection, Iterable
 from soulspot.ingest.disk.walker import Root, nearest_change_ns
 
 
-class Absences:
+class GracePeriod:
     """The paths that were not found where the catalogue has them, each with the moment at which it goes missing."""
 
     def __init__(self, grace: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._grace = grace
         self._clock = clock
         self._due: dict[Root, dict[str, float]] = {}
-        self._whole: set[Root] = set()  # those of which nothing else was gone
+        self._whole: set[Root] = set()  # those in which nothing else was gone
 
     def __len__(self) -> int:
         return sum(map(len, self._due.values()))
@@ -30,9 +26,9 @@ class Absences:
         ages: Callable[[str], float] = lambda _path: 0.0,
         are_all: bool = False,
     ) -> None:
-        """Remember paths that were not found; `are_all` says that no other of the folder is gone.
+        """Note paths that were not found; `are_all` if no other path of the folder is gone.
 
-        `ages` tells for how many seconds each has been gone already.
+        `ages` returns for how many seconds each has been gone already.
         """
         if are_all:
             self._whole.add(root)
@@ -42,14 +38,14 @@ class Absences:
                 due[path] = self._clock() + max(self._grace - ages(path), 0.0)
 
     def forget(self, root: Root, *, but: Callable[[str], bool] = lambda _path: False) -> None:
-        """Forget what was noted below a folder: it is not known any more whether anything is gone."""
+        """Forget what was noted below a folder: whether anything is gone is unknown again."""
         self._whole.discard(root)
         kept = {path: moment for path, moment in self._due.pop(root, {}).items() if but(path)}
         if kept:
             self._due[root] = kept
 
     def found(self, root: Root, path: str) -> None:
-        """Forget one path: it is known where its file went."""
+        """Forget one path: its file was found elsewhere."""
         self._due.get(root, {}).pop(path, None)
 
     def any_of(self, root: Root, paths: Collection[str]) -> bool:
@@ -57,7 +53,7 @@ class Absences:
         return not self._due.get(root, {}).keys().isdisjoint(paths)
 
     def are_all_found(self, root: Root) -> bool:
-        """Whether each file that was gone when all of the folder was looked at is found, or has had its time."""
+        """Whether each file that was gone in a scan of all of the folder has been found, or has had its time."""
         return root in self._whole and not self._due.get(root)
 
     def waiting(self, root: Root) -> list[str]:

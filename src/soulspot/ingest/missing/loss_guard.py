@@ -1,8 +1,12 @@
-"""Holds back a loss that is too large to be believed."""
+"""Holds back a loss that is too large to be believed.
+
+More than a fifth of a folder, and more than 50 files, are not marked missing until a person confirms it.
+"""
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from soulspot.ingest.disk.walker import Root, covers
@@ -15,7 +19,7 @@ REMEMBERED_FOR = 900.0
 
 @dataclass(slots=True)
 class LossGuard:
-    """Says when too much of a folder would go missing at once."""
+    """Decides whether too much of a folder would go missing at once."""
 
     clock: Callable[[], float] = time.monotonic
     confirmed: bool = False  # a person said that the files are really gone
@@ -37,3 +41,14 @@ class LossGuard:
 
     def lost(self, root: Root, count: int) -> None:
         self._recent.setdefault(root, deque()).append((self.clock(), count))
+
+    @contextmanager
+    def confirming(self, parts: Mapping[Root, Sequence[str]]) -> Iterator[None]:
+        """Treat missing files at and below these paths as confirmed while the block runs."""
+        confirmed = [(root, path) for root, paths in parts.items() for path in paths]
+        self.confirmed_parts += confirmed
+        try:
+            yield
+        finally:
+            for each in confirmed:
+                self.confirmed_parts.remove(each)

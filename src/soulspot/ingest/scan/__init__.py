@@ -1,1 +1,1 @@
-"""Decides where to look: full scans and hinted paths, compared with the catalogue. Only the pipeline imports it."""
+"""Scans folders and checks hinted paths, and compares them with the catalogue. Only the pipeline imports it."""

@@ -1,0 +1,93 @@
+"""Checks the paths that hints name, and hands on what differs from the catalogue."""
+
+import asyncio
+from collections.abc import Collection
+
+from soulspot.infrastructure.persistence.repositories import FileRepository
+from soulspot.ingest.activity import Activity, FilesInProgress
+from soulspot.ingest.disk import planner
+from soulspot.ingest.disk.ignore_rules import IGNORE_FILE
+from soulspot.ingest.disk.scan_queue import ScanQueue
+from soulspot.ingest.disk.walker import FoundFile, FoundFolder, Root, check_all
+from soulspot.ingest.intake.intake import Intake
+from soulspot.ingest.missing.folder_health import FolderHealth
+from soulspot.ingest.missing.missing_files import MissingFiles
+from soulspot.ingest.pause_gate import PauseGate
+from soulspot.ingest.retry import retry_database
+
+
+class HintedPaths:
+    """Checks single paths: those that hints name, and one that is asked for."""
+
+    def __init__(  # noqa: PLR0913 - the pipeline fills this in once, by name
+        self,
+        *,
+        files: FileRepository,
+        health: FolderHealth,
+        missing: MissingFiles,
+        intake: Intake,
+        queue: ScanQueue,
+        in_progress: FilesInProgress,
+        activity: Activity,
+        gate: PauseGate,
+    ) -> None:
+        self._files = files
+        self._health = health
+        self._missing = missing
+        self._intake = intake
+        self._queue = queue
+        self._in_progress = in_progress
+        self._activity = activity
+        self._gate = gate
+
+    async def run(self) -> None:
+        """Check what hints name, the newest first."""
+        hints = self._queue.paths
+        while True:
+            await self._gate.wait_until_open()
+            taken = await hints.take()
+            with self._activity.working():
+                for root, paths in taken.items():
+                    if "" in paths or root in self._health.faults:
+                        self._queue.enqueue_folder(root, "")
+                    if root not in self._health.faults:
+                        await self._check(root, [path for path in paths if path])
+                    hints.mark_checked(root)
+
+    async def check_path(self, root: Root, path: str) -> bool:
+        """Check one path now; return whether the catalogue has it as it is."""
+        await self._gate.wait_until_open()
+        with self._activity.working():
+            if await self._health.check(root):
+                await self._check(root, [path])
+        return not (self._in_progress.has(root, path) or self._missing.undecided(root, path))
+
+    async def _check(self, root: Root, paths: Collection[str]) -> None:
+        self._enqueue_changed_rules(root, paths)
+        to_check = [path for path in paths if not self._intake.recheck_soon(root, path)]
+        found = await asyncio.to_thread(check_all, root, to_check)
+        for path, what in found.items():
+            if isinstance(what, FoundFolder):
+                self._queue.enqueue_folder(root, f"{path}/")
+        files = {
+            path: what
+            for path, what in found.items()
+            if isinstance(what, FoundFile) and not self._health.is_unavailable(root, path)
+        }
+        nothing = [path for path, what in found.items() if what is None]
+        self._intake.recheck_when_done(root, nothing)
+        known = await retry_database(self._files.known_at, root.id, [*files, *nothing])
+        gone = [path for path in nothing if path in known and not known[path].is_missing]
+        for path in nothing:
+            if path not in known:  # it may have been a folder
+                gone += [each.path for each in await retry_database(self._files.present_below, root.id, path)]
+        await self._missing.note(root, [path for path in gone if not self._health.is_unavailable(root, path)])
+        there = {path: each for path, each in known.items() if path in files}
+        await self._intake.offer(planner.compare(files, there).work, is_fresh=True)
+
+    def _enqueue_changed_rules(self, root: Root, paths: Collection[str]) -> None:
+        """Have a folder scanned if its ignore file has changed."""
+        for path in paths:
+            folder, slash, name = path.rpartition("/")
+            if name == IGNORE_FILE:
+                self._queue.enqueue_folder(root, folder + slash)
