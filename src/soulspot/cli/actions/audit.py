@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from soulspot.cli.actions.follow import told_by_the_daemon
 from soulspot.cli.actions.open_catalogue import catalogue
 from soulspot.cli.output.text import local_time, print_json, printable
 from soulspot.cli.output.time_spans import moment
 from soulspot.config import daemon_address, get_settings
+from soulspot.infrastructure.catalogue_changes import CatalogueChanges
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.models import AuditEntry
 from soulspot.infrastructure.persistence.queries.audit_tail import Following
@@ -51,11 +51,11 @@ async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, 
         if follow:
             sys.stdout.flush()
             following = Following(entries, last)
-            place = partial(daemon_address.place_to_ask, get_settings(config_file=config), url)
-            async with told_by_the_daemon(place) if database.is_sqlite else database.hearing() as wait:
+            find_socket = partial(daemon_address.socket_to_ask, get_settings(config_file=config), url)
+            async with CatalogueChanges.of(database, find_socket) as changes:
                 while True:
                     if not (numbers := await patiently(following.new)):
-                        await wait()
+                        await changes.wait()
                         continue
                     for entry in await patiently(partial(entries.entries, **asked, among=numbers)):
                         print_entry(entry, as_json=as_json)

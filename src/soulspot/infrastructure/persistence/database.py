@@ -14,7 +14,7 @@ that read, each in a thread of its own.
 import asyncio
 import socket
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self
@@ -139,9 +139,14 @@ class Database:
         async with self.session() as session:
             return await advisory_locks.writers(session, places)
 
-    def hearing(self) -> AbstractAsyncContextManager[notifications.Wait]:
-        """Yield what waits until there may be something new."""
-        return nullcontext(notifications.looking) if self.is_sqlite else notifications.hearing(self._lock_keeper)
+    @property
+    def notifies(self) -> bool:
+        """Whether the database notifies of commits."""
+        return not self.is_sqlite
+
+    def change_notifications(self) -> AsyncGenerator[None, None]:
+        """Yield after commits, whichever process made them, until the connection is lost; only where it `notifies`."""
+        return notifications.change_notifications(self._lock_keeper)
 
     async def reserve(self, names: Iterable[str]) -> bool:
         """Be the only transaction that makes what has one of these names; false where there is only one at a time.
