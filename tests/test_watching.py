@@ -85,8 +85,8 @@ def test_the_queue_of_the_kernel_is_seen_to_fill(parts: Parts, music: Path) -> N
 def test_a_quiet_watcher_does_not_look_at_the_queue(parts: Parts, music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_song(music / "a.mp3")
     parts.until(lambda: parts.paths() == {"a.mp3"})
-    parts.until(lambda: not parts.watcher._stirred.is_set())
-    time.sleep(watcher.QUIET + 0.2)
+    parts.until(lambda: not parts.watcher._has_hints.is_set())
+    time.sleep(watcher.STORM_QUIET + 0.2)
     looks = iter(range(1000))
     monkeypatch.setattr(parts.watcher, "_queued", lambda: next(looks))
 
@@ -115,7 +115,7 @@ def test_a_folder_that_became_blind_is_watched_again(
         parts.look_everywhere()
 
         parts.until(lambda: parts.watcher.restarts == 1)
-        assert str(blind) in parts.watcher._covered
+        assert str(blind) in parts.watcher._added
         write_song(blind / "late.mp3")
         parts.until(lambda: "f0/late.mp3" in parts.paths())
 
@@ -203,9 +203,9 @@ def test_a_deaf_watcher_tries_again_slowly(catalogue_url: str, music: Path, monk
     died: list[float] = []
     monkeypatch.setattr(watcher.Watcher, "_watch", die)
     with Parts(catalogue_url, music, rounds=True) as parts:
-        parts.until(lambda: parts.watcher.is_deaf)
+        parts.until(lambda: parts.watcher.is_falling_back)
         time.sleep(0.3)
-        assert len(died) == watcher.DEATHS
+        assert len(died) == watcher.MAX_SHORT_WATCHES
 
         write_song(music / "song.mp3")
         parts.until(lambda: parts.paths() == {"song.mp3"})

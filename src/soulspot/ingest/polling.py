@@ -123,7 +123,7 @@ class Rounds:
         """Find what no event told of, by the mtimes of all folders."""
         pause, looked, tidied = FOLDER_LOOK, time.monotonic(), 0
         while True:
-            await asyncio.sleep(POLLED_LOOK if self._watcher.is_deaf else pause)
+            await asyncio.sleep(POLLED_LOOK if self._watcher.is_falling_back else pause)
             if self._pipeline.is_quiet and self._pipeline.taken_in - tidied > TIDY_AFTER:
                 tidied = self._pipeline.taken_in
                 await asyncio.to_thread(give_back)
@@ -156,7 +156,7 @@ class Rounds:
         for path in changes.gone:
             self._pipeline.folders.forget(root, path)
         self._pipeline.look_again(root, [path for path in changes.gone if path])
-        if missed and only is None and not self._watcher.is_deaf:
+        if missed and only is None and not self._watcher.is_falling_back:
             self._note_missed(root, missed)
         return seconds
 
@@ -186,7 +186,7 @@ class Rounds:
             root, folders = await self._blind.get()
             reasons = await asyncio.to_thread(_why_unwatchable, root, folders)
             watchable = {root.full(path): path for path, reason in reasons.items() if reason is None}
-            in_vain = [watchable[full] for full in self._watcher.cover(watchable)]
+            in_vain = [watchable[full] for full in self._watcher.add_watches(watchable)]
             refused = [path for path, reason in reasons.items() if reason not in {None, "gone", "limit"}]
             limited = [path for path, reason in reasons.items() if reason == "limit"]
             self._pipeline.unwatched.setdefault(root, set()).update(in_vain, refused, limited)
