@@ -1,5 +1,6 @@
 """The layout of the source tree: few rooms at the top, no import cycle on any level, every package introduced."""
 
+import ast
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import soulspot
 
 SOURCE = Path(soulspot.__file__).parent
 GRAPH = grimp.build_graph("soulspot")  # includes imports inside functions and those for type checking only
+MAKES_A_TASK = {"create_task", "ensure_future"}
 PACKAGES = sorted(module for module in GRAPH.modules if GRAPH.find_children(module))
 
 
@@ -38,3 +40,16 @@ def test_the_docstring_introduces(package: str) -> None:
     text = (SOURCE.parent / package.replace(".", "/") / "__init__.py").read_text()
 
     assert text.startswith('"""'), f"{package}/__init__.py says what lives there, and who may import it"
+
+
+def test_every_asyncio_task_has_a_name() -> None:
+    paths = [path for path in SOURCE.rglob("*.py") if "ingest" not in path.parts]
+    unnamed = [f"{path.relative_to(SOURCE)}:{line}" for path in paths for line in _unnamed_tasks(path)]
+
+    assert not unnamed, "a dump of a stuck daemon needs names: add name="
+
+
+def _unnamed_tasks(path: Path) -> list[int]:
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    tasks = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr in MAKES_A_TASK]
+    return [call.lineno for call in tasks if "name" not in {keyword.arg for keyword in call.keywords}]

@@ -87,10 +87,10 @@ async def scan(
 
 async def _scan_and_end(ingest: Ingest, result: ScanResult, stop: asyncio.Event, progress: Progress) -> None:
     async with asyncio.TaskGroup() as group:
-        pipeline = group.create_task(ingest.pipeline.run())
-        work = group.create_task(_scan_all(ingest, result, progress))
-        stopping = group.create_task(stop.wait())
-        counting = group.create_task(_count_ahead(ingest.roots, ingest.where, progress))
+        pipeline = group.create_task(ingest.pipeline.run(), name="pipeline")
+        work = group.create_task(_scan_all(ingest, result, progress), name="scan")
+        stopping = group.create_task(stop.wait(), name="wait for a signal")
+        counting = group.create_task(_count_ahead(ingest.roots, ingest.where, progress), name="count files ahead")
         await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
         for task in (work, stopping, counting):
             task.cancel()
