@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from tests.conftest import Soulspot, until, write_song
 
-from soulspot.cli.actions import follow
+from soulspot.infrastructure import catalogue_changes
+from soulspot.infrastructure.catalogue_changes import CatalogueChanges
 from soulspot.infrastructure.net import control_socket
+from soulspot.infrastructure.persistence.database import Database
 
 
 def status(soulspot: Soulspot) -> dict[str, Any]:
@@ -90,11 +92,11 @@ def test_only_the_owner_and_the_group_may_ask(soulspot: Soulspot) -> None:
     assert not place.exists()
 
 
-def test_a_question_that_is_none_is_answered_as_such(soulspot: Soulspot) -> None:
+def test_an_unknown_command_is_answered_with_an_error(soulspot: Soulspot) -> None:
     soulspot.watch()
     place = control_socket.socket_of(soulspot.database)
 
-    assert "'sing' is no question" in (control_socket.ask(place, "sing") or {})["error"]
+    assert "unknown command 'sing'" in (control_socket.ask(place, "sing") or {})["error"]
     for rudeness in (b"x" * 100_000, b"[1]\n", b'{"ask": []}\n', b"\xff\n", b"\n"):
         with socket.socket(socket.AF_UNIX) as rude:
             rude.connect(str(place))
@@ -105,7 +107,7 @@ def test_a_question_that_is_none_is_answered_as_such(soulspot: Soulspot) -> None
 async def test_what_becomes_of_a_file_is_told_to_all_who_follow(soulspot: Soulspot) -> None:
     soulspot.watch()
     place = control_socket.socket_of(soulspot.database)
-    followers = [control_socket.listen(place, "follow") for _number in range(2)]
+    followers = [control_socket.stream_answers(place, "follow") for _number in range(2)]
     for follower in followers:
         assert await anext(follower) == {"following": True}
 
@@ -215,15 +217,17 @@ def test_with_postgresql_the_daemon_is_found_by_the_name_of_its_database(
     assert (second.returncode, f"(pid {daemon.pid})" in second.stderr.splitlines()[-1]) == (75, True), second.stderr
 
 
-async def test_one_who_follows_is_woken_by_the_daemon_and_looks_by_himself_without_one(
+async def test_follow_uses_the_daemon_and_polls_without_one(
     soulspot: Soulspot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow, "LOOK_ANYWAY", 3600.0)
+    monkeypatch.setattr(catalogue_changes, "DAEMON_CHECK_INTERVAL", 3600.0)
     place = control_socket.socket_of(soulspot.database)
-    async with follow.told_by_the_daemon(lambda: place if place.exists() else None) as wait:
-        await asyncio.wait_for(wait(), 1)  # nobody tells: it looks often
+    database = Database(f"sqlite+aiosqlite:///{soulspot.database}")
+    async with database, CatalogueChanges.of(database, lambda: place if place.exists() else None) as changes:
+        wait = changes.wait
+        await asyncio.wait_for(wait(), 1)  # without a daemon it polls
         daemon = await asyncio.to_thread(soulspot.watch)
-        while True:  # until the daemon was found
+        while True:  # until it has found the daemon
             try:
                 await asyncio.wait_for(wait(), 1.5)
             except TimeoutError:

@@ -1,51 +1,53 @@
-"""The bell that the kernel rings: it wakes who waits, and no signal at any moment ends the process."""
+"""The wake-up by SIGIO: it wakes the watcher, and a signal at no moment ends the process."""
 
 import signal
 import subprocess
 import sys
 
-HEAR_IT = """
+WAIT_FOR_AN_EVENT = """
 import asyncio, ctypes, os, sys, time
-from soulspot.infrastructure.watching.inotify_signal import Doorbell
+from soulspot.infrastructure.watching.inotify_signal import InotifyWakeup
 
 async def main():
     descriptor = ctypes.CDLL(None).inotify_init1(os.O_NONBLOCK)
     ctypes.CDLL(None).inotify_add_watch(descriptor, os.fsencode(sys.argv[1]), 0x100)  # IN_CREATE
-    with Doorbell() as bell:
-        bell.arm([descriptor])
+    with InotifyWakeup() as wakeup:
+        wakeup.arm([descriptor])
         asyncio.get_running_loop().call_later(0.2, os.mkdir, sys.argv[1] + "/new")
         began = time.monotonic()
-        await bell.wait(30)
+        await wakeup.wait(30)
         print(time.monotonic() - began)
 
 asyncio.run(main())
 """
-MANY_BELLS = """
+MANY_WAKEUPS = """
 import asyncio
-from soulspot.infrastructure.watching.inotify_signal import Doorbell
+from soulspot.infrastructure.watching.inotify_signal import InotifyWakeup
 from soulspot.infrastructure.filesystem import ignore_lease_signals
 
 async def main():
     ignore_lease_signals()
     print("ready", flush=True)
     for _turn in range(2000):
-        with Doorbell() as bell:
-            await bell.wait(0.0005)
+        with InotifyWakeup() as wakeup:
+            await wakeup.wait(0.0005)
 
 asyncio.run(main())
 """
 
 
-def test_an_event_wakes_who_waits(tmp_path) -> None:
-    result = subprocess.run([sys.executable, "-c", HEAR_IT, tmp_path], capture_output=True, text=True, check=False)
+def test_an_inotify_event_ends_the_wait(tmp_path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", WAIT_FOR_AN_EVENT, tmp_path], capture_output=True, text=True, check=False
+    )
 
     assert 0.1 < float(result.stdout) < 10, result.stderr
 
 
-def test_a_signal_between_two_bells_ends_nothing() -> None:
-    """It comes with each event, and when somebody opens a file that we hold a lease on; its default is to kill."""
-    bells = [sys.executable, "-c", MANY_BELLS]
-    with subprocess.Popen(bells, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+def test_a_signal_between_two_wakeups_does_not_kill() -> None:
+    """SIGIO comes with each event, and when somebody opens a file that we hold a lease on; its default action kills."""
+    command = [sys.executable, "-c", MANY_WAKEUPS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.readline()

@@ -1,8 +1,8 @@
-"""The feed: told once, kept for each who listens, waited for by nobody."""
+"""The event feed: published once, buffered for each subscriber, never waiting for one."""
 
 import asyncio
 
-from soulspot.daemon.events import Feed, News
+from soulspot.daemon.events import EventBatch, EventFeed
 from soulspot.ingest.outcome import Outcome
 
 
@@ -10,52 +10,52 @@ def outcome(number: int) -> Outcome:
     return Outcome("added", f"/music/{number}.mp3")
 
 
-def paths(news: News) -> list[str]:
-    return [each.outcome.path for each in news.happened]
+def paths(batch: EventBatch) -> list[str]:
+    return [event.outcome.path for event in batch.events]
 
 
-async def test_each_listener_hears_all_of_it_in_its_order():
-    feed = Feed()
-    with feed.listening() as one, feed.listening() as other:
+async def test_each_subscriber_gets_all_events_in_order():
+    feed = EventFeed()
+    with feed.subscribe() as one, feed.subscribe() as other:
         for number in range(3):
-            feed.tell(outcome(number))
+            feed.publish(outcome(number))
 
-        for listener in (one, other):
-            assert paths(await anext(listener.news())) == [f"/music/{number}.mp3" for number in range(3)]
+        for subscription in (one, other):
+            assert paths(await anext(subscription.batches())) == [f"/music/{number}.mp3" for number in range(3)]
 
 
-async def test_who_does_not_come_for_it_loses_the_oldest_and_is_told_how_many():
-    feed = Feed()
-    with feed.listening(room=2) as listener:
+async def test_a_slow_subscriber_loses_the_oldest_events_and_learns_how_many():
+    feed = EventFeed()
+    with feed.subscribe(buffer=2) as subscription:
         for number in range(5):
-            feed.tell(outcome(number))
+            feed.publish(outcome(number))
 
-        news = await anext(listener.news())
+        batch = await anext(subscription.batches())
 
-    assert (news.lost, paths(news)) == (3, ["/music/3.mp3", "/music/4.mp3"])
+    assert (batch.lost, paths(batch)) == (3, ["/music/3.mp3", "/music/4.mp3"])
 
 
-async def test_what_happens_in_quick_succession_is_told_together():
-    feed = Feed()
-    with feed.listening() as listener:
-        feed.tell(outcome(0))
-        told = listener.news(pause=0.05)
-        first = await anext(told)
+async def test_events_in_quick_succession_come_in_one_batch():
+    feed = EventFeed()
+    with feed.subscribe() as subscription:
+        feed.publish(outcome(0))
+        batches = subscription.batches(interval=0.05)
+        first = await anext(batches)
         for number in range(1, 4):
-            feed.tell(outcome(number))
+            feed.publish(outcome(number))
 
-        second = await asyncio.wait_for(anext(told), 5)
+        second = await asyncio.wait_for(anext(batches), 5)
 
-    assert (len(first.happened), len(second.happened)) == (1, 3)
+    assert (len(first.events), len(second.events)) == (1, 3)
 
 
-async def test_who_has_gone_is_told_no_more():
-    feed = Feed()
-    with feed.listening() as listener:
+async def test_an_ended_subscription_gets_no_more_events():
+    feed = EventFeed()
+    with feed.subscribe() as subscription:
         pass
 
-    feed.tell(outcome(0))
+    feed.publish(outcome(0))
 
-    with feed.listening():
-        feed.tell(outcome(1))
-    assert not listener._room
+    with feed.subscribe():
+        feed.publish(outcome(1))
+    assert subscription.take() is None

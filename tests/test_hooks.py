@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import Soulspot, both, until, write_song
 from tests.support.http_peer import server
 
-from soulspot.daemon.events import Feed, Happened, Listener, News
+from soulspot.daemon.events import EventBatch, EventFeed, FileEvent, Subscription
 from soulspot.daemon.hooks import hook as hooks
 from soulspot.daemon.hooks.batch import Batch
 from soulspot.daemon.hooks.hook import Hook, Sender
@@ -24,8 +24,8 @@ from soulspot.infrastructure.processes import run as commands
 from soulspot.ingest.outcome import Outcome
 
 
-def happened(*names: str, kind: str = "added", detail: str = "") -> list[Happened]:
-    return [Happened(datetime.now(UTC), Outcome(kind, f"/music/{name}", "id", detail)) for name in names]
+def happened(*names: str, kind: str = "added", detail: str = "") -> list[FileEvent]:
+    return [FileEvent(datetime.now(UTC), Outcome(kind, f"/music/{name}", "id", detail)) for name in names]
 
 
 def told(batch: Batch) -> dict[str, Any]:
@@ -39,8 +39,10 @@ def told(batch: Batch) -> dict[str, Any]:
 
 def test_a_batch_names_what_changed_and_where() -> None:
     batch = Batch(limit=10)
-    batch.add(News(happened("a/1.mp3", "a/2.mp3") + happened("b/3.mp3", kind="moved", detail="from /music/c/3.mp3")))
-    batch.add(News(happened("x.mp3", kind="unchanged")))
+    batch.add(
+        EventBatch(happened("a/1.mp3", "a/2.mp3") + happened("b/3.mp3", kind="moved", detail="from /music/c/3.mp3"))
+    )
+    batch.add(EventBatch(happened("x.mp3", kind="unchanged")))
 
     payload = told(batch)
 
@@ -57,7 +59,7 @@ def test_a_batch_names_what_changed_and_where() -> None:
 
 def test_a_batch_that_is_too_long_is_cut_and_says_so() -> None:
     batch = Batch(limit=2)
-    batch.add(News(happened("a/1.mp3", "b/2.mp3", "c/3.mp3", "d/4.mp3")))
+    batch.add(EventBatch(happened("a/1.mp3", "b/2.mp3", "c/3.mp3", "d/4.mp3")))
 
     payload = told(batch)
 
@@ -68,7 +70,7 @@ def test_a_batch_that_is_too_long_is_cut_and_says_so() -> None:
 def test_what_there_was_no_room_for_is_told_as_cut() -> None:
     batch = Batch(limit=2)
     assert not batch
-    batch.add(News((), lost=3))
+    batch.add(EventBatch((), lost=3))
 
     assert batch
     assert told(batch)["cut"] is True
@@ -76,10 +78,10 @@ def test_what_there_was_no_room_for_is_told_as_cut() -> None:
 
 def test_what_could_not_be_told_goes_before_what_came_later() -> None:
     first, later = Batch(limit=3), Batch(limit=3)
-    first.add(News(happened("a/1.mp3", "a/2.mp3")))
-    later.add(News(happened("b/3.mp3", "b/4.mp3")))
+    first.add(EventBatch(happened("a/1.mp3", "a/2.mp3")))
+    later.add(EventBatch(happened("b/3.mp3", "b/4.mp3")))
 
-    first.follow(later)
+    first.merge(later)
 
     payload = told(first)
     assert payload["counts"] == {"added": 4}
@@ -90,7 +92,7 @@ def test_what_could_not_be_told_goes_before_what_came_later() -> None:
 
 def test_a_folder_whose_name_begins_like_another_is_another() -> None:
     batch = Batch(limit=3)
-    batch.add(News([Happened(datetime.now(UTC), Outcome("added", "/music2/song.mp3"))]))
+    batch.add(EventBatch([FileEvent(datetime.now(UTC), Outcome("added", "/music2/song.mp3"))]))
 
     assert told(batch)["library"] == []
 
@@ -128,16 +130,16 @@ class Running:
     """A hook that listens to a feed."""
 
     def __init__(self, quiet: float = 0.2, longest: float = 60.0) -> None:
-        self.feed, self.told = Feed(), Told()
+        self.feed, self.told = EventFeed(), Told()
         self.hook = Hook("command", "it", self.told, quiet=quiet, longest=longest, paths=1000)
         self.hook.sender = Sender("run", ["/music"], "node")
-        self.listening = self.feed.listening(hooks.ROOM)
-        self.listener: Listener = self.listening.__enter__()
-        self.task = asyncio.create_task(self.hook.run(self.listener))
+        self._subscribed = self.feed.subscribe(hooks.HOOK_BUFFER)
+        self.subscription: Subscription = self._subscribed.__enter__()
+        self.task = asyncio.create_task(self.hook.run(self.subscription))
 
     def tell(self, *names: str) -> None:
         for each in happened(*names):
-            self.feed.tell(each.outcome)
+            self.feed.publish(each.outcome)
 
     async def until(self, condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + 10
@@ -146,13 +148,13 @@ class Running:
             await asyncio.sleep(0.01)
 
     async def end(self) -> None:
-        await hooks.end([(self.hook, self.listener)], [self.task])
+        await hooks.end([(self.hook, self.subscription)], [self.task])
 
 
 @pytest.fixture
 async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., Running]]:
-    monkeypatch.setattr(hooks, "COUNT_EVERY", 0.01)
-    monkeypatch.setattr(hooks, "FIRST_REST", 0.05)
+    monkeypatch.setattr(hooks, "COLLECT_INTERVAL", 0.01)
+    monkeypatch.setattr(hooks, "FIRST_RETRY", 0.05)
     running: list[Running] = []
 
     def begin(**times: float) -> Running:
@@ -259,7 +261,7 @@ async def test_what_one_was_not_told_goes_to_the_one_in_its_place(start: Start) 
     before.tell("1.mp3")
     await before.until(lambda: before.hook.failed)
 
-    after.hook.inherit(before.hook.untold)
+    after.hook.requeue(before.hook.undelivered)
 
     await after.until(lambda: after.told.payloads)
     assert after.told.counts == [1]
@@ -297,7 +299,7 @@ async def test_a_program_gets_the_text_and_a_plain_environment(tmp_path: Path, m
         ("import sys; print('no music here', file=sys.stderr); sys.exit(3)", "exit code 3: no music here"),
         ("import sys; sys.exit(4)", "exit code 4"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended by SIGSEGV"),
-        ("print('x' * 5_000_000); raise SystemExit(5)", f"exit code 5: {'x' * (commands.KEPT - 1)}"),
+        ("print('x' * 5_000_000); raise SystemExit(5)", f"exit code 5: {'x' * (commands.KEPT_OUTPUT - 1)}"),
         ("import os; os.write(2, b'\\xff\\n'); raise SystemExit(6)", "exit code 6: \ufffd"),
     ],
 )

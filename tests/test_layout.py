@@ -13,6 +13,7 @@ import soulspot
 
 SOURCE = Path(soulspot.__file__).parent
 GRAPH = grimp.build_graph("soulspot")  # includes imports inside functions and those for type checking only
+MAKES_A_TASK = {"create_task", "ensure_future"}
 PACKAGES = sorted(module for module in GRAPH.modules if GRAPH.find_children(module))
 
 
@@ -131,3 +132,15 @@ def callbacks_set_in(method: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator
 
 def has_lambda(node: ast.AST) -> bool:
     return any(isinstance(each, ast.Lambda) for each in ast.walk(node))
+
+
+def test_every_asyncio_task_has_a_name() -> None:
+    unnamed = [f"{path.relative_to(SOURCE)}:{line}" for path in SOURCE.rglob("*.py") for line in _unnamed_tasks(path)]
+
+    assert not unnamed, "a dump of a stuck daemon needs names: add name="
+
+
+def _unnamed_tasks(path: Path) -> list[int]:
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    tasks = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr in MAKES_A_TASK]
+    return [call.lineno for call in tasks if "name" not in {keyword.arg for keyword in call.keywords}]

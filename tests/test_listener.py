@@ -12,14 +12,14 @@ from tests.support.http_peer import Answer, ask, free_port
 
 from soulspot.errors import LockHeldError
 from soulspot.infrastructure.net import http_server
-from soulspot.infrastructure.net.http_server import Answers, Reply
+from soulspot.infrastructure.net.http_server import HttpReply, Routes
 
 
-async def hello(_accepted: str) -> Reply:
-    return Reply.of(HTTPStatus.OK, "hello")
+async def hello(_accepted: str) -> HttpReply:
+    return HttpReply.of(HTTPStatus.OK, "hello")
 
 
-ANSWERS: Answers = {"/hello": hello}
+ANSWERS: Routes = {"/hello": hello}
 
 
 @pytest.fixture
@@ -81,17 +81,17 @@ async def test_what_is_no_request_is_told_so_and_closed(port: int, words: bytes,
 
 
 async def test_who_does_not_come_to_an_end_is_closed(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_server, "WITHIN", 0.2)
+    monkeypatch.setattr(http_server, "CONNECTION_SECONDS", 0.2)
 
     assert await sent(port, b"GET /hello HTTP/1.1\r\nHost: local") == b""
 
 
 async def test_many_slow_clients_keep_nobody_out(port: int) -> None:
-    slow = [await asyncio.open_connection("127.0.0.1", port) for _number in range(http_server.AT_ONCE * 3)]
+    slow = [await asyncio.open_connection("127.0.0.1", port) for _number in range(http_server.MAX_CONNECTIONS * 3)]
     for _reader, writer in slow:
         writer.write(b"GET /hello HTTP/1.1\r\nX-Slow: ")
 
-    async with asyncio.timeout(http_server.WITHIN - 1):
+    async with asyncio.timeout(http_server.CONNECTION_SECONDS - 1):
         assert (await asked(port)).status == 200
         assert await slow[0][0].read() == b""  # the oldest made room
     for _reader, writer in slow:
@@ -118,7 +118,7 @@ async def test_the_socket_of_one_that_was_killed_is_taken_over_and_nothing_else(
             await http_server.serve(str(place), ANSWERS, mode=0o660, group="").__aenter__()
 
     place.write_text("mine")
-    with pytest.raises(OSError, match="no socket"):
+    with pytest.raises(OSError, match="not a socket"):
         await http_server.serve(str(place), ANSWERS, mode=0o660, group="").__aenter__()
     assert place.read_text() == "mine"
 

@@ -15,7 +15,7 @@ from tests.conftest import Soulspot, until, write_song
 from tests.support.http_peer import ask, free_port
 
 from soulspot.config import Settings
-from soulspot.daemon.counters import BOUNDS, Tally
+from soulspot.daemon.counters import LATENCY_BOUNDS, OutcomeCounters
 from soulspot.daemon.monitoring import endpoints
 from soulspot.errors import ConfigError
 from soulspot.ingest.outcome import Outcome
@@ -182,16 +182,21 @@ def test_a_folder_that_is_moved_in_counts_from_the_move_and_not_from_when_its_fi
     assert watched.scrape()["soulspot_close_to_commit_seconds_sum"] < 2.9
 
 
-def test_the_tally_puts_each_time_where_it_belongs() -> None:
-    tally = Tally()
+def test_latencies_are_counted_in_the_right_buckets() -> None:
+    counters = OutcomeCounters()
 
     for waited in (0.0, 0.01, 0.0101, 300.0, 301.0, None):
-        tally.add(Outcome("added", "/music/song.mp3", waited=waited))
-    tally.add(Outcome("unchanged", "/music/song.mp3", waited=1.0))
+        counters.add(Outcome("added", "/music/song.mp3", waited=waited))
+    counters.add(Outcome("unchanged", "/music/song.mp3", waited=1.0))
 
-    assert tally.kinds["added"] == 6
-    assert (tally.within[0], tally.within[1], tally.within[len(BOUNDS) - 1], tally.within[-1]) == (2, 1, 1, 1)
-    assert sum(tally.within) == 5
+    assert counters.kinds["added"] == 6
+    assert (counters.within[0], counters.within[1], counters.within[len(LATENCY_BOUNDS) - 1], counters.within[-1]) == (
+        2,
+        1,
+        1,
+        1,
+    )
+    assert sum(counters.within) == 5
 
 
 def test_the_textfile_is_whole_for_others_to_read_and_gone_at_the_end(soulspot: Soulspot) -> None:

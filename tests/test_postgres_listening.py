@@ -18,6 +18,8 @@ from tests.conftest import until, write_song
 from tests.support.postgres_server import PostgresSoulspot, Server
 from tests.support.tcp_proxy import Line
 
+from soulspot.infrastructure import catalogue_changes
+from soulspot.infrastructure.catalogue_changes import CatalogueChanges
 from soulspot.infrastructure.filesystem import FileSystem
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.postgresql import notifications
@@ -74,10 +76,10 @@ async def test_a_change_wakes_at_once_and_a_hundred_wake_a_few_times(
             for number in range(1, 101):
                 await change(alpha, number)
             took = time.monotonic() - began
-            await asyncio.sleep(2 * notifications.TELL_EVERY)
+            await asyncio.sleep(2 * notifications.NOTIFY_INTERVAL)
             told_of_all = await told_to(connection, 100, seconds=0.1)
 
-    assert 1 <= len(told_of_all) <= took / notifications.TELL_EVERY + 3
+    assert 1 <= len(told_of_all) <= took / notifications.NOTIFY_INTERVAL + 3
 
 
 async def test_what_was_committed_last_is_told_before_the_process_ends(
@@ -93,14 +95,15 @@ async def test_what_was_committed_last_is_told_before_the_process_ends(
         assert len(await told_to(connection, 3, seconds=0.2)) == 2
 
 
-async def test_who_cannot_hear_looks_often_and_hears_again(
+async def test_changes_are_polled_while_the_server_is_away(
     postgres_server: Server, postgres_catalogue: str, line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notifications, "LOOK_ANYWAY", 60.0)
-    monkeypatch.setattr(notifications, "LOOK_DEAF", 0.05)
-    monkeypatch.setattr(notifications, "_LISTEN_AGAIN", 0.1)
+    monkeypatch.setattr(catalogue_changes, "CHECK_INTERVAL", 60.0)
+    monkeypatch.setattr(catalogue_changes, "POLL_INTERVAL", 0.05)
+    monkeypatch.setattr(catalogue_changes, "LAST_RETRY", 0.25)
     url = postgres_server.tcp_url(postgres_catalogue, line.port)
-    async with Database(url) as database, database.backend.change_notifications() or pytest.fail("none") as wait:
+    async with Database(url) as database, CatalogueChanges.of(database, lambda: None) as changes:
+        wait = changes.wait
         listeners = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
         with postgres_server.connect(postgres_catalogue) as connection:
 

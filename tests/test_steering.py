@@ -121,7 +121,7 @@ def test_a_path_outside_of_the_folders_is_refused_with_those_that_are_watched(so
         result = soulspot.run("scan", path)
 
         assert result.returncode == 1
-        assert result.stderr == (f"soulspot: {path}: in none of the folders that are watched ({soulspot.music})\n")
+        assert result.stderr == (f"soulspot: {path}: not in a watched folder ({soulspot.music})\n")
     hidden = soulspot.run("scan", str(soulspot.music / ".hidden" / "song.mp3"))
     assert (hidden.returncode, "is left alone" in hidden.stderr) == (1, True)
 

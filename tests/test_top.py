@@ -215,7 +215,7 @@ async def test_the_stream_tells_how_it_is_and_what_happened_before_it_was_asked(
     write_song(soulspot.music / "song.mp3")
     until(soulspot.tracks)
 
-    answers = control_socket.listen(control_socket.socket_of(soulspot.database), "live")
+    answers = control_socket.stream_answers(control_socket.socket_of(soulspot.database), "live")
     first, second = await anext(answers), await anext(answers)
 
     assert ([Path(each["path"]).name for each in first["happened"]], first["may_steer"]) == (["song.mp3"], True)

@@ -90,8 +90,8 @@ def test_a_quiet_watcher_does_not_look_at_the_queue(
 ) -> None:
     write_song(music / "a.mp3")
     daemon.until(lambda: daemon.paths() == {"a.mp3"})
-    daemon.until(lambda: not daemon.watcher._stirred.is_set())
-    time.sleep(watcher.QUIET + 0.2)
+    daemon.until(lambda: not daemon.watcher._has_hints.is_set())
+    time.sleep(watcher.STORM_QUIET + 0.2)
     looks = iter(range(1000))
     monkeypatch.setattr(daemon.watcher, "_queued", lambda: next(looks))
 
@@ -119,7 +119,7 @@ def test_a_folder_that_became_blind_is_watched_again(
     monkeypatch.setattr(watcher.Watcher, "watched", without_blind)
     with InProcessDaemon(catalogue_url, music, polling=True) as daemon:
         daemon.until(lambda: daemon.watcher.restarts == 1)
-        assert str(blind) in daemon.watcher._covered
+        assert str(blind) in daemon.watcher._added
         write_song(blind / "late.mp3")
         daemon.until(lambda: "f0/late.mp3" in daemon.paths())
 
@@ -207,9 +207,9 @@ def test_a_deaf_watcher_tries_again_slowly(catalogue_url: str, music: Path, monk
     died: list[float] = []
     monkeypatch.setattr(watcher.Watcher, "_watch", die)
     with InProcessDaemon(catalogue_url, music, polling=True) as daemon:
-        daemon.until(lambda: daemon.watcher.is_deaf)
+        daemon.until(lambda: daemon.watcher.is_falling_back)
         time.sleep(0.3)
-        assert len(died) == watcher.DEATHS
+        assert len(died) == watcher.MAX_SHORT_WATCHES
 
         write_song(music / "song.mp3")
         daemon.until(lambda: daemon.paths() == {"song.mp3"})

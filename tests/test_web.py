@@ -266,7 +266,12 @@ def test_the_token_is_private_and_made_once(soulspot: Soulspot) -> None:
 
 @pytest.mark.parametrize(
     ("path", "body"),
-    [("/failures/retry", "code=corrupt"), ("/failures/retry", "code=corrupt&seal=0"), ("/logout", ""), ("/", "x=1")],
+    [
+        ("/failures/retry", "code=corrupt"),
+        ("/failures/retry", "code=corrupt&csrf_token=0"),
+        ("/logout", ""),
+        ("/", "x=1"),
+    ],
 )
 def test_nothing_is_done_for_who_has_no_token(soulspot: Soulspot, path: str, body: str) -> None:
     soulspot.scan()
@@ -278,16 +283,16 @@ def test_nothing_is_done_for_who_has_no_token(soulspot: Soulspot, path: str, bod
     assert page.ask("/login", "POST", "token=guess").status == 403
 
 
-def test_a_form_takes_the_seal_of_its_own_session(soulspot: Soulspot) -> None:
+def test_a_form_needs_the_csrf_token_of_its_own_session(soulspot: Soulspot) -> None:
     soulspot.scan()
     page = Page(soulspot)
     token = token_of(soulspot)
-    (cookie, seal), (_other, foreign) = page.log_in(token), ("", "0" * 64)
+    (cookie, csrf_token), (_other, foreign) = page.log_in(token), ("", "0" * 64)
 
-    assert page.ask("/logout", "POST", f"seal={foreign}", Cookie=cookie).status == 403
-    assert page.ask("/logout", "POST", f"seal={seal}", Cookie=cookie).status == 303
+    assert page.ask("/logout", "POST", f"csrf_token={foreign}", Cookie=cookie).status == 403
+    assert page.ask("/logout", "POST", f"csrf_token={csrf_token}", Cookie=cookie).status == 303
     soulspot.run("web", "--new-token")
-    assert page.ask("/logout", "POST", f"seal={seal}", Cookie=cookie).status == 403
+    assert page.ask("/logout", "POST", f"csrf_token={csrf_token}", Cookie=cookie).status == 403
 
 
 def test_the_cookie_is_kept_from_scripts_and_from_other_sites(soulspot: Soulspot) -> None:
@@ -304,9 +309,9 @@ def test_a_retry_says_clearly_when_it_is_not_possible(soulspot: Soulspot) -> Non
     (soulspot.music / "broken.mp3").write_bytes(b"no audio at all" * 100)
     soulspot.scan()
     page = Page(soulspot)
-    cookie, seal = page.log_in(token_of(soulspot))
+    cookie, csrf_token = page.log_in(token_of(soulspot))
 
-    answer = page.ask("/failures/retry", "POST", f"seal={seal}&code=corrupt", Cookie=cookie)
+    answer = page.ask("/failures/retry", "POST", f"csrf_token={csrf_token}&code=corrupt", Cookie=cookie)
 
     assert answer.status == 200
     assert "Not possible: no soulspot is watching" in answer.text

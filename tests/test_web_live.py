@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import Soulspot, both, until, write_song
 from tests.support.web_client import Event, Page, sequences
 
-from soulspot.web.live_updates import ROOM, Message, Seat
+from soulspot.web.live_updates import PAGE_BUFFER, Message, OpenPage
 
 
 def entries(events: Iterator[Event]) -> Event:
@@ -103,13 +103,13 @@ def test_who_missed_more_than_fits_is_told_how_much(soulspot: Soulspot) -> None:
 
 
 def test_a_page_that_takes_nothing_loses_its_place_and_costs_no_memory() -> None:
-    seat = Seat()
+    page = OpenPage()
 
-    for number in range(10 * ROOM):
-        seat.tell(Message("entries", "row", number))
+    for number in range(10 * PAGE_BUFFER):
+        page.put(Message("entries", "row", number))
 
-    assert seat.is_lost
-    assert len(seat.messages) == ROOM
+    assert page.is_lost
+    assert len(page.messages) == PAGE_BUFFER
 
 
 def test_stuck_pages_hold_up_neither_the_daemon_nor_other_pages(soulspot: Soulspot) -> None:

@@ -192,9 +192,9 @@ def shared_page(shared: Soulspot) -> Page:
 
 
 def test_a_form_from_another_site_is_refused_though_the_cookie_comes_along(shared: Soulspot, shared_page: Page) -> None:
-    cookie, seal = shared_page.log_in(token_of(shared))
+    cookie, csrf_token = shared_page.log_in(token_of(shared))
     own = f"http://127.0.0.1:{shared_page.port}"
-    body = f"seal={seal}&code=corrupt"
+    body = f"csrf_token={csrf_token}&code=corrupt"
 
     assert shared_page.ask("/failures/retry", "POST", body, Cookie=cookie, Origin="http://evil.example").status == 403
     assert shared_page.ask("/failures/retry", "POST", body, Cookie=cookie, Origin="null").status == 403

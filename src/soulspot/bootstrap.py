@@ -16,7 +16,7 @@ from pathlib import Path
 
 from soulspot.config import Settings
 from soulspot.config.library_check import check_library
-from soulspot.config.paths import beside, database_file
+from soulspot.config.paths import database_file, private_file
 from soulspot.errors import ConfigError
 from soulspot.infrastructure.filesystem import file_system_of, ignore_lease_signals, path_to_text, text_to_path
 from soulspot.infrastructure.persistence.database import Database
@@ -226,7 +226,7 @@ async def _adopt(folder_service: FolderService, path: str, settings: Settings) -
 def _place_of_journal(url: str) -> str | None:
     """Return where what is being read is noted, None where there is no place for it."""
     try:
-        place = beside(url, "reading")
+        place = private_file(url, "reading")
         place.parent.mkdir(parents=True, exist_ok=True)
     except (ConfigError, OSError):
         return None

@@ -103,13 +103,13 @@ class Page:
         return found[1]
 
     def log_in(self, token: str) -> tuple[str, str]:
-        """Return the cookie of who is logged in, and the seal of its forms."""
+        """Return the cookie of who is logged in, and the CSRF token of its forms."""
         answer = self.ask("/login", "POST", f"token={token}")
         assert answer.status == 303, answer.text
         cookie = answer.headers["set-cookie"].partition(";")[0]
-        seal = re.search(r'name="seal" value="(\w+)"', self.ask("/", Cookie=cookie).text)
-        assert seal is not None
-        return cookie, seal[1]
+        csrf_token = re.search(r'name="csrf_token" value="(\w+)"', self.ask("/", Cookie=cookie).text)
+        assert csrf_token is not None
+        return cookie, csrf_token[1]
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)

@@ -1,7 +1,7 @@
-"""Where the control socket is: the one place that a daemon serves, and the places where others look for it.
+"""Where the control socket is: the place where a daemon serves it, and the places where clients look for it.
 
-Beside an SQLite catalogue, which everybody finds who finds the catalogue. With PostgreSQL in the runtime folder of the
-service or of the user, under a name that is made of the database's, so that a command with the same settings finds it.
+With SQLite it is beside the catalogue. With PostgreSQL it is in the runtime folder of the service or of the user, with
+a name made from the database's, so that a command with the same settings finds it.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from platformdirs import user_runtime_path
 
-from soulspot.config.paths import database_file, name_of
+from soulspot.config.paths import database_file, database_slug
 from soulspot.config.sections import Settings
 from soulspot.infrastructure.net import control_socket
 from soulspot.infrastructure.net.control_socket import Answer
@@ -22,16 +22,16 @@ _SYSTEM: Final = Path("/run")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A control socket to be: where, and who may open it."""
+class SocketSpec:
+    """A control socket to make: where, and who may open it."""
 
     path: Path
     mode: int
     group: str
 
 
-def place_to_serve(settings: Settings) -> Place:
-    """Return where a daemon with these settings answers; makes the runtime folder where that is to be in it."""
+def socket_to_serve(settings: Settings) -> SocketSpec:
+    """Return the socket of a daemon with these settings; makes the runtime folder if the socket belongs there."""
     own, url = settings.control, settings.database.url
     if own.socket:
         path = Path(own.socket)
@@ -39,18 +39,18 @@ def place_to_serve(settings: Settings) -> Place:
         path = control_socket.socket_of(file)
     else:
         given = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]  # of systemd, which makes it
-        path = (Path(given) if given else _user_folder(make=True)) / f"{name_of(url)}.socket"
-    return Place(path, int(own.mode, 8), own.group)
+        path = (Path(given) if given else _user_folder(make=True)) / f"{database_slug(url)}.socket"
+    return SocketSpec(path, int(own.mode, 8), own.group)
 
 
 def ask(settings: Settings, url: str, question: str, *, within: float = 5.0, **arguments: Any) -> Answer | None:  # noqa: ANN401 - JSON
-    """Return the answer of the daemon that keeps this catalogue, None where none does or it does not answer in time."""
-    place = place_to_ask(settings, url)
+    """Return the answer of the daemon that keeps this catalogue, None if there is no daemon or no answer in time."""
+    place = socket_to_ask(settings, url)
     return control_socket.ask(place, question, within=within, **arguments) if place is not None else None
 
 
-def place_to_ask(settings: Settings, url: str) -> Path | None:
-    """Return the socket of the daemon that keeps the catalogue at `url`, None where there is none."""
+def socket_to_ask(settings: Settings, url: str) -> Path | None:
+    """Return the socket of the daemon that keeps the catalogue at `url`, None if there is none."""
     return next((path for path in _candidates(settings, url) if path.exists()), None)
 
 
@@ -60,7 +60,7 @@ def _candidates(settings: Settings, url: str) -> Iterable[Path]:
     elif (file := database_file(url)) is not None:
         yield control_socket.socket_of(file)
     else:
-        name = f"{name_of(url)}.socket"
+        name = f"{database_slug(url)}.socket"
         if given := os.environ.get("RUNTIME_DIRECTORY"):
             yield Path(given.split(":")[0]) / name
         yield _user_folder(make=False) / name
@@ -68,9 +68,9 @@ def _candidates(settings: Settings, url: str) -> Iterable[Path]:
 
 
 def _user_folder(*, make: bool) -> Path:
-    """Return a folder that no other user can have made (platformdirs sees to that).
+    """Return a folder that no other user can have made (platformdirs checks that).
 
-    Raises OSError where there is none.
+    Raises OSError if there is none.
     """
-    with warnings.catch_warnings(action="ignore"):  # that there is no session to have one of is nobody's fault
+    with warnings.catch_warnings(action="ignore"):  # having no session, and so no runtime folder, is not a fault
         return user_runtime_path("soulspot", ensure_exists=make)

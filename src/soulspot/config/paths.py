@@ -76,15 +76,15 @@ def state_file() -> Path:
     return own_database()
 
 
-def beside(url: str, ending: str) -> Path:
-    """Return a private file that belongs to a catalogue: beside it, or in the state folder of who asks."""
+def private_file(url: str, ending: str) -> Path:
+    """Return a private file of a catalogue: beside it, or in this user's state folder."""
     file = database_file(url)
-    return file.with_name(f"{file.name}.{ending}") if file else own_state_folder() / f"{name_of(url)}.{ending}"
+    return file.with_name(f"{file.name}.{ending}") if file else own_state_folder() / f"{database_slug(url)}.{ending}"
 
 
-def name_of(url: str) -> str:
-    """Return what a server's database is called in the names of files: readable, and never as another database is."""
-    from sqlalchemy.engine import make_url  # loaded for a server alone: commands on a file start sooner
+def database_slug(url: str) -> str:
+    """Return a readable, unique name of a server's database, for file names."""
+    from sqlalchemy.engine import make_url  # the settings are read without SQLAlchemy
 
     parsed = make_url(url)
     where = f"{parsed.host or parsed.query.get('host')}:{parsed.port or 5432}/{parsed.database}"

@@ -1,4 +1,4 @@
-"""What became of files since the start, counted as it happens: two additions a file, whoever may ask."""
+"""Counts outcomes since start; cheap enough to run always."""
 
 import time
 from bisect import bisect_left
@@ -9,45 +9,46 @@ from typing import Final
 
 from soulspot.ingest.outcome import KINDS, Outcome
 
-BOUNDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
-"""Seconds between which it is told how long files took from their last change to their commit."""
+LATENCY_BOUNDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+"""Histogram bounds, in seconds, from a file's last change to its commit."""
+RATE_SECONDS: Final = 64
+"""Seconds for which rates are kept."""
 
 
 @dataclass(slots=True)
-class Tally:
-    """Numbers of files by outcome, and by how long each took: `within[i]` are those up to `BOUNDS[i]`, and no less."""
+class OutcomeCounters:
+    """Counts files by outcome and by latency; `within[i]` counts those between two neighbours of `LATENCY_BOUNDS`."""
 
     kinds: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(KINDS, 0)))
-    within: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
+    within: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS) + 1))
     seconds: float = 0.0
 
     def add(self, outcome: Outcome) -> None:
         self.kinds[outcome.kind] += 1
         if outcome.waited is not None and outcome.kind != "unchanged":
-            self.within[bisect_left(BOUNDS, outcome.waited)] += 1
+            self.within[bisect_left(LATENCY_BOUNDS, outcome.waited)] += 1
             self.seconds += outcome.waited
 
 
-_KEPT: Final = 64
+class RateCounter:
+    """Counts events per second, for the last minute."""
 
-
-class Pace:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._counts = [0] * _KEPT
-        self._seconds = [-1] * _KEPT
+        self._counts = [0] * RATE_SECONDS
+        self._seconds = [-1] * RATE_SECONDS
 
     def add(self) -> None:
         second = int(self._clock())
-        place = second % _KEPT
-        if self._seconds[place] != second:
-            self._seconds[place], self._counts[place] = second, 0
-        self._counts[place] += 1
+        slot = second % RATE_SECONDS
+        if self._seconds[slot] != second:
+            self._seconds[slot], self._counts[slot] = second, 0
+        self._counts[slot] += 1
 
     def last(self, seconds: int) -> list[int]:
-        """Return the numbers of the last whole seconds, 60 at most, the oldest first."""
+        """Return the counts of the last whole seconds, 60 at most, the oldest first."""
         now = int(self._clock())
         return [
-            self._counts[each % _KEPT] if self._seconds[each % _KEPT] == each else 0
+            self._counts[each % RATE_SECONDS] if self._seconds[each % RATE_SECONDS] == each else 0
             for each in range(now - seconds, now)
         ]

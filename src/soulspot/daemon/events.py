@@ -1,8 +1,7 @@
-"""What became of each file, told as it happens to all who listen: nobody is waited for.
+"""Publishes the outcome of each file to all subscribers; a slow subscriber never blocks ingest.
 
-The ingest tells it once; each listener has a room of its own. Who does not come for what is in it loses the oldest, and
-is told how many those were. What a listener lost stands in the catalogue all the same: the feed says that something
-happened, the audit log what.
+Each subscriber has a buffer of its own. One that falls behind loses the oldest events and learns how many; the audit
+log in the catalogue has all of them.
 """
 
 import asyncio
@@ -15,16 +14,16 @@ from typing import Final
 
 from soulspot.ingest.outcome import Outcome
 
-ROOM: Final = 2000
-"""Outcomes that are kept for a listener that is busy."""
-RECENT: Final = 40
-"""Outcomes that are kept for one who begins to listen."""
-PAUSE: Final = 0.1
-"""Seconds between two times that a listener is told: a listener costs the same however much happens."""
+SUBSCRIBER_BUFFER: Final = 2000
+"""Events kept for a subscriber that is busy."""
+RECENT_EVENTS: Final = 40
+"""Events kept for a subscriber that comes later."""
+BATCH_INTERVAL: Final = 0.1
+"""Seconds between two batches of a subscriber: its cost does not grow with the number of events."""
 
 
 @dataclass(frozen=True, slots=True)
-class Happened:
+class FileEvent:
     """An outcome, and when its transaction was committed."""
 
     at: datetime
@@ -32,75 +31,75 @@ class Happened:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """What happened since the last time, in its order, after `lost` outcomes that there was no room for."""
+class EventBatch:
+    """The events since the last batch, in order; `lost` older ones did not fit into the buffer."""
 
-    happened: Sequence[Happened]
+    events: Sequence[FileEvent]
     lost: int = 0
 
 
-class Listener:
-    """The room of one that listens."""
+class Subscription:
+    """A subscriber's bounded buffer."""
 
-    def __init__(self, room: int) -> None:
-        self._room: deque[Happened] = deque(maxlen=room)
+    def __init__(self, buffer: int) -> None:
+        self._buffer: deque[FileEvent] = deque(maxlen=buffer)
         self._lost = 0
-        self._told = asyncio.Event()
+        self._has_events = asyncio.Event()
 
-    def tell(self, happened: Happened) -> None:
-        """Put an outcome into the room; never waits."""
-        self._lost += len(self._room) == self._room.maxlen
-        self._room.append(happened)
-        self._told.set()
+    def put(self, event: FileEvent) -> None:
+        """Add an event; never waits."""
+        self._lost += len(self._buffer) == self._buffer.maxlen
+        self._buffer.append(event)
+        self._has_events.set()
 
-    async def news(self, pause: float = PAUSE) -> AsyncIterator[News]:
-        """Yield what happened: the first at once, what follows together every `pause` seconds."""
+    async def batches(self, interval: float = BATCH_INTERVAL) -> AsyncIterator[EventBatch]:
+        """Yield the first events at once, and later ones together every `interval` seconds."""
         while True:
-            await self._told.wait()
-            if (news := self.take()) is not None:
-                yield news
-                await asyncio.sleep(pause)
+            await self._has_events.wait()
+            if (batch := self.take()) is not None:
+                yield batch
+                await asyncio.sleep(interval)
 
-    async def within(self, seconds: float) -> News | None:
-        """Return what happened as soon as anything has, None where nothing does for so long."""
+    async def next_batch(self, timeout: float) -> EventBatch | None:  # noqa: ASYNC109 - None is an answer here
+        """Return the next events as soon as there are any, None if there are none for `timeout` seconds."""
         try:
-            async with asyncio.timeout(seconds):
-                await self._told.wait()
+            async with asyncio.timeout(timeout):
+                await self._has_events.wait()
         except TimeoutError:
             return None
         return self.take()
 
-    def take(self) -> News | None:
-        """Remove and return what is in the room, None where nothing is."""
-        self._told.clear()
-        if not self._room:
+    def take(self) -> EventBatch | None:
+        """Remove and return the buffered events, None if there are none."""
+        self._has_events.clear()
+        if not self._buffer:
             return None
-        news = News(tuple(self._room), self._lost)
-        self._room.clear()
+        batch = EventBatch(tuple(self._buffer), self._lost)
+        self._buffer.clear()
         self._lost = 0
-        return news
+        return batch
 
 
 @dataclass(slots=True)
-class Feed:
-    """Tells outcomes to whoever listens at the time; `recent` are the last, for one who comes later."""
+class EventFeed:
+    """Publishes events to the current subscribers; `recent` holds the last ones for later subscribers."""
 
-    recent: deque[Happened] = field(default_factory=lambda: deque(maxlen=RECENT))
-    _listeners: set[Listener] = field(default_factory=set)
+    recent: deque[FileEvent] = field(default_factory=lambda: deque(maxlen=RECENT_EVENTS))
+    _subscriptions: set[Subscription] = field(default_factory=set)
 
-    def tell(self, outcome: Outcome) -> None:
-        """Tell all listeners of an outcome that is committed; costs next to nothing where there is none."""
-        happened = Happened(datetime.now(UTC), outcome)
-        self.recent.append(happened)
-        for listener in self._listeners:
-            listener.tell(happened)
+    def publish(self, outcome: Outcome) -> None:
+        """Publish a committed outcome; almost free without subscribers."""
+        event = FileEvent(datetime.now(UTC), outcome)
+        self.recent.append(event)
+        for subscription in self._subscriptions:
+            subscription.put(event)
 
     @contextmanager
-    def listening(self, room: int = ROOM) -> Iterator[Listener]:
-        """Yield a listener that is told what happens until the block ends."""
-        listener = Listener(room)
-        self._listeners.add(listener)
+    def subscribe(self, buffer: int = SUBSCRIBER_BUFFER) -> Iterator[Subscription]:
+        """Yield a subscription that receives events until the block ends."""
+        subscription = Subscription(buffer)
+        self._subscriptions.add(subscription)
         try:
-            yield listener
+            yield subscription
         finally:
-            self._listeners.discard(listener)
+            self._subscriptions.discard(subscription)

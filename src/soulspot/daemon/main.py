@@ -1,4 +1,4 @@
-"""The daemon: watches, compares now and then, answers, and goes on with other settings when it is told to."""
+"""The daemon: watches, reconciles from time to time, serves its clients, and takes new settings on a reload."""
 
 import asyncio
 import logging
@@ -8,17 +8,15 @@ from datetime import timedelta
 
 from soulspot.bootstrap import Ingest, Report, drain, open_ingest, stop_on_signals, writer_lock_for
 from soulspot.config import Settings
-from soulspot.config.daemon_address import place_to_serve
 from soulspot.config.library_check import check_library
 from soulspot.daemon import health
-from soulspot.daemon.control.server import controlled
+from soulspot.daemon.control.server import serve_control_socket
 from soulspot.daemon.hooks import hook as hooks
 from soulspot.daemon.monitoring import endpoints
-from soulspot.daemon.pause import Pauses
-from soulspot.daemon.pause import place_of as pause_place
-from soulspot.daemon.state import Change, State
-from soulspot.daemon.supervision import look_at_the_database, tell_systemd
-from soulspot.daemon.web_activation import page_served
+from soulspot.daemon.pause import Pauses, pause_file
+from soulspot.daemon.state import DaemonState, SettingsChange
+from soulspot.daemon.supervision import report_to_systemd, watch_database_file
+from soulspot.daemon.web_activation import web_activation
 from soulspot.errors import SoulspotError
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.systemd import notify
@@ -30,25 +28,25 @@ logger = logging.getLogger(__name__)
 
 
 async def watch(read: Callable[[], Settings], *, report: Report) -> None:
-    """Keep the folders and the catalogue equal until SIGTERM or SIGINT; a second signal ends at once.
+    """Keep the catalogue in step with the folders until SIGTERM or SIGINT; a second signal ends at once.
 
-    `read` returns the settings, at the start and whenever the control socket is told to reload. What is wrong then, or
-    turns out to be when the new settings are used, leaves the old ones in force.
+    `read` returns the settings, at the start and on each reload. If the new settings are wrong, or turn out to be wrong
+    in use, the old ones stay in force.
     """
-    settings, stop, changes = read(), stop_on_signals(), asyncio.Queue[Change]()
-    state = State(settings, Pauses(pause_place(settings.database.url)))
+    settings, stop = read(), stop_on_signals()
+    state = DaemonState(settings, Pauses(pause_file(settings.database.url)), read)
 
-    def tell(outcome: Outcome) -> None:
+    def on_outcome(outcome: Outcome) -> None:
         report(outcome)
-        state.hear(outcome)
+        state.on_outcome(outcome)
 
-    check_library(settings, settings.library.folders)  # before anything is made: what is absent is judged later
+    check_library(settings, settings.library.folders)  # before anything is created; missing folders are handled later
     with writer_lock_for(settings, "watch"):
-        async with controlled(lambda: place_to_serve(settings), state, read, changes):
-            change: Change | None = None
+        async with serve_control_socket(state):
+            change: SettingsChange | None = None
             while True:
                 try:
-                    following = await _watch_with(state, stop, changes, change, tell)
+                    following = await _watch_with(state, stop, change, on_outcome)
                 except SoulspotError as error:
                     if change is None or change.done.done():
                         raise
@@ -57,20 +55,20 @@ async def watch(read: Callable[[], Settings], *, report: Report) -> None:
                     state.settings, change = change.before, None
                     continue
                 if following is None:
-                    endpoints.say_what_was_not_told(state)
+                    endpoints.warn_about_undelivered(state)
                     return
                 state.settings, change = following.settings, following
 
 
 async def _watch_with(
-    state: State, stop: asyncio.Event, changes: asyncio.Queue[Change], change: Change | None, report: Report
-) -> Change | None:
-    """Watch until told to stop, or to go on with other settings: these are returned."""
+    state: DaemonState, stop: asyncio.Event, change: SettingsChange | None, report: Report
+) -> SettingsChange | None:
+    """Watch until stopped, or until a reload; return its new settings."""
     settings = state.settings
 
     async with (
-        endpoints.listening(state),
-        page_served(settings),
+        endpoints.serve_monitoring(state),
+        web_activation(settings),
         open_ingest(
             settings,
             "watch",
@@ -80,27 +78,27 @@ async def _watch_with(
             last_event=state.last_event,
             gate=state.pauses.gate,
         ) as ingest,
-        endpoints.hooked(state, ingest.run, ingest.roots) as hooked,
+        endpoints.subscribe_hooks(state, ingest.run, ingest.roots) as subscribed,
     ):
         assert ingest.watching is not None
         watcher, polling = ingest.watching.watcher, ingest.watching.polling
         state.pipeline, state.roots, state.database = ingest.pipeline, ingest.roots, ingest.database
         state.asked = Requests(ingest.pipeline, ingest.roots)
         state.watchdog = health.Watchdog(settings.tags.time_limit)
-        state.watcher, state.rounds = watcher, polling
+        state.watcher, state.polling = watcher, polling
         async with asyncio.TaskGroup() as group:
-            telling = [group.create_task(hook.run(listener), name=f"hook: {hook.kind}") for hook, listener in hooked]
+            delivering = [group.create_task(hook.run(each), name=f"hook {hook.kind}") for hook, each in subscribed]
             pipeline = group.create_task(ingest.pipeline.run(), name="pipeline")
             others = [
                 group.create_task(watcher.run(), name="watcher"),
                 group.create_task(polling.run(), name="polling"),
-                group.create_task(look_at_the_database(ingest.database), name="check of the database file"),
-                group.create_task(state.pauses.run(), name="pause"),
-                group.create_task(state.requests.run(), name="requested scans"),
+                group.create_task(watch_database_file(ingest.database), name="watch the database file"),
+                group.create_task(state.pauses.run(), name="end of a pause"),
+                group.create_task(state.requests.run(), name="scan requests"),
                 group.create_task(endpoints.write_textfile(state), name="metrics textfile"),
             ]
             await watcher.is_live.wait()
-            others.append(group.create_task(tell_systemd(state, ingest.pipeline), name="systemd status"))
+            others.append(group.create_task(report_to_systemd(state, ingest.pipeline), name="report to systemd"))
             if settings.audit.keep_days:
                 others.append(group.create_task(_retention(settings, ingest).run(), name="audit retention"))
             notify("READY=1", f"STATUS=watching {', '.join(path_to_text(root.path) for root in ingest.roots)}")
@@ -109,7 +107,7 @@ async def _watch_with(
                 logger.info("watching %s", path_to_text(root.path))
             if change is not None:
                 change.done.set_result({"changed": True})
-            following = await _stop_or_change(stop, changes)
+            following = await _stop_or_change(stop, state.changes)
             state.is_watching.clear()
             if following is None:
                 notify("STOPPING=1", "STATUS=stopping: the files in hand are ended")
@@ -120,13 +118,14 @@ async def _watch_with(
             for task in others:
                 task.cancel()
             await drain(ingest, pipeline)
-            await hooks.end(hooked, telling)
+            await hooks.end(subscribed, delivering)
     state.pipeline = state.asked = state.database = None
     return following
 
 
-async def _stop_or_change(stop: asyncio.Event, changes: asyncio.Queue[Change]) -> Change | None:
-    stopped, changed = asyncio.create_task(stop.wait()), asyncio.create_task(changes.get())
+async def _stop_or_change(stop: asyncio.Event, changes: asyncio.Queue[SettingsChange]) -> SettingsChange | None:
+    stopped = asyncio.create_task(stop.wait(), name="wait for a signal")
+    changed = asyncio.create_task(changes.get(), name="wait for a reload")
     await asyncio.wait([stopped, changed], return_when=asyncio.FIRST_COMPLETED)
     for task in (stopped, changed):
         task.cancel()

@@ -1,33 +1,137 @@
-"""The wire form of what the daemon answers, in one place."""
+"""The wire form of everything the daemon answers on its control socket."""
 
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from soulspot.daemon.events import News
+from soulspot.daemon.catalogue_totals import Totals
+from soulspot.daemon.events import EventBatch, FileEvent
+from soulspot.daemon.health import Health
+from soulspot.daemon.hooks.hook import Hook
+from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.net.control_socket import Answer
+from soulspot.infrastructure.persistence.models import File
+from soulspot.infrastructure.watching.watcher import Watcher
+from soulspot.ingest.disk.walker import Root
+from soulspot.ingest.outcome import Outcome, PipelineStats
 from soulspot.ingest.pause_gate import Paused
+from soulspot.ingest.scan_requests import Request
 
 
-def told(news: News) -> Answer:
-    """Return what happened as the control socket tells it."""
+def error_message(reason: str, **more: Any) -> Answer:  # noqa: ANN401 - JSON
+    return {"error": reason, **more}
+
+
+# Events.
+
+
+def batch_message(batch: EventBatch) -> Answer:
+    return {"lost": batch.lost, "happened": [_event(event) for event in batch.events]}
+
+
+def _event(event: FileEvent) -> Answer:
+    outcome = event.outcome
+    names = ("kind", "path", "track_id", "code", "detail")
+    return {"at": event.at.isoformat(), **{name: getattr(outcome, name) for name in names}}
+
+
+def viewer_message(since: datetime, recent: EventBatch, *, is_admin: bool) -> Answer:
+    """Return the first line of `live`: who answers, what the viewer may do, the last events."""
+    return {"pid": os.getpid(), "since": since.isoformat(), "may_steer": is_admin, **batch_message(recent)}
+
+
+# The status, and what `live` adds to it.
+
+
+def status_message(since: datetime, health: Health, paused: Paused | None) -> Answer:
+    """Return what the status of a daemon begins with, in whatever phase it is."""
+    head = {"pid": os.getpid(), "since": since.isoformat(), "paused": pause_message(paused)}
+    return head | {"health": health.state, "reasons": health.reasons}
+
+
+def queue_message(vitals: PipelineStats) -> Answer:
+    return {"in_hand": vitals.in_hand, "settling": vitals.settling, "oldest_seconds": round(vitals.oldest)}
+
+
+def watcher_message(watcher: Watcher | None) -> Answer | None:
+    if watcher is None:
+        return None
+    return {"is_deaf": watcher.is_falling_back, "overflows": watcher.overflows, "restarts": watcher.restarts}
+
+
+def folder_message(  # noqa: PLR0913 - one argument for each of its sources
+    root: Root,
+    *,
+    last_event: datetime | None,
+    last_reconcile: datetime | None,
+    missed: int,
+    unwatched: int,
+    unreadable: int,
+) -> Answer:
     return {
-        "lost": news.lost,
-        "happened": [
-            {
-                "at": each.at.isoformat(),
-                "kind": each.outcome.kind,
-                "path": each.outcome.path,
-                "track_id": each.outcome.track_id,
-                "code": each.outcome.code,
-                "detail": each.outcome.detail,
-            }
-            for each in news.happened
-        ],
+        "id": root.id,
+        "watched": "inotify" if root.trusts_inodes else "inotify and reconcile",
+        "last_event": _time(last_event),
+        "last_reconcile": _time(last_reconcile),
+        "missed_by_watcher": missed,
+        "unwatched_folders": unwatched,
+        "unreadable": unreadable,
     }
 
 
-def paused_told(paused: Paused | None) -> dict[str, Any] | None:
-    """Return a pause as the control socket tells it."""
+def hook_message(hook: Hook) -> Answer:
+    names = ("place", "error", "waiting", "delivered", "failed")
+    values = {name: getattr(hook, name) for name in names}
+    return {"hook": hook.kind, **values, "last_delivery": _time(hook.last_delivery)}
+
+
+def arriving_message(path: str, seconds: float, settles: bool) -> Answer:  # noqa: FBT001 - as the pipeline yields it
+    return {"path": path, "seconds": round(seconds, 1), "settles": settles}
+
+
+def walk_message(root: Root, *, done: int, total: int | None, seconds: float) -> Answer:
+    return {"folder": path_to_text(root.path), "done": done, "total": total, "seconds": round(seconds)}
+
+
+def totals_message(totals: Totals | None) -> Answer | None:
+    if totals is None:
+        return None
+    last = [
+        {"path": each.full_path, "code": each.error_code, "detail": each.error_text} for each in totals.last_failures
+    ]
+    return {"files": dict(totals.by_status), "failures": dict(totals.by_code), "last_failures": last}
+
+
+# Commands.
+
+
+def pause_message(paused: Paused | None) -> Answer | None:
     if paused is None:
         return None
-    until = paused.until.isoformat() if paused.until else None
-    return {"since": paused.since.isoformat(), "by": paused.by, "until": until}
+    return {"since": paused.since.isoformat(), "by": paused.by, "until": _time(paused.until)}
+
+
+def scan_accepted_message(paths: Sequence[str], paused: Paused | None) -> Answer:
+    return {"pid": os.getpid(), "scanning": list(paths), "paused": pause_message(paused)}
+
+
+def scan_progress_message(request: Request, new_failures: Sequence[Outcome]) -> Answer:
+    return {"counts": dict(request.counts), "total": request.total, "failed": _failures(new_failures)}
+
+
+def scan_result_message(request: Request, new_failures: Sequence[Outcome]) -> Answer:
+    left: Mapping[str, Any] = {name: getattr(request, name) for name in ("still_written", "offline", "held")}
+    return {"done": request.is_done, "counts": dict(request.counts), "failed": _failures(new_failures), **left}
+
+
+def _failures(outcomes: Sequence[Outcome]) -> list[Answer]:
+    return [{"path": outcome.path, "detail": outcome.detail} for outcome in outcomes]
+
+
+def decided_message(files: Sequence[File]) -> Answer:
+    return {"decided": [{"id": file.id, "path": file.full_path, "code": file.error_code} for file in files]}
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

@@ -1,7 +1,7 @@
-"""A person pauses the ingest, and takes that back, or it ends when its time is up.
+"""Pauses and resumes ingest; a pause may have an end time.
 
-It is remembered beside the catalogue, and outlives the process: who says "do not touch my files" does not mean "until
-you crash". Only `soulspot resume` and the time that was named end it.
+The pause is kept in a file beside the catalogue and survives a restart: "do not touch my files" does not mean "until
+you crash". Only `soulspot resume` and the end time end it.
 """
 
 import asyncio
@@ -12,58 +12,58 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from soulspot.config.paths import beside
+from soulspot.config.paths import private_file
 from soulspot.ingest.pause_gate import Paused, PauseGate
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY: Final = 60.0
-"""Seconds after which the clock is asked again: a machine that slept has not counted."""
+CLOCK_CHECK_SECONDS: Final = 60.0
+"""The wall clock is read at least so often: timers stand still while the machine sleeps."""
 
 
-def place_of(url: str) -> Path:
-    """Return the file that remembers a pause of the daemon that keeps this catalogue."""
-    return beside(url, "paused")
+def pause_file(url: str) -> Path:
+    """Return the file that keeps the pause of a catalogue's daemon."""
+    return private_file(url, "paused")
 
 
 class Pauses:
     """Closes and opens the gate.
 
     Args:
-        place: the file in which a pause is remembered.
+        file: keeps the pause.
 
     """
 
-    def __init__(self, place: Path) -> None:
-        self._place = place
+    def __init__(self, file: Path) -> None:
+        self._file = file
         self._changed = asyncio.Event()
         self.gate = PauseGate()
-        remembered = remembered_in(place)
-        if remembered is not None:
-            self.gate.close(remembered)
-            logger.warning("the ingest is still paused, as %s wanted: `soulspot resume` lets it go on", remembered.by)
+        saved = read_pause(file)
+        if saved is not None:
+            self.gate.close(saved)
+            logger.warning("the ingest is still paused, as %s wanted: `soulspot resume` lets it go on", saved.by)
 
     def pause(self, by: str, span: timedelta | None) -> Paused:
-        """Pause from now; a pause that there is goes on, with the end that is named now.
+        """Pause from now; a pause in progress continues with the new end time.
 
-        Raises OSError where it could not be remembered; it is paused all the same.
+        Raises OSError if the pause could not be saved; ingest is paused all the same.
         """
         now, before = datetime.now(UTC), self.gate.paused
         paused = Paused(before.since if before else now, by, None if span is None else now + span)
         self.gate.close(paused)
         self._changed.set()
         logger.warning("the ingest was paused by %s", by)
-        told = {"since": paused.since.isoformat(), "by": by, "until": paused.until and paused.until.isoformat()}
-        unfinished = self._place.with_name(f"{self._place.name}.new")
+        saved = {"since": paused.since.isoformat(), "by": by, "until": paused.until and paused.until.isoformat()}
+        unfinished = self._file.with_name(f"{self._file.name}.new")
         unfinished.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps(told), encoding="utf-8")
-        unfinished.replace(self._place)
+        unfinished.write_text(json.dumps(saved), encoding="utf-8")
+        unfinished.replace(self._file)
         return paused
 
     def resume(self, why: str) -> Paused | None:
-        """Let the ingest go on; return the pause that there was."""
+        """Resume ingest; return the pause that has ended, None if there was none."""
         before = self.gate.paused
-        forget(self._place)
+        remove_pause(self._file)
         self.gate.open()
         self._changed.set()
         if before is not None:
@@ -71,12 +71,12 @@ class Pauses:
         return before
 
     async def run(self) -> None:
-        """End a pause when its time is up."""
+        """End a pause at its end time."""
         while True:
             paused = self.gate.paused
             rest = None
             if paused is not None and paused.until is not None:
-                rest = min((paused.until - datetime.now(UTC)).total_seconds(), LOOK_EVERY)
+                rest = min((paused.until - datetime.now(UTC)).total_seconds(), CLOCK_CHECK_SECONDS)
                 if rest <= 0:
                     self.resume("the time of the pause is up")
                     continue
@@ -88,24 +88,24 @@ class Pauses:
                 continue
 
 
-def remembered_in(place: Path) -> Paused | None:
-    """Return the pause that is remembered there, None for none and for one whose time is up."""
+def read_pause(file: Path) -> Paused | None:
+    """Return the saved pause, None if there is none or its time is up."""
     try:
-        told: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
-        until = None if told["until"] is None else datetime.fromisoformat(told["until"])
-        paused = Paused(datetime.fromisoformat(told["since"]), str(told["by"]), until)
+        saved: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        until = None if saved["until"] is None else datetime.fromisoformat(saved["until"])
+        paused = Paused(datetime.fromisoformat(saved["since"]), str(saved["by"]), until)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        logger.warning("whether the ingest is paused cannot be read in %s (%s): it is not", place, error)
+        logger.warning("whether the ingest is paused cannot be read in %s (%s): it is not", file, error)
         return None
     return None if until is not None and until <= datetime.now(UTC) else paused
 
 
-def forget(place: Path) -> bool:
-    """Forget a pause that is remembered; return whether there was one."""
+def remove_pause(file: Path) -> bool:
+    """Remove a saved pause; return whether there was one."""
     try:
-        os.unlink(place)
+        os.unlink(file)
     except FileNotFoundError:
         return False
     return True

@@ -1,15 +1,16 @@
-"""What the running daemon knows of itself."""
+"""What the running daemon knows about itself; the control socket, systemd and the monitoring read it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from soulspot.config import Settings
 from soulspot.daemon import health
-from soulspot.daemon.counters import Pace, Tally
-from soulspot.daemon.events import Feed
+from soulspot.daemon.catalogue_totals import CatalogueTotals
+from soulspot.daemon.counters import OutcomeCounters, RateCounter
+from soulspot.daemon.events import EventFeed
 from soulspot.daemon.pause import Pauses
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.ingest.disk.walker import Root
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Change:
-    """Settings to go on with; `done` has the answer once they are in force, or are not."""
+class SettingsChange:
+    """Settings to continue with; `done` gets the answer once they are in force or refused."""
 
     settings: Settings
     before: Settings
@@ -33,22 +34,32 @@ class Change:
 
 
 @dataclass(slots=True)
-class State:
-    """What the control socket and systemd are told of; the daemon keeps it up to date."""
+class DaemonState:
+    """The daemon's settings, its parts while it watches, and what it has counted.
+
+    Attributes:
+        read_settings: reads the settings again, for a reload.
+        changes: settings to continue with; the daemon takes them from here.
+        asked: the scans asked for; None while the daemon starts or takes new settings.
+
+    """
 
     settings: Settings
     pauses: Pauses
+    read_settings: Callable[[], Settings]
+    changes: "asyncio.Queue[SettingsChange]" = field(default_factory=asyncio.Queue)
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     pipeline: Pipeline | None = None
     roots: Sequence[Root] = ()
     watchdog: health.Watchdog = field(default_factory=lambda: health.Watchdog(0))
     last_event: dict[Root, datetime] = field(default_factory=dict)
-    feed: Feed = field(default_factory=Feed)
-    tally: Tally = field(default_factory=Tally)
-    pace: Pace = field(default_factory=Pace)
+    feed: EventFeed = field(default_factory=EventFeed)
+    counters: OutcomeCounters = field(default_factory=OutcomeCounters)
+    rate: RateCounter = field(default_factory=RateCounter)
+    totals: CatalogueTotals = field(default_factory=CatalogueTotals)
     database: Database | None = None
     watcher: "Watcher | None" = None
-    rounds: "Polling | None" = None
+    polling: "Polling | None" = None
     hooks: "Sequence[Hook]" = ()
     is_watching: asyncio.Event = field(default_factory=asyncio.Event)
     asked: Requests | None = None
@@ -58,10 +69,10 @@ class State:
         assert self.asked is not None
         return self.asked
 
-    def hear(self, outcome: Outcome) -> None:
-        """Hear what became of a file, once that is committed, and tell it on."""
-        self.tally.add(outcome)
-        self.pace.add()
-        self.feed.tell(outcome)
+    def on_outcome(self, outcome: Outcome) -> None:
+        """Count and publish a committed outcome."""
+        self.counters.add(outcome)
+        self.rate.add()
+        self.feed.publish(outcome)
         if self.asked is not None:
             self.asked.hear(outcome)

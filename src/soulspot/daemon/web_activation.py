@@ -1,8 +1,7 @@
-"""Waits at the address of the page, and starts its process when somebody comes: until then the page costs nothing.
+"""Starts the web process on the first connection, so it uses no memory until needed.
 
-The process gets the listening socket as its standard input, as inetd's "wait" services do, takes who is waiting in it,
-and ends when nobody has asked for a while. It has the settings of this daemon; what it does, and how it ends, holds up
-no file.
+The process gets the listening socket as its standard input, as inetd's "wait" services do. It accepts the connections
+that wait there, and exits when idle. It has this daemon's settings; ingest does not depend on it in any way.
 """
 
 import asyncio
@@ -19,32 +18,33 @@ from typing import Final
 from soulspot.config import Settings
 from soulspot.config.sources import variable, why
 from soulspot.errors import ConfigError, LockHeldError
-from soulspot.infrastructure.net.sockets import BACKLOG, is_private, listen_at, name_of
+from soulspot.infrastructure.backoff import Backoff
+from soulspot.infrastructure.net.sockets import BACKLOG, address_of, is_private, listen_at
 from soulspot.infrastructure.processes.run import plain_environment
 
 logger = logging.getLogger(__name__)
 
-STOPPED_WITHIN: Final = 5.0
-"""Seconds that the page's process has to end in when it is told to."""
-FIRST_PAUSE: Final = 1.0
-LONGEST_PAUSE: Final = 60.0
-"""Seconds after which a page that crashes again and again is started again."""
-NEEDED: Final = ("h11", "jinja2", "starlette", "uvicorn")
+STOP_TIMEOUT: Final = 5.0
+"""Seconds that the web process has to end when it is stopped."""
+FIRST_RESTART: Final = 1.0
+LAST_RESTART: Final = 60.0
+"""Seconds until a web process that crashed is started again: doubling from the first to the last."""
+REQUIRED_PACKAGES: Final = ("h11", "jinja2", "starlette", "uvicorn")
 
 
 @asynccontextmanager
-async def page_served(settings: Settings) -> AsyncIterator[None]:
-    """Have the page served at `web.listen` until the block ends.
+async def web_activation(settings: Settings) -> AsyncIterator[None]:
+    """Listen at `web.listen`, and run the web process on demand, until the block ends.
 
     Raises:
-        ConfigError: it cannot be served there.
+        ConfigError: the page cannot be served there.
 
     """
     if not settings.web.listen:
         yield
         return
     with _listening(settings) as listening:
-        waiting = asyncio.create_task(_wait(listening, environment(settings)))
+        waiting = asyncio.create_task(_run_on_demand(listening, environment(settings)), name="web activation")
         try:
             yield
         finally:
@@ -69,20 +69,20 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
             raise ConfigError(msg) from error
         require_names(settings, [listening])
         listening.setblocking(False)  # noqa: FBT003 - no names in socket
-        logger.info("the page is at %s", name_of(listening))
+        logger.info("the page is at %s", address_of(listening))
         yield listening
 
 
 def require_extra() -> None:
-    """Raise ConfigError where what the page needs is not installed."""
-    if missing := [package for package in NEEDED if find_spec(package) is None]:
+    """Raise ConfigError if a package that the page needs is not installed."""
+    if missing := [package for package in REQUIRED_PACKAGES if find_spec(package) is None]:
         msg = f"the page needs {missing[0]}: install it with pip install 'soulspot[web]'"
         raise ConfigError(msg)
 
 
 def require_names(settings: Settings, listening: Iterable[socket.socket]) -> None:
-    """Raise ConfigError where other machines reach the page and nobody has said by which name; else warn of it."""
-    reached = [name_of(each) for each in listening if not is_private(each)]
+    """If other machines can reach the page, warn, or raise ConfigError if `web.hosts` names no host."""
+    reached = [address_of(each) for each in listening if not is_private(each)]
     if reached and not settings.web.hosts:
         msg = (
             f"other machines reach {reached[0]}: name the hosts by which they may ask for it in web.hosts, or listen at"
@@ -94,7 +94,7 @@ def require_names(settings: Settings, listening: Iterable[socket.socket]) -> Non
 
 
 def environment(settings: Settings) -> Mapping[str, str]:
-    """Return the environment in which the page has these settings, wherever they came from, and no others."""
+    """Return the environment that gives the web process these settings, and no others."""
     given = {
         "database.url": settings.database.url,
         "control.socket": settings.control.socket,
@@ -106,34 +106,34 @@ def environment(settings: Settings) -> Mapping[str, str]:
     return kept | {variable(name): value for name, value in given.items() if value} | {"SOULSPOT_CONFIG": "/dev/null"}
 
 
-async def _wait(listening: socket.socket, given: Mapping[str, str]) -> None:
-    pause = 0.0
+async def _run_on_demand(listening: socket.socket, given: Mapping[str, str]) -> None:
+    backoff = Backoff(FIRST_RESTART, LAST_RESTART)
     while True:
-        await _somebody(listening)
+        await _wait_for_connection(listening)
         began = time.monotonic()
-        code = await _serve(listening, given)
-        if code == 0:
-            pause = 0.0
-            continue
+        code = await _run(listening, given)
         lasted = time.monotonic() - began
-        pause = min(LONGEST_PAUSE, pause * 2) if pause and lasted < LONGEST_PAUSE else FIRST_PAUSE
+        if code == 0 or lasted >= LAST_RESTART:
+            backoff.reset()
+        if code == 0:
+            continue
+        pause = next(backoff)
         logger.error("the page ended with code %d after %.0f s; it is started again in %.0f s", code, lasted, pause)
         await asyncio.sleep(pause)
 
 
-async def _somebody(listening: socket.socket) -> None:
-    """Return when somebody is waiting at a socket."""
+async def _wait_for_connection(listening: socket.socket) -> None:
     loop = asyncio.get_running_loop()
-    came = asyncio.Event()
-    loop.add_reader(listening, came.set)
+    connected = asyncio.Event()
+    loop.add_reader(listening, connected.set)
     try:
-        await came.wait()
+        await connected.wait()
     finally:
         loop.remove_reader(listening)
 
 
-async def _serve(listening: socket.socket, given: Mapping[str, str]) -> int:
-    """Let the page answer until it ends; return its exit code."""
+async def _run(listening: socket.socket, given: Mapping[str, str]) -> int:
+    """Run the web process to its end; return its exit code."""
     command = (sys.executable, "-m", "soulspot", "web")
     process = await asyncio.create_subprocess_exec(
         *command, stdin=listening.fileno(), stdout=asyncio.subprocess.DEVNULL, env=given, start_new_session=True
@@ -144,7 +144,7 @@ async def _serve(listening: socket.socket, given: Mapping[str, str]) -> int:
         if process.returncode is None:
             process.terminate()
             with suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), STOPPED_WITHIN)
+                await asyncio.wait_for(process.wait(), STOP_TIMEOUT)
             if process.returncode is None:
                 process.kill()
                 await process.wait()

@@ -1,6 +1,6 @@
-"""What systemd is told: the notification protocol of sd_notify(3), and the priorities of sd-daemon(3).
+"""The notification protocol of sd_notify(3), and the log priorities of sd-daemon(3).
 
-By hand, as systemd's own manual recommends: the protocol is a datagram, promised to be stable.
+Written here, as systemd's own manual recommends: the protocol is one datagram, and stable.
 """
 
 import asyncio
@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 EXTEND_AFTER = 1.0
-EXTEND_EVERY = 10.0
+EXTEND_INTERVAL = 10.0
 EXTENSION = 60
-"""Seconds after which systemd is asked for more time, and again, and how much each time."""
+"""Seconds until the first request for more time, between two requests, and asked for in each."""
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
 def notify(*assignments: str) -> None:
-    """Send "READY=1", "STATUS=…" and the like to the service manager, where there is one."""
+    """Send "READY=1", "STATUS=…" and the like to the service manager, if there is one."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
@@ -32,15 +32,15 @@ def notify(*assignments: str) -> None:
 
 @asynccontextmanager
 async def given_time(status: str) -> AsyncIterator[None]:
-    """Have systemd wait for as long as this takes, past its limit for a start; it hears so while this loop turns."""
+    """Extend systemd's start timeout while the block and the event loop run."""
 
     async def ask() -> None:
         await asyncio.sleep(EXTEND_AFTER)
         while True:
             notify(f"EXTEND_TIMEOUT_USEC={EXTENSION * 1_000_000}", f"STATUS={status}")
-            await asyncio.sleep(EXTEND_EVERY)
+            await asyncio.sleep(EXTEND_INTERVAL)
 
-    asking = asyncio.create_task(ask())
+    asking = asyncio.create_task(ask(), name="ask systemd for more time")
     try:
         yield
     finally:
@@ -48,7 +48,7 @@ async def given_time(status: str) -> AsyncIterator[None]:
 
 
 def watchdog_interval() -> float | None:
-    """Return the seconds within which systemd wants to hear WATCHDOG=1 from this process, None where it does not."""
+    """Return the seconds within which systemd expects WATCHDOG=1 from this process, None if it does not."""
     microseconds, process = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", str(os.getpid()))
     return int(microseconds) / 1e6 if microseconds.isdecimal() and process == str(os.getpid()) else None
 

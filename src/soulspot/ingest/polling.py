@@ -126,7 +126,7 @@ class Polling:
         """Find changes that no event reported, by the mtimes of all folders."""
         pause, checked, tidied = FOLDER_CHECK, time.monotonic(), 0
         while True:
-            await asyncio.sleep(POLLED_CHECK if self._watcher.is_deaf else pause)
+            await asyncio.sleep(POLLED_CHECK if self._watcher.is_falling_back else pause)
             if self._pipeline.is_quiet and self._pipeline.finished - tidied > TIDY_AFTER:
                 tidied = self._pipeline.finished
                 await asyncio.to_thread(give_back)
@@ -160,7 +160,7 @@ class Polling:
         for path in changes.gone:
             folders.forget(root, path)
         self._queue.enqueue(root, [path for path in changes.gone if path])
-        if missed and only is None and not self._watcher.is_deaf:
+        if missed and only is None and not self._watcher.is_falling_back:
             self._note_missed(root, missed)
         return seconds
 
@@ -190,7 +190,7 @@ class Polling:
             root, folders = await self._coverage.unwatched.get()
             reasons = await asyncio.to_thread(_why_unwatchable, root, folders)
             watchable = {root.full(path): path for path, reason in reasons.items() if reason is None}
-            in_vain = [watchable[full] for full in self._watcher.cover(watchable)]
+            in_vain = [watchable[full] for full in self._watcher.add_watches(watchable)]
             refused = [path for path, reason in reasons.items() if reason not in {None, "gone", "limit"}]
             limited = [path for path, reason in reasons.items() if reason == "limit"]
             self._coverage.polled.setdefault(root, set()).update(in_vain, refused, limited)

@@ -16,7 +16,7 @@ _OF_A_FOLDER: Final = (
 )  # fmt: skip
 
 
-def standing(  # noqa: PLR0913 - one argument for each of its sources
+def status_report(  # noqa: PLR0913 - one argument for each of its sources
     daemon: Told | None,
     holder: str | None,
     folders: Sequence[KnownFolder],

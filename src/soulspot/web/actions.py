@@ -1,4 +1,4 @@
-"""What is asked by POST: to be let in, to be forgotten, to have failures read again."""
+"""The POST actions: log in, log out, retry failures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,15 +10,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
 from soulspot.infrastructure.persistence.repositories import FileRepository
-from soulspot.web.daemon_client import Daemon
+from soulspot.web.daemon_client import DaemonClient
 from soulspot.web.pages import NOT_FOUND
 from soulspot.web.rendering import Rendering
-from soulspot.web.sessions import COOKIE, SESSION, Keys
+from soulspot.web.sessions import COOKIE, SESSION_SECONDS, WebToken
 
-LONGEST_FORM: Final = 64_000
-"""Bytes of a form that are read."""
-FIELDS: Final = 8
-"""Fields of a form that are read."""
+MAX_FORM_BYTES: Final = 64_000
+MAX_FORM_FIELDS: Final = 8
 
 Form = dict[str, list[str]]
 
@@ -27,33 +25,33 @@ Form = dict[str, list[str]]
 class Actions:
     rendering: Rendering
     files: FileRepository
-    daemon: Daemon
-    keys: Keys
+    daemon: DaemonClient
+    token: WebToken
 
     async def login(self, request: Request) -> Response:
-        """Ask for the token, and remember who knew it."""
-        has_token = self.keys.token() is not None
+        """Ask for the token, and start a session for who knows it."""
+        has_token = self.token.read() is not None
         if request.method != "POST":
             return await self.rendering.page(request, "login.html", has_token=has_token, is_wrong=False)
         form = await _form(request)
-        if not self.keys.is_token(form.get("token", [""])[0]):
+        if not self.token.is_token(form.get("token", [""])[0]):
             return await self.rendering.page(request, "login.html", status=403, has_token=has_token, is_wrong=True)
         response = RedirectResponse("/failures", 303)
         is_secure = request.headers.get("origin", "").startswith("https:")
         response.set_cookie(
-            COOKIE, self.keys.session(), max_age=SESSION, httponly=True, samesite="strict", secure=is_secure
+            COOKIE, self.token.session(), max_age=SESSION_SECONDS, httponly=True, samesite="strict", secure=is_secure
         )
         return response
 
     async def logout(self, request: Request) -> Response:
-        await self._known(request)
+        await self._form_of_session(request)
         response = RedirectResponse("/", 303)
         response.delete_cookie(COOKIE, httponly=True, samesite="strict")
         return response
 
     async def retry(self, request: Request) -> Response:
-        """Have the files of a form, or those of a code, read again."""
-        form = await self._known(request)
+        """Retry the file of a form, or all files with a code."""
+        form = await self._form_of_session(request)
         code, file_id = form.get("code", [""])[0], form.get("file", [""])[0]
         if code:
             answer = await self.daemon.retry(code=code)
@@ -63,20 +61,20 @@ class Actions:
             raise HTTPException(404, NOT_FOUND)
         return await self.rendering.page(request, "retried.html", said=_said(answer))
 
-    async def _known(self, request: Request) -> Form:
-        """Return the form of who is logged in; anybody else is refused."""
+    async def _form_of_session(self, request: Request) -> Form:
+        """Return the form if the session and the CSRF token are valid; refuse anything else."""
         cookie, form = request.cookies.get(COOKIE, ""), await _form(request)
-        if not self.keys.is_session(cookie) or not self.keys.is_form(cookie, form.get("seal", [""])[0]):
+        if not self.token.is_session(cookie) or not self.token.is_csrf_token(cookie, form.get("csrf_token", [""])[0]):
             raise HTTPException(403, "Only who is logged in may ask for this.")
         return form
 
 
 def _said(answer: Mapping[str, Any] | None) -> tuple[bool, str]:
-    """Return whether a retry is under way, and what there is to say."""
+    """Return whether a retry is under way, and a sentence for the page."""
     if answer is None:
         return False, "Not possible: no soulspot is watching. It reads failed files again when they change."
     if (error := answer.get("error")) is not None:
-        if "is no question" in str(error):
+        if str(error).startswith("unknown command"):
             return False, "Not possible: the soulspot that runs cannot be asked for this."
         return False, f"Not possible: {error}"
     count = len(answer.get("decided", ()))
@@ -94,8 +92,8 @@ async def _form(request: Request) -> Form:
     try:
         async for chunk in request.stream():
             content += chunk
-            if len(content) > LONGEST_FORM:
+            if len(content) > MAX_FORM_BYTES:
                 raise HTTPException(413, "That form is too long.")
-        return parse_qs(content.decode(), max_num_fields=FIELDS)
+        return parse_qs(content.decode(), max_num_fields=MAX_FORM_FIELDS)
     except (ValueError, ClientDisconnect) as error:
         raise HTTPException(400, "That is no form.") from error

@@ -59,7 +59,7 @@ class Arrivals:
 
     async def _count_for_a_moment(self) -> None:
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._count())
+            self._task = asyncio.create_task(self._count(), name="count the activity of the chart")
         await asyncio.wait([self._task], timeout=_WAIT)
 
     async def _count(self) -> None:

@@ -1,9 +1,10 @@
-"""Joins the pages: which address is answered by what, and what there is around all of them."""
+"""Builds the web application: its routes, error pages and middleware."""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from soulspot.errors import UnreachableError
+from soulspot.infrastructure.catalogue_changes import CatalogueChanges
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries
 from soulspot.infrastructure.persistence.queries.browse import BrowseQueries
@@ -30,42 +32,40 @@ from soulspot.infrastructure.tags.readers.covers import Covers
 from soulspot.web.actions import Actions
 from soulspot.web.activity_chart import Arrivals
 from soulspot.web.covers import Pictures
-from soulspot.web.daemon_client import Daemon
-from soulspot.web.live_updates import STUCK_AFTER, Live
-from soulspot.web.middleware import Activity, Guard
+from soulspot.web.daemon_client import DaemonClient
+from soulspot.web.live_updates import CHECK_INTERVAL, SEND_TIMEOUT, LiveUpdates
+from soulspot.web.middleware import Activity, RequestGuard
 from soulspot.web.pages import Pages
 from soulspot.web.rendering import HERE, Rendering
-from soulspot.web.sessions import Keys
+from soulspot.web.sessions import WebToken
 
 logger = logging.getLogger(__name__)
 
 
-def site(  # noqa: PLR0913 - what all pages take, by name
+def build_app(  # noqa: PLR0913 - what all pages take, by name
     database: Database,
-    daemon: Daemon,
-    keys: Keys,
+    daemon: DaemonClient,
+    token: WebToken,
     *,
     advice: Mapping[str, str],
     hosts: Collection[str],
     activity: Activity,
 ) -> ASGIApp:
-    """Build everything that answers."""
     browsing, files = BrowseQueries(database.session), FileRepository(database.session)
     folders = FolderRepository(database.session)
-    rendering, covers, arrivals = Rendering(daemon, folders, keys), Covers(), Arrivals(browsing)
-    live = Live(
+    rendering, covers, arrivals = Rendering(daemon, folders, token), Covers(), Arrivals(browsing)
+    live = LiveUpdates(
         browsing,
         AuditLogQueries(database.session),
-        place=daemon.place,
-        notifications=database.change_notifications,
+        changes=partial(CatalogueChanges.of, database, daemon.find_socket, check_interval=CHECK_INTERVAL),
         render=rendering.rows,
-        standing=rendering.word,
+        health_line=rendering.word,
     )
     pages = Pages(
         rendering, browsing, TrackRepository(database.session), files, AlbumRepository(database.session),
         ArtistRepository(database.session), daemon, arrivals, advice,
     )  # fmt: skip
-    actions, pictures = Actions(rendering, files, daemon, keys), Pictures(covers, browsing, files)
+    actions, pictures = Actions(rendering, files, daemon, token), Pictures(covers, browsing, files)
 
     async def failed(request: Request, error: Exception) -> Response:
         status, says = 500, "Something went wrong here; the log says what."
@@ -110,7 +110,7 @@ def site(  # noqa: PLR0913 - what all pages take, by name
         HTTPException: failed, SQLAlchemyError: failed, UnreachableError: failed, Exception: failed
     }  # fmt: skip
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
-    return Guard(app, hosts, activity)
+    return RequestGuard(app, hosts, activity)
 
 
 async def favicon(_request: Request) -> Response:
@@ -118,7 +118,7 @@ async def favicon(_request: Request) -> Response:
 
 
 class _Static(StaticFiles):
-    """Our own few files, which change only with the version."""
+    """Our own files, which change only with the version."""
 
     def file_response(self, *arguments: Any, **options: Any) -> Response:  # noqa: ANN401 - the base class's
         response = super().file_response(*arguments, **options)
@@ -127,9 +127,9 @@ class _Static(StaticFiles):
 
 
 class Events:
-    """The stream of server-sent events of one page after the other: an application of its own, as it never ends."""
+    """The endpoint of server-sent events: an ASGI application of its own, because its response never ends."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: LiveUpdates) -> None:
         self._live = live
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -140,8 +140,8 @@ class Events:
         if self._live.is_full:
             await PlainTextResponse("too many pages are open\n", 503, {"Retry-After": "10"})(scope, receive, send)
             return
-        gone = asyncio.ensure_future(_gone(receive))
-        sending = asyncio.ensure_future(self._send(_last_seen(request), send))
+        gone = asyncio.create_task(_gone(receive), name="page: wait until it leaves")
+        sending = asyncio.create_task(self._send(_last_seen(request), send), name="page: send updates")
         try:
             await asyncio.wait([gone, sending], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -152,20 +152,20 @@ class Events:
     async def _send(self, after: int | None, send: Send) -> None:
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        with suppress(TimeoutError, OSError), self._live.seat() as seat:
+        with suppress(TimeoutError, OSError), self._live.page() as page:
             await _put(send, b"retry: 2000\n\n")
             if after is not None:
                 async for message in self._live.missed(after):
                     await _put(send, message.encoded())
-            while not seat.is_lost:
-                told = await seat.next()
-                await _put(send, b": still here\n\n" if told is None else told.encoded())
+            while not page.is_lost:
+                update = await page.next()
+                await _put(send, b": still here\n\n" if update is None else update.encoded())
             await _put(send, b"", is_last=True)
 
 
 async def _put(send: Send, content: bytes, *, is_last: bool = False) -> None:
-    """Send a part of an answer; one who does not take it for too long is let go."""
-    async with asyncio.timeout(STUCK_AFTER):
+    """Send a part of the response; raise TimeoutError if the client does not take it in time."""
+    async with asyncio.timeout(SEND_TIMEOUT):
         await send({"type": "http.response.body", "body": content, "more_body": not is_last})
 
 

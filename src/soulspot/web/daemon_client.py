@@ -1,4 +1,4 @@
-"""The running daemon, as the page sees it: asked on its control socket, and not more than once a second."""
+"""Asks the running daemon on its control socket, at most once a second."""
 
 import asyncio
 import time
@@ -11,39 +11,39 @@ from typing import Any, Final
 from soulspot.infrastructure.net import control_socket
 from soulspot.infrastructure.persistence.records import KnownFolder, Writer
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
-from soulspot.reports.status import Counts, standing
+from soulspot.reports.status import Counts, status_report
 
-FRESH: Final = 1.0
-"""Seconds for which an answer of the daemon is good."""
-COUNTED: Final = 15.0
-"""Seconds for which the numbers of files are good: counting them takes longer than all else on a page."""
-WITHIN: Final = 2.0
+STATUS_MAX_AGE: Final = 1.0
+"""Seconds for which an answer of the daemon is used."""
+COUNTS_MAX_AGE: Final = 15.0
+"""Seconds for which the counts of files are used: counting takes longer than anything else on a page."""
+STATUS_TIMEOUT: Final = 2.0
+RETRY_TIMEOUT: Final = 20.0
 """Seconds that the daemon has to answer."""
-RETRY_WITHIN: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """How things are in a word, with a sentence: what stands at the top of every page."""
+    """The daemon's health in a word and a sentence, shown at the top of every page."""
 
     health: str
     says: str
 
 
-class Daemon:
-    """Asks the daemon, and puts the catalogue's numbers beside what it says.
+class DaemonClient:
+    """Asks the daemon, and adds the catalogue's numbers to its answers.
 
     Args:
-        place: tells where it answers, None where nobody does.
-        holder: tells who holds the lock to write.
-        writers: tells who writes on a server, of the folders that they watch.
+        find_socket: returns the control socket, None without a daemon.
+        holder: returns who holds the lock to write.
+        writers: returns who writes on a server, of the folders that they watch.
         database: the catalogue's name, for a person.
 
     """
 
     def __init__(  # noqa: PLR0913 - one argument for each of its sources
         self,
-        place: Callable[[], Path | None],
+        find_socket: Callable[[], Path | None],
         holder: Callable[[], str | None],
         folders: FolderRepository,
         files: FileRepository,
@@ -51,19 +51,19 @@ class Daemon:
         database: str,
         writers: Callable[[Sequence[KnownFolder]], Awaitable[Sequence[Writer]]],
     ) -> None:
-        self.place, self._holder, self._database, self._writers = place, holder, database, writers
+        self.find_socket, self._holder, self._database, self._writers = find_socket, holder, database, writers
         self._folders, self._files = folders, files
         self._status: Mapping[str, Any] | None = None
-        self._asked = -FRESH
+        self._asked = -STATUS_MAX_AGE
         self._counts: Counts = {}
-        self._counted = -COUNTED
-        self._turn = asyncio.Lock()
+        self._counted = -COUNTS_MAX_AGE
+        self._asking = asyncio.Lock()
 
     async def status(self) -> Mapping[str, Any] | None:
-        """Return what the daemon says of itself, None where none answers."""
-        async with self._turn:
-            if time.monotonic() - self._asked >= FRESH:
-                self._status = await self._ask("status", WITHIN)
+        """Return the daemon's status, None if none answers."""
+        async with self._asking:
+            if time.monotonic() - self._asked >= STATUS_MAX_AGE:
+                self._status = await self._ask("status", STATUS_TIMEOUT)
                 self._asked = time.monotonic()
         return self._status
 
@@ -80,25 +80,25 @@ class Daemon:
     async def report(self) -> Mapping[str, Any]:
         """Return what `soulspot status --json` prints."""
         status = await self.status()
-        if time.monotonic() - self._counted >= COUNTED:
+        if time.monotonic() - self._counted >= COUNTS_MAX_AGE:
             self._counts = await self._files.counts()
             self._counted = time.monotonic()
         folders = await self._folders.all()
         writers = await self._writers(folders)
         holder = self._holder() or "; ".join(map(str, writers)) or None
-        return standing(status, holder, folders, self._counts, database=self._database, writers=writers)
+        return status_report(status, holder, folders, self._counts, database=self._database, writers=writers)
 
     async def retry(self, **which: str) -> Mapping[str, Any] | None:
-        """Have the failures at a path or of a code read again; return what the daemon answers."""
-        return await self._ask("failures", RETRY_WITHIN, verb="retry", which=which)
+        """Have the failures at a path or with a code retried; return the daemon's answer."""
+        return await self._ask("failures", RETRY_TIMEOUT, verb="retry", which=which)
 
     async def _ask(self, question: str, within: float, **arguments: Any) -> Mapping[str, Any] | None:  # noqa: ANN401
-        if (place := self.place()) is None:
+        if (socket := self.find_socket()) is None:
             return None
         try:
             async with (
                 asyncio.timeout(within),
-                aclosing(control_socket.listen(place, question, **arguments)) as answers,
+                aclosing(control_socket.stream_answers(socket, question, **arguments)) as answers,
             ):
                 return await anext(answers, None)
         except (OSError, ValueError, TimeoutError):

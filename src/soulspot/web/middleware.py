@@ -1,8 +1,8 @@
-"""What stands before every page: who may ask, how, for how much, and what a browser may do with the answer.
+"""Checks every request before the page sees it, and adds the security headers to every response.
 
-A page on this machine is in reach of every site that its user visits. So a request has to name a host that is ours (a
-name that an attacker has pointed at this machine is not), and must not come from another site; and the answer allows
-the browser nothing that is not from here.
+Every site that the user visits can send requests to a page on this machine. So the Host header has to be one of ours
+(against DNS rebinding), the request must not come from another site, and the response allows the browser nothing that
+is not from here.
 """
 
 import time
@@ -14,8 +14,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 OWN_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
-LONGEST_PATH: Final = 512
-LONGEST_QUERY: Final = 2048
+MAX_PATH_BYTES: Final = 512
+MAX_QUERY_BYTES: Final = 2048
 POLICY: Final = (
     "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self';"
     " base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types soulspot"
@@ -24,7 +24,7 @@ HEADERS: Final = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # Not no-referrer: with that, a browser says "null" for the origin of our own forms.
+    # Not no-referrer: then a browser sends the origin "null" with our own forms.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -33,28 +33,28 @@ HEADERS: Final = {
 
 
 class Activity:
-    """Whether anybody is asking, and when somebody did last."""
+    """Counts the requests in progress, and remembers when the last one ended."""
 
     def __init__(self) -> None:
-        self.asking = 0
+        self.requests = 0
         self.last = time.monotonic()
 
     def idle_for(self) -> float:
-        return 0.0 if self.asking else time.monotonic() - self.last
+        return 0.0 if self.requests else time.monotonic() - self.last
 
 
-class Guard:
-    """Lets a request through to the pages, or refuses it.
+class RequestGuard:
+    """Passes a request on to the application, or refuses it.
 
     Args:
-        pages: the application behind.
-        hosts: names by which this server may be asked for, beside those of the loopback.
-        activity: is told that somebody asks.
+        app: the application behind.
+        hosts: allowed names in the Host header, besides those of the loopback.
+        activity: counts the requests.
 
     """
 
-    def __init__(self, pages: ASGIApp, hosts: Collection[str], activity: Activity) -> None:
-        self._pages = pages
+    def __init__(self, app: ASGIApp, hosts: Collection[str], activity: Activity) -> None:
+        self._app = app
         self._names = frozenset(name.lower() for name in (*OWN_NAMES, *hosts))
         self._activity = activity
 
@@ -70,23 +70,23 @@ class Guard:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        self._activity.asking += 1
+        self._activity.requests += 1
         try:
             if (refusal := self._refusal(scope)) is not None:
                 status, reason = refusal
                 await PlainTextResponse(reason + "\n", status)(scope, receive, send_guarded)
             else:
-                await self._pages(scope, receive, send_guarded)
+                await self._app(scope, receive, send_guarded)
         finally:
-            self._activity.asking -= 1
+            self._activity.requests -= 1
             self._activity.last = time.monotonic()
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        """Return why a request is not answered."""
+        """Return status and reason if a request is refused."""
         headers, method = Headers(scope=scope), scope["method"]
         if method not in {"GET", "HEAD", "POST"}:
             return 405, "only GET and HEAD are answered here, and POST from who is logged in"
-        if len(scope["raw_path"]) > LONGEST_PATH or len(scope["query_string"]) > LONGEST_QUERY:
+        if len(scope["raw_path"]) > MAX_PATH_BYTES or len(scope["query_string"]) > MAX_QUERY_BYTES:
             return 414, "that address is too long"
         host, *others = headers.getlist("host") or [""]
         if others or _name_in(host) not in self._names:
@@ -101,6 +101,6 @@ class Guard:
 
 
 def _name_in(host: str) -> str:
-    """Return the name in "name:port", in lower case; of IPv6 with its brackets."""
+    """Return the name in "name:port" in lower case; an IPv6 address keeps its brackets."""
     name, colon, port = host.lower().rpartition(":")
     return name if colon and port.isdecimal() else host.lower()

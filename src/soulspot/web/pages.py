@@ -21,7 +21,7 @@ from soulspot.infrastructure.persistence.repositories import (
     TrackRepository,
 )
 from soulspot.web.activity_chart import Arrivals, drawn
-from soulspot.web.daemon_client import Daemon
+from soulspot.web.daemon_client import DaemonClient
 from soulspot.web.event_kinds import FILES, KINDS
 from soulspot.web.rendering import Rendering
 
@@ -48,7 +48,7 @@ class Pages:
     files: FileRepository
     albums: AlbumRepository
     artists: ArtistRepository
-    daemon: Daemon
+    daemon: DaemonClient
     arrivals: Arrivals
     advice: Mapping[str, str]
 

@@ -16,22 +16,22 @@ from soulspot.infrastructure.persistence.queries.browse import Entry
 from soulspot.infrastructure.persistence.repositories import FolderRepository
 from soulspot.reports.formatting import duration
 from soulspot.web import texts
-from soulspot.web.daemon_client import Daemon
+from soulspot.web.daemon_client import DaemonClient
 from soulspot.web.event_kinds import kind_of, word_for
-from soulspot.web.sessions import COOKIE, Keys
+from soulspot.web.sessions import COOKIE, WebToken
 
 HERE = Path(__file__).parent
-FOLDERS_KEPT: Final = 30.0
-"""Seconds for which the list of watched folders is good."""
+FOLDERS_MAX_AGE: Final = 30.0
+"""Seconds for which the list of watched folders is used."""
 
 
 class Rendering:
     """Makes a page for who asks: what every page has, around what the one has."""
 
-    def __init__(self, daemon: Daemon, folders: FolderRepository, keys: Keys) -> None:
-        self._daemon, self._folders, self._keys = daemon, folders, keys
+    def __init__(self, daemon: DaemonClient, folders: FolderRepository, token: WebToken) -> None:
+        self._daemon, self._folders, self._token = daemon, folders, token
         self._tops: tuple[str, ...] = ()
-        self._learned = -FOLDERS_KEPT
+        self._learned = -FOLDERS_MAX_AGE
         self._templates = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
@@ -55,12 +55,12 @@ class Rendering:
     async def page(self, request: Request, name: str, *, status: int = 200, **values: Any) -> Response:  # noqa: ANN401 - the template's
         await self.learn_folders()
         cookie = request.cookies.get(COOKIE, "")
-        is_known = self._keys.is_session(cookie)
+        is_known = self._token.is_session(cookie)
         common = {
             "word": await self._daemon.word(),
             "path": request.url.path,
             "is_known": is_known,
-            "seal": self._keys.form(cookie) if is_known else "",
+            "csrf_token": self._token.csrf_token(cookie) if is_known else "",
             "here": request.url.path,
         }
         return HTMLResponse(self._templates.get_template(name).render(common | values), status)
@@ -71,7 +71,7 @@ class Rendering:
 
     async def learn_folders(self) -> None:
         """Keep in mind which folders are watched: the path of a file is shown from there on."""
-        if time.monotonic() - self._learned >= FOLDERS_KEPT:
+        if time.monotonic() - self._learned >= FOLDERS_MAX_AGE:
             with suppress(SQLAlchemyError, UnreachableError):  # the whole path will do
                 tops = {f"{each.path.rstrip('/')}/" for each in await self._folders.all()}
                 self._tops = tuple(sorted(tops, key=len, reverse=True))

@@ -1,8 +1,8 @@
-"""Who may change something: whoever knows the token, which is in a private file beside the catalogue.
+"""Sessions: who knows the token, which is in a private file beside the catalogue, may change something.
 
-The token is asked for once, at /login. From then on a cookie says that it was known: a moment at which that ends,
-sealed with the token, so that a new token ends every session. Each form carries a seal of that cookie, which no other
-site can read, and so none can send one.
+A user enters the token once, at /login, and gets a cookie: the time when the session ends, signed with the token, so
+that a new token ends every session. Each form carries a CSRF token made from that cookie; another site cannot read the
+cookie, so it cannot send a valid form.
 """
 
 import hmac
@@ -15,72 +15,72 @@ from pathlib import Path
 from typing import Final
 
 COOKIE: Final = "soulspot"
-SESSION: Final = 30 * 86_400
-"""Seconds for which a browser is known."""
-_SHORTEST: Final = 32
+SESSION_SECONDS: Final = 30 * 86_400
+MIN_TOKEN_LENGTH: Final = 32
 
 
-def place_of_token(database_file: Path) -> Path:
+def token_file(database_file: Path) -> Path:
     return database_file.with_name(database_file.name + ".web-token")
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
-    """The token in a file; it is read anew each time, so that another one holds at once."""
+class WebToken:
+    """The token in a file, which is read each time, so that a new token works at once."""
 
-    place: Path
+    file: Path
     clock: Callable[[], float] = time.time
 
-    def token(self) -> str | None:
+    def read(self) -> str | None:
+        """Return the token, None if there is no valid one."""
         try:
-            token = self.place.read_text(encoding="ascii").strip()
+            token = self.file.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError):
             return None
-        return token if len(token) >= _SHORTEST else None
+        return token if len(token) >= MIN_TOKEN_LENGTH else None
 
-    def make(self, *, anew: bool = False) -> str:
-        """Return the token, made if there is none yet, or `anew`; it belongs to whom the folder belongs to.
+    def make(self, *, replace: bool = False) -> str:
+        """Return the token; make one if there is none, or to `replace` it. The file gets the owner of its folder.
 
         Raises:
-            OSError: there is none, and none can be written.
+            OSError: there is no token, and none can be written.
 
         """
-        if not anew and (token := self.token()) is not None:
+        if not replace and (token := self.read()) is not None:
             return token
-        self.place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        token, unfinished = secrets.token_urlsafe(32), self.place.with_name(f"{self.place.name}.{os.getpid()}")
+        self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        token, unfinished = secrets.token_urlsafe(32), self.file.with_name(f"{self.file.name}.{os.getpid()}")
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with open(descriptor, "w", encoding="ascii") as file:
+        with open(descriptor, "w", encoding="ascii") as written:
             if os.geteuid() == 0:
-                owner = os.stat(self.place.parent)
-                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-            file.write(token + "\n")
-        unfinished.replace(self.place)
+                owner = os.stat(self.file.parent)
+                os.fchown(written.fileno(), owner.st_uid, owner.st_gid)
+            written.write(token + "\n")
+        unfinished.replace(self.file)
         return token
 
     def is_token(self, given: str) -> bool:
-        token = self.token()
+        token = self.read()
         return token is not None and hmac.compare_digest(token.encode(), given.strip().encode(errors="replace"))
 
     def session(self) -> str:
-        """Return the value of the cookie for one who knew the token."""
-        until = str(int(self.clock()) + SESSION)
-        return f"{until}.{self._seal('session', until)}"
+        """Return the cookie of a new session."""
+        until = str(int(self.clock()) + SESSION_SECONDS)
+        return f"{until}.{self._sign('session', until)}"
 
     def is_session(self, cookie: str) -> bool:
-        until, _, seal = cookie.partition(".")
+        until, _, signature = cookie.partition(".")
         if not until.isdecimal() or int(until[:15]) < self.clock():
             return False
-        return hmac.compare_digest(self._seal("session", until).encode(), seal.encode(errors="replace"))
+        return hmac.compare_digest(self._sign("session", until).encode(), signature.encode(errors="replace"))
 
-    def form(self, cookie: str) -> str:
-        """Return what each form of this session carries."""
-        return self._seal("form", cookie)
+    def csrf_token(self, cookie: str) -> str:
+        """Return the token that each form of this session carries."""
+        return self._sign("form", cookie)
 
-    def is_form(self, cookie: str, given: str) -> bool:
-        return hmac.compare_digest(self.form(cookie).encode(), given.encode(errors="replace"))
+    def is_csrf_token(self, cookie: str, given: str) -> bool:
+        return hmac.compare_digest(self.csrf_token(cookie).encode(), given.encode(errors="replace"))
 
-    def _seal(self, what: str, text: str) -> str:
-        # Without a token nothing fits: the key is then one that nobody has.
-        key = self.token() or secrets.token_urlsafe(32)
+    def _sign(self, what: str, text: str) -> str:
+        # Without a token no signature is valid: the key is random then.
+        key = self.read() or secrets.token_urlsafe(32)
         return hmac.new(key.encode(), f"{what}:{text}".encode(errors="replace"), "sha256").hexdigest()

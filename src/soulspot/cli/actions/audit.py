@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from soulspot.cli.actions.follow import told_by_the_daemon
 from soulspot.cli.actions.open_catalogue import catalogue
 from soulspot.cli.output.text import local_time, print_json, printable
 from soulspot.cli.output.time_spans import moment
 from soulspot.config import daemon_address, get_settings
+from soulspot.infrastructure.catalogue_changes import CatalogueChanges
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.models import AuditEntry
 from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries
@@ -49,11 +49,11 @@ async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, 
         if follow:
             sys.stdout.flush()
             following = AuditTail(entries, last)
-            place = partial(daemon_address.place_to_ask, get_settings(config_file=config), url)
-            async with database.change_notifications() or told_by_the_daemon(place) as wait:
+            find_socket = partial(daemon_address.socket_to_ask, get_settings(config_file=config), url)
+            async with CatalogueChanges.of(database, find_socket) as changes:
                 while True:
                     if not (numbers := await retry_database(following.new)):
-                        await wait()
+                        await changes.wait()
                         continue
                     for entry in await retry_database(partial(entries.entries, **asked, among=numbers)):
                         print_entry(entry, as_json=as_json)

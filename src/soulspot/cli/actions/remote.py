@@ -1,4 +1,4 @@
-"""The commands that have the running daemon do something: scan, pause, resume, reload."""
+"""The commands that the running daemon carries out: scan, pause, resume, reload."""
 
 import asyncio
 import os
@@ -13,19 +13,19 @@ from soulspot.cli.output.progress import shown_progress
 from soulspot.cli.output.text import local_time, print_json, printable
 from soulspot.config import Settings, daemon_address, get_settings
 from soulspot.config.catalogue import find_catalogue
-from soulspot.daemon import pause as pause_file
+from soulspot.daemon.pause import pause_file, remove_pause
 from soulspot.errors import CatalogueError, ConfigError, SoulspotError
 from soulspot.infrastructure.filesystem import path_to_text, text_to_path
 from soulspot.infrastructure.net import control_socket
 from soulspot.scan import ScanResult
 
-RELOAD_LIMIT: Final = 60.0
-"""Seconds that new settings may take: the files in hand are ended first."""
+RELOAD_TIMEOUT: Final = 60.0
+"""Seconds that a reload may take: the daemon finishes the files in hand first."""
 
 
 def reload(config: Path | None) -> None:
     settings = get_settings(config_file=config)
-    answer = daemon_address.ask(settings, find_catalogue(settings), "reload", within=RELOAD_LIMIT)
+    answer = daemon_address.ask(settings, find_catalogue(settings), "reload", within=RELOAD_TIMEOUT)
     if answer is None:
         msg = "no soulspot answers that could reload: `soulspot status` tells more"
         raise CatalogueError(msg)
@@ -41,7 +41,7 @@ def pause(config: Path | None, span: timedelta | None, *, as_json: bool) -> None
     if answer is None:
         msg = "no soulspot is watching, so there is nothing to pause"
         raise SoulspotError(msg)
-    _refuse_what_was_refused(answer)
+    _raise_error_of(answer)
     if as_json:
         print_json(answer)
         return
@@ -58,7 +58,7 @@ def resume(config: Path | None, *, as_json: bool) -> None:
     answer = daemon_address.ask(settings, url, "resume")
     if answer is None:
         answer = {"pid": None, "was_paused": _forget(url)}
-    _refuse_what_was_refused(answer)
+    _raise_error_of(answer)
     if as_json:
         print_json(answer)
     elif not answer["was_paused"]:
@@ -70,20 +70,20 @@ def resume(config: Path | None, *, as_json: bool) -> None:
 
 
 def _forget(url: str) -> bool:
-    place = pause_file.place_of(url)
+    file = pause_file(url)
     try:
-        return pause_file.forget(place)
+        return remove_pause(file)
     except OSError as error:
-        msg = f"{place} says that the ingest is paused, and cannot be removed ({error.strerror})"
+        msg = f"{file} says that the ingest is paused, and cannot be removed ({error.strerror})"
         raise SoulspotError(msg) from error
 
 
 def scan_by_daemon(
     settings: Settings, paths: Sequence[Path], *, confirm_missing: bool, wait: bool, as_json: bool
 ) -> ScanResult | None:
-    """Have the running daemon scan; return what that did where it is waited for, None where no daemon could.
+    """Have the running daemon scan; with `wait` return its result. None if no daemon could do it.
 
-    Raises SystemExit where the daemon has been asked, and is not waited for.
+    Raises SystemExit if the daemon scans and nobody waits for it.
     """
     place, is_ours = _daemon_to_ask(settings)
     if place is None:
@@ -93,35 +93,35 @@ def scan_by_daemon(
 
 
 def folders_of_the_daemon(settings: Settings) -> Sequence[Path]:
-    """Return the folders that the running daemon watches, none where none runs."""
+    """Return the folders that the running daemon watches, none without a daemon."""
     place, _is_ours = _daemon_to_ask(settings)
     status = control_socket.ask(place, "status") if place is not None else None
     return [Path(text_to_path(path)) for path in (status or {}).get("folders", {})]
 
 
 def _daemon_to_ask(settings: Settings) -> tuple[Path | None, bool]:
-    """Return where to ask for a scan, and whether nobody else could make it: the catalogue is that of the settings."""
-    own = daemon_address.place_to_ask(settings, settings.database.url)
+    """Return the socket to ask, and whether its daemon keeps the very catalogue of the settings."""
+    own = daemon_address.socket_to_ask(settings, settings.database.url)
     if own is not None or "url" in settings.database.model_fields_set:
         return own, settings.database.url.startswith("sqlite")
     try:
-        return daemon_address.place_to_ask(settings, find_catalogue(settings)), False
+        return daemon_address.socket_to_ask(settings, find_catalogue(settings)), False
     except CatalogueError:
         return None, False
 
 
 async def _scan_by_daemon(place: Path, asked: dict[str, Any], *, is_ours: bool, as_json: bool) -> ScanResult | None:
     try:
-        async with aclosing(control_socket.listen(place, "scan", **asked)) as answers:
+        async with aclosing(control_socket.stream_answers(place, "scan", **asked)) as answers:
             first = await anext(answers, None)
             if first is None or ("elsewhere" in first and not is_ours):
                 return None
-            _refuse_what_was_refused(first)
+            _raise_error_of(first)
             if not asked["wait"]:
                 _print_accepted(first, as_json=as_json)
                 raise SystemExit(0)
-            return await _followed(first, answers)
-    except OSError:  # it was left by a daemon that is gone, or this user may not ask: the lock says whose it is
+            return await _wait_for_result(first, answers)
+    except OSError:  # the daemon is gone, or this user may not ask: the lock names its owner
         return None
 
 
@@ -134,26 +134,26 @@ def _print_accepted(first: dict[str, Any], *, as_json: bool) -> None:
     print("`soulspot scan --wait` waits for the end, `soulspot audit --follow` shows what happens")
 
 
-async def _followed(first: dict[str, Any], answers: AsyncIterator[dict[str, Any]]) -> ScanResult:
-    """Show how far the daemon is, until it is done."""
+async def _wait_for_result(first: dict[str, Any], answers: AsyncIterator[dict[str, Any]]) -> ScanResult:
+    """Show the daemon's progress until the scan is done."""
     before = Counter[str]()
     with shown_progress() as progress:
         if first["paused"]:
             progress.say(f"pid {first['pid']} is paused: it scans when it is resumed")
-        async for told in answers:
-            for each in told["failed"]:
+        async for line in answers:
+            for each in line["failed"]:
                 progress.say(f"failed {each['path']}: {each['detail']}")
-            counts = Counter[str](told["counts"])
+            counts = Counter[str](line["counts"])
             progress.count(counts - before)
             before = counts
-            if told.get("total") is not None:
-                progress.expect(told["total"])
-            if told.get("done"):
-                return ScanResult(counts, told["still_written"], told["offline"], told["held"])
+            if line.get("total") is not None:
+                progress.expect(line["total"])
+            if line.get("done"):
+                return ScanResult(counts, line["still_written"], line["offline"], line["held"])
     msg = "the daemon stopped before the scan was done: its next start looks at everything"
     raise SoulspotError(msg)
 
 
-def _refuse_what_was_refused(answer: dict[str, Any]) -> None:
+def _raise_error_of(answer: dict[str, Any]) -> None:
     if "error" in answer:
         raise SoulspotError(printable(answer["error"]))

@@ -18,7 +18,7 @@ from soulspot.infrastructure.persistence.models import MOUNT_STATES
 from soulspot.infrastructure.persistence.records import FolderKey
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
 from soulspot.infrastructure.persistence.sqlite.lock_file import holder_of
-from soulspot.reports.status import standing, without_catalogue
+from soulspot.reports.status import status_report, without_catalogue
 
 Told = dict[str, Any]
 
@@ -50,7 +50,7 @@ async def _with_catalogue(config: Path | None, daemon: Told | None) -> tuple[Tol
         writers = await database.writers([FolderKey(each.node, each.path) for each in folders])
     holder = holder_of(file) if file else "; ".join(map(str, writers)) or None
     name = str(file or database.name)
-    report = standing(daemon, holder, folders, counts, database=name, writers=writers)
+    report = status_report(daemon, holder, folders, counts, database=name, writers=writers)
     return report, [f"{each.full_path}: {each.error_text or ''}" for each in failed]
 
 

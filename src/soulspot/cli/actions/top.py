@@ -42,7 +42,8 @@ class _Top:
     async def run(self) -> None:
         with Terminal(self._on_key, self._changed.set) as terminal:
             self._terminal = terminal
-            tasks = [asyncio.create_task(each) for each in (self._listen(), self._draw(), terminal.left.wait())]
+            work = {"listen": self._listen(), "draw": self._draw(), "wait for q": terminal.left.wait()}
+            tasks = [asyncio.create_task(each, name=f"top: {name}") for name, each in work.items()]
             try:
                 done, _others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -68,10 +69,10 @@ class _Top:
     async def _listen(self) -> None:
         """Follow the daemon; where none runs, show what the catalogue has, and look for one again."""
         while True:
-            place = daemon_address.place_to_ask(self._settings, self._url)
+            place = daemon_address.socket_to_ask(self._settings, self._url)
             if place is not None:
                 try:
-                    async with aclosing(control_socket.listen(place, "live")) as answers:
+                    async with aclosing(control_socket.stream_answers(place, "live")) as answers:
                         async for told in answers:
                             self._view.hear(told)
                             self._changed.set()
@@ -79,7 +80,7 @@ class _Top:
                     self._view.reason = error.strerror or str(error)
             self._view.lose()
             try:
-                self._look = asyncio.create_task(self._catalogue())
+                self._look = asyncio.create_task(self._catalogue(), name="top: read the catalogue")
                 self._view.hear(await asyncio.shield(self._look))
             except SoulspotError as error:
                 self._view.reason = str(error)
@@ -123,12 +124,12 @@ class _Top:
                 self._view.say(f"{KEYS[key]}: that is for the user of the daemon, and for root")
                 self._changed.set()
                 return
-            task = asyncio.create_task(self._steer(KEYS[key]))
+            task = asyncio.create_task(self._steer(KEYS[key]), name=f"top: {KEYS[key]}")
             self._asked.add(task)
             task.add_done_callback(self._asked.discard)
 
     async def _steer(self, question: str) -> None:
-        place = daemon_address.place_to_ask(self._settings, self._url)
+        place = daemon_address.socket_to_ask(self._settings, self._url)
         answer = await asyncio.to_thread(control_socket.ask, place, question) if place is not None else None
         said = {
             "pause": "paused, until r is pressed or somebody resumes",

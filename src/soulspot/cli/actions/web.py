@@ -1,4 +1,4 @@
-"""`soulspot web`: serves the page, and tells the token with which failures can be retried on it."""
+"""`soulspot web`: serves the page, and prints the token that its users log in with."""
 
 import asyncio
 import errno
@@ -18,7 +18,7 @@ from soulspot.config.paths import database_file, state_file
 from soulspot.config.sources import why
 from soulspot.daemon.web_activation import require_extra, require_names
 from soulspot.errors import ConfigError, LockHeldError
-from soulspot.infrastructure.net.sockets import BACKLOG, handed_over, listen_at, name_of
+from soulspot.infrastructure.net.sockets import BACKLOG, address_of, listen_at, passed_sockets
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.records import FolderKey, KnownFolder, Writer
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
@@ -26,13 +26,13 @@ from soulspot.infrastructure.persistence.sqlite.lock_file import holder_of
 from soulspot.reports.failure_advice import ADVICE
 
 if TYPE_CHECKING:
-    from soulspot.web.sessions import Keys
+    from soulspot.web.sessions import WebToken
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:8337"
-IDLE: Final = 300.0
-"""Seconds without anybody after which a page ends that is started when somebody comes."""
+IDLE_SECONDS: Final = 300.0
+"""Seconds without a request after which a page that was started on demand ends."""
 
 
 def serve(config: Path | None, *, listen: str | None, idle: float | None) -> None:
@@ -43,47 +43,49 @@ def serve(config: Path | None, *, listen: str | None, idle: float | None) -> Non
 def print_token(config: Path | None, *, anew: bool) -> None:
     require_extra()
     settings = get_settings(config_file=config)
-    keys = _keys(settings.database.url)
+    token = _token(settings.database.url)
     try:
-        token = keys.make(anew=anew)
+        text = token.make(replace=anew)
     except OSError as error:
-        msg = f"the token cannot be written to {keys.place} ({error.strerror}): run this as the user of the service"
+        msg = f"the token cannot be written to {token.file} ({error.strerror}): run this as the user of the service"
         raise ConfigError(msg) from error
     address = settings.web.listen or DEFAULT_ADDRESS
-    print(token)
+    print(text)
     if not address.startswith("/"):
-        print(f"http://{address}/login#{token}")
+        print(f"http://{address}/login#{text}")
 
 
 async def _serve(config: Path | None, *, listen: str | None, idle: float | None) -> None:
-    from soulspot.web.app import site
-    from soulspot.web.daemon_client import Daemon
+    from soulspot.web.app import build_app
+    from soulspot.web.daemon_client import DaemonClient
     from soulspot.web.middleware import Activity
-    from soulspot.web.server import Ending, serve
+    from soulspot.web.server import StopConditions, serve
 
     settings = get_settings(config_file=config)
     async with catalogue(config) as (database, url):
         with ExitStack() as held:
-            waited_for = handed_over()
-            listening = waited_for or [held.enter_context(_listening(listen, settings))]
+            passed = passed_sockets()
+            listening = passed or [held.enter_context(_listening(listen, settings))]
             require_names(settings, listening)
-            file, keys, activity = database_file(url), _keys(url), Activity()
+            file, token, activity = database_file(url), _token(url), Activity()
             try:
-                keys.make()
+                token.make()
             except OSError as error:
                 logger.warning("there is no token, and none can be written (%s): nothing can be retried", why(error))
-            daemon = Daemon(
-                lambda: daemon_address.place_to_ask(settings, url),
+            daemon = DaemonClient(
+                lambda: daemon_address.socket_to_ask(settings, url),
                 lambda: holder_of(file) if file else None,
                 FolderRepository(database.session),
                 FileRepository(database.session),
                 database=str(file or database.name),
                 writers=partial(_writers, database),
             )
-            app = site(database, daemon, keys, advice=ADVICE, hosts=settings.web.hosts, activity=activity)
-            if not waited_for:
-                print(f"serving {name_of(listening[0])}", flush=True)
-            await serve(app, listening, activity, Ending(idle or (IDLE if waited_for else None), _replaced(file)))
+            app = build_app(database, daemon, token, advice=ADVICE, hosts=settings.web.hosts, activity=activity)
+            if not passed:
+                print(f"serving {address_of(listening[0])}", flush=True)
+            await serve(
+                app, listening, activity, StopConditions(idle or (IDLE_SECONDS if passed else None), _replaced(file))
+            )
 
 
 async def _writers(database: Database, folders: Sequence[KnownFolder]) -> Sequence[Writer]:
@@ -92,7 +94,7 @@ async def _writers(database: Database, folders: Sequence[KnownFolder]) -> Sequen
 
 @contextmanager
 def _listening(listen: str | None, settings: Settings) -> Iterator[socket.socket]:
-    """Listen where the command line says, or the settings, or at the usual port."""
+    """Listen at the address of the command line, else of the settings, else at the default."""
     try:
         place = checked_address(listen or "") or settings.web.listen or DEFAULT_ADDRESS
     except ValueError as error:
@@ -115,14 +117,14 @@ def _refused(place: str, reason: str) -> str:
     return f"the page cannot be served at {place} ({reason}): give another address by --listen or web.listen"
 
 
-def _keys(url: str) -> "Keys":
-    from soulspot.web.sessions import Keys, place_of_token
+def _token(url: str) -> "WebToken":
+    from soulspot.web.sessions import WebToken, token_file
 
-    return Keys(place_of_token(database_file(url) or state_file()))
+    return WebToken(token_file(database_file(url) or state_file()))
 
 
 def _replaced(file: Path | None) -> Callable[[], bool]:
-    """Return what tells whether a catalogue's file is another one by now."""
+    """Return a function that says whether the catalogue's file was replaced."""
     opened = os.stat(file) if file else None
 
     def is_replaced() -> bool:

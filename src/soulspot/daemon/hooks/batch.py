@@ -1,4 +1,4 @@
-"""What happened since the last time that somebody was told: many changes as one batch, in a room that is bounded."""
+"""Collects the changes since the last delivery into one batch of bounded size."""
 
 import json
 import os
@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from soulspot.daemon.events import Happened, News
+from soulspot.daemon.events import EventBatch, FileEvent
 
-VERSION: Final = 1
-"""Of the payload: it grows when a field changes its meaning or goes; a new field is no new version."""
-_SILENT: Final = "unchanged"
+PAYLOAD_VERSION: Final = 1
+"""Rises when a field changes its meaning or goes; not for a new field."""
+_NOT_DELIVERED: Final = "unchanged"
 
 
 @dataclass(slots=True)
 class Batch:
-    """Changes in their order; of more than `limit` files, and folders, the first are named and the rest is counted."""
+    """Changes in order. Names the first `limit` files and folders, and counts the rest."""
 
     limit: int
     counts: Counter[str] = field(default_factory=Counter)
-    changes: list[Happened] = field(default_factory=list)
+    changes: list[FileEvent] = field(default_factory=list)
     folders: dict[str, None] = field(default_factory=dict)
     began: datetime | None = None
     ended: datetime | None = None
@@ -33,36 +33,36 @@ class Batch:
     def __len__(self) -> int:
         return self.counts.total()
 
-    def add(self, news: News) -> None:
-        """Take in what happened; what there was no room for is told as cut."""
-        self.is_cut = self.is_cut or news.lost > 0
-        for happened in news.happened:
-            if (kind := happened.outcome.kind) != _SILENT:
+    def add(self, events: EventBatch) -> None:
+        """Add changes; the batch is cut if some were lost before."""
+        self.is_cut = self.is_cut or events.lost > 0
+        for event in events.events:
+            if (kind := event.outcome.kind) != _NOT_DELIVERED:
                 self.counts[kind] += 1
-                self._name(happened)
-                self._span(happened.at, happened.at)
+                self._add_change(event)
+                self._extend_period(event.at, event.at)
 
-    def follow(self, later: "Batch") -> None:
-        """Take in a batch that came after this one, which could not be told."""
+    def merge(self, later: "Batch") -> None:
+        """Add a later batch to this one, which could not be delivered."""
         self.counts += later.counts
         self.is_cut = self.is_cut or later.is_cut
-        for happened in later.changes:
-            self._name(happened)
-        self._name_folders(later.folders)
+        for change in later.changes:
+            self._add_change(change)
+        self._add_folders(later.folders)
         if later.began is not None and later.ended is not None:
-            self._span(later.began, later.ended)
+            self._extend_period(later.began, later.ended)
 
-    def _span(self, began: datetime, ended: datetime) -> None:
+    def _extend_period(self, began: datetime, ended: datetime) -> None:
         self.began, self.ended = self.began or began, ended
 
-    def _name(self, happened: Happened) -> None:
+    def _add_change(self, event: FileEvent) -> None:
         if len(self.changes) < self.limit:
-            self.changes.append(happened)
+            self.changes.append(event)
         else:
             self.is_cut = True
-        self._name_folders(_folders_of(happened))
+        self._add_folders(_folders_of(event))
 
-    def _name_folders(self, folders: Iterable[str]) -> None:
+    def _add_folders(self, folders: Iterable[str]) -> None:
         for folder in folders:
             if folder in self.folders:
                 continue
@@ -72,10 +72,10 @@ class Batch:
                 self.is_cut = True
 
     def payload(self, *, run: str, node: str, number: int, roots: Collection[str]) -> bytes:
-        """Return the batch as JSON; `roots` are the watched folders, of which those are named that have a change."""
+        """Return the batch as JSON; of the watched folders `roots` it names those with a change."""
         touched = [root for root in roots if any(f"{each}/".startswith(f"{root}/") for each in self.folders)]
-        told: dict[str, Any] = {
-            "version": VERSION,
+        payload: dict[str, Any] = {
+            "version": PAYLOAD_VERSION,
             "event": "batch",
             "node": node,
             "run": run,
@@ -85,21 +85,21 @@ class Batch:
             "counts": dict(self.counts),
             "library": touched,
             "folders": list(self.folders),
-            "changes": [_told(happened) for happened in self.changes],
+            "changes": [_change(event) for event in self.changes],
             "cut": self.is_cut,
         }
-        return json.dumps(told, ensure_ascii=False).encode()
+        return json.dumps(payload, ensure_ascii=False).encode()
 
 
-def _folders_of(happened: Happened) -> Iterable[str]:
-    """Yield the folder of a changed file, and the one that it was moved from."""
-    outcome = happened.outcome
+def _folders_of(event: FileEvent) -> Iterable[str]:
+    """Yield the folder of a changed file, and the one it was moved from."""
+    outcome = event.outcome
     yield os.path.dirname(outcome.path)
     if outcome.kind == "moved":
         yield os.path.dirname(outcome.detail.removeprefix("from "))
 
 
-def _told(happened: Happened) -> dict[str, Any]:
-    outcome = happened.outcome
-    told = {"at": happened.at.isoformat(), "kind": outcome.kind, "path": outcome.path, "track_id": outcome.track_id}
-    return told | ({"detail": outcome.detail} if outcome.detail else {})
+def _change(event: FileEvent) -> dict[str, Any]:
+    outcome = event.outcome
+    change = {"at": event.at.isoformat(), "kind": outcome.kind, "path": outcome.path, "track_id": outcome.track_id}
+    return change | ({"detail": outcome.detail} if outcome.detail else {})

@@ -1,8 +1,8 @@
-"""Tells another program, once for each batch of changes, what changed: a command that is run, or a server by a POST.
+"""Delivers batches of changes to another program: a command that is run, or a server that gets a POST.
 
-A hook listens to the feed as anybody does, and is waited for by nobody. One delivery is on its way at a time; what
-happens meanwhile is the next batch. One that fails is tried again, later each time, together with what came since:
-it is said once that it fails, and once that it does not any more. A batch is told at least once.
+A hook is an ordinary subscriber; ingest never waits for it. It makes one delivery at a time; what happens meanwhile is
+the next batch. A failed delivery is retried with backoff, together with what came since; the log has one line when it
+begins to fail and one when it works again. Each batch is delivered at least once.
 """
 
 import asyncio
@@ -18,34 +18,35 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
-from soulspot.daemon.events import Listener
+from soulspot.daemon.events import EventBatch, Subscription
 from soulspot.daemon.hooks.batch import Batch
+from soulspot.infrastructure.backoff import Backoff
 from soulspot.infrastructure.processes import run as commands
 
 logger = logging.getLogger(__name__)
 
-ROOM: Final = 20_000
-"""Outcomes that a hook keeps until it has counted them."""
-COUNT_EVERY: Final = 1.0
-"""Seconds between two times that it does."""
-FIRST_REST: Final = 1.0
-LONGEST_REST: Final = 300.0
-"""Seconds between two tries to deliver: from the one to the other, doubling."""
+HOOK_BUFFER: Final = 20_000
+"""Events that a hook's subscription keeps."""
+COLLECT_INTERVAL: Final = 1.0
+"""Seconds between two times that a hook takes them into its batch."""
+FIRST_RETRY: Final = 1.0
+LAST_RETRY: Final = 300.0
+"""Seconds between two tries to deliver: doubling from the first to the last."""
 POST_ENVIRONMENT: Final = (
     *("PYTHONPATH", "SSL_CERT_FILE"),
     *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
 )
-"""What of our environment the program that posts heeds, beside what any program gets."""
+"""Variables that the program that posts gets, besides those that any program gets."""
 STOP_LIMIT: Final = 4.0
-"""Seconds that a hook has for what it has not told yet when the daemon stops."""
+"""Seconds that a hook has to deliver the rest when the daemon stops."""
 
 Deliver = Callable[[bytes], Awaitable[str | None]]
-"""Hands a payload over; returns in one line what went wrong, None where nothing did."""
+"""Delivers a payload; returns in one line what went wrong, None on success."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """What stands in every payload: which run of which machine sends it, and the folders that it watches."""
+    """The part of every payload that does not change: the run, the machine, the watched folders."""
 
     run: str = ""
     roots: Sequence[str] = ()
@@ -53,14 +54,14 @@ class Sender:
 
 
 class Hook:
-    """One that is told.
+    """Delivers batches of changes to one target.
 
     Args:
-        kind: what it is called in metrics.
-        place: what it is called in the log; without any secret.
+        kind: its name in metrics.
+        place: its name in the log, without secrets.
         quiet: seconds without a change after which a batch is complete.
-        longest: seconds after which it is told although changes go on.
-        paths: files, and folders, that are named in one payload at most.
+        longest: seconds after which a batch is complete although changes go on.
+        paths: files, and folders, named in one payload at most.
 
     """
 
@@ -88,97 +89,95 @@ class Hook:
         self._sent = Batch(paths)
         self._number = 0
         self._began = self._last = 0.0
-        self._stirred = asyncio.Event()
+        self._wake = asyncio.Event()
         self._is_stopping = False
 
     @property
-    def untold(self) -> Batch:
-        """What it was not told of yet."""
-        untold = Batch(self._paths)
+    def undelivered(self) -> Batch:
+        undelivered = Batch(self._paths)
         for batch in (self._sent, self._batch):
-            untold.follow(batch)
-        return untold
+            undelivered.merge(batch)
+        return undelivered
 
-    def inherit(self, untold: Batch) -> None:
-        """Tell this first, which another hook in its place was not told of."""
-        self._batch.follow(untold)
-        self._note()
+    def requeue(self, undelivered: Batch) -> None:
+        """Deliver this first: what the hook before this one could not deliver."""
+        self._batch.merge(undelivered)
+        self._batch_changed()
 
     @property
     def waiting(self) -> int:
-        """The number of changes that it was not told of yet."""
+        """The number of undelivered changes."""
         return len(self._batch) + len(self._sent)
 
-    async def run(self, listener: Listener) -> None:
-        """Tell batches until `stop`, and then what is left."""
-        gathering = asyncio.create_task(self._gather(listener))
+    async def run(self, subscription: Subscription) -> None:
+        """Deliver batches until `stop`, and then the rest."""
+        collecting = asyncio.create_task(self._collect(subscription), name=f"hook {self.kind}: collect")
         try:
-            while await self._has_batch(listener):
-                await self._tell_patiently()
+            while await self._has_batch(subscription):
+                await self._deliver_with_backoff()
         finally:
-            gathering.cancel()
+            collecting.cancel()
             with suppress(asyncio.CancelledError):
-                await gathering
+                await collecting
 
-    def stop(self, listener: Listener) -> None:
-        """Have what is left told now: nothing more happens."""
-        self._take_in(listener)
+    def stop(self, subscription: Subscription) -> None:
+        """Deliver the rest now: nothing more happens."""
+        self._add_buffered(subscription)
         self._is_stopping = True
-        self._stirred.set()
+        self._wake.set()
 
-    async def _gather(self, listener: Listener) -> None:
-        async for news in listener.news(pause=COUNT_EVERY):
-            self._batch.add(news)
-            self._note()
+    async def _collect(self, subscription: Subscription) -> None:
+        async for events in subscription.batches(interval=COLLECT_INTERVAL):
+            self._add(events)
 
-    def _take_in(self, listener: Listener) -> bool:
-        if (news := listener.take()) is not None:
-            self._batch.add(news)
-            self._note()
-        return news is not None
+    def _add_buffered(self, subscription: Subscription) -> bool:
+        """Add the events that the subscription still holds; return whether there were any."""
+        if (events := subscription.take()) is not None:
+            self._add(events)
+        return events is not None
 
-    def _note(self) -> None:
+    def _add(self, events: EventBatch) -> None:
+        self._batch.add(events)
+        self._batch_changed()
+
+    def _batch_changed(self) -> None:
         if not self._batch:
             return
         self._last = self._clock()
         self._began = self._began or self._last
-        self._stirred.set()
+        self._wake.set()
 
-    async def _has_batch(self, listener: Listener) -> bool:
-        """Wait until a batch is complete; False when there is to be none any more."""
+    async def _has_batch(self, subscription: Subscription) -> bool:
+        """Wait until a batch is complete; return False if there will be none."""
         while not self._is_stopping:
             wait = None
             if self._batch:
                 wait = min(self._last + self._quiet, self._began + self._longest) - self._clock()
-                if wait <= 0 and not (self._take_in(listener) and self._clock() < self._began + self._longest):
+                if wait <= 0 and not (self._add_buffered(subscription) and self._clock() < self._began + self._longest):
                     return True
-            await self._stir(wait)
+            await self._wait(wait)
         return bool(self._batch)
 
-    async def _stir(self, wait: float | None) -> None:
-        """Wait until something happens, for so many seconds at most."""
-        self._stirred.clear()
+    async def _wait(self, seconds: float | None) -> None:
+        """Wait until the batch changes or the daemon stops, at most so many seconds."""
+        self._wake.clear()
         with suppress(TimeoutError):
-            async with asyncio.timeout(wait):
-                await self._stirred.wait()
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
 
-    async def _tell_patiently(self) -> None:
-        """Tell what has gathered, again and again until that works, with what came meanwhile; once when stopping."""
-        rest = FIRST_REST
+    async def _deliver_with_backoff(self) -> None:
+        """Deliver the batch and what comes meanwhile, retrying until that works; when stopping, try once."""
         self._number += 1
-        while True:
+        for pause in Backoff(FIRST_RETRY, LAST_RETRY):
             was_last_try = self._is_stopping
-            if await self._tell():
+            if await self._deliver_batch() or was_last_try:
                 return
-            if was_last_try:
-                return
-            until = self._clock() + rest
+            until = self._clock() + pause
             while (wait := until - self._clock()) > 0 and not self._is_stopping:
-                await self._stir(wait)
-            rest = min(rest * 2, LONGEST_REST)
+                await self._wait(wait)
 
-    async def _tell(self) -> bool:
-        self._sent.follow(self._batch)
+    async def _deliver_batch(self) -> bool:
+        self._sent.merge(self._batch)
         self._batch, self._began = Batch(self._paths), 0.0
         sender = self.sender
         payload = self._sent.payload(run=sender.run, node=sender.node, number=self._number, roots=sender.roots)
@@ -197,10 +196,10 @@ class Hook:
         return True
 
 
-async def end(hooked: Iterable[tuple[Hook, Listener]], running: Collection["asyncio.Task[None]"]) -> None:
-    """Let hooks tell what is left, for as long as there is time for that."""
-    for hook, listener in hooked:
-        hook.stop(listener)
+async def end(subscribed: Iterable[tuple[Hook, Subscription]], running: Collection["asyncio.Task[None]"]) -> None:
+    """Let hooks deliver the rest, within their time."""
+    for hook, subscription in subscribed:
+        hook.stop(subscription)
     if running:
         await asyncio.wait(running, timeout=STOP_LIMIT)
     for task in running:
@@ -208,7 +207,7 @@ async def end(hooked: Iterable[tuple[Hook, Listener]], running: Collection["asyn
 
 
 def command_hook(argv: Sequence[str], *, within: float, quiet: float, longest: float, paths: int) -> Hook:
-    """Return a hook that runs a program, with the payload on its standard input."""
+    """Return a hook that runs a program with the payload on its standard input."""
 
     async def deliver(payload: bytes) -> str | None:
         return await commands.run(argv, payload, within=within, environment=commands.plain_environment())
@@ -219,10 +218,10 @@ def command_hook(argv: Sequence[str], *, within: float, quiet: float, longest: f
 def url_hook(  # noqa: PLR0913 - filled in once, by name
     url: str, headers: Sequence[str], *, within: float, quiet: float, longest: float, paths: int
 ) -> Hook:
-    """Return a hook that sends the payload by a POST."""
+    """Return a hook that sends the payload in a POST."""
     program = [sys.executable, "-m", "soulspot.infrastructure.processes.http_post"]
     parts = urlsplit(url)
-    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # what comes behind may hold a token
+    place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # the rest may hold a token
 
     async def deliver(payload: bytes) -> str | None:
         asked = {"url": url, "headers": list(headers), "body": payload.decode(), "within": within}

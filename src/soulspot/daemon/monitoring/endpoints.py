@@ -1,4 +1,4 @@
-"""What the daemon tells other programs, as its settings want it: a monitor, a supervisor, whoever waits for batches."""
+"""Sets up what the settings ask for: the HTTP endpoints, the textfile of metrics, the hooks."""
 
 import asyncio
 import logging
@@ -10,9 +10,9 @@ from importlib.util import find_spec
 
 from soulspot.config import Settings
 from soulspot.config.sources import why
-from soulspot.daemon.events import Listener
-from soulspot.daemon.hooks.hook import ROOM, Hook, Sender, command_hook, url_hook
-from soulspot.daemon.state import State
+from soulspot.daemon.events import Subscription
+from soulspot.daemon.hooks.hook import HOOK_BUFFER, Hook, Sender, command_hook, url_hook
+from soulspot.daemon.state import DaemonState
 from soulspot.errors import ConfigError
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.ingest.disk.walker import Root
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def check(settings: Settings) -> None:
-    """Raise ConfigError where the settings of the metrics cannot be used."""
+    """Raise ConfigError if the settings of the metrics cannot be used."""
     wanted = [f"metrics.{name}" for name in ("listen", "textfile") if getattr(settings.metrics, name)]
     missing = [package for package in ("h11", "prometheus_client") if find_spec(package) is None]
     if wanted and missing:
@@ -32,8 +32,8 @@ def check(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def listening(state: State) -> AsyncIterator[None]:
-    """Answer scrapers and probes at `metrics.listen` until the block ends.
+async def serve_monitoring(state: DaemonState) -> AsyncIterator[None]:
+    """Serve /metrics, /livez and /readyz at `metrics.listen` until the block ends.
 
     Raises:
         ConfigError: the settings of the metrics cannot be used.
@@ -46,22 +46,22 @@ async def listening(state: State) -> AsyncIterator[None]:
     from soulspot.daemon.monitoring import probes
     from soulspot.daemon.monitoring.metrics import Metrics
     from soulspot.infrastructure.net import http_server
-    from soulspot.infrastructure.net.http_server import Reply
+    from soulspot.infrastructure.net.http_server import HttpReply
 
     metrics = Metrics(state, with_process=True)
 
-    async def tell(accepted: str) -> Reply:
-        return Reply(HTTPStatus.OK, *await metrics.text(accepted))
+    async def scrape(accepted: str) -> HttpReply:
+        return HttpReply(HTTPStatus.OK, *await metrics.text(accepted))
 
-    answers: http_server.Answers = {
-        "/metrics": tell,
+    routes: http_server.Routes = {
+        "/metrics": scrape,
         "/livez": lambda _accepted: probes.livez(state),
         "/readyz": lambda _accepted: probes.readyz(state),
     }
     own = state.settings.control  # whoever may ask there may ask here
     async with AsyncExitStack() as serving:
         try:
-            await serving.enter_async_context(http_server.serve(place, answers, mode=int(own.mode, 8), group=own.group))
+            await serving.enter_async_context(http_server.serve(place, routes, mode=int(own.mode, 8), group=own.group))
         except OSError as error:
             msg = (
                 f"nothing can listen at {place} ({why(error)}): set metrics.listen to another place, or see whether the"
@@ -71,8 +71,8 @@ async def listening(state: State) -> AsyncIterator[None]:
         yield
 
 
-async def write_textfile(state: State) -> None:
-    """Write the metrics where `metrics.textfile` says, until this is cancelled; wait for that where it says nothing."""
+async def write_textfile(state: DaemonState) -> None:
+    """Write the metrics to `metrics.textfile`, if it is set, until cancelled."""
     settings = state.settings.metrics
     if settings.textfile:
         from soulspot.daemon.monitoring.metrics import Metrics
@@ -83,23 +83,25 @@ async def write_textfile(state: State) -> None:
 
 
 @asynccontextmanager
-async def hooked(state: State, run: str, roots: Collection[Root]) -> AsyncIterator[Sequence[tuple[Hook, Listener]]]:
-    """Yield the hooks of the settings, each with the room in which it hears what happens until the block ends.
+async def subscribe_hooks(
+    state: DaemonState, run: str, roots: Collection[Root]
+) -> AsyncIterator[Sequence[tuple[Hook, Subscription]]]:
+    """Yield the hooks of the settings, each with its subscription, which ends with the block.
 
-    What one was not told by then goes to the one that takes its place with other settings.
+    What a hook has not delivered by then goes to the one that replaces it after a reload.
     """
-    before = {hook.kind: hook.untold for hook in state.hooks}
+    before = {hook.kind: hook.undelivered for hook in state.hooks}
     sender = Sender(run, [path_to_text(root.path) for root in roots])
     state.hooks = _hooks_of(state.settings)
-    with ExitStack() as rooms:
+    with ExitStack() as subscriptions:
         for hook in state.hooks:
             hook.sender = sender
             if hook.kind in before:
-                hook.inherit(before[hook.kind])
-        yield [(hook, rooms.enter_context(state.feed.listening(ROOM))) for hook in state.hooks]
+                hook.requeue(before[hook.kind])
+        yield [(hook, subscriptions.enter_context(state.feed.subscribe(HOOK_BUFFER))) for hook in state.hooks]
 
 
-def say_what_was_not_told(state: State) -> None:
+def warn_about_undelivered(state: DaemonState) -> None:
     for hook in state.hooks:
         if hook.waiting:
             logger.warning("the hook %s was not told of the last %d changes", hook.place, hook.waiting)

@@ -1,7 +1,7 @@
-"""The metrics of Prometheus, made from what the daemon knows anyway at the moment somebody asks.
+"""The metrics of Prometheus, made from what the daemon knows anyway when it is scraped.
 
-Nothing is counted for them but what the tally has, and nothing wakes up for them. What only the catalogue knows (how
-many files have failed, by reason) is asked of it at most once a minute, and only when there is somebody to tell.
+They cost nothing between two scrapes. What only the catalogue knows (how many files have failed, by reason) is queried
+at most once a minute, and only during a scrape.
 """
 
 import asyncio
@@ -24,9 +24,9 @@ from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
 from soulspot import __version__
-from soulspot.daemon.counters import BOUNDS
+from soulspot.daemon.counters import LATENCY_BOUNDS
 from soulspot.daemon.health import STATES
-from soulspot.daemon.state import State
+from soulspot.daemon.state import DaemonState
 from soulspot.daemon.status import current_health
 from soulspot.errors import SoulspotError
 from soulspot.infrastructure.persistence.database import Database
@@ -44,7 +44,7 @@ COUNT_WITHIN: Final = 2.0
 class Metrics:
     """Writes what there is to tell as text. `with_process`: what the kernel knows of this process too."""
 
-    def __init__(self, state: State, *, with_process: bool) -> None:
+    def __init__(self, state: DaemonState, *, with_process: bool) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._catalogue = _Catalogue(state)
         self._registry.register(_Daemon(state))
@@ -93,7 +93,7 @@ def _write(file: str, text: bytes) -> None:
 class _Daemon(Collector):
     """What the daemon knows of itself."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: DaemonState) -> None:
         self._state = state
 
     def collect(self) -> Iterator[Metric]:
@@ -111,19 +111,19 @@ class _Daemon(Collector):
         yield from self._hooks()
 
     def _files(self) -> Iterator[Metric]:
-        tally = self._state.tally
+        counters = self._state.counters
         files = CounterMetricFamily(
             "soulspot_files", "Files since the start, by what became of them.", labels=["outcome"]
         )
-        for kind, count in tally.kinds.items():
+        for kind, count in counters.kinds.items():
             files.add_metric([kind], count)
         yield files
         waited = HistogramMetricFamily(
             "soulspot_close_to_commit_seconds",
             "Time from a file's last change, while soulspot watched, to the commit of what became of it.",
         )
-        ends = [*(f"{bound:g}" for bound in BOUNDS), "+Inf"]
-        waited.add_metric([], list(zip(ends, accumulate(tally.within), strict=True)), tally.seconds)
+        ends = [*(f"{bound:g}" for bound in LATENCY_BOUNDS), "+Inf"]
+        waited.add_metric([], list(zip(ends, accumulate(counters.within), strict=True)), counters.seconds)
         yield waited
 
     def _queue(self) -> Iterator[Metric]:
@@ -145,15 +145,15 @@ class _Daemon(Collector):
 
     def _watching(self) -> Iterator[Metric]:
         state = self._state
-        missed = state.rounds.missed_by_watcher if state.rounds is not None else 0
+        missed = state.polling.missed_by_watcher if state.polling is not None else 0
         yield _counter("soulspot_watcher_missed", "Changes that no event told of, found by a look at folders.", missed)
         watcher = state.watcher
         overflows, restarts = (watcher.overflows, watcher.restarts) if watcher is not None else (0, 0)
         yield _counter("soulspot_watcher_overflows", "Storms of events that may have run over.", overflows)
         yield _counter("soulspot_watcher_restarts", "Times that watching was begun anew.", restarts)
-        is_deaf = watcher is not None and watcher.is_deaf
+        is_falling_back = watcher is not None and watcher.is_falling_back
         yield _gauge(
-            "soulspot_watcher_deaf", "1 while no event comes at all and folders are looked at instead.", is_deaf
+            "soulspot_watcher_deaf", "1 while no event comes at all and folders are looked at instead.", is_falling_back
         )
 
     def _folders(self) -> Iterator[Metric]:
@@ -196,7 +196,7 @@ class _Daemon(Collector):
 class _Catalogue(Collector):
     """What only the catalogue knows, as it was when it was asked last."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: DaemonState) -> None:
         self._state = state
         self._asked = -COUNT_EVERY
         self._asking: asyncio.Task[None] | None = None
@@ -210,7 +210,7 @@ class _Catalogue(Collector):
             return
         if time.monotonic() - self._asked > COUNT_EVERY and (self._asking is None or self._asking.done()):
             self._asked = time.monotonic()
-            self._asking = asyncio.create_task(self._count(database))
+            self._asking = asyncio.create_task(self._count(database), name="metrics: count the catalogue")
         if self._asking is not None:
             await asyncio.wait([self._asking], timeout=COUNT_WITHIN)
 

@@ -1,10 +1,10 @@
-"""The daemon's control socket: one line of JSON asks, one line answers, or one after the other as things happen.
+"""The daemon's control socket, server and client: a line of JSON asks, one line answers, or a stream of lines.
 
     {"ask": "status"}                    {"pid": 4711, "health": "ok", …}
-    {"ask": "scan", "folders": ["/m"]}   {"error": "only root and the user soulspot may ask for a scan"}
+    {"ask": "scan", "paths": ["/m"]}     {"error": "only root and the user soulspot may ask for scan"}
 
-Who may open it may ask what only reads: its owner and its group (mode 0660). What steers the daemon is for its own user
-and for root. A socket at which nobody answers was left by a process that is gone.
+Its owner and its group may open it (mode 0660) and use the commands that only read. Privileged commands are for the
+daemon's own user and root. A socket at which nobody answers was left behind by a process that is gone.
 """
 
 import asyncio
@@ -20,51 +20,53 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from soulspot.errors import LockHeldError
 
+S = TypeVar("S")
 Arguments = Mapping[str, Any]
 Answer = dict[str, Any]
 
-_QUESTION_LIMIT: Final = 65_536
-"""Bytes that a question may have."""
-_QUESTION_WITHIN: Final = 10.0
-"""Seconds that an asker has to say what it wants."""
-_ROOM: Final = 32_768
-"""Bytes that the kernel keeps for one who does not read."""
-_ASKERS: Final = 64
-"""Connections that are served at once: one more is told so, and takes no descriptor from the files."""
+_QUESTION_BYTES: Final = 65_536
+"""The longest question."""
+_QUESTION_SECONDS: Final = 10.0
+"""How long a client may take to send its question."""
+_SEND_BUFFER_BYTES: Final = 32_768
+"""Socket send buffer: what the kernel keeps for a client that does not read."""
+_MAX_CLIENTS: Final = 64
+"""Connections served at once; one more is refused, so that clients never use up the descriptors."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asker:
-    """Who asks, as the kernel has it; each offer finds it in its arguments as `asker`."""
+class Caller:
+    """The user at the other end, according to the kernel; a command finds it in its arguments as `caller`."""
 
     user: str
-    may_steer: bool
+    is_admin: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Once:
-    """Answers a question by one line. `steers`: only the daemon's own user and root may ask it."""
+class Reply(Generic[S]):
+    """A command that answers with one line. `privileged`: only for the daemon's own user and root."""
 
-    answer: Callable[[Arguments], Awaitable[Answer]]
-    steers: bool = False
+    answer: Callable[[S, Arguments], Awaitable[Answer]]
+    privileged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
-    """Answers a question by a line for each thing that happens, until the asker goes.
+class Stream(Generic[S]):
+    """A command that answers with one line after another, until the client leaves.
 
-    An asker that does not read stops only its own answers: what yields them is not asked for more meanwhile.
+    A client that does not read delays only its own answers: no more of them are made meanwhile.
     """
 
-    answers: Callable[[Arguments], AsyncIterator[Answer]]
-    steers: bool = False
+    answers: Callable[[S, Arguments], AsyncIterator[Answer]]
+    privileged: bool = False
 
 
-Offers = Mapping[str, Once | Stream]
+Commands = Mapping[str, Reply[S] | Stream[S]]
+"""The commands by name; each is called with the server's state and its arguments."""
 
 
 def socket_of(database_file: Path) -> Path:
@@ -72,12 +74,14 @@ def socket_of(database_file: Path) -> Path:
 
 
 @asynccontextmanager
-async def serve(place: Path, offers: Offers, *, mode: int = 0o660, group: str = "") -> AsyncIterator[None]:
-    """Answer questions, each by the offer of its name, until the block ends.
+async def serve(
+    place: Path, commands: Commands[S], state: S, *, mode: int = 0o660, group: str = ""
+) -> AsyncIterator[None]:
+    """Serve the commands until the block ends.
 
     Raises:
-        LockHeldError: somebody else answers there.
-        OSError: there can be no socket of this mode and group there.
+        LockHeldError: another process serves there.
+        OSError: no socket with this mode and group can be made there.
 
     """
     served: set[asyncio.Task[None]] = set()
@@ -86,12 +90,12 @@ async def serve(place: Path, offers: Offers, *, mode: int = 0o660, group: str = 
         task = asyncio.current_task()
         assert task is not None
         served.add(task)
-        # What waits for one who does not read costs memory and the time to write it down, for nobody.
+        # Buffering for a client that does not read costs memory, and time to serialize, for nobody.
         writer.transport.set_write_buffer_limits(high=0)
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ROOM)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         try:
             with closing(writer), suppress(ConnectionError, TimeoutError):
-                async with aclosing(_answers(offers, reader, writer, len(served))) as answers:
+                async with aclosing(_answers(commands, state, reader, writer, len(served))) as answers:
                     async for answer in answers:
                         writer.write(json.dumps(answer).encode() + b"\n")
                         await writer.drain()
@@ -99,7 +103,7 @@ async def serve(place: Path, offers: Offers, *, mode: int = 0o660, group: str = 
             served.discard(task)
 
     with bound(place, mode=mode, group=group) as listening:
-        server = await asyncio.start_unix_server(connected, sock=listening, limit=_QUESTION_LIMIT)
+        server = await asyncio.start_unix_server(connected, sock=listening, limit=_QUESTION_BYTES)
         try:
             yield
         finally:
@@ -111,9 +115,9 @@ async def serve(place: Path, offers: Offers, *, mode: int = 0o660, group: str = 
 
 @contextmanager
 def bound(place: Path, *, mode: int, group: str) -> Iterator[socket.socket]:
-    """Yield a socket that is bound to a path, which is there until the block ends; raises as `serve` does."""
+    """Yield a socket bound to a path, and remove the path when the block ends; raises as `serve` does."""
     with _short(place) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-        _take_the_place_of_the_dead(place, address)
+        _remove_stale_socket(place, address)
         before = os.umask(0o177)
         try:
             listening.bind(address)
@@ -126,13 +130,13 @@ def bound(place: Path, *, mode: int, group: str) -> Iterator[socket.socket]:
         try:
             yield listening
         finally:
-            with suppress(OSError):  # one that is left behind is taken away by who serves next
+            with suppress(OSError):  # the next server removes it
                 if os.path.samestat(place.lstat(), made):
                     place.unlink()
 
 
-def _take_the_place_of_the_dead(place: Path, address: str) -> None:
-    """Remove a socket at which nobody answers any more, and nothing else."""
+def _remove_stale_socket(place: Path, address: str) -> None:
+    """Remove a socket at which nobody answers, and nothing else."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(1.0)
@@ -142,7 +146,7 @@ def _take_the_place_of_the_dead(place: Path, address: str) -> None:
         return
     except ConnectionRefusedError:
         if not stat.S_ISSOCK(place.lstat().st_mode):
-            raise FileExistsError(errno.EEXIST, "there is a file that is no socket") from None
+            raise FileExistsError(errno.EEXIST, "there is a file that is not a socket") from None
         place.unlink()
     else:
         msg = f"another soulspot (pid {pid}) answers at {place}"
@@ -157,37 +161,38 @@ def _group_id(group: str) -> int:
 
 
 async def _answers(
-    offers: Offers, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, askers: int
+    commands: Commands[S], state: S, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, clients: int
 ) -> AsyncGenerator[Answer, None]:
-    """Yield what there is to say to one connection."""
+    """Yield the answers for one connection."""
     try:
-        async with asyncio.timeout(_QUESTION_WITHIN):
+        async with asyncio.timeout(_QUESTION_SECONDS):
             question = json.loads(await reader.readline())
-    except ValueError:  # no JSON, no text, or a line beyond the limit
+    except ValueError:  # not JSON, not text, or a line beyond the limit
         question = None
-    asked = question.pop("ask", None) if isinstance(question, dict) else None
-    offer = offers.get(asked) if isinstance(asked, str) else None
-    asker = _asker(writer)
-    if askers > _ASKERS:
-        yield {"error": f"{_ASKERS} others ask already"}
-    elif offer is None:
-        said = "that" if asked is None else repr(asked)[:40]
-        yield {"error": f'{said} is no question: one line of JSON, {{"ask": …}}, of: {", ".join(offers)}'}
-    elif offer.steers and not asker.may_steer:
-        yield {"error": f"only root and the user {_name_of(os.geteuid())} may ask for {asked}"}
-    elif isinstance(offer, Once):
-        yield await offer.answer({**question, "asker": asker})
+    name = question.pop("ask", None) if isinstance(question, dict) else None
+    command = commands.get(name) if isinstance(name, str) else None
+    caller = _caller(writer)
+    if clients > _MAX_CLIENTS:
+        yield {"error": f"{_MAX_CLIENTS} clients are connected already"}
+    elif command is None:
+        given = "" if name is None else f" {name!r}"[:40]
+        names = ", ".join(commands)
+        yield {"error": f'unknown command{given}: send one line of JSON, {{"ask": …}}, with one of: {names}'}
+    elif command.privileged and not caller.is_admin:
+        yield {"error": f"only root and the user {_user_name(os.geteuid())} may ask for {name}"}
+    elif isinstance(command, Reply):
+        yield await command.answer(state, {**question, "caller": caller})
     else:
-        async for answer in _until_gone(offer.answers({**question, "asker": asker}), reader):
+        async for answer in _until_gone(command.answers(state, {**question, "caller": caller}), reader):
             yield answer
 
 
 async def _until_gone(answers: AsyncIterator[Answer], reader: asyncio.StreamReader) -> AsyncGenerator[Answer, None]:
-    """Yield answers until the asker closes its side: nothing else tells that, while there is nothing to say."""
-    gone = asyncio.ensure_future(reader.read())
+    """Yield answers until the client closes its side, which an idle stream would not notice otherwise."""
+    gone = asyncio.create_task(reader.read(), name="control client: wait until it leaves")
     try:
         while True:
-            following = asyncio.ensure_future(anext(answers, None))
+            following = asyncio.create_task(_next(answers), name="control client: next answer")
             await asyncio.wait([gone, following], return_when=asyncio.FIRST_COMPLETED)
             if not following.done():
                 following.cancel()
@@ -200,19 +205,23 @@ async def _until_gone(answers: AsyncIterator[Answer], reader: asyncio.StreamRead
         gone.cancel()
 
 
-def _asker(writer: asyncio.StreamWriter) -> Asker:
+async def _next(answers: AsyncIterator[Answer]) -> Answer | None:
+    return await anext(answers, None)
+
+
+def _caller(writer: asyncio.StreamWriter) -> Caller:
     _pid, user, _group = _peer(writer.get_extra_info("socket"))
-    return Asker(_name_of(user), user in {0, os.geteuid()})
+    return Caller(_user_name(user), user in {0, os.geteuid()})
 
 
 def _peer(connection: socket.socket) -> tuple[int, int, int]:
-    """Return pid, user and group of who is at the other end, as the kernel has them (SO_PEERCRED, unix(7))."""
-    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    pid, user, group = struct.unpack("3i", told)
+    """Return pid, user and group of the other end, according to the kernel (SO_PEERCRED, unix(7))."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, user, group = struct.unpack("3i", credentials)
     return pid, user, group
 
 
-def _name_of(user: int) -> str:
+def _user_name(user: int) -> str:
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:
@@ -220,7 +229,7 @@ def _name_of(user: int) -> str:
 
 
 def ask(place: Path, question: str, *, within: float = 5.0, **arguments: Any) -> Answer | None:  # noqa: ANN401 - JSON
-    """Return the answer of the daemon that serves there, None where there is none or it does not answer in time."""
+    """Return the answer of the daemon that serves there, None if there is no daemon or no answer in time."""
     try:
         with _short(place) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(within)
@@ -233,11 +242,15 @@ def ask(place: Path, question: str, *, within: float = 5.0, **arguments: Any) ->
     return answer if isinstance(answer, dict) else None
 
 
-async def listen(place: Path, question: str, **arguments: Any) -> AsyncGenerator[Answer, None]:  # noqa: ANN401 - JSON
+async def stream_answers(
+    place: Path,
+    question: str,
+    **arguments: Any,  # noqa: ANN401 - JSON
+) -> AsyncGenerator[Answer, None]:
     """Yield the answers of the daemon that serves there, until it ends.
 
     Raises:
-        OSError: none serves there.
+        OSError: no daemon serves there.
 
     """
     with _short(place) as address:
@@ -254,7 +267,7 @@ def _line(question: str, arguments: Arguments) -> bytes:
 
 @contextmanager
 def _short(place: Path) -> Iterator[str]:
-    """Yield another name of a path: a socket's address has room for 107 bytes only (unix(7))."""
+    """Yield a short alias of a path: a socket's address has at most 107 bytes (unix(7))."""
     folder = os.open(place.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{folder}/{place.name}"

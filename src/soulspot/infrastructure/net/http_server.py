@@ -1,8 +1,8 @@
-"""A small HTTP server for probes and scrapers, on the event loop: it answers GET and HEAD, one request a connection.
+"""The HTTP server of the daemon, for probes and scrapers only: GET and HEAD, one request per connection.
 
-h11 reads and writes the protocol; it waits for nothing and starts nothing. What is here is what a server owes its host:
-each connection has a few seconds in all, one that is too many ends the oldest (whoever is in earnest is long done), and
-a page in a browser cannot ask by another name of this machine.
+h11 parses and writes the protocol. This module adds what a server inside a daemon needs: a time limit for each
+connection, a limit on connections (a new one beyond it closes the oldest), and a check of the Host header against DNS
+rebinding. The page has its own process and runs on uvicorn; docs/design.md says why there are two.
 """
 
 import asyncio
@@ -16,36 +16,35 @@ import h11
 
 from soulspot.infrastructure.net.sockets import is_this_machine, listen_at
 
-WITHIN: Final = 5.0
-"""Seconds that a connection may take from its beginning to its end."""
-AT_ONCE: Final = 16
-"""Connections that are served at once."""
+CONNECTION_SECONDS: Final = 5.0
+"""How long a connection may take in all."""
+MAX_CONNECTIONS: Final = 16
 _HEAD_LIMIT: Final = 16_384
 _TEXT: Final = "text/plain; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class HttpReply:
     status: HTTPStatus
     body: bytes
     kind: str = _TEXT
 
     @classmethod
-    def of(cls, status: HTTPStatus, text: str = "") -> "Reply":
+    def of(cls, status: HTTPStatus, text: str = "") -> "HttpReply":
         return cls(status, f"{text or status.phrase}\n".encode())
 
 
-Answers = Mapping[str, Callable[[str], Awaitable[Reply]]]
-"""What answers each path; it is given what the client accepts."""
+Routes = Mapping[str, Callable[[str], Awaitable[HttpReply]]]
+"""What answers each path; it gets the Accept header."""
 
 
 @asynccontextmanager
-async def serve(place: str, answers: Answers, *, mode: int, group: str) -> AsyncIterator[None]:
-    """Answer at `HOST:PORT`, or at an absolute path by a socket of this mode and group, until the block ends.
+async def serve(place: str, routes: Routes, *, mode: int, group: str) -> AsyncIterator[None]:
+    """Serve at `HOST:PORT`, or at an absolute path by a socket with this mode and group, until the block ends.
 
     Raises:
-        LockHeldError: somebody else answers at that path.
-        OSError: nothing can listen there.
+        LockHeldError: another process serves at that path.
+        OSError: the address cannot be used.
 
     """
     served: dict[asyncio.Task[None], None] = {}
@@ -54,15 +53,15 @@ async def serve(place: str, answers: Answers, *, mode: int, group: str) -> Async
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        while len(served) >= AT_ONCE:
+        while len(served) >= MAX_CONNECTIONS:
             oldest = next(iter(served))
             served.pop(oldest)
             oldest.cancel()
         served[task] = None
         try:
             with closing(writer), suppress(OSError, TimeoutError, asyncio.CancelledError):
-                async with asyncio.timeout(WITHIN):
-                    await _answer(reader, writer, answers, is_port=is_port)
+                async with asyncio.timeout(CONNECTION_SECONDS):
+                    await _answer(reader, writer, routes, is_port=is_port)
         finally:
             served.pop(task, None)
 
@@ -78,19 +77,17 @@ async def serve(place: str, answers: Answers, *, mode: int, group: str) -> Async
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _answer(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answers: Answers, *, is_port: bool
-) -> None:
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, routes: Routes, *, is_port: bool) -> None:
     protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_LIMIT)
     try:
         while (event := protocol.next_event()) is h11.NEED_DATA:
             protocol.receive_data(await reader.read(_HEAD_LIMIT))
         if not isinstance(event, h11.Request):
-            return  # it has closed without a word
-        reply = await _reply(event, answers, is_port=is_port)
+            return  # the client closed without a request
+        reply = await _reply(event, routes, is_port=is_port)
         is_head = event.method == b"HEAD"
     except h11.RemoteProtocolError as error:
-        reply, is_head = Reply.of(HTTPStatus(error.error_status_hint), str(error)), False
+        reply, is_head = HttpReply.of(HTTPStatus(error.error_status_hint), str(error)), False
     headers = [("Content-Type", reply.kind), ("Content-Length", str(len(reply.body))), ("Connection", "close")]
     headers += [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"), ("Allow", "GET, HEAD")]
     head = h11.Response(status_code=reply.status, headers=headers, reason=reply.status.phrase)
@@ -100,19 +97,21 @@ async def _answer(
     await writer.drain()
 
 
-async def _reply(request: h11.Request, answers: Answers, *, is_port: bool) -> Reply:
+async def _reply(request: h11.Request, routes: Routes, *, is_port: bool) -> HttpReply:
     headers = {name: value.decode("latin-1") for name, value in request.headers}
     if request.method not in {b"GET", b"HEAD"}:
-        return Reply.of(HTTPStatus.METHOD_NOT_ALLOWED)
-    if is_port and not _asks_this_machine(headers.get(b"host", "")):  # a page elsewhere may have its name point here
-        return Reply.of(HTTPStatus.FORBIDDEN, "ask by 127.0.0.1, [::1] or localhost")
-    answer = answers.get(request.target.decode("ascii", "replace").partition("?")[0])
+        return HttpReply.of(HTTPStatus.METHOD_NOT_ALLOWED)
+    if is_port and not _asks_this_machine(
+        headers.get(b"host", "")
+    ):  # DNS rebinding: the name of a foreign page may resolve to us
+        return HttpReply.of(HTTPStatus.FORBIDDEN, "ask by 127.0.0.1, [::1] or localhost")
+    answer = routes.get(request.target.decode("ascii", "replace").partition("?")[0])
     if answer is None:
-        return Reply.of(HTTPStatus.NOT_FOUND, f"there are {', '.join(answers)}")
+        return HttpReply.of(HTTPStatus.NOT_FOUND, f"there are {', '.join(routes)}")
     return await answer(headers.get(b"accept", ""))
 
 
 def _asks_this_machine(host: str) -> bool:
-    """Whether a Host header, with or without a port, names this machine to itself."""
+    """Whether a Host header, with or without a port, is a loopback name or address."""
     name, _, port = host.rpartition(":")
     return is_this_machine(name if port.isdecimal() and name else host)

@@ -1,7 +1,7 @@
-"""Sockets that a server listens at: its own, or one that is handed over by whoever waits at it.
+"""Listening sockets: our own, or those that socket activation passes to this process.
 
-Handed over as systemd does it ($LISTEN_FDS) or as inetd's "wait" does (standard input): the process starts at the first
-connection, may end when nobody has asked for a while, and is started again. Who comes meanwhile waits in the socket.
+Passed as systemd does it ($LISTEN_FDS) or as inetd's "wait" does (standard input): the process starts at the first
+connection, may exit when idle, and is started again. Connections wait in the socket's backlog meanwhile.
 """
 
 import os
@@ -16,12 +16,12 @@ from typing import Final
 from soulspot.infrastructure.net import control_socket
 
 BACKLOG: Final = 128
-"""Connections that wait to be taken."""
+"""Connections that may wait to be accepted."""
 _FIRST: Final = 3  # sd_listen_fds(3)
 
 
-def handed_over() -> Sequence[socket.socket]:
-    """Return the sockets that whoever started this process listens at."""
+def passed_sockets() -> Sequence[socket.socket]:
+    """Return the listening sockets that socket activation has passed to this process."""
     if os.environ.pop("LISTEN_PID", "") == str(os.getpid()) and (count := os.environ.pop("LISTEN_FDS", "")).isdecimal():
         numbers = range(_FIRST, _FIRST + int(count))
     else:
@@ -42,11 +42,11 @@ def _is_listening(descriptor: int) -> bool:
 
 
 def listen_at(place: str, *, mode: int, group: str) -> AbstractContextManager[socket.socket]:
-    """Yield a socket that is bound to "HOST:PORT", or to a path with this mode and group.
+    """Yield a socket bound to "HOST:PORT", or to a path with this mode and group.
 
     Raises:
-        LockHeldError: somebody else answers there.
-        OSError: there can be no such socket.
+        LockHeldError: another process serves there.
+        OSError: the socket cannot be made.
 
     """
     if place.startswith("/"):
@@ -56,25 +56,25 @@ def listen_at(place: str, *, mode: int, group: str) -> AbstractContextManager[so
     return socket.create_server((host, int(port)), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
 
 
-def name_of(listening: socket.socket) -> str:
-    """Return the address at which a person finds a socket."""
+def address_of(listening: socket.socket) -> str:
+    """Return the URL of a socket, or its path."""
     where = listening.getsockname()
     if isinstance(where, tuple):
         host = f"[{where[0]}]" if ":" in where[0] else where[0]
         return f"http://{host}:{where[1]}/"
-    # A socket is bound by another name of its path where that is long.
+    # The socket is bound by an alias of its path, see control_socket.
     folder, name = os.path.split(str(where))
     return f"{os.path.realpath(folder)}/{name}"
 
 
 def is_private(listening: socket.socket) -> bool:
-    """Whether no other machine reaches a socket."""
+    """Whether a socket is out of reach of other machines."""
     where = listening.getsockname()
     return not isinstance(where, tuple) or ip_address(where[0]).is_loopback
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether a name or an address, in brackets or not, is that of this machine to itself."""
+    """Whether a name or an address, in brackets or not, is a loopback one."""
     try:
         return host.lower() == "localhost" or ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -1,7 +1,7 @@
 """What `Database` asks of SQLite and of PostgreSQL: one object for each, chosen once, with the same face."""
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from soulspot.infrastructure.persistence.records import FolderKey, Writer
 
-Wait = Callable[[], Awaitable[None]]
-"""Returns when there may be something new in the catalogue."""
+Notifications = Callable[[], AsyncGenerator[None, None]]
+"""Yields after commits, whichever process made them, until the connection is lost."""
 
 
 class Backend(Protocol):
@@ -54,8 +54,9 @@ class Backend(Protocol):
     def lock_catalogue(self, command: str) -> AbstractAsyncContextManager[None]:
         """Keep other processes from writing anything."""
 
-    def change_notifications(self) -> AbstractAsyncContextManager[Wait] | None:
-        """Return what yields a wait for the next commit of any process; None where the database sends no word."""
+    @property
+    def change_notifications(self) -> Notifications | None:
+        """What yields after each commit of any process; None if the database does not notify."""
 
     async def writers(self, session: AsyncSession, folders: Sequence[FolderKey]) -> list[Writer]:
         """Return the processes that the server knows to write, each with those of these folders that it has locked."""

@@ -21,7 +21,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from soulspot.errors import CatalogueError
-from soulspot.infrastructure.persistence.backend import Backend, Wait
+from soulspot.infrastructure.persistence.backend import Backend, Notifications
 from soulspot.infrastructure.persistence.records import FolderKey, Writer
 from soulspot.infrastructure.persistence.sqlite.backend import SqliteBackend
 
@@ -107,9 +107,10 @@ class Database:
         """Keep other processes from writing anything; SQLite's lock file does that already."""
         return self.backend.lock_catalogue(command)
 
-    def change_notifications(self) -> AbstractAsyncContextManager[Wait] | None:
-        """Return what yields a wait for the next commit of any process; None where only the daemon can tell."""
-        return self.backend.change_notifications()
+    @property
+    def change_notifications(self) -> Notifications | None:
+        """What yields after each commit of any process; None if the database does not notify."""
+        return self.backend.change_notifications
 
     async def writers(self, folders: Sequence[FolderKey]) -> list[Writer]:
         """Return the processes that the server knows to write, each with those of these folders that it has locked."""

@@ -1,8 +1,8 @@
-"""A program that sends one POST, which it reads as JSON from its standard input.
+"""A program that sends one POST, described as JSON on its standard input.
 
-It is a process of its own, as a script of the user's is: what it waits for (a name, a handshake, an answer that comes a
-byte a minute) is ended from outside when its time is over, and the daemon has no thread in it. It follows no redirect:
-a token is for the place that it was given for.
+A process of its own, as the user's command of a hook is, because a thread that looks up a name cannot be cancelled:
+the daemon kills the process when its time is up, whatever it waits for. It follows no redirect: a token is for the
+place it was given for. docs/design.md compares it with a library.
 """
 
 import base64
@@ -22,11 +22,11 @@ from soulspot import __version__
 
 class _Stay(HTTPRedirectHandler):
     def redirect_request(self, *_arguments: Any, **_more: Any) -> None:  # noqa: ANN401 - the base class's, untyped
-        """Return no request: the redirect is then an error like any other answer that is no success."""
+        """Return no request: the redirect then is an error, as any answer but a success is."""
 
 
 def send(asked: Mapping[str, Any]) -> str:
-    """Send a POST; return what went wrong in one line, "" where the answer is a success."""
+    """Send a POST; return in one line what went wrong, "" on success."""
     try:
         with build_opener(_Stay).open(_request(asked), timeout=asked["within"]) as answer:
             answer.read(1 << 16)

@@ -1,7 +1,6 @@
-"""Runs a program of the user's: with a text on its standard input, within a time, and never for longer than this runs.
+"""Runs a program of the user's with a text on its standard input and a time limit; it never outlives the caller.
 
-What it prints is read as it comes and forgotten but for its last line. A program that leaves others behind, which go on
-when it has ended, is not waited for any longer.
+Of its output only the last line is kept. If it leaves children running, nobody waits for them.
 """
 
 import asyncio
@@ -11,20 +10,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
-KEPT: Final = 2048
-"""Bytes of what a program prints that are kept."""
-GRACE: Final = 1.0
-"""Seconds between the signal that asks a program to end and the one that ends it."""
+KEPT_OUTPUT: Final = 2048
+"""Bytes of a program's output that are kept: the last."""
+KILL_AFTER: Final = 1.0
+"""Seconds between SIGTERM and SIGKILL."""
 _PASSED_ON: Final = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 
 def plain_environment(*also: str) -> dict[str, str]:
-    """Return what a program needs of our environment, and nothing that is between systemd, the settings and us."""
+    """Return the variables that any program needs, and none of those meant for soulspot."""
     return {name: os.environ[name] for name in (*_PASSED_ON, *also) if name in os.environ}
 
 
 async def run(argv: Sequence[str], text: bytes, *, within: float, environment: Mapping[str, str]) -> str | None:
-    """Run a program to its end; return in one line what went wrong, None where nothing did."""
+    """Run a program to its end; return in one line what went wrong, None on success."""
     printed = bytearray()
     with _as_file(text) as given, _gathering(printed) as output:
         try:
@@ -52,7 +51,7 @@ async def run(argv: Sequence[str], text: bytes, *, within: float, environment: M
 
 @contextmanager
 def _as_file(text: bytes) -> Iterator[int]:
-    """Yield a descriptor to read a text from: a program need not read it, and nobody waits until it does."""
+    """Yield a descriptor to read a text from; unlike with a pipe, the program need not read it."""
     descriptor = os.memfd_create("soulspot")
     try:
         os.write(descriptor, text)
@@ -64,9 +63,9 @@ def _as_file(text: bytes) -> Iterator[int]:
 
 @contextmanager
 def _gathering(printed: bytearray) -> Iterator[int]:
-    """Yield a descriptor to write to, for another to close; `printed` has the last of it.
+    """Yield a descriptor to write to, which the caller closes; `printed` gets the end of what is written.
 
-    Not by asyncio's own pipes: it would wait for all that have inherited them.
+    Not one of asyncio's own pipes: asyncio would wait for every process that inherits it.
     """
     loop = asyncio.get_running_loop()
     read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -76,8 +75,8 @@ def _gathering(printed: bytearray) -> Iterator[int]:
         with suppress(BlockingIOError):
             if not (some := os.read(read, 65_536)):
                 loop.remove_reader(read)
-            printed.extend(some[-KEPT:])
-            del printed[:-KEPT]
+            printed.extend(some[-KEPT_OUTPUT:])
+            del printed[:-KEPT_OUTPUT]
 
     loop.add_reader(read, gather)
     try:
@@ -89,11 +88,11 @@ def _gathering(printed: bytearray) -> Iterator[int]:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """End a program and what it has started; at once where there is no time to ask."""
+    """End a program and all that it has started; kill at once when cancelled."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
         try:
-            async with asyncio.timeout(GRACE):
+            async with asyncio.timeout(KILL_AFTER):
                 await process.wait()
         except TimeoutError:
             pass

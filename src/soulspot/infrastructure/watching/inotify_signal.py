@@ -1,9 +1,9 @@
-"""Rings when the kernel has events for an inotify instance, so that nobody has to look two hundred times a second.
+"""Wakes the watcher by SIGIO when inotify has events, instead of polling 200 times a second.
 
-watchfiles looks every few milliseconds whether its own thread has read something, which is most of what an idle daemon
-costs. To wait for its descriptor does not work: that thread has read it empty before anybody else looks. The kernel's
-signal for it (O_ASYNC, fcntl(2)) is sent with the event, whoever reads it. The signal is SIGIO, which also comes when
-somebody opens a file that we hold a lease on: then it rings for nothing.
+watchfiles checks every few milliseconds whether its own thread has read something, which is most of what an idle daemon
+costs. Waiting for its descriptor does not work: that thread empties it before anybody else can see the events. The
+kernel's signal for it (O_ASYNC, fcntl(2)) comes with the event, whoever reads it. SIGIO also comes when somebody opens
+a file that we hold a lease on; that wake-up is spurious and harmless.
 """
 
 import asyncio
@@ -21,20 +21,20 @@ from soulspot.infrastructure.filesystem import ignore_lease_signals
 _SET_OWNER, _OWNER_IS_THREAD = 15, 0  # F_SETOWN_EX and F_OWNER_TID, which the fcntl module lacks
 
 
-class Doorbell:
-    """One bell for the process, in the main thread, to which signals come; elsewhere nobody ever waits for it."""
+class InotifyWakeup:
+    """Works in the main thread, which receives the signals; in others, `wait` returns at once."""
 
     def __init__(self) -> None:
-        self._rung = asyncio.Event()
+        self._woken = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._told = False
+        self._is_waking = False
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._loop = asyncio.get_running_loop()
-            # Not the loop's own handler, and not taken down again while the process lives: between two handlers
-            # Python complains of a signal that came a moment ago, and the default kills.
-            if signal.signal(signal.SIGIO, self._heard) in (signal.SIG_DFL, signal.SIG_IGN):
+            # Not the loop's own handler, and never removed while the process lives: between two handlers Python
+            # complains about a signal that has just come, and the default action kills.
+            if signal.signal(signal.SIGIO, self._on_signal) in (signal.SIG_DFL, signal.SIG_IGN):
                 atexit.register(ignore_lease_signals)
             signal.siginterrupt(signal.SIGIO, False)  # noqa: FBT003 - its only form
         return self
@@ -42,36 +42,36 @@ class Doorbell:
     def __exit__(self, *exc_info: object) -> None:
         self._loop = None
 
-    def _heard(self, *_signal: object) -> None:
-        # The next signal interrupts this one, and the one after it that one: in a storm each that did any work would
-        # lie above the last, until the stack is full. So only the first works.
-        if self._loop is not None and not self._told:
-            self._told = True
-            self._loop.call_soon_threadsafe(self._ring)
+    def _on_signal(self, *_signal: object) -> None:
+        # Each signal may interrupt the handler of the one before. In a storm, handlers that did any work would pile up
+        # until the stack is full; so only the first one does.
+        if self._loop is not None and not self._is_waking:
+            self._is_waking = True
+            self._loop.call_soon_threadsafe(self.wake)
 
-    def _ring(self) -> None:
-        self._told = False
-        self._rung.set()
+    def wake(self) -> None:
+        self._is_waking = False
+        self._woken.set()
 
     def arm(self, descriptors: Iterable[int]) -> None:
-        """Ring at the next event of these inotify instances."""
-        self._rung.clear()
+        """Wake at the next event of these inotify instances."""
+        self._woken.clear()
         for descriptor in descriptors if self._loop else ():
             owner = struct.pack("ii", _OWNER_IS_THREAD, threading.get_native_id())
             fcntl.fcntl(descriptor, _SET_OWNER, owner)
             fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_ASYNC)
 
     def disarm(self, descriptors: Iterable[int]) -> None:
-        """Ring no more: in a storm each event would."""
+        """Stop waking: in a storm every event would."""
         for descriptor in descriptors if self._loop else ():
             fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) & ~os.O_ASYNC)
 
     async def wait(self, seconds: float) -> None:
-        """Wait until it rings, or for so long."""
+        """Wait for a wake-up, at most so many seconds."""
         if self._loop is None:
             return
         try:
             async with asyncio.timeout(seconds):
-                await self._rung.wait()
+                await self._woken.wait()
         except TimeoutError:
             return

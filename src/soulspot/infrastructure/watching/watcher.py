@@ -1,14 +1,14 @@
-"""Owns watchfiles: a fast source of hints, and never of truth.
+"""Owns watchfiles: a fast source of hints, never of truth.
 
-What it says is handed on as paths; what kind of event it was, and in what order, does not matter, because the scanner
-looks at the disk. What watchfiles loses (each measured) is noticed here or by who walks a folder, and repaired:
+It passes on paths. The kind and the order of events do not matter, because the scanner checks the disk. What watchfiles
+loses (each case measured) is noticed here or by the walk of a folder, and repaired:
 
-- files in folders that are being made: `watched` tells which folders the kernel really watches, and the walk compares;
-- an overflow of the kernel's queue, which is swallowed: while hints arrive the length of the queue is looked at, and
-  after one that came near its end everything is said to be unseen;
-- a name that is not UTF-8 ends the watch: it begins anew, and when that keeps happening the watcher is `deaf` for a
-  while, and the folders are looked at without it;
-- folders that it gave up on: `cover` watches these as well, in a new watch that begins before the old one ends.
+- files in folders that are being created: the walk compares the folders with those that the kernel really `watched`;
+- an overflow of the kernel's queue, which watchfiles hides: the queue's length is checked while hints arrive, and all
+  folders are rescanned if it came close to the limit;
+- a name that is not UTF-8 ends the watch: it is restarted, and if that keeps happening the watcher `is_falling_back`
+  for a while, and the folders are polled instead;
+- folders that watchfiles gave up on: `add_watches` adds them, in a new watch that starts before the old one ends.
 """
 
 import asyncio
@@ -26,31 +26,33 @@ from dataclasses import dataclass
 
 from watchfiles import awatch
 
-from soulspot.infrastructure.watching.inotify_signal import Doorbell
+from soulspot.infrastructure.backoff import Backoff
+from soulspot.infrastructure.watching.inotify_signal import InotifyWakeup
 
 logger = logging.getLogger(__name__)
 
 STEP_MS = 2
 DEBOUNCE_MS = 20
 AWAKE_MS = 300
-"""Milliseconds without an event after which the kernel is asked to ring at the next one, instead of looking for it."""
+"""Milliseconds without an event after which to wait for SIGIO instead of polling."""
 LONGEST_SLEEP = 5.0
-"""Seconds after which to look although it did not ring."""
-QUEUE_LOOK = 0.01
-"""Seconds between two looks at the kernel's queue while hints arrive."""
-QUIET = 0.3
+"""Seconds after which to check for events although no signal came."""
+QUEUE_CHECK_INTERVAL = 0.01
+"""Seconds between two checks of the kernel's queue while hints arrive."""
+STORM_QUIET = 0.3
 """Seconds without a hint after which a storm is over."""
 STORM_LIMIT = 5.0
-"""Seconds after which a storm that lost something is repaired although it goes on."""
-STALL = 0.5
-"""Seconds without a look at the queue in which it may have run over."""
-DEATHS = 3
-"""So many watches in a row that did not live for long make the watcher deaf for a while."""
-_SHORT_LIFE = 10.0
-_FIRST_REST = 0.05
-_DEAF_REST = 15.0
-_LONGEST_REST = 300.0
-_COVERED_LATELY = 60.0
+"""Seconds after which to rescan although a storm that lost events goes on."""
+CHECK_STALL = 0.5
+"""Seconds without a check of the queue in which it may have overflowed."""
+MAX_SHORT_WATCHES = 3
+"""After so many short-lived watches in a row the watcher falls back to polling for a while."""
+SHORT_WATCH_SECONDS = 10.0
+FIRST_RESTARTS_AFTER = 0.05
+FIRST_FALLBACK = 15.0
+LONGEST_FALLBACK = 300.0
+"""Seconds until a watch is restarted: at first, and while falling back to polling."""
+_ADDED_RECENTLY = 60.0
 _PROOF_LIMIT = 3.0
 _WATCH = re.compile(rb"ino:([0-9a-f]+) sdev:([0-9a-f]+)")
 _MINOR_BITS = 20  # of the kernel's own device numbers
@@ -59,88 +61,90 @@ _IN_ONLYDIR, _IN_ATTRIB, _IN_CLOEXEC = 0x01000000, 0x4, 0o2000000
 
 @dataclass(frozen=True, slots=True)
 class _Watch:
-    """One watch: the task that it runs in, and the kernel's objects that it made."""
+    """One watch: the task it runs in, and the inotify descriptors it made."""
 
     task: "asyncio.Task[None]"
     descriptors: frozenset[int]
 
 
 class Watcher:
-    """Watches folders and everything below them for as long as `run` runs.
+    """Watches folders and everything below them while `run` runs.
 
     Args:
-        folders: absolute paths; one that is not there is left out until the next `restart`.
+        folders: absolute paths; a missing one is left out until the next `restart`.
         on_hint: called with the paths of each batch.
-        on_blindness: called when anything may have happened unseen: when watching begins, and after an overflow.
+        on_events_lost: called when events may have been missed: when watching begins, and after an overflow.
 
     """
 
     def __init__(
-        self, folders: Sequence[str], on_hint: Callable[[Iterable[str]], None], on_blindness: Callable[[], None]
+        self, folders: Sequence[str], on_hint: Callable[[Iterable[str]], None], on_events_lost: Callable[[], None]
     ) -> None:
         self._folders = folders
         self._on_hint = on_hint
-        self._on_blindness = on_blindness
+        self._on_events_lost = on_events_lost
         self._restart = asyncio.Event()
-        self._stirred = asyncio.Event()
-        self._bell = Doorbell()
-        self._covered: dict[str, float] = {}
+        self._has_hints = asyncio.Event()
+        self._wakeup = InotifyWakeup()
+        self._added: dict[str, float] = {}
         self._watches: list[_Watch] = []
         self._burst = limit("max_queued_events", 16_384) // 8
         self._burst_seen = False
         self.is_live = asyncio.Event()
-        self.is_deaf = False
+        self.is_falling_back = False
         self.restarts = 0
         self.overflows = 0
         logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
     def restart(self) -> None:
-        """Watch anew: a folder was replaced, or is back."""
+        """Restart the watch: a folder was replaced, or is back."""
         self._restart.set()
 
-    def cover(self, folders: Iterable[str]) -> list[str]:
-        """Watch these folders too, which were found unwatched; return those for which that was tried in vain."""
+    def add_watches(self, folders: Iterable[str]) -> list[str]:
+        """Watch these folders too, which were found unwatched; return those that it was tried for before, in vain."""
         now = time.monotonic()
-        again = [folder for folder in folders if self._covered.get(folder, -_COVERED_LATELY) + _COVERED_LATELY > now]
+        again = [folder for folder in folders if self._added.get(folder, -_ADDED_RECENTLY) + _ADDED_RECENTLY > now]
         new = set(folders).difference(again)
         if new:
-            self._covered.update(dict.fromkeys(new, now))
+            self._added.update(dict.fromkeys(new, now))
             self._restart.set()
         return again
 
     async def run(self) -> None:
-        """Watch for ever; a watch that ends is begun anew, after a rest that grows while that keeps happening."""
-        queue = asyncio.create_task(self._look_at_the_queue())
-        rest, short_lives = _FIRST_REST, 0
-        self._bell.__enter__()
+        """Watch until cancelled; restart a watch that ends, with backoff if that keeps happening."""
+        queue = asyncio.create_task(self._check_queue(), name="watcher: check the kernel's queue")
+        fallback, short_watches = Backoff(FIRST_FALLBACK, LONGEST_FALLBACK), 0
+        self._wakeup.__enter__()
         try:
             while True:
                 began = time.monotonic()
                 try:
                     await self._watch_until_it_ends()
-                except OSError as error:  # no descriptor is left for a new one; the one before it, if any, goes on
+                except OSError as error:  # no descriptor is left for a new watch; the old one, if any, goes on
                     logger.warning("the watch ended (%s) and begins anew", error.strerror)
-                if time.monotonic() - began > _SHORT_LIFE:
-                    rest, short_lives = _FIRST_REST, 0
-                short_lives += 1
-                if short_lives >= DEATHS:
-                    self._grow_deaf(is_first=short_lives == DEATHS)
-                    rest = min(max(rest * 2, _DEAF_REST), _LONGEST_REST)
-                await asyncio.sleep(rest)
+                if time.monotonic() - began > SHORT_WATCH_SECONDS:
+                    short_watches = 0
+                    fallback.reset()
+                short_watches += 1
+                if short_watches < MAX_SHORT_WATCHES:
+                    await asyncio.sleep(FIRST_RESTARTS_AFTER)
+                else:
+                    self._fall_back(is_first=short_watches == MAX_SHORT_WATCHES)
+                    await asyncio.sleep(next(fallback))
         finally:
             queue.cancel()
             await self._end(self._watches)
-            self._bell.__exit__()
+            self._wakeup.__exit__()
 
     def watched(self) -> frozenset[tuple[int, int]]:
         """Return device and inode of every folder that the kernel watches for this watcher; blocks.
 
-        From /proc/self/fdinfo, where the kernel lists the marks of an inotify instance (proc(5)).
+        /proc/self/fdinfo lists the marks of an inotify instance (proc(5)).
         """
         return _marks(self._descriptors())
 
     async def _watch_until_it_ends(self) -> None:
-        """Keep one watch alive; each new one that is asked for begins before the one before it ends."""
+        """Keep one watch alive; on a restart, start the new one before the old one ends."""
         while True:
             self._restart.clear()
             folders = await asyncio.to_thread(self._present_folders)
@@ -149,10 +153,10 @@ class Watcher:
             if await self._is_proven(watch, folders):
                 await self._end(old)
                 self._watches = [watch]
-                self.is_deaf = False
+                self.is_falling_back = False
                 self.is_live.set()
-                self._on_blindness()
-                restarting = asyncio.create_task(self._restart.wait())
+                self._on_events_lost()
+                restarting = asyncio.create_task(self._restart.wait(), name="watcher: wait for a restart")
                 try:
                     await asyncio.wait([watch.task, restarting], return_when=asyncio.FIRST_COMPLETED)
                 finally:
@@ -164,18 +168,18 @@ class Watcher:
             self.restarts += 1
 
     def _present_folders(self) -> list[str]:
-        return [folder for folder in [*self._folders, *self._covered] if os.path.isdir(folder)]
+        return [folder for folder in [*self._folders, *self._added] if os.path.isdir(folder)]
 
     async def _begin(self, folders: Sequence[str]) -> _Watch:
         before = _inotify_descriptors()
-        task = asyncio.create_task(self._watch(folders))
+        task = asyncio.create_task(self._watch(folders), name="watcher: watch")
         await asyncio.sleep(0)  # watchfiles sets up its watches in the first step of its task
         return _Watch(task, _inotify_descriptors() - before)
 
     async def _watch(self, folders: Sequence[str]) -> None:
         if not folders:
             await asyncio.Event().wait()
-        # One folder that may not be read must not keep the others from being watched; who walks finds what is not.
+        # An unreadable folder must not keep the others from being watched; the walk finds what is not.
         hints = awatch(
             *folders,
             watch_filter=None,
@@ -189,27 +193,27 @@ class Watcher:
         async for changes in hints:
             if changes:
                 self._burst_seen = self._burst_seen or len(changes) > self._burst
-                self._stirred.set()
+                self._has_hints.set()
                 self._on_hint([path for _change, path in changes])
             if not changes and not is_armed:
-                self._bell.arm(self._descriptors())  # and look once more: something may have come just before
+                self._wakeup.arm(self._descriptors())  # and check once more: an event may have come just before
                 is_armed = True
                 continue
             if not changes:
-                await self._bell.wait(LONGEST_SLEEP)
+                await self._wakeup.wait(LONGEST_SLEEP)
             if is_armed:
-                self._bell.disarm(self._descriptors())
+                self._wakeup.disarm(self._descriptors())
                 is_armed = False
 
     async def _is_proven(self, watch: _Watch, folders: Sequence[str]) -> bool:
-        """Wait until the kernel watches the folders themselves; False where the watch ends before that."""
+        """Wait until the kernel watches the folders themselves; return False if the watch ends before."""
         own = set(self._folders)
         wanted = [folder for folder in folders if folder in own]
         deadline = time.monotonic() + _PROOF_LIMIT
         while not watch.task.done():
             marks = await asyncio.to_thread(_marks, watch.descriptors)
             if all(key in marks for key in map(_key, wanted) if key is not None) or time.monotonic() > deadline:
-                return True  # what is not watched by now is found by who walks it
+                return True  # the walk finds what is not watched by now
             await asyncio.sleep(0.005)
         return False
 
@@ -220,44 +224,44 @@ class Watcher:
             if isinstance(ended, Exception):
                 logger.warning("the watch ended (%s) and begins anew", _first_line(ended))
 
-    def _grow_deaf(self, *, is_first: bool) -> None:
+    def _fall_back(self, *, is_first: bool) -> None:
         if is_first:
             logger.error(
                 "the watch ended %d times in a row, mostly over a name that is not UTF-8 (`soulspot explain` shows such"
                 " names, rename them): until it holds, folders are looked at every few seconds instead",
-                DEATHS,
+                MAX_SHORT_WATCHES,
             )
-        self.is_deaf = True
+        self.is_falling_back = True
         self.is_live.set()
-        self._on_blindness()
+        self._on_events_lost()
 
-    async def _look_at_the_queue(self) -> None:
-        """Notice that the kernel's queue came near its end, from the first hint of a storm until it is quiet."""
+    async def _check_queue(self) -> None:
+        """Notice when the kernel's queue comes close to its limit, from the first hint of a storm until it is over."""
         threshold = limit("max_queued_events", 16_384) * 8  # bytes: a quarter of a queue of the shortest events
         while True:
-            await self._stirred.wait()
+            await self._has_hints.wait()
             last = quiet_since = began = time.monotonic()
             overflowed = False
-            while time.monotonic() - quiet_since < QUIET and not (overflowed and last - began > STORM_LIMIT):
+            while time.monotonic() - quiet_since < STORM_QUIET and not (overflowed and last - began > STORM_LIMIT):
                 queued = self._queued()
                 now = time.monotonic()
-                overflowed = overflowed or queued > threshold or self._burst_seen or now - last > STALL
+                overflowed = overflowed or queued > threshold or self._burst_seen or now - last > CHECK_STALL
                 self._burst_seen = False
-                if queued or self._stirred.is_set():
+                if queued or self._has_hints.is_set():
                     quiet_since = now
-                self._stirred.clear()
+                self._has_hints.clear()
                 last = now
-                await asyncio.sleep(QUEUE_LOOK)
+                await asyncio.sleep(QUEUE_CHECK_INTERVAL)
             if overflowed:
                 self.overflows += 1
                 logger.info("a storm of events that may have run over: everything is looked at")
-                self._on_blindness()
+                self._on_events_lost()
 
     def _descriptors(self) -> set[int]:
         return {number for watch in self._watches for number in watch.descriptors}
 
     def _queued(self) -> int:
-        """Return the bytes of events that the kernel holds for us."""
+        """Return how many bytes of events the kernel has queued."""
         total = 0
         for number in self._descriptors():
             try:
@@ -268,7 +272,7 @@ class Watcher:
 
 
 def why_unwatchable(folder: str) -> str | None:
-    """Return why the kernel refuses to watch a folder: "limit", "gone" or its own words; None where it does not."""
+    """Return why the kernel refuses to watch a folder: "limit", "gone" or its own words; None if it does not."""
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = libc.inotify_init1(_IN_CLOEXEC)
     if descriptor < 0:
@@ -311,7 +315,7 @@ def _marks(descriptors: Iterable[int]) -> frozenset[tuple[int, int]]:
             with open(f"/proc/self/fdinfo/{number}", "rb") as marks:
                 found = _WATCH.findall(marks.read())
         except OSError:
-            continue  # closed meanwhile, or no descriptor is left to look with: what is not known counts as unwatched
+            continue  # closed meanwhile, or no descriptor is left: treat the folder as unwatched
         watched.update((int(device, 16), int(inode, 16)) for inode, device in found)
     minor = (1 << _MINOR_BITS) - 1
     return frozenset((os.makedev(device >> _MINOR_BITS, device & minor), inode) for device, inode in watched)

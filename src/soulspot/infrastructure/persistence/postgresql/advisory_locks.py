@@ -9,7 +9,7 @@ The locks are held by a connection of its own and not by a row, so that they go 
 connection that is lost takes them along; they are taken again as soon as the server is back, and when somebody else
 was faster, this process ends. A connection that only we know to be lost holds them still: the server is told to end it.
 
-The same connection tells others of what was committed (`listening.py`): it has nothing else to do.
+The same connection notifies of commits (`notifications.py`): it has nothing else to do.
 """
 
 import asyncio
@@ -29,8 +29,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from soulspot.errors import LockHeldError, UnreachableError
+from soulspot.infrastructure.backoff import Backoff
 from soulspot.infrastructure.persistence.faults import is_environment_fault
-from soulspot.infrastructure.persistence.postgresql.notifications import CHANNEL, TELL_EVERY
+from soulspot.infrastructure.persistence.postgresql.notifications import CHANNEL, NOTIFY_INTERVAL
 from soulspot.infrastructure.persistence.records import FolderKey, Writer
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,9 @@ LOOK_EVERY: Final = 5.0
 """Seconds between two looks at whether the locks are still held."""
 WAIT_EVERY: Final = 0.2
 """Seconds between two tries to take a lock that will be free soon."""
+FIRST_RETRY: Final = 0.25
+LAST_RETRY: Final = 1.0
+"""Seconds between two tries to take the locks again: doubling from the first to the last."""
 _TELL_AT_END: Final = 1.0
 
 _NAME_LENGTH: Final = 63
@@ -103,7 +107,9 @@ async def folders_owned(
         if not task.cancelled():
             owner.cancel()
 
-    keeping = asyncio.create_task(_keep(engine, held, wanted, name, json.dumps(said), committed, turn))
+    keeping = asyncio.create_task(
+        _keep(engine, held, wanted, name, json.dumps(said), committed, turn), name="keep the locks of the folders"
+    )
     keeping.add_done_callback(end)
     await asyncio.sleep(0)  # from when it runs on, it closes what it holds, however it ends
     try:
@@ -181,7 +187,7 @@ async def _keep(  # noqa: PLR0913, PLR0917 - what `folders_owned` has
                 await _close(held.connection)
                 held = await _take_again(engine, places, name, held.backend)
                 committed.set()  # whatever was not told
-            await asyncio.sleep(TELL_EVERY)
+            await asyncio.sleep(NOTIFY_INTERVAL)
     finally:
         if committed.is_set():
             with suppress(SQLAlchemyError, OSError):
@@ -199,11 +205,12 @@ async def _until_set(event: asyncio.Event, seconds: float) -> bool:
 
 
 async def _take_again(engine: AsyncEngine, places: list[FolderKey], name: str, before: _Backend) -> _Held:
+    backoff = Backoff(FIRST_RETRY, LAST_RETRY)
     while True:
         try:
             return await _take_all(engine, places, name, before)
         except (DBAPIError, OSError, UnreachableError):
-            await asyncio.sleep(1)
+            await asyncio.sleep(next(backoff))
 
 
 async def _take_all(engine: AsyncEngine, places: list[FolderKey], name: str, before: _Backend | None) -> _Held:

@@ -4,13 +4,14 @@ import socket
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, ColumnElement, String, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 
-from soulspot.infrastructure.persistence.backend import Wait
+from soulspot.infrastructure.persistence.backend import Notifications
 from soulspot.infrastructure.persistence.postgresql import advisory_locks, notifications
 from soulspot.infrastructure.persistence.postgresql.engine import engines, reading, unpooled
 from soulspot.infrastructure.persistence.postgresql.writer import PostgresSession, WriterPool
@@ -62,8 +63,9 @@ class PostgresBackend:
     def lock_catalogue(self, command: str) -> AbstractAsyncContextManager[None]:
         return advisory_locks.catalogue_owned(self.lock_engine, advisory_locks.name_of(command, socket.gethostname()))
 
-    def change_notifications(self) -> AbstractAsyncContextManager[Wait]:
-        return notifications.change_notifications(self.lock_engine)
+    @property
+    def change_notifications(self) -> Notifications:
+        return partial(notifications.change_notifications, self.lock_engine)
 
     async def writers(self, session: AsyncSession, folders: Sequence[FolderKey]) -> list[Writer]:
         return await advisory_locks.writers(session, folders)

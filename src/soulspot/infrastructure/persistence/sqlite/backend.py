@@ -58,6 +58,7 @@ class SqliteBackend:
         del command
         return nullcontext()
 
+    @property
     def change_notifications(self) -> None:
         return None
 

@@ -116,7 +116,10 @@ class TagReaders:
         """Start the processes, where they do not run; else the first file that is read does."""
         if not self._tasks:
             self._open_journal()
-            self._tasks = [asyncio.create_task(self._keep_worker(place)) for place in range(self._number)]
+            self._tasks = [
+                asyncio.create_task(self._keep_worker(place), name=f"tag reader {place}")
+                for place in range(self._number)
+            ]
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
