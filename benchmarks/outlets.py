@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from daemon import Daemon, until
 from library import write_library
-from tests.support.http_peer import ask
+from tests.support.http_endpoints import ask
 
 CLIENTS = 10
 SETTINGS = {"SOULSPOT_ON_BATCH__QUIET": "0", "SOULSPOT_ON_BATCH__TIMEOUT": "3600"}

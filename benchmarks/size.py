@@ -37,7 +37,12 @@ from catalogues import Collection, Example, Place, fill_postgres, fill_sqlite
 from postgres import USUAL, new_catalogue
 from speed import Memory
 from tests.support.postgres_server import Server, new_server
-from tests.support.query_plans import noted, one_file_of_each_fate, whole_tables_in_postgres, whole_tables_in_sqlite
+from tests.support.query_plans import (
+    full_scans_in_postgres,
+    full_scans_in_sqlite,
+    recorded_statements,
+    run_every_file_operation,
+)
 
 from soulspot.infrastructure.filesystem import FileSystem, Signature, file_system_of
 from soulspot.infrastructure.persistence.database import Database
@@ -227,13 +232,13 @@ async def in_parts(catalogue: Catalogue) -> None:
 
 
 async def plans(catalogue: Catalogue, server: Server | None) -> None:
-    with noted(catalogue.database) as seen:
-        await one_file_of_each_fate(catalogue.database, catalogue.service, catalogue.root)
+    with recorded_statements(catalogue.database) as seen:
+        await run_every_file_operation(catalogue.database, catalogue.service, catalogue.root)
     if server is None:
-        whole = await whole_tables_in_sqlite(catalogue.database, seen)
+        whole = await full_scans_in_sqlite(catalogue.database, seen)
     else:
         with server.connect(str(catalogue.database.url.database)) as connection:
-            whole = whole_tables_in_postgres(connection, seen)
+            whole = full_scans_in_postgres(connection, seen)
     print(f"  {len(seen)} statements planned at {catalogue.name} tracks, {len(whole)} of them read a whole table")
     for statement, tables in whole.items():
         print(f"    {tables}: {statement}")

@@ -1,4 +1,4 @@
-"""What the tests ask over HTTP, and a server that hears what is posted to it."""
+"""HTTP for tests: requests to a port or a unix socket, and a server that records what is posted to it."""
 
 import http.client
 import itertools
@@ -12,11 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 _ports = itertools.count(os.getpid() * 100)
-"""Each process of the test runner begins elsewhere."""
+"""Each process of the test run starts elsewhere."""
 
 
 def free_port() -> int:
-    """Return a port that is free and stays so: the kernel gives none so low away by itself."""
+    """Return a port that is free and stays free: it is below those that the kernel assigns by itself."""
     while True:
         port = 10_000 + next(_ports) % 20_000
         with socket.socket() as probe, suppress(OSError):
@@ -24,7 +24,7 @@ def free_port() -> int:
             return port
 
 
-class _ToSocket(http.client.HTTPConnection):
+class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=10)
         self._path = path
@@ -35,31 +35,36 @@ class _ToSocket(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
+def _connection(address: int | Path) -> http.client.HTTPConnection:
+    if isinstance(address, Path):
+        return _UnixConnection(address)
+    return http.client.HTTPConnection("127.0.0.1", address)
+
+
 @dataclass(frozen=True)
-class Answer:
+class Response:
     status: int
     text: str
     headers: dict[str, str]
 
 
-def ask(place: int | Path, path: str, method: str = "GET", **headers: str) -> Answer:
-    """Ask what listens at a port or a socket."""
-    connection = _ToSocket(place) if isinstance(place, Path) else http.client.HTTPConnection("127.0.0.1", place)
-    with closing(connection):
+def ask(address: int | Path, path: str, method: str = "GET", **headers: str) -> Response:
+    """Send a request to a port of this machine or to a unix socket."""
+    with closing(_connection(address)) as connection:
         connection.request(method, path, headers=headers)
-        answer = connection.getresponse()
-        return Answer(answer.status, answer.read().decode(), dict(answer.getheaders()))
+        response = connection.getresponse()
+        return Response(response.status, response.read().decode(), dict(response.getheaders()))
 
 
 @dataclass
-class Posted:
-    """A server: what it was sent, and how it is to answer."""
+class RecordingServer:
+    """Records the requests it gets; `status` and `location` say how it answers, once `may_answer` is set."""
 
     port: int = 0
     status: int = 200
     location: str = ""
     requests: list[tuple[str, dict[str, str], str]] = field(default_factory=list)
-    is_stuck: threading.Event = field(default_factory=threading.Event)
+    may_answer: threading.Event = field(default_factory=threading.Event)
 
     @property
     def url(self) -> str:
@@ -67,32 +72,33 @@ class Posted:
 
 
 @contextmanager
-def server(*, stuck: bool = False) -> Iterator[Posted]:
-    posted = Posted()
+def recording_server(*, stuck: bool = False) -> Iterator[RecordingServer]:
+    """Run a server for POST requests; a stuck one answers nothing until `may_answer` is set."""
+    server = RecordingServer()
     if not stuck:
-        posted.is_stuck.set()
+        server.may_answer.set()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            posted.requests.append((self.path, dict(self.headers), body))
-            posted.is_stuck.wait(60)
-            self.send_response(posted.status)
-            if posted.location:
-                self.send_header("Location", posted.location)
+            server.requests.append((self.path, dict(self.headers), body))
+            server.may_answer.wait(60)
+            self.send_response(server.status)
+            if server.location:
+                self.send_header("Location", server.location)
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-            """Say nothing."""
+            """Log nothing."""
 
     serving = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    posted.port = serving.server_address[1]
+    server.port = serving.server_address[1]
     thread = threading.Thread(target=serving.serve_forever)
     thread.start()
     try:
-        yield posted
+        yield server
     finally:
-        posted.is_stuck.set()
+        server.may_answer.set()
         serving.shutdown()
         serving.server_close()
         thread.join()
