@@ -1,9 +1,9 @@
-"""Write what the documents take from the code: the tables of settings, and the pages for `man`.
+"""Generates the tables of settings in the documents, and the man pages.
 
     python docs/make.py [--check]
 
-The pages in man/ say what `--help`, the settings and the exit codes of docs/operations.md say. With --check nothing is
-written: exit 1 where a file is not what the code makes.
+The man pages come from `--help`, the settings, and the exit codes in docs/operations.md. --check writes nothing, and
+exits with 1 when a file is out of date.
 """
 
 import re
@@ -54,7 +54,7 @@ EXAMPLES: Final = {
 
 
 def made() -> dict[Path, str]:
-    """Return each file that is made, and what has to be in it."""
+    """Return each generated file with its content."""
     files = {HERE / "man" / "soulspot.1": command_page(), HERE / "man" / "soulspot.toml.5": settings_page()}
     for name in TABLES:
         text = (HERE / name).read_text(encoding="utf-8")
@@ -121,7 +121,7 @@ def _head(name: str, section: str, what: str) -> list[str]:
 
 
 def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - typer's own, of either kind
-    """Yield each command that does something, with its whole name."""
+    """Yield each command, not the groups, with its full name."""
     for short, below in getattr(command, "commands", {}).items():
         if hasattr(below, "commands"):
             yield from _commands(below, f"{name} {short}")
@@ -156,17 +156,17 @@ def _exit_codes() -> list[tuple[str, str]]:
 
 
 def _allowed(setting: FieldInfo) -> str:
-    """Return what a setting may be, where a bound or a list of words says so."""
-    told = []
+    """Return the bounds or choices of a setting as text."""
+    limits = []
     for rule in setting.metadata:
         for kind, name, words in ((Ge, "ge", "at least"), (Gt, "gt", "more than"), (Le, "le", "at most")):
             if isinstance(rule, kind):
                 bound = getattr(rule, name)
                 size = ByteSize(bound).human_readable().replace(".0", "")
-                told.append(f"{words} {size if setting.annotation is ByteSize else bound}")
+                limits.append(f"{words} {size if setting.annotation is ByteSize else bound}")
     if get_origin(setting.annotation) is Literal:
-        told.append("one of " + ", ".join(f'"{each}"' for each in get_args(setting.annotation)))
-    return f"; {', '.join(told)}" if told else ""
+        limits.append("one of " + ", ".join(f'"{each}"' for each in get_args(setting.annotation)))
+    return f"; {', '.join(limits)}" if limits else ""
 
 
 def _list(entries: dict[str, str]) -> list[str]:
@@ -188,7 +188,7 @@ def _quoted(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    r"""Return a text as troff takes it literally, with what stands between backticks in bold."""
+    r"""Escape a text for troff, and set what is between backticks in bold."""
     text = (
         text.replace("\\", r"\e").replace("-", r"\-").replace("'", r"\(aq").replace("~", r"\(ti").replace("^", r"\(ha")
     )
