@@ -16,7 +16,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from daemon import Daemon, running, song
+from tests.support.http_endpoints import ask, free_port
 
 SETTINGS = {"SOULSPOT_LIBRARY__RECONCILE_INTERVAL": "3600", "SOULSPOT_LOG__LEVEL": "info"}
 
@@ -112,19 +114,24 @@ STORMS: dict[str, Callable[[Path, Path, int], int]] = {
 
 
 def run_storm(name: str, source: Path, files: int, patience: float) -> int:
-    with running(None, **SETTINGS) as daemon:
+    port = free_port()
+    with running(None, **SETTINGS, SOULSPOT_METRICS__LISTEN=f"127.0.0.1:{port}") as daemon:
         began = time.monotonic()
         expected = STORMS[name](daemon.music, source, files)
         made = time.monotonic() - began
         missed = wait_for(daemon, expected, patience)
         seconds = time.monotonic() - began
-        log = daemon.log.read_text()
-        repairs = log.count("may have run over"), log.count("no event told of"), log.count("begins anew")
+        overflows, found_late, restarts = repairs(ask(port, "/metrics").text)
     figures = f"{expected} files, made in {made:.1f} s, catalogued after {seconds:.1f} s, missed {missed}"
-    print(
-        f"{name:<15} {figures} (overflows {repairs[0]}, found by mtime {repairs[1]}, restarts {repairs[2]})", flush=True
-    )
+    print(f"{name:<15} {figures} (overflows {overflows}, found late {found_late}, restarts {restarts})", flush=True)
     return missed
+
+
+def repairs(metrics: str) -> list[int]:
+    """Return how often the watcher repaired something, by the daemon's own metrics."""
+    names = [f"soulspot_watcher_{each}_total" for each in ("overflows", "missed", "restarts")]
+    values = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
+    return [round(float(values[name])) for name in names]
 
 
 def wait_for(daemon: Daemon, expected: int, patience: float) -> int:

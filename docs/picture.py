@@ -29,6 +29,9 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.support.deadlines import Deadline
+
 HERE: Final = Path(__file__).parents[1]
 PICTURE: Final = HERE / "docs" / "picture.svg"
 COLUMNS: Final = 104
@@ -72,9 +75,9 @@ class Terminal:
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = Deadline(30)
     while not condition():
-        if time.monotonic() > deadline:
+        if deadline.has_passed():
             sys.exit(f"timed out waiting for {what}")
         time.sleep(0.02)
 

@@ -16,7 +16,6 @@ def chromium() -> Iterator[Browser]:
     program = next((found for each in PROGRAMS if (found := shutil.which(each))), None)
     if program is None:
         pytest.skip("Debian's chromium-headless-shell is not installed")
-    expect.set_options(timeout=30_000 * load_factor())  # as long as `until` waits
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         yield browser
@@ -26,6 +25,7 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture
 def browser_context(chromium: Browser) -> Iterator[BrowserContext]:
     """Return a browser without cookies or cache; errors on its console and requests elsewhere fail the test."""
+    expect.set_options(timeout=30_000 * load_factor())  # as long as `until` waits
     context = chromium.new_context(viewport={"width": 1200, "height": 900}, reduced_motion="reduce")
     errors: list[str] = []
     requested: list[str] = []

@@ -13,7 +13,7 @@ import time
 from ctypes.util import find_library
 from pathlib import Path
 
-from tests.support.deadlines import Deadline
+from tests.support.deadlines import Deadline, load_factor
 
 SERVER = Path(__file__).with_name("faulty_filesystem_server.py")
 READING = ("getattr", "readdir", "open", "read")
@@ -77,7 +77,7 @@ class FaultyFilesystem:
         self.recover()
         subprocess.run(["umount", "--lazy", self.mount_point], check=True)
         if self._server is not None:
-            self._server.wait(timeout=60)
+            self._server.wait(timeout=20 * load_factor())
 
     def _write(self, rules: list[dict[str, object]]) -> None:
         new = self._rules.with_suffix(".new")

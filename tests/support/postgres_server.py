@@ -22,6 +22,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from tests.conftest import Soulspot, until
+from tests.support.deadlines import load_factor
 from tests.support.http_endpoints import free_port
 from tests.support.tagged_catalogue import plain
 
@@ -79,7 +80,7 @@ class Server:
         assert self._process is not None
         ctl = [str(self._programs / "pg_ctl"), "stop", "-D", f"{self.place}/data", "-m", how, "-w"]
         subprocess.run(self._as_owner(*ctl), check=True, capture_output=True)
-        self._process.wait(timeout=120)
+        self._process.wait(timeout=30 * load_factor())
         self._process = None
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import SHARED, Soulspot
+from tests.support.deadlines import load_factor
 
 HERE = Path(__file__).parents[2]
 TOOL = SHARED / "tools" / "sdbox.sh"
@@ -75,19 +76,22 @@ class SystemdContainer(Soulspot):
         }
         bound = " ".join(f"{here}:{there}" for here, there in binds.items())
         subprocess.run(
-            [TOOL, "up", self._place], env=os.environ | {"SDBOX_BIND": bound, "SDBOX_NET": "1"}, check=True, timeout=90
+            [TOOL, "up", self._place],
+            env=os.environ | {"SDBOX_BIND": bound, "SDBOX_NET": "1"},
+            check=True,
+            timeout=90 * load_factor(),
         )
         try:
             self.shell("rm -rf /root/.local/share/soulspot")  # the host's, which the container sees
             self.shell("ln -s /opt/soulspot/bin/soulspot /usr/local/bin/soulspot")
             yield
         finally:
-            subprocess.run([TOOL, "down", self._place], check=True, timeout=60)
+            subprocess.run([TOOL, "down", self._place], check=True, timeout=60 * load_factor())
 
     def shell(self, command: str, *, fails: bool = False, seconds: float = 120) -> str:
         """Run a command as root in the container; return its output and its errors."""
         line: list[str | Path] = [TOOL, "run", self._place, "sh", "-c", command]
-        result = subprocess.run(line, capture_output=True, text=True, timeout=seconds, check=False)
+        result = subprocess.run(line, capture_output=True, text=True, timeout=seconds * load_factor(), check=False)
         output = result.stdout + result.stderr
         assert bool(result.returncode) is fails, output
         return output

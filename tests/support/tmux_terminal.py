@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from tests.support.deadlines import load_factor
+
 
 class Terminal:
     def __init__(self, place: Path) -> None:
@@ -48,5 +50,7 @@ class Terminal:
 
     def _tmux(self, *arguments: str, check: bool = True, environment: Mapping[str, str] | None = None) -> str:
         command = [*self._command, *arguments]
-        result = subprocess.run(command, check=check, capture_output=True, text=True, timeout=120, env=environment)
+        result = subprocess.run(
+            command, check=check, capture_output=True, text=True, timeout=30 * load_factor(), env=environment
+        )
         return result.stdout

@@ -18,6 +18,7 @@ from mutagen.flac import Picture
 from mutagen.id3 import APIC
 from tests.conftest import Soulspot, until, write_song
 from tests.support import prefork
+from tests.support.deadlines import load_factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class WebClient:
 
     def ask(self, path: str, method: str = "GET", body: str | None = None, **headers: str) -> Response:
         """Send a request on a new connection; `_` in the name of a header becomes a dash, an empty one is left out."""
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30 * load_factor())) as connection:
             given = {"Host": f"127.0.0.1:{self.port}"} | {
                 name.replace("_", "-"): text for name, text in headers.items()
             }
@@ -77,7 +78,7 @@ class WebClient:
 
     def raw(self, content: bytes) -> bytes:
         """Send bytes as they are; return what comes back until the server closes the connection."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30 * load_factor()) as connection:
             answer = b""
             with suppress(ConnectionError):
                 connection.sendall(content)
@@ -89,7 +90,7 @@ class WebClient:
     def events(self, after: int | str | None = None, **headers: str) -> Iterator[Iterator[Event]]:
         """Yield the server-sent events, those after an entry if one is given."""
         query = "" if after is None else f"?after={after}"
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30 * load_factor())) as connection:
             connection.request("GET", f"/events{query}", headers={n.replace("_", "-"): t for n, t in headers.items()})
             response = connection.getresponse()
             assert response.status == 200, response.read()
