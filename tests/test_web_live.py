@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.conftest import Soulspot, both, until, write_song
+from tests.support.deadlines import load_factor
 from tests.support.web_client import Event, WebClient, sequences
 
 from soulspot.web.live_updates import ROOM, Message, Seat
@@ -34,8 +35,8 @@ def test_a_drop_is_on_the_page_within_a_second(soulspot: Soulspot) -> None:
             times.append(time.monotonic() - dropped)
             assert f"Dropped {number}" in until_told.html
 
-    # A busy machine may take longer; but by itself the page looks never less than 2 s after it has told something.
-    assert min(times[1:]) < 1, times
+    # A busy machine may take longer, but less than 2 s, after which the page looks for changes by itself.
+    assert min(times[1:]) < min(1.9, load_factor()), times
 
 
 def test_the_word_at_the_top_says_when_the_daemon_comes_and_goes(soulspot: Soulspot) -> None:
