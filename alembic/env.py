@@ -1,7 +1,8 @@
-"""Runs the migrations: by alembic's own command, or by soulspot itself at start.
+"""Runs the migrations, for the alembic command and for soulspot at start.
 
-The URL is the settings' own, an async one; alembic is sync, so the driver is exchanged here, on the parsed URL: text
-surgery would break on a `%` or an `@` in a password. soulspot passes its URL as the attribute "url" of the config.
+soulspot passes its URL as the attribute "url" of the config; the alembic command takes it from the settings. The URL
+names an async driver and alembic is sync, so the driver is replaced in the parsed URL: replacing text would break on a
+`%` or an `@` in a password.
 """
 
 from logging.config import fileConfig
@@ -26,7 +27,7 @@ def sync_url() -> sa.URL:
 
 
 def render_item(kind: str, item: object, autogen_context: Any) -> str | Literal[False]:
-    """Write our column types into a migration as the plain types they are, so that it never depends on our code."""
+    """Write our column types into a migration as the plain types they wrap, so that it never imports our code."""
     if kind == "type" and isinstance(item, models.UTCDateTime):
         return "sa.DateTime(timezone=True)"
     if kind == "type" and isinstance(item, models.JSONValue):
@@ -36,7 +37,7 @@ def render_item(kind: str, item: object, autogen_context: Any) -> str | Literal[
 
 
 def include_name(name: str | None, kind: str, _parents: object) -> bool:
-    """Leave the parts of an audit log that was parted alone: `soulspot db partition` makes them, not the models."""
+    """Ignore the partitions of the audit log: `soulspot db partition` creates them, not the models."""
     return not (kind == "table" and (name or "").startswith("audit_log_"))
 
 
@@ -70,18 +71,19 @@ def run_migrations() -> None:
 
 
 def make_ddl_transactional(engine: sa.Engine) -> None:
-    """Let a migration that is cut short leave nothing behind: the driver by itself would commit each statement.
+    """Run each migration in one transaction, so that an interrupted one leaves nothing behind.
 
-    Foreign keys stay off, as a table that batch mode exchanges would take its referring rows along.
+    By default the driver commits after each statement. Foreign keys stay off: when batch mode replaces a table, they
+    would delete the rows that refer to it.
     """
 
     @sa.event.listens_for(engine, "connect")
     def connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None
         connection.execute("PRAGMA busy_timeout=5000")
-        # Batch mode drops a table and gives its name to a new one; the views on it are not to be in the way meanwhile.
+        # Lets batch mode drop a table and rename a new one to it while views refer to it.
         connection.execute("PRAGMA legacy_alter_table=ON")
-        # A file's transaction touches some twenty pages a little, and each goes into the log whole. New databases only.
+        # A transaction changes a little in some twenty pages, and the log stores whole pages. For new databases only.
         connection.execute("PRAGMA page_size=2048")
 
     @sa.event.listens_for(engine, "begin")

@@ -1,10 +1,14 @@
-"""Fill a catalogue with as many tracks as one likes, as a collection of years would have left it.
+"""Fills a catalogue with any number of tracks, as a collection that grew over years.
 
-The rows go into the migrated schema by the database's own fastest way: COPY, or one transaction of `executemany`. What
-they are like: some artists have hundreds of albums and most have one; an album has 1 to 30 tracks, and every twelfth is
-a compilation with another artist for each; credits name main artists, album artists and composers; of the files, 2 in
-100 are missing and 1 in 200 could not be read; of the tracks, three in ten were retagged and one in ten was moved, each
-with its entry in the history. Everything but the ids is drawn from a seed.
+The rows go into the migrated schema by the fastest way of each database: COPY, or one transaction of `executemany`.
+
+- A few artists have hundreds of albums, most have one.
+- An album has 1 to 30 tracks; every twelfth is a compilation with an artist for each track.
+- Credits name main artists, album artists and composers.
+- 2 in 100 files are missing, and 1 in 200 is a failure.
+- 3 in 10 tracks were retagged and 1 in 10 was moved, each with its audit entry.
+
+Everything but the ids is drawn from a seed.
 """
 
 import json
@@ -43,12 +47,12 @@ COLUMNS: Final = {
     " attempts parser_version fingerprint notes track_id created_at",
     "audit_log": "at action entity_type entity_id path changes run",
 }
-"""What the rows give, in this order; what is not here stays NULL."""
+"""The columns that the rows fill, in this order; all others stay NULL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A watched folder of the catalogue; where `is_real`, its files are made on disk and take no room."""
+    """A watched folder of the catalogue; if `is_real`, its files exist on disk, as holes that take no space."""
 
     id: str
     path: str
@@ -58,7 +62,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One file that is there, with the tags that its rows were made from."""
+    """One present file, with the tags that its rows were made from."""
 
     place: Place
     path: str
@@ -67,7 +71,7 @@ class Example:
 
 
 class Collection:
-    """The rows of a catalogue with files in some places; `examples` of them are remembered, and every artist's name."""
+    """The rows of a catalogue with files in some places; it remembers `examples` of the files, and all artists."""
 
     def __init__(self, places: Sequence[Place], *, examples: int = 0, seed: int = 7) -> None:
         self.places = places
@@ -82,7 +86,7 @@ class Collection:
         self._rows: dict[str, list[tuple[Any, ...]]] = {table: [] for table in COLUMNS}
 
     def batches(self) -> Iterator[dict[str, list[tuple[Any, ...]]]]:
-        """Yield the rows by table; of a table after those that its rows refer to."""
+        """Yield the rows by table, each table after those that it refers to."""
         album = 0
         for place in self.places:
             left = place.files
@@ -98,7 +102,7 @@ class Collection:
     def _add_album(self, place: Place, number: int, length: int) -> None:
         self._moment = f"{BEGAN + timedelta(minutes=17 * number):%Y-%m-%d %H:%M:%S.%f}"
         is_compilation = number % COMPILATION_EVERY == COMPILATION_EVERY - 1
-        # Each artist has one album at least, and few of them have what is left.
+        # Each artist has at least one album; a few have all the others.
         main = _name(number) if number < self._artist_count else self._someone()
         artist, title = "Various Artists" if is_compilation else main, f"{_name(number * 7 + 3)} {number}"
         year = str(1960 + self._chance.randrange(65))
@@ -153,7 +157,7 @@ class Collection:
         read = (None, None, None, 0, PARSER_VERSION, tags.fingerprint, "[]", track_id := new_id(), self._moment)
         self._rows["files"].append((*place_and_state, *status, *read))
         self._add_track(track_id, album_id, tags, path.rpartition(".")[2])
-        self._tell(track_id, f"{place.path}/{path}", tags, is_missing=bool(fate))
+        self._add_history(track_id, f"{place.path}/{path}", tags, is_missing=bool(fate))
         if not fate and self._chance.random() < self._share:
             self.remembered.append(Example(place, path, signature, tags))
 
@@ -173,12 +177,12 @@ class Collection:
         for role, name in credited + [("composer", name) for name in tags.composers]:
             self._rows["track_artists"].append((track_id, role, 0, self._artist_id(name), name))
 
-    def _tell(self, track_id: str, path: str, tags: TrackTags, *, is_missing: bool) -> None:
-        """Write what happened to a track."""
+    def _add_history(self, track_id: str, path: str, tags: TrackTags, *, is_missing: bool) -> None:
+        """Add the audit entries of a track."""
         self._log("track_added", track_id, path, {"title": tags.title, "artist": tags.artist, "album": tags.album})
         for action, share in (("track_updated", IS_RETAGGED), ("track_moved", IS_MOVED), ("track_missing", is_missing)):
             if self._chance.random() < share:
-                self._log(action, track_id, path, {"title": ["What it was called before", tags.title]})
+                self._log(action, track_id, path, {"title": ["The title before", tags.title]})
 
     def _someone(self) -> str:
         return _name(int(self._artist_count * self._chance.random() ** 2.5))
@@ -217,7 +221,7 @@ def fill_sqlite(file: Path, collection: Collection) -> None:
 
 
 def fill_postgres(connection: psycopg.Connection[Any], collection: Collection) -> None:
-    """Fill through a superuser's connection: rows that are right need no look at each foreign key."""
+    """Fill through a superuser's connection, which may skip the foreign key checks."""
     connection.execute("SET session_replication_role = replica")
     connection.execute("SET timezone = 'UTC'")
     for rows in collection.batches():
@@ -231,7 +235,7 @@ def fill_postgres(connection: psycopg.Connection[Any], collection: Collection) -
 
 
 def _name(number: int) -> str:
-    """Return a name that looks like one, and is no other number's."""
+    """Return a name that looks real and that no other number has."""
     parts, rest = [], number * 2_654_435_761 % (1 << 32)
     for _part in range(4):
         rest, syllable = divmod(rest, len(SYLLABLES))
@@ -240,7 +244,7 @@ def _name(number: int) -> str:
 
 
 def _made(place: Place, path: str, size: int) -> Signature:
-    """Make a file of that size, all of it a hole."""
+    """Create a file of that size that is one hole."""
     descriptor = os.open(f"{place.path}/{path}", os.O_CREAT | os.O_WRONLY, 0o644)
     os.truncate(descriptor, size)
     status = os.fstat(descriptor)

@@ -1,4 +1,4 @@
-"""Runs `soulspot watch` on a folder and a database of its own, for the benchmarks to measure."""
+"""Runs `soulspot watch` on a folder and a database of its own, for the other benchmarks to measure."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ class Daemon:
         self.process.wait(30)
 
     def count(self, where: str = "status = 'catalogued'") -> int:
-        return int(self.rows(f"SELECT count(*) FROM files WHERE {where}")[0][0])  # noqa: S608 - our own words
+        return int(self.rows(f"SELECT count(*) FROM files WHERE {where}")[0][0])  # noqa: S608 - only constants
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         if self._connection is None:
@@ -48,7 +48,7 @@ class Daemon:
         return self._connection.execute(query).fetchall()
 
     def processes(self) -> list[int]:
-        """Return the pid of the daemon and of its tag readers."""
+        """Return the process ids of the daemon and of its tag readers."""
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return [pid, *map(int, children)]

@@ -1,9 +1,9 @@
-"""Measures what the daemon takes while nothing happens: the share of a core, and the memory of all its processes.
+"""Measures what an idle daemon costs: its share of a core, and the memory of all its processes.
 
     python benchmarks/idle.py --library FOLDER [--seconds 60]
     python benchmarks/idle.py --folders 20000 [--seconds 60]
 
-PSS counts what processes share once, so that it adds up.
+Memory is PSS, in which shared pages count once, so that the processes add up.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def measure(music: Path, seconds: float) -> None:
     folders = sum(1 for _each in os.walk(music))
     with running(music) as daemon:
         until(lambda: daemon.count("status IN ('catalogued', 'failed')") >= files, 900, every=0.5)
-        time.sleep(12)  # what comes after an import: a last look at folders, a checkpoint
+        time.sleep(12)  # let the work after an import end: a last scan, a checkpoint
         before, began = daemon.cpu_seconds(), time.monotonic()
         time.sleep(seconds)
         share = (daemon.cpu_seconds() - before) / (time.monotonic() - began)

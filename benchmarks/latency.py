@@ -1,10 +1,10 @@
-"""Measures how long a file takes from its last close to its visible row, while the daemon watches a library.
+"""Measures the time from a file's last close to its row in the catalogue, while the daemon watches a library.
 
     python benchmarks/latency.py [--library FOLDER [--during-import]] [--drops 200] [--albums 20] [--songs 20]
 
-`--library` is a folder of songs that is imported first, as hard links where that can be, else as copies; with
-`--during-import` the drops do not wait for that.
-Prints p50, p95, p99 and the longest of single drops, then of whole albums in new folders.
+--library is a folder of songs that is imported first, as hard links where possible, else as copies; with
+--during-import the drops start while that import runs. Prints p50, p95, p99 and the maximum for single drops, then for
+whole albums in new folders.
 """
 
 import argparse
@@ -20,12 +20,12 @@ from daemon import Daemon, running, song, until
 
 
 def wait_for_rows(daemon: Daemon, expected: int, seconds: float) -> float | None:
-    """Return the moment at which a reader saw so many files in the catalogue."""
+    """Return when a reader saw `expected` files in the catalogue, None if it did not in time."""
     connection = sqlite3.connect(f"file:{daemon.database}?mode=ro", uri=True, timeout=30)
     deadline = time.monotonic() + seconds
     try:
         while time.monotonic() < deadline:
-            # By the index on folder and path, so that asking takes nothing from who is asked about.
+            # By the index on folder and path, so that the query takes no time from the daemon.
             found = connection.execute(
                 "SELECT count(*) FROM files WHERE folder_id = (SELECT id FROM folders LIMIT 1)"
                 " AND path > 'zz' AND missing_since IS NULL AND status = 'catalogued'"
@@ -74,12 +74,12 @@ def figures(name: str, latencies: list[float], missed: int) -> str:
     if len(latencies) < 2:  # noqa: PLR2004
         return f"{name}: {len(latencies)} seen, {missed} missed"
     cuts = statistics.quantiles(latencies, n=100, method="inclusive")
-    shown = f"p50 {cuts[49]:.1f} ms, p95 {cuts[94]:.1f} ms, p99 {cuts[98]:.1f} ms, longest {max(latencies):.1f} ms"
+    shown = f"p50 {cuts[49]:.1f} ms, p95 {cuts[94]:.1f} ms, p99 {cuts[98]:.1f} ms, max {max(latencies):.1f} ms"
     return f"{name}: {shown}, {missed} missed"
 
 
 def adopt(library: Path, music: Path) -> None:
-    """Make the files of a library appear below a folder: hard links where that can be, else copies."""
+    """Put the files of a library below a folder, as hard links where possible, else as copies."""
     try:
         shutil.copytree(library, music / "library", copy_function=os.link)
     except OSError:
@@ -104,7 +104,7 @@ def main() -> None:
                 print(f"while {count} files are imported:")
             else:
                 until(lambda: daemon.count() >= count, 600)
-                time.sleep(12)  # what comes after an import: a last look at the folders, a checkpoint
+                time.sleep(12)  # let the work after an import end: a last scan, a checkpoint
                 print(f"while {daemon.count()} files are watched:")
         dropped, missed = single_drops(daemon, arguments.drops)
         print(figures(f"{arguments.drops} single drops, close to row", dropped, missed), flush=True)

@@ -1,7 +1,7 @@
-"""Write a tagged music library to measure with, from the tests' own templates: no tool is needed.
+"""Writes a tagged music library to measure with, from the tests' templates; it needs no encoder.
 
 The mix is that of a real collection: mp3 37.5 %, flac 25 %, m4a 12.5 %, ogg, opus, wav and aiff 6.25 % each; 12 songs
-an album, 3 albums an artist, a cover of 240 KB in every song of some of the albums. The audio is a second long.
+an album, 3 albums an artist, and in some albums a cover of 240 KB in every song. Each song lasts half a second.
 """
 
 import base64
@@ -25,7 +25,7 @@ _FRAMES = {"title": TIT2, "artist": TPE1, "albumartist": TPE2, "album": TALB, "t
 
 
 def write_library(target: Path, files: int, *, cover_share: float = 0.5, seed: int = 2) -> None:
-    """Write `files` songs below a folder that is not there yet."""
+    """Write `files` songs below a folder that does not exist yet."""
     chance = random.Random(seed)
     cover = b"\xff\xd8\xff\xe0" + chance.randbytes(COVER_BYTES)
     extension, has_cover = "mp3", False
@@ -53,7 +53,7 @@ def write_library(target: Path, files: int, *, cover_share: float = 0.5, seed: i
 
 
 def write_tags(song: Path, tags: dict[str, str]) -> None:
-    """Set tags under the names that are the same in every format."""
+    """Set tags under mutagen's easy names, which are the same in every format."""
     opened = mutagen.File(song, easy=True)
     if opened.tags is None:
         opened.add_tags()

@@ -1,10 +1,10 @@
-"""Measures what is told of files: how soon, what it costs the import when nobody reads it, and the socket while idle.
+"""Measures the live events: how soon they arrive, what stuck subscribers cost an import, what the idle socket costs.
 
     python benchmarks/live.py [--drops 200] [--stuck 10 --files 2000 --rounds 3] [--idle 30]
 
-The first prints p50, p95 and p99 from the rename of a file to its line in the stream of `soulspot top` and in
-`soulspot audit --follow`. The second imports the same files with and without clients that never read, in turns, and
-prints the ratio of the rates and of the processor time, which a busy machine disturbs less. The third compares a daemon
+--drops prints p50, p95 and p99 from the rename of a file to its line in the stream of `soulspot top`, and in
+`soulspot audit --follow`. --stuck imports the same files with and without subscribers that never read, by turns, and
+prints the ratios of the rates and of the CPU times; a busy machine disturbs the latter less. --idle compares a daemon
 that has a control socket with one that has none.
 """
 
@@ -30,17 +30,17 @@ def ask(daemon: Daemon, question: str) -> socket.socket:
     return connection
 
 
-def note(lines: Iterable[str | bytes], seen: dict[str, float]) -> None:
-    """Note the moment at which each path was read first."""
+def record(lines: Iterable[str | bytes], seen: dict[str, float]) -> None:
+    """Record when each path was first read."""
     for line in lines:
         now = time.monotonic()
-        told = json.loads(line)
-        for each in told.get("happened", [told]):
+        message = json.loads(line)
+        for each in message.get("happened", [message]):
             if path := each.get("path"):
                 seen.setdefault(path, now)
 
 
-def told_within(daemon: Daemon, seen: dict[str, float], drops: int) -> tuple[list[float], int]:
+def drop_latencies(daemon: Daemon, seen: dict[str, float], drops: int) -> tuple[list[float], int]:
     content, latencies, missed = song(), [], 0
     for number in range(drops):
         path = daemon.music / f"{len(seen)}-{number}.mp3"
@@ -55,29 +55,30 @@ def told_within(daemon: Daemon, seen: dict[str, float], drops: int) -> tuple[lis
     return latencies, missed
 
 
-def measure_told(drops: int) -> None:
+def measure_drops(drops: int) -> None:
     with running() as daemon:
         streamed: dict[str, float] = {}
         stream = ask(daemon, "live")
-        threading.Thread(target=note, args=(stream.makefile("rb"), streamed), daemon=True).start()
+        threading.Thread(target=record, args=(stream.makefile("rb"), streamed), daemon=True).start()
         print(
-            figures(f"{drops} drops, rename to line in the stream", *told_within(daemon, streamed, drops)), flush=True
+            figures(f"{drops} drops, rename to line in the stream", *drop_latencies(daemon, streamed, drops)),
+            flush=True,
         )
         stream.close()
         followed: dict[str, float] = {}
         command = [sys.executable, "-m", "soulspot", "audit", "--follow", "--json"]
         follower = subprocess.Popen(command, env=daemon.environment, stdout=subprocess.PIPE)
         assert follower.stdout is not None
-        threading.Thread(target=note, args=(follower.stdout, followed), daemon=True).start()
+        threading.Thread(target=record, args=(follower.stdout, followed), daemon=True).start()
         (daemon.music / "first.mp3").write_bytes(song())
         until(lambda: followed, 10)
-        print(figures(f"{drops} drops, rename to line of audit --follow", *told_within(daemon, followed, drops)))
+        print(figures(f"{drops} drops, rename to line of audit --follow", *drop_latencies(daemon, followed, drops)))
         follower.terminate()
         follower.wait()
 
 
 def import_with(stuck: int, files: int) -> tuple[float, float]:
-    """Return files a second, and seconds of processor time, of an import while so many clients do not read."""
+    """Return files a second and CPU seconds of an import while `stuck` subscribers do not read."""
     content = song()
     with running() as daemon, ExitStack() as clients:
         library = daemon.music.parent / "library"
@@ -95,22 +96,22 @@ def import_with(stuck: int, files: int) -> tuple[float, float]:
 
 
 def measure_stuck(stuck: int, files: int, rounds: int) -> None:
-    import_with(0, min(files, 500))  # the first of all pays for what the machine has to read
+    import_with(0, min(files, 500))  # warms the page cache
     found: dict[int, list[tuple[float, float]]] = {0: [], stuck: []}
     for number in range(rounds):
         for clients in (0, stuck) if number % 2 else (stuck, 0):
             found[clients].append(import_with(clients, files))
             rate, cpu = found[clients][-1]
-            print(f"{files} files with {clients} stuck clients: {rate:.0f} files/s, {cpu:.2f} s of a core", flush=True)
+            print(f"{files} files with {clients} stuck subscribers: {rate:.0f} files/s, {cpu:.2f} s of CPU", flush=True)
     rate = statistics.median(rate for rate, _cpu in found[stuck]) / statistics.median(rate for rate, _cpu in found[0])
     cpu = statistics.median(cpu for _rate, cpu in found[stuck]) / statistics.median(cpu for _rate, cpu in found[0])
-    print(f"{stuck} stuck clients: {rate:.3f} x the rate, {cpu:.3f} x the processor time, of none")
+    print(f"{stuck} stuck subscribers: {rate:.3f} x the rate and {cpu:.3f} x the CPU time of none")
 
 
-def idle_with(seconds: float, *, socket_in_the_way: bool) -> tuple[float, float]:
+def idle_with(seconds: float, *, without_socket: bool) -> tuple[float, float]:
     with ExitStack() as stack:
         place = stack.enter_context(scratch())
-        if socket_in_the_way:  # a daemon that finds a folder in its socket's place does without one
+        if without_socket:  # a daemon whose socket's path is a folder runs without one
             (place / "soulspot.db.socket").mkdir()
         daemon = stack.enter_context(run_in(place))
         time.sleep(3)
@@ -120,7 +121,7 @@ def idle_with(seconds: float, *, socket_in_the_way: bool) -> tuple[float, float]
 
 
 def measure_idle(seconds: float) -> None:
-    with_socket, without = (idle_with(seconds, socket_in_the_way=each) for each in (False, True))
+    with_socket, without = (idle_with(seconds, without_socket=each) for each in (False, True))
     for name, (share, memory) in (("with a control socket", with_socket), ("without", without)):
         print(f"idle {name}: {share:.2%} of a core over {seconds:g} s, {memory:.1f} MB PSS")
 
@@ -134,7 +135,7 @@ def main() -> None:
     parser.add_argument("--idle", type=float, default=0)
     arguments = parser.parse_args()
     if arguments.drops or not (arguments.stuck or arguments.idle):
-        measure_told(arguments.drops or 200)
+        measure_drops(arguments.drops or 200)
     if arguments.stuck:
         measure_stuck(arguments.stuck, arguments.files, arguments.rounds)
     if arguments.idle:

@@ -1,11 +1,11 @@
-"""Measures what it costs an import that others are told of it, and are stuck; and what it costs an idle daemon.
+"""Measures what hooks and metrics cost: an import while their receivers are stuck, and an idle daemon.
 
     python benchmarks/outlets.py [--files 4000] [--rounds 3] [--idle 30]
 
-A library is imported by a daemon that tells nobody, by one whose hook's program never ends, by one whose hook's server
-takes the connection and never answers, by one that is asked by clients that say half of what they want or do not read
-the answer, and by one with all of that: in turn, several times. The rate counts from the start of the daemon; the CPU
-time is that of all its processes. For each the median of the rounds, as a share of the plain daemon's.
+Imports a library, by turns, with five daemons: a plain one; one whose hook command never ends; one whose hook URL
+accepts the connection and never answers; one whose scrapers send half a request or never read the response; and one
+with all of that. The rate counts from the start of the daemon; the CPU time is that of all its processes. Prints the
+medians of the rounds, and their ratio to the plain daemon. --idle compares idle daemons with and without metrics.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from daemon import Daemon, until
 from library import write_library
-from tests.support.http_peer import ask
+from tests.support.http_endpoints import ask
 
 CLIENTS = 10
 SETTINGS = {"SOULSPOT_ON_BATCH__QUIET": "0", "SOULSPOT_ON_BATCH__TIMEOUT": "3600"}
@@ -31,30 +31,30 @@ SETTINGS = {"SOULSPOT_ON_BATCH__QUIET": "0", "SOULSPOT_ON_BATCH__TIMEOUT": "3600
 
 @contextmanager
 def dead_server() -> Iterator[str]:
-    """Yield the URL of a server that takes connections and never says a word."""
+    """Yield the URL of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
 
 
 @contextmanager
 def stuck_clients(place: Path) -> Iterator[None]:
-    """Keep clients at a socket: half of them never end their question, the others do not read the answer."""
+    """Keep scrapers connected to a socket: half never finish their request, the others never read the response."""
     over = threading.Event()
 
-    def be_stuck(words: bytes) -> None:
+    def be_stuck(request: bytes) -> None:
         while not over.is_set():
             with socket.socket(socket.AF_UNIX) as client:
                 client.settimeout(0.5)
                 try:
                     client.connect(str(place))
-                    client.sendall(words)
-                    while not over.wait(0.5) and client.send(b"X" if words.endswith(b" ") else b"") is not None:
+                    client.sendall(request)
+                    while not over.wait(0.5) and client.send(b"X" if request.endswith(b" ") else b"") is not None:
                         pass
                 except OSError:
                     over.wait(0.1)
 
-    questions = [b"GET /metrics HTTP/1.1\r\nHost: ", b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"]
-    threads = [threading.Thread(target=be_stuck, args=[questions[number % 2]]) for number in range(CLIENTS)]
+    requests = [b"GET /metrics HTTP/1.1\r\nHost: ", b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"]
+    threads = [threading.Thread(target=be_stuck, args=[requests[number % 2]]) for number in range(CLIENTS)]
     for thread in threads:
         thread.start()
     try:
@@ -88,15 +88,15 @@ def import_once(library: Path, files: int, wanted: frozenset[str]) -> tuple[floa
 
 
 def cpu_seconds(daemon: Daemon) -> float:
-    """Return the CPU time of a daemon and of all its processes, those that have ended too."""
+    """Return the CPU time of a daemon and all its processes, including those that have ended."""
     own = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
     return daemon.cpu_seconds() + sum(map(int, own[13:15])) / os.sysconf("SC_CLK_TCK")
 
 
 KINDS = {
-    "nobody is told": frozenset[str](),
-    "a program that never ends": frozenset({"command"}),
-    "a server that never answers": frozenset({"server"}),
+    "plain": frozenset[str](),
+    "hook command never ends": frozenset({"command"}),
+    "hook URL never answers": frozenset({"server"}),
     f"{CLIENTS} stuck scrapers": frozenset({"scrapers"}),
     "all of these": frozenset({"command", "server", "scrapers"}),
 }
@@ -106,12 +106,12 @@ def measure_imports(files: int, rounds: int) -> None:
     with tempfile.TemporaryDirectory(prefix="soulspot-outlets-", dir=os.environ.get("SCRATCH")) as place:
         library = Path(place) / "music"
         write_library(library, files, cover_share=0)
-        import_once(library, files, frozenset())  # the library is in the page cache for each of the others
+        import_once(library, files, frozenset())  # warms the page cache
         found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
         for _round in range(rounds):
             for kind, wanted in KINDS.items():
                 found[kind].append(import_once(library, files, wanted))
-    plain = found["nobody is told"]
+    plain = found["plain"]
     for kind, results in found.items():
         rate, cpu = (statistics.median(each) for each in zip(*results, strict=True))
         shares = [
@@ -122,7 +122,7 @@ def measure_imports(files: int, rounds: int) -> None:
 
 
 def measure_idle(seconds: float) -> None:
-    """Measure an idle daemon without and with metrics on a socket that nobody asks, and after one that asked."""
+    """Measure an idle daemon without metrics, with metrics, and with metrics that were scraped once."""
     asks: dict[str, Callable[[Path], object] | None] = {
         "nothing": None, "metrics": lambda _place: None, "metrics, scraped once": lambda place: ask(place, "/metrics")
     }  # fmt: skip

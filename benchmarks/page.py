@@ -1,13 +1,16 @@
-"""Measures the page: how long its pages take, how soon a drop is on it, what it costs the ingest and an idle machine.
+"""Measures the web page: response times, how soon a drop appears, what it costs an import and an idle machine.
 
     python benchmarks/page.py size [--tracks 100000] [--entries 1000000] [--postgres]
     python benchmarks/page.py latency [--drops 100]
     python benchmarks/page.py stuck [--files 2000] [--runs 5] [--pages 10]
     python benchmarks/page.py idle [--seconds 60]
 
-`size` asks for each page of a large catalogue, `latency` takes the time from the last close of a file to the event at
-an open page, `stuck` imports with pages that are open and take nothing, in turns with none, and `idle` measures a
-daemon that waits at the page's address beside one that does not. The median of the runs counts.
+    size        requests each page of a large catalogue
+    latency     the time from the last close of a file to the event at an open page
+    stuck       imports with open pages that never read, by turns with none
+    idle        a daemon that waits at the page's address, beside one that does not
+
+Prints medians of the runs.
 """
 
 import argparse
@@ -40,13 +43,13 @@ from soulspot.infrastructure.persistence.schema import bring_up_to_date
 from soulspot.ingest.catalogue.folder_service import FolderService
 
 DAYS = 60
-"""Days over which the entries of a large catalogue are spread."""
+"""Days over which the audit entries of a large catalogue are spread."""
 ROUNDS = 15
 
 
 @contextmanager
 def page(url: str) -> Iterator[tuple[int, int]]:
-    """Serve the page of a catalogue; yield its port and its process."""
+    """Serve the page of a catalogue; yield its port and its process id."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SOULSPOT_")}
     environment |= {"SOULSPOT_DATABASE__URL": url}
     command = [sys.executable, "-m", "soulspot", "web", "--listen", "127.0.0.1:0"]
@@ -60,7 +63,7 @@ def page(url: str) -> Iterator[tuple[int, int]]:
 
 
 def ask(port: int, path: str) -> tuple[float, str]:
-    """Return how many milliseconds an answer takes, and the answer."""
+    """Return how many milliseconds a response takes, and its body."""
     began = time.perf_counter()
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as connection:
         connection.request("GET", path)
@@ -91,14 +94,14 @@ async def fill(url: str, tracks: int, entries: int, server: Server | None) -> No
 
 
 def grow(run: Callable[[str], Any], entries: int) -> None:
-    """Repeat the history until it has so many entries, and spread them over the last days."""
+    """Repeat the history until it has `entries` entries, and spread them over the last `DAYS` days."""
     columns = "action, entity_type, entity_id, path, changes, run"
     while (missing := entries - run("SELECT count(*) FROM audit_log").fetchone()[0]) > 0:
         some = f"SELECT at, {columns} FROM audit_log ORDER BY sequence LIMIT {missing}"  # noqa: S608 - ours
         run(f"INSERT INTO audit_log (at, {columns}) {some}")
     last = run("SELECT max(sequence) FROM audit_log").fetchone()[0]
     began = datetime.now(UTC) - timedelta(days=DAYS)
-    for number in range(1000):  # in so many steps, each of one moment
+    for number in range(1000):  # steps; all entries of a step have the same time
         low, high = last * number // 1000, last * (number + 1) // 1000
         at = began + timedelta(days=DAYS * high / last)
         some = f"sequence > {low} AND sequence <= {high}"
@@ -121,15 +124,15 @@ def measure_size(tracks: int, entries: int, *, on_postgres: bool) -> None:
         for name, path in paths(port):
             first, _body = ask(port, path)
             times = [ask(port, path)[0] for _round in range(ROUNDS)]
-            then = f"{statistics.median(times):6.1f} ms, longest {max(times):6.1f}"
+            then = f"{statistics.median(times):6.1f} ms, max {max(times):6.1f}"
             print(f"  {name:<34} first {first:6.0f} ms, then {then}", flush=True)
         began = time.perf_counter()
         until(lambda: "being counted" not in ask(port, "/")[1], 300, every=0.1)
-        print(f"  the chart's thirty days are counted after {time.perf_counter() - began:.1f} s more")
+        print(f"  the chart's thirty days take {time.perf_counter() - began:.1f} s more")
 
 
 def paths(port: int) -> Iterator[tuple[str, str]]:
-    """Yield each page with its address; some are found on others."""
+    """Yield each page's name and address; some addresses come from links on other pages."""
     yield "stream", "/"
     middle = int(re.findall(r'id="entry-(\d+)"', ask(port, "/")[1])[0]) // 2
     yield "stream, from the middle", f"/?before={middle}"
@@ -142,11 +145,11 @@ def paths(port: int) -> Iterator[tuple[str, str]]:
         found = re.search(rf'href="(/{kind}/[^"]+)"', ask(port, where)[1])
         assert found is not None
         yield kind, found[1]
-    yield "search, a word that is common", "/search?q=ba"
+    yield "search, a common word", "/search?q=ba"
     yield "search, two words", "/search?q=fra+lor"
-    yield "search, a word that is not there", "/search?q=zzzzqqqq"
+    yield "search, no match", "/search?q=zzzzqqqq"
     yield "failures", "/failures"
-    yield "failures, of a code", "/failures?code=corrupt"
+    yield "failures, one code", "/failures?code=corrupt"
     yield "health", "/health"
 
 
@@ -169,7 +172,7 @@ def measure_latency(drops: int) -> None:
                 times.append((time.perf_counter() - closed) * 1000)
                 time.sleep(0.3)
     cuts = statistics.quantiles(times, n=100, method="inclusive")
-    print(f"{drops} drops, close to event: p50 {cuts[49]:.0f} ms, p99 {cuts[98]:.0f} ms, longest {max(times):.0f} ms")
+    print(f"{drops} drops, close to event: p50 {cuts[49]:.0f} ms, p99 {cuts[98]:.0f} ms, max {max(times):.0f} ms")
 
 
 def import_files(daemon: Daemon, files: int, turn: int) -> float:
@@ -216,20 +219,20 @@ def measure_stuck(files: int, runs: int, pages: int) -> None:
             print(f"  {without[-1]:.0f} files/s without, {with_them[-1]:.0f} with {pages} stuck pages", flush=True)
     ratio = statistics.median(with_them) / statistics.median(without)
     print(f"import with {pages} stuck pages / without: {ratio:.2f};", end=" ")
-    print(f"the page took {ours:.1f} s of CPU, the daemon and its readers {theirs:.1f} s")
+    print(f"the page used {ours:.1f} s of CPU, the daemon and its readers {theirs:.1f} s")
 
 
 def measure_idle(seconds: float) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with running() as plain, running(SOULSPOT_WEB__LISTEN=f"127.0.0.1:{port}") as waiting:
-        time.sleep(12)  # what comes after a start
+        time.sleep(12)  # let the work after the start end
         before, began = [each.cpu_seconds() for each in (plain, waiting)], time.monotonic()
         time.sleep(seconds)
         spent = [each.cpu_seconds() - earlier for each, earlier in zip((plain, waiting), before, strict=True)]
         share = [each / (time.monotonic() - began) for each in spent]
         memory = [each.pss_megabytes() for each in (plain, waiting)]
-        print(f"a daemon alone: {share[0]:.2%} of a core, {memory[0]:.1f} MB;", end=" ")
+        print(f"a plain daemon: {share[0]:.2%} of a core, {memory[0]:.1f} MB;", end=" ")
         print(f"one that waits at the page's address: {share[1]:.2%}, {memory[1]:.1f} MB")
         ask(port, "/")
         time.sleep(1)

@@ -1,16 +1,16 @@
-"""How long other music servers take for a first import of the same files, beside soulspot, in one run.
+"""Compares soulspot's first import with that of other music servers, on the same files in one run.
 
     python benchmarks/peers.py [--files 10000] [--cover-share 0.5] [--library FOLDER] [--only minidlna,mpd]
 
-Those that are installed are measured, each in a scratch folder, with no catalogue, the page cache warm, from the start
-of its process until its catalogue has the last file:
+Measures the servers that are installed, each in a scratch folder without a catalogue, with a warm page cache, from the
+start of its process until its catalogue has the last file:
 
-    minidlna     apt install minidlna                     its database is asked; it syncs nothing at all
-    mpd          apt install mpd                          fills a new database at its start; its protocol is asked
-    beets        pip install beets                        `beet import -A -C -W -q`: as it is, nothing copied or written
-    supysonic    pip install supysonic 'watchdog<7'       `supysonic-cli folder scan`; newer watchdogs show it no file
+    minidlna     apt install minidlna                     polls its database, which it never syncs to disk
+    mpd          apt install mpd                          fills a new database when it starts; polls its protocol
+    beets        pip install beets                        `beet import -A -C -W -q`: copies and writes nothing
+    supysonic    pip install supysonic 'watchdog<7'       `supysonic-cli folder scan`; newer watchdogs find nothing
 
-A command is looked for in PATH and beside the interpreter that runs this. Some leave formats out: the rows say so.
+Commands are searched on the PATH and beside this interpreter. Some skip formats, which their number of rows shows.
 """
 
 import argparse
@@ -31,11 +31,11 @@ from library import songs_in, write_library
 
 GIVE_UP_AFTER = 900.0
 QUIET = 3.0
-"""Seconds without another row after which one that leaves files out is taken to have ended."""
+"""Seconds without a new row after which an import that skips files counts as done."""
 
 
 class UnusableError(Exception):
-    """A peer that is installed, and does not do what it should."""
+    """A server is installed but does not work."""
 
 
 def found(command: str) -> str | None:
@@ -70,7 +70,7 @@ def until_filled(process: "subprocess.Popen[bytes]", count: Callable[[], int], e
             break
         time.sleep(0.02)
     if not rows:
-        msg = "it took nothing in"
+        msg = "it imported nothing"
         raise UnusableError(msg)
     return last, rows
 
@@ -82,7 +82,7 @@ def free_port() -> int:
 
 
 def rows_of(database: Path, query: str) -> int:
-    """Ask without a lock, so that the one that writes is not held up; 0 while there is nothing to ask."""
+    """Return the result of a query without locking out the writer; 0 while there is no database."""
     with suppress(sqlite3.Error):
         connection = sqlite3.connect(f"file:{database}?mode=ro&immutable=1", uri=True)
         try:
@@ -126,8 +126,10 @@ def mpd(library: Path, folder: Path, expected: int) -> tuple[float, int]:
         with suppress(OSError, ValueError), socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(address))
             connection.sendall(b"status\nstats\nclose\n")
-            told = dict(line.split(": ", 1) for line in connection.makefile().read().splitlines() if ": " in line)
-            return 0 if "updating_db" in told else int(told.get("songs", 0))  # what it counts meanwhile may be old
+            answer = dict(line.split(": ", 1) for line in connection.makefile().read().splitlines() if ": " in line)
+            return (
+                0 if "updating_db" in answer else int(answer.get("songs", 0))
+            )  # during an update the count may be stale
         return 0
 
     began = time.monotonic()
@@ -156,7 +158,7 @@ def supysonic(library: Path, folder: Path, _expected: int) -> tuple[float, int]:
 
 
 Measure = Callable[[Path, Path, int], tuple[float, int]]
-"""Takes a library, a scratch folder and the number of its files; returns the seconds and the rows that it came to."""
+"""Takes a library, a scratch folder and the number of files; returns the seconds and the number of rows."""
 
 PEERS = {"minidlna": (minidlna, "minidlnad"), "mpd": (mpd, "mpd"), "beets": (beets, "beet")}
 PEERS["supysonic"] = (supysonic, "supysonic-cli")
@@ -164,10 +166,10 @@ PEERS["supysonic"] = (supysonic, "supysonic-cli")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=10_000, help="files of the library that is made")
+    parser.add_argument("--files", type=int, default=10_000, help="files in the library that is made")
     parser.add_argument("--cover-share", type=float, default=0.5)
-    parser.add_argument("--library", type=Path, help="take this one instead; it is only read")
-    parser.add_argument("--only", default=",".join(PEERS), help="names of peers, with commas between")
+    parser.add_argument("--library", type=Path, help="use this one instead; it is only read")
+    parser.add_argument("--only", default=",".join(PEERS), help="the servers to measure, separated by commas")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="soulspot-peers-") as scratch:
         library = options.library or Path(scratch) / "library"
@@ -189,14 +191,14 @@ def main() -> None:
 
 
 def measured(name: str, measure: Measure, library: Path, scratch: Path) -> tuple[float, int] | None:
-    """Return the seconds and the rows that it came to; say why where it came to none."""
+    """Return the seconds and the number of rows; on a failure, print the reason and return None."""
     folder = scratch / name
     folder.mkdir()
     try:
         return measure(library, folder, len(songs_in(library)))
     except (UnusableError, OSError, subprocess.CalledProcessError) as error:
-        said = (getattr(error, "stderr", None) or b"").decode(errors="replace")[-200:]
-        print(f"{name:<12}failed: {error} {said}")
+        output = (getattr(error, "stderr", None) or b"").decode(errors="replace")[-200:]
+        print(f"{name:<12}failed: {error} {output}")
         return None
 
 

@@ -1,12 +1,12 @@
-"""How fast one watcher imports into PostgreSQL, against its SQLite rate in the same run.
+"""Measures how fast one watcher imports into PostgreSQL, relative to SQLite in the same run.
 
     python benchmarks/postgres.py [--music FOLDER] [--files 10000] [--delay 1 --delay 5] [--connections 32] [--rounds 3]
 
-Makes a library of small files, or takes one. Each import is the installed command, `soulspot scan`, on a new catalogue:
-in SQLite, in PostgreSQL over its unix socket, and through a proxy that holds each packet back for so many milliseconds,
-either way. The server is a private one with its usual settings, so every commit is on disk. Printed are the medians of
-the rounds: files a second, that against SQLite in the same round, the processor time of the command and its tag readers
-for a file, and of the network what a round trip really took, and how many of them a file.
+Makes a library of small files, or uses one. Each import is a `soulspot scan` into a new catalogue: in SQLite, in
+PostgreSQL over its unix socket, and through a proxy that delays each packet by --delay milliseconds in each direction.
+The server is a private one that syncs every commit to disk, as by default. Prints the medians of the rounds: files a
+second, their ratio to SQLite in the same round, CPU time per file of the command and its tag readers, and through the
+proxy the length of a round trip and the number of round trips per file.
 """
 
 import argparse
@@ -34,7 +34,7 @@ USUAL = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "a
 
 
 class Proxy:
-    """Passes bytes on to the server, each a while after it came, in a thread of its own."""
+    """Passes bytes on to the server after a delay; it runs in a thread of its own."""
 
     def __init__(self, port: int, delay: float) -> None:
         self.port, self.sent, self._target, self._delay = 0, 0, port, delay
@@ -55,7 +55,7 @@ class Proxy:
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: int) -> None:
         loop, held = asyncio.get_running_loop(), deque[bytes]()
 
-        def let_go() -> None:
+        def release() -> None:
             piece = held.popleft()
             if not writer.is_closing():
                 writer.write(piece) if piece else writer.close()
@@ -67,14 +67,14 @@ class Proxy:
                 piece = b""
             held.append(piece)
             self.sent += sent
-            loop.call_later(self._delay, let_go)
+            loop.call_later(self._delay, release)
             if not piece:
                 return
 
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """One import: files a second, processor milliseconds a file, milliseconds and number of a file's round trips."""
+    """One import: files a second, CPU milliseconds per file, milliseconds of a round trip, round trips per file."""
 
     rate: float
     processor: float
@@ -83,7 +83,7 @@ class Import:
 
 
 def measured(url: str, music: str, connections: str) -> Import:
-    """Import a folder into a new catalogue; the rate is by the command's own clock."""
+    """Import a folder into a new catalogue; the rate is what the command reports."""
     environment = os.environ | {"SOULSPOT_DATABASE__URL": url, "SOULSPOT_LOG__LEVEL": "error"}
     environment |= {"SOULSPOT_DATABASE__CONNECTIONS": connections}
     command = [sys.executable, "-m", "soulspot", "scan", music, "--json"]
@@ -96,7 +96,7 @@ def measured(url: str, music: str, connections: str) -> Import:
 
 
 def measured_away(server: Server, delay: float, music: str, connections: str) -> Import:
-    """The same through a proxy."""
+    """Import through a proxy."""
     proxy = Proxy(server.port, delay / 1000)
     name = new_catalogue(server, "bench")
     away = round_trip(proxy.port)
@@ -134,23 +134,23 @@ def one_round(server: Server, music: str, delays: list[float], connections: str)
 
 
 def report(rounds: list[dict[str, Import]]) -> None:
-    print(f"{'':<24}{'files/s':>9}{'/ SQLite':>10}{'CPU ms a file':>15}{'round trip ms':>15}{'trips a file':>14}")
+    print(f"{'':<24}{'files/s':>9}{'/ SQLite':>10}{'CPU ms per file':>17}{'round trip ms':>15}{'trips per file':>16}")
     for name in rounds[0]:
         ratio = statistics.median(each[name].rate / each["SQLite"].rate for each in rounds)
         rate = statistics.median(each[name].rate for each in rounds)
         processor = statistics.median(each[name].processor for each in rounds)
-        line = f"{name:<24}{rate:9,.0f}{ratio:10.2f}{processor:15.2f}"
+        line = f"{name:<24}{rate:9,.0f}{ratio:10.2f}{processor:17.2f}"
         if away := statistics.median(each[name].away for each in rounds):
-            line += f"{away:15.1f}{statistics.median(each[name].trips for each in rounds):14.2f}"
+            line += f"{away:15.1f}{statistics.median(each[name].trips for each in rounds):16.2f}"
         print(line)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--music", help="take this library; it is only read")
-    parser.add_argument("--files", type=int, default=10_000, help="files of the library that is made")
+    parser.add_argument("--music", help="use this library; it is only read")
+    parser.add_argument("--files", type=int, default=10_000, help="files in the library that is made")
     parser.add_argument(
-        "--delay", type=float, action="append", help="milliseconds, each way; 1 and 5 where none is given"
+        "--delay", type=float, action="append", help="milliseconds in each direction; 1 and 5 by default"
     )
     parser.add_argument("--connections", default="32")
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Compare soulspot's tag reader with bare mutagen, on the same files, in one process and one run.
+"""Compares soulspot's tag reader with bare mutagen, on the same files in one process.
 
-    benchmarks/reader.py FOLDER [--files 2000] [--rounds 3]
+    python benchmarks/reader.py FOLDER [--files 2000] [--rounds 3]
 
-FOLDER holds a library such as make_library.py writes. Both readers take turns, format by format, so that a busy machine
-slows down both; of each format and reader the best round counts. soulspot reads more: tags that mutagen leaves unread,
-every one of them as a field, and a fingerprint of the audio.
+FOLDER holds a music library. The readers take turns, format by format, so that a busy machine slows down both; the best
+round of each format and reader counts. soulspot does more: it reads tags that mutagen skips, turns each into a field,
+and fingerprints the audio.
 """
 
 import argparse
@@ -23,7 +23,7 @@ AUDIO = frozenset(("mp3", "flac", "m4a", "ogg", "opus", "wav", "aiff", "wma", "w
 
 
 def files_of(folder: Path, limit: int) -> dict[str, list[str]]:
-    """Return files by extension, evenly from the whole folder."""
+    """Return files by extension, taken evenly from the whole folder."""
     found = sorted(
         os.path.join(place, name)
         for place, _folders, names in os.walk(folder)
@@ -39,7 +39,7 @@ def files_of(folder: Path, limit: int) -> dict[str, list[str]]:
 def bare(path: str) -> object:
     try:
         return mutagen.File(path)
-    except Exception:  # noqa: BLE001 - broken files are part of a collection
+    except Exception:  # noqa: BLE001 - collections have broken files
         return None
 
 
@@ -64,7 +64,7 @@ def main() -> None:
                 taken = seconds(read, paths)
                 if number:  # the first round warms the page cache
                     best[name, extension] = min(best[name, extension], taken)
-    print(f"{'':8}{'files':>7}{'mutagen':>12}{'soulspot':>12}   (microseconds a file)")
+    print(f"{'':8}{'files':>7}{'mutagen':>12}{'soulspot':>12}   (microseconds per file)")
     for extension, paths in groups.items():
         theirs, ours = (best[name, extension] * 1e6 / len(paths) for name in ("mutagen", "soulspot"))
         print(f"{extension:8}{len(paths):7}{theirs:12.0f}{ours:12.0f}   {theirs / ours:.2f} x")

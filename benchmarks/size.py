@@ -1,15 +1,15 @@
-"""What a catalogue costs as it grows: one file's transaction, a reconcile, and the plan of every query on the way.
+"""Measures what grows with the catalogue: a file's transaction, a scan, and the plan of every query.
 
     python benchmarks/size.py [--database sqlite --database postgresql] [--tracks 10000 1000000] [--root 100000]
 
 For each database it makes a small and a large catalogue (`catalogues.py`), each with a root of real files that take no
-room, and measures in turn, so that what else the machine does falls on both:
+space, and measures them by turns, so that other load on the machine slows down both:
 
-    reconcile    `soulspot scan` of the root, in which nothing has changed; its memory is that of all its processes
-    one file     what IngestService does for a file, transaction by transaction: new files, retagged, moved, gone and
-                 found again, of all watched folders, and what is asked on the way to each
-    plans        EXPLAIN of every statement of that: none may read a whole table
-    in parts     `soulspot db partition` of the large one's history, and its transactions once more (PostgreSQL)
+    scan         `soulspot scan` of the unchanged root; the memory is that of all its processes
+    one file     the transactions of IngestService for new, retagged, moved, missing and restored files in all watched
+                 folders, and the queries before each
+    plans        EXPLAIN of every statement of these: none may scan a whole table
+    partitions   `soulspot db partition` of the large catalogue's history, and its transactions again (PostgreSQL)
 """
 
 import argparse
@@ -37,7 +37,12 @@ from catalogues import Collection, Example, Place, fill_postgres, fill_sqlite
 from postgres import USUAL, new_catalogue
 from speed import Memory
 from tests.support.postgres_server import Server, new_server
-from tests.support.query_plans import noted, one_file_of_each_fate, whole_tables_in_postgres, whole_tables_in_sqlite
+from tests.support.query_plans import (
+    full_scans_in_postgres,
+    full_scans_in_sqlite,
+    recorded_statements,
+    run_every_file_operation,
+)
 
 from soulspot.infrastructure.filesystem import FileSystem, Signature, file_system_of
 from soulspot.infrastructure.persistence.database import Database
@@ -51,12 +56,12 @@ from soulspot.ingest.catalogue.service import IngestService
 from soulspot.ingest.disk.walker import FoundFile, Root
 
 NODES = 9
-"""Other machines whose folders are in the catalogue."""
+"""Number of other machines whose folders are in the catalogue."""
 ROUNDS, BLOCK = 20, 20
-"""Of the measurement: in each round, each catalogue has so many transactions of each kind."""
+"""Rounds of the measurement, and transactions of each kind per round and catalogue."""
 ALBUM = 12
 PART = 500_000
-"""Entries of a part of the history."""
+"""Audit entries per partition."""
 
 SIZES = """
     SELECT relname, pg_table_size(oid), pg_indexes_size(oid) FROM pg_class
@@ -81,18 +86,18 @@ class Catalogue:
     added: int = 0
 
     async def measure(self, kind: str, work: Awaitable[object]) -> None:
-        """Note how long something takes that has not begun yet."""
+        """Record how long an awaitable takes."""
         began = time.perf_counter()
         await work
         self.seconds[kind].append(time.perf_counter() - began)
 
     def transactions(self) -> list[float]:
-        """Return what each transaction took, of whichever kind."""
-        return [each for kind, values in self.seconds.items() if not kind.startswith("asked") for each in values]
+        """Return the seconds of each transaction, of all kinds."""
+        return [each for kind, values in self.seconds.items() if not kind.startswith("query") for each in values]
 
 
 async def build(url: str, music: Path, tracks: int, root_files: int, fill: Callable[[Collection], None]) -> Catalogue:
-    """Make a catalogue; a part of it is one root of this machine, the rest those of others."""
+    """Make a catalogue; one root is on this machine, the others are on other machines."""
     database = Database(url)
     await bring_up_to_date(database)
     places = []
@@ -113,8 +118,8 @@ async def build(url: str, music: Path, tracks: int, root_files: int, fill: Calla
     return Catalogue(name, url, database, service, collection.remembered, collection.artists, root, root_files)
 
 
-def reconcile(catalogue: Catalogue) -> None:
-    """Scan the root as a person would, and print what it took."""
+def scan_root(catalogue: Catalogue) -> None:
+    """Scan the root by the command, and print how long it took."""
     environment = os.environ | {"SOULSPOT_DATABASE__URL": catalogue.url, "SOULSPOT_LOG__LEVEL": "error"}
     command = [sys.executable, "-m", "soulspot", "scan", catalogue.root.path, "--json"]
     began = time.perf_counter()
@@ -124,21 +129,21 @@ def reconcile(catalogue: Catalogue) -> None:
         summary = json.loads(process.stdout.read())
     seconds = time.perf_counter() - began
     if process.returncode or summary["unchanged"] != catalogue.root_files:
-        sys.exit(f"nothing should have changed, and the scan came to {summary}")
+        sys.exit(f"nothing has changed, but the scan reports {summary}")
     print(
-        f"  reconcile of {catalogue.root_files:>9,} files in {catalogue.name:>9} tracks: {seconds:5.1f} s,"
-        f" {summary['seconds']:.1f} s of it the work, {memory.peak() / 1e6:.0f} MB",
+        f"  scan of {catalogue.root_files:>9,} files in {catalogue.name:>9} tracks: {seconds:5.1f} s,"
+        f" {summary['seconds']:.1f} s of it scanning, {memory.peak() / 1e6:.0f} MB",
         flush=True,
     )
 
 
 async def block(catalogue: Catalogue) -> None:
-    """Have some files of each kind come by."""
+    """Measure some transactions of each kind."""
     files, service = FileRepository(catalogue.database.session), catalogue.service
     for _number in range(BLOCK):
         file, tags = new_file(catalogue)
-        await catalogue.measure("asked: by path", files.known_at(file.root.id, [file.path]))
-        await catalogue.measure("asked: by inode", files.with_inodes([file.signature.inode]))
+        await catalogue.measure("query: by path", files.known_at(file.root.id, [file.path]))
+        await catalogue.measure("query: by inode", files.with_inodes([file.signature.inode]))
         await catalogue.measure("new", service.ingest(file, tags, None))
     for _number in range(BLOCK):
         example, known = await some_file(catalogue, files)
@@ -153,14 +158,14 @@ async def block(catalogue: Catalogue) -> None:
         await catalogue.measure("moved", service.move(file, known, None))
     for _number in range(BLOCK):
         example, known = await some_file(catalogue, files)
-        await catalogue.measure("gone", service.lose(known))
+        await catalogue.measure("missing", service.lose(known))
         lost = (await files.known_at(known.folder_id, [known.path]))[known.path]
         file = found(catalogue, example.place, known.path, known.signature)
-        await catalogue.measure("found again", service.restore(file, lost))
+        await catalogue.measure("restored", service.restore(file, lost))
 
 
 def new_file(catalogue: Catalogue) -> tuple[FoundFile, TrackTags]:
-    """Return the next song of a new album; most are of an artist that the catalogue has."""
+    """Return the next song of a new album; most albums are by an artist in the catalogue."""
     number, position = divmod(catalogue.added, ALBUM)
     catalogue.added += 1
     chance = random.Random(number)
@@ -186,7 +191,7 @@ def found(catalogue: Catalogue, place: Place, path: str, signature: Signature | 
 
 
 async def some_file(catalogue: Catalogue, files: FileRepository) -> tuple[Example, Known]:
-    """Return a file of the catalogue that nothing has happened to yet."""
+    """Return a file of the catalogue that no transaction has touched yet."""
     example = catalogue.examples.pop()
     return example, (await files.known_at(example.place.id, [example.path]))[example.path]
 
@@ -196,7 +201,7 @@ async def measure(catalogues: list[Catalogue]) -> None:
         for catalogue in catalogues:
             await block(catalogue)
             if number == 0:
-                catalogue.seconds.clear()  # connections were opened, statements planned
+                catalogue.seconds.clear()  # the first round opens connections and plans statements
     for kind in catalogues[0].seconds:
         report(kind, [catalogue.seconds[kind] for catalogue in catalogues])
     report("all transactions", [catalogue.transactions() for catalogue in catalogues])
@@ -211,31 +216,32 @@ def report(kind: str, seconds: list[list[float]]) -> None:
     print(f"  {kind:<18}{cells}{shown[-1][0] / shown[0][0]:9.2f}{shown[-1][1] / shown[0][1]:9.2f}", flush=True)
 
 
-async def in_parts(catalogue: Catalogue) -> None:
-    """Part the history of a catalogue, and measure it once more."""
+async def measure_partitions(catalogue: Catalogue) -> None:
+    """Partition the history of a catalogue, and measure again."""
     before = catalogue.transactions()
     began = time.perf_counter()
     parts = await partition(catalogue.database.url, PART)
     seconds = time.perf_counter() - began
-    print(f"  history of about {sum(part.rows for part in parts):,} entries made {len(parts)} parts in {seconds:.1f} s")
+    entries = sum(part.rows for part in parts)
+    print(f"  history of about {entries:,} entries split into {len(parts)} partitions in {seconds:.1f} s")
     async with catalogue.database.session() as session:
         for table, size, indexes in await session.execute(text(SIZES)):
             print(f"  {table:<18}{size / 1e6:7,.0f} MB, indexes {indexes / 1e6:7,.0f} MB")
     catalogue.seconds.clear()
     for _number in range(ROUNDS):
         await block(catalogue)
-    report("all, whole / parts", [before, catalogue.transactions()])
+    report("all, one / partitions", [before, catalogue.transactions()])
 
 
 async def plans(catalogue: Catalogue, server: Server | None) -> None:
-    with noted(catalogue.database) as seen:
-        await one_file_of_each_fate(catalogue.database, catalogue.service, catalogue.root)
+    with recorded_statements(catalogue.database) as seen:
+        await run_every_file_operation(catalogue.database, catalogue.service, catalogue.root)
     if server is None:
-        whole = await whole_tables_in_sqlite(catalogue.database, seen)
+        whole = await full_scans_in_sqlite(catalogue.database, seen)
     else:
         with server.connect(str(catalogue.database.url.database)) as connection:
-            whole = whole_tables_in_postgres(connection, seen)
-    print(f"  {len(seen)} statements planned at {catalogue.name} tracks, {len(whole)} of them read a whole table")
+            whole = full_scans_in_postgres(connection, seen)
+    print(f"  {len(seen)} statements planned at {catalogue.name} tracks, {len(whole)} of them scan a whole table")
     for statement, tables in whole.items():
         print(f"    {tables}: {statement}")
 
@@ -258,14 +264,14 @@ async def run(kind: str, place: Path, tracks: list[int], root_files: int) -> Non
                 fill = lambda collection, connection=connection: fill_postgres(connection, collection)  # noqa: E731
             catalogues.append(await build(url, music, number, min(number, root_files), fill))
         for catalogue in catalogues:
-            reconcile(catalogue)
+            scan_root(catalogue)
         heads = "".join(f"{catalogue.name:>18}" for catalogue in catalogues)
         print(f"  {'tracks':<18}{heads}{'ratio':>18}")
         print(f"  {'milliseconds':<18}{'p50      p95'.rjust(18) * 3}")
         await measure(catalogues)
         await plans(catalogues[-1], server)
         if server is not None:
-            await in_parts(catalogues[-1])
+            await measure_partitions(catalogues[-1])
         for catalogue in catalogues:
             await catalogue.database.aclose()
 
@@ -283,7 +289,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--database", action="append", choices=["sqlite", "postgresql"])
     parser.add_argument("--tracks", type=int, nargs=2, default=[10_000, 1_000_000])
-    parser.add_argument("--root", type=int, default=100_000, help="files of the root that is reconciled, at most")
+    parser.add_argument("--root", type=int, default=100_000, help="largest number of files in the root that is scanned")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="soulspot-size-") as place:
         for kind in asked.database or ["sqlite", "postgresql"]:

@@ -1,21 +1,19 @@
-"""How fast soulspot is, as ratios against references measured in the same run on the same files.
+"""Measures how fast soulspot scans, as ratios to references measured in the same run on the same files.
 
     python benchmarks/speed.py [--files 10000 [100000]] [--runs 3] [--library FOLDER] [--json FILE] [--guard]
 
-Makes a library (or takes one that is there), then measures in each run, one after the other, so that what else the
-machine does falls on all of them:
+Makes a library, or uses one, then measures by turns, so that other load on the machine slows down all of them:
 
     bare mutagen      `mutagen.File` on every file, in one process
-    bare SQLite       the rows of the tracks and their audit entries alone, one transaction a file, through `sqlite3`
+    bare SQLite       only the rows of the tracks and their audit entries, one transaction a file, through `sqlite3`
     bare walk         `os.scandir` and `os.stat` of every entry
-    first import      `soulspot scan` into no database, from the start of the process to its end
+    first import      `soulspot scan` without a database, from the start of the process to its end
     unchanged rescan  `soulspot scan` again
-    retag             `soulspot scan` after every file got another title
-    rename            `soulspot scan` after the top folder got another name
+    retag             `soulspot scan` after every file got a new title
+    rename            `soulspot scan` after the top folder got a new name
 
-The page cache is warm: the files have just been written, or are read once before. Retag and rename change the files of
-a library that was made here; one that was given is left alone. Of several sizes, each is measured, and what a file
-costs in the larger is compared with what it costs in the one before.
+The page cache is warm. Retag and rename change files, so a library given by --library skips them. With several sizes,
+each is measured, and the cost of a file is compared from size to size. --guard fails when a ratio is below its bound.
 """
 
 import argparse
@@ -40,7 +38,7 @@ from library import songs_in, write_library, write_tags
 import soulspot
 
 GUARD = {"import / mutagen": 0.15, "import / SQLite": 0.015, "rescan, inside / walk": 0.02}
-"""Least ratios that CI lets pass: a third and less of what a quiet machine reaches."""
+"""The smallest ratios that CI accepts: at most a third of what a quiet machine reaches."""
 
 
 def measure(act: Callable[[], object]) -> float:
@@ -86,13 +84,13 @@ class Soulspot:
     """The installed command, on a catalogue of its own."""
 
     def __init__(self, state: Path) -> None:
-        # As pip does when it installs a wheel; in a checkout, and where Python may write none, each start would do it.
+        # As pip does for a wheel; without it each start in a checkout that Python cannot write to compiles everything.
         compileall.compile_dir(os.path.dirname(soulspot.__file__), quiet=1)
         self.database = state / "soulspot.db"
         self.peak = 0  # bytes of memory, PSS of the process and its workers
 
     def scan(self, folder: Path) -> dict[str, float]:
-        """Return what a scan says that it did, and as "whole" the seconds from the start of its process to its end."""
+        """Return the summary of a scan, with the seconds from the start of its process to its end as "whole"."""
         url = {"SOULSPOT_DATABASE__URL": f"sqlite+aiosqlite:///{self.database}"}
         command = [sys.executable, "-m", "soulspot", "scan", "--json", str(folder)]
         began = time.perf_counter()
@@ -117,7 +115,7 @@ class Soulspot:
 
 
 class Memory:
-    """Watches what a process, the first of its session, and its children take, from now to its end."""
+    """Samples the memory of a session leader and its children until it ends."""
 
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._most = 0
@@ -125,7 +123,7 @@ class Memory:
         self._watching.start()
 
     def peak(self) -> int:
-        """Wait for the end, and return the most that it was, in bytes of PSS."""
+        """Wait for the end; return the highest sample, in bytes of PSS."""
         self._watching.join()
         return self._most
 
@@ -136,7 +134,7 @@ class Memory:
 
 
 def group_memory(session: int) -> int:
-    """Return the PSS of every process of a session, in bytes; shared pages are shared out (proc(5))."""
+    """Return the PSS of all processes of a session, in bytes: each shared page counts once (proc(5))."""
     total = 0
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -149,7 +147,7 @@ def group_memory(session: int) -> int:
 
 
 def one_run(library: Path, songs: list[str], state: Path, command: Soulspot, *, may_change: bool) -> dict[str, float]:
-    """Return the seconds of each thing measured."""
+    """Return the seconds of each measurement."""
     rows = [(f"{number:036d}", os.path.basename(path), "artist", path, "x" * 200) for number, path in enumerate(songs)]
     command.forget()
     seconds = {
@@ -160,12 +158,12 @@ def one_run(library: Path, songs: list[str], state: Path, command: Soulspot, *, 
     }
     added = "SELECT count(DISTINCT entity_id) FROM audit_log WHERE action = 'track_added'"
     if (counted := command.count(added)) != len(songs):
-        sys.exit(f"{counted} tracks have an audit entry, of {len(songs)}")
+        sys.exit(f"{counted} of {len(songs)} tracks have an audit entry")
     before = command.count("SELECT max(sequence) FROM audit_log")
     rescan = command.scan(library)
     seconds["rescan"], seconds["rescan, inside"] = expected(rescan, unchanged=len(songs)), rescan["seconds"]
     if command.count("SELECT max(sequence) FROM audit_log") != before:
-        sys.exit("a rescan without a change wrote an audit entry")
+        sys.exit("a scan that found no change wrote an audit entry")
     if may_change:
         for path in songs:
             write_tags(Path(path), {"title": f"Again {time.time_ns()}"})
@@ -178,40 +176,40 @@ def one_run(library: Path, songs: list[str], state: Path, command: Soulspot, *, 
         seconds["rename"] = expected(command.scan(library), moved=len(songs_in(renamed)))
         renamed.rename(top)
         if command.count(ids) != tracks:
-            sys.exit("a rename made tracks")
+            sys.exit("a rename added tracks")
     return seconds
 
 
 def expected(summary: dict[str, float], **counts: int) -> float:
-    """Return the seconds that a scan took; end unless it came to these numbers."""
+    """Return the seconds of a scan; exit unless its summary has these counts."""
     if any(summary[kind] != count for kind, count in counts.items()):
-        sys.exit(f"expected {counts}, and the scan came to {summary}")
+        sys.exit(f"expected {counts}, but the scan reports {summary}")
     return summary["whole"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, nargs="+", default=[10_000], help="files of each library that is made")
+    parser.add_argument("--files", type=int, nargs="+", default=[10_000], help="files in each library that is made")
     parser.add_argument("--cover-share", type=float, default=0.5)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--library", type=Path, help="take this one instead; it is only read")
-    parser.add_argument("--json", type=Path, help="write every figure into this file")
-    parser.add_argument("--guard", action="store_true", help="fail when a ratio is below what CI lets pass")
+    parser.add_argument("--library", type=Path, help="use this one instead; it is only read")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
+    parser.add_argument("--guard", action="store_true", help="fail when a ratio is below its bound")
     options = parser.parse_args()
     measured = [measure_library(files, options) for files in ([0] if options.library else options.files)]
     for smaller, larger in itertools.pairwise(measured):
         print_growth(smaller, larger)
     if options.json:
-        told = [asdict(each) for each in measured]
-        options.json.write_text(json.dumps(told[0] if len(told) == 1 else told, indent=2))
+        figures = [asdict(each) for each in measured]
+        options.json.write_text(json.dumps(figures[0] if len(figures) == 1 else figures, indent=2))
     ratios = measured[0].ratios
     if options.guard and (low := {name: ratio for name, ratio in ratios.items() if ratio < GUARD.get(name, 0)}):
-        sys.exit(f"slower than CI lets pass: {low}, of {GUARD}")
+        sys.exit(f"too slow: {low}, the bounds are {GUARD}")
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Seconds of each thing in each run, over one library, and the ratios of rates."""
+    """The seconds of each measurement in each run on one library, and the ratios of rates."""
 
     files: int
     runs: list[dict[str, float]]
@@ -229,7 +227,7 @@ def measure_library(files: int, options: argparse.Namespace) -> Measured:
         songs = songs_in(library)
         for path in songs:
             mutagen.File(path)  # into the page cache
-        os.sync()  # or what was just written goes to the disk while others are measured
+        os.sync()  # else the disk writes this out while we measure
         command = Soulspot(state)
         runs = [
             one_run(library, songs, state, command, may_change=options.library is None) for _run in range(options.runs)
@@ -238,19 +236,19 @@ def measure_library(files: int, options: argparse.Namespace) -> Measured:
 
 
 def print_growth(smaller: Measured, larger: Measured) -> None:
-    """Print what a file costs in the larger library, as a multiple of what it costs in the smaller one."""
+    """Print the cost of a file in the larger library, as a multiple of that in the smaller one."""
 
     def cost(measured: Measured, name: str) -> float:
         return statistics.median(run[name] for run in measured.runs) / measured.files
 
     times = {name: cost(larger, name) / cost(smaller, name) for name in smaller.runs[0] if name != "rename"}
-    print(f"a file of {larger.files:,} costs, as a multiple of one of {smaller.files:,}:", end=" ")
+    print(f"cost per file in {larger.files:,}, relative to {smaller.files:,}:", end=" ")
     print(", ".join(f"{name} {ratio:.2f}" for name, ratio in times.items()))
 
 
 def report(runs: list[dict[str, float]], files: int, peak: int) -> dict[str, float]:
-    """Print the table, and return the ratios of rates that matter, each the median over the runs."""
-    print(f"{files:,} files, {len(runs)} runs, page cache warm, {os.cpu_count()} cores: median (least to most)")
+    """Print the table; return the ratios of rates, each the median of the runs."""
+    print(f"{files:,} files, {len(runs)} runs, page cache warm, {os.cpu_count()} cores: median (min to max)")
     print(f"{'':<18}{'seconds':>24}{'files/s':>10}")
     for name in runs[0]:
         values = [run[name] for run in runs]
@@ -265,7 +263,7 @@ def report(runs: list[dict[str, float]], files: int, peak: int) -> dict[str, flo
         if ours in runs[0]
     }
     print("ratios of rates:", ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()))
-    print(f"most memory of the process and its workers: {peak / 1e6:.0f} MB PSS")
+    print(f"peak memory of the process and its readers: {peak / 1e6:.0f} MB PSS")
     return ratios
 
 

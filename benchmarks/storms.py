@@ -1,9 +1,9 @@
-"""Counts the files that the daemon misses in storms of file operations. Prints a line for each; exit 1 when any missed.
+"""Counts the files that the daemon misses in storms of file operations: one line each, exit 1 if it misses any.
 
     python benchmarks/storms.py [--files 20000] [--only NAME]...
 
-The reconcile is set to an hour, so that what is found is found by the watcher and its repairs. A file counts as missed
-when it is not in the catalogue so many seconds after the storm's own import would have ended (`--patience`).
+The periodic scan is set to an hour, so that only the watcher and its repairs find files. A file counts as missed if it
+is not in the catalogue once nothing has been added for --patience seconds.
 """
 
 import argparse
@@ -16,7 +16,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from daemon import Daemon, running, song
+from tests.support.http_endpoints import ask, free_port
 
 SETTINGS = {"SOULSPOT_LIBRARY__RECONCILE_INTERVAL": "3600", "SOULSPOT_LOG__LEVEL": "info"}
 
@@ -82,7 +84,7 @@ def renamed_folder(music: Path, _source: Path, _files: int) -> int:
 
 
 def overflow(music: Path, _source: Path, files: int) -> int:
-    """Create files from six threads' worth of processes as fast as they can; hard links, as 120,000 songs are 1 GB."""
+    """Create small files from six processes, as fast as they can."""
     each = files
     script = (
         "import os, sys\n"
@@ -112,23 +114,28 @@ STORMS: dict[str, Callable[[Path, Path, int], int]] = {
 
 
 def run_storm(name: str, source: Path, files: int, patience: float) -> int:
-    with running(None, **SETTINGS) as daemon:
+    port = free_port()
+    with running(None, **SETTINGS, SOULSPOT_METRICS__LISTEN=f"127.0.0.1:{port}") as daemon:
         began = time.monotonic()
         expected = STORMS[name](daemon.music, source, files)
         made = time.monotonic() - began
         missed = wait_for(daemon, expected, patience)
         seconds = time.monotonic() - began
-        log = daemon.log.read_text()
-        repairs = log.count("may have run over"), log.count("no event told of"), log.count("begins anew")
-    figures = f"{expected} files, made in {made:.1f} s, known after {seconds:.1f} s, missed {missed}"
-    print(
-        f"{name:<15} {figures} (overflows {repairs[0]}, found by mtime {repairs[1]}, restarts {repairs[2]})", flush=True
-    )
+        overflows, found_late, restarts = repairs(ask(port, "/metrics").text)
+    figures = f"{expected} files, made in {made:.1f} s, catalogued after {seconds:.1f} s, missed {missed}"
+    print(f"{name:<15} {figures} (overflows {overflows}, found late {found_late}, restarts {restarts})", flush=True)
     return missed
 
 
+def repairs(metrics: str) -> list[int]:
+    """Return how often the watcher repaired something, by the daemon's own metrics."""
+    names = [f"soulspot_watcher_{each}_total" for each in ("overflows", "missed", "restarts")]
+    values = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
+    return [round(float(values[name])) for name in names]
+
+
 def wait_for(daemon: Daemon, expected: int, patience: float) -> int:
-    """Wait until all are known, or nothing has become known for so long; return how many are not."""
+    """Wait until all files are known, or no new one for `patience` seconds; return how many are missing."""
     known, since = -1, time.monotonic()
     while time.monotonic() - since < patience:
         now = daemon.count("status IN ('catalogued', 'failed')")
@@ -142,7 +149,9 @@ def wait_for(daemon: Daemon, expected: int, patience: float) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--files", type=int, default=20_000, help="files of a tree, and of each writer of the overflow")
+    parser.add_argument(
+        "--files", type=int, default=20_000, help="files in the tree, and per writer in the overflow storm"
+    )
     parser.add_argument("--only", action="append", choices=STORMS)
     parser.add_argument("--patience", type=float, default=20.0, metavar="SECONDS")
     arguments = parser.parse_args()

@@ -1,8 +1,8 @@
-"""How long the views for readers take on a large catalogue, in SQLite.
+"""Measures how long queries on the views of docs/schema.md take on a large SQLite catalogue.
 
     python benchmarks/views.py [--tracks 100000]
 
-The catalogue is generated; each question is asked three times, and the quickest is printed.
+Runs each query three times, and prints the fastest.
 """
 
 import argparse
@@ -20,18 +20,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.support.large_catalogue import statements
 
 TRACK = "01900000-0000-7000-8000-c00000000007"
-QUESTIONS = {
+QUERIES = {
     "one album's tracks": "SELECT * FROM catalogue_tracks WHERE album_id = (SELECT id FROM albums LIMIT 1)",
     "one artist's tracks, by name": "SELECT * FROM catalogue_tracks WHERE artist = 'Artist 7'",
-    "one whole path": "SELECT * FROM catalogue_tracks WHERE path = '/srv/music/Artist 7/Album 88/1066.mp3'",
+    "one full path": "SELECT * FROM catalogue_tracks WHERE path = '/srv/music/Artist 7/Album 88/1066.mp3'",
     "every track, all columns": "SELECT * FROM catalogue_tracks",
     "every artist": "SELECT * FROM catalogue_artists",
     "every album": "SELECT * FROM catalogue_albums",
     "the folders": "SELECT * FROM catalogue_folders",
     "the failures": "SELECT * FROM catalogue_failures",
     "the newest 20 entries": "SELECT * FROM catalogue_history ORDER BY sequence DESC LIMIT 20",
-    "the history of one track": f"SELECT * FROM catalogue_history WHERE entity_id = '{TRACK}'",  # noqa: S608 - our own
-    "what came in, by day": "SELECT date(at), count(*) FROM catalogue_history WHERE action = 'track_added' GROUP BY 1",
+    "the history of one track": f"SELECT * FROM catalogue_history WHERE entity_id = '{TRACK}'",  # noqa: S608 - only constants
+    "additions by day": "SELECT date(at), count(*) FROM catalogue_history WHERE action = 'track_added' GROUP BY 1",
 }
 
 
@@ -40,9 +40,9 @@ async def make(file: Path) -> None:
         await bring_up_to_date(database)
 
 
-def seconds(connection: sqlite3.Connection, question: str) -> tuple[float, int]:
+def seconds(connection: sqlite3.Connection, query: str) -> tuple[float, int]:
     began = time.perf_counter()
-    rows = sum(1 for _row in connection.execute(question))
+    rows = sum(1 for _row in connection.execute(query))
     return time.perf_counter() - began, rows
 
 
@@ -57,8 +57,8 @@ def main() -> None:
         for statement in statements("sqlite", asked.tracks):
             connection.execute(statement)
         connection.commit()
-        for name, question in QUESTIONS.items():
-            took, rows = min(seconds(connection, question) for _time in range(3))
+        for name, query in QUERIES.items():
+            took, rows = min(seconds(connection, query) for _time in range(3))
             print(f"{1000 * took:8.1f} ms  {rows:7} rows  {name}")
         connection.close()
 

@@ -1,9 +1,9 @@
-"""Many watchers on one PostgreSQL: every file once, every artist once, while connections are killed at random.
+"""Runs many watchers on one PostgreSQL, and kills connections at random: each file and artist must be added once.
 
     python benchmarks/watchers.py [--watchers 8] [--files 40000] [--artists 500] [--no-kill]
 
-Makes the songs, starts that many `soulspot watch` processes,
-each on a folder of its own, and one alone for comparison; counts what the catalogue has in the end.
+Imports one folder with one `soulspot watch` for comparison, then a folder each with many at once; prints the rates, and
+counts what the catalogue holds in the end.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def make_songs(place: Path, watchers: int, files: int, artists: int) -> list[Pat
         songs.append(write_song(place / "songs" / f"{number}.mp3", **tags))
     folders = [place / f"root{number}" for number in range(watchers)]
     for number in range(files):
-        song = songs[number // watchers % artists]  # the same new artist at all of them at once
+        song = songs[number // watchers % artists]  # all watchers meet the same new artist at once
         target = folders[number % watchers] / str(number // watchers // 100) / f"{number}.mp3"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(song, target)
@@ -46,7 +46,7 @@ def make_songs(place: Path, watchers: int, files: int, artists: int) -> list[Pat
 
 
 def run(server: Server, folders: list[Path], expected: int, *, kill: bool) -> tuple[float, int]:
-    """Import with one watcher a folder; return files a second, and how many of its connections were killed."""
+    """Import with one watcher per folder; return files a second, and the number of killed connections."""
     url = server.socket_url(new_catalogue(server, "bench"))
     environment = os.environ | {"SOULSPOT_DATABASE__URL": url, "SOULSPOT_LOG__LEVEL": "error"}
     environment |= {"SOULSPOT_DATABASE__CONNECTIONS": "4"}
@@ -85,7 +85,8 @@ def main() -> None:
             alone, _killed = run(server, folders[:1], share, kill=False)
             print(f"one watcher   {share:7,} files  {alone:6,.0f} files/s")
             together, killed = run(server, folders, asked.files, kill=not asked.no_kill)
-            print(f"{asked.watchers} watchers    {asked.files:7,} files  {together:6,.0f} files/s, {killed} killed")
+            rate = f"{together:6,.0f} files/s, {killed} connections killed"
+            print(f"{asked.watchers} watchers    {asked.files:7,} files  {rate}")
             with server.connect("bench") as connection:
                 for name, query in CHECKS.items():
                     print(f"{name:<28} {connection.execute(query.encode()).fetchall()[0][0]:,}")

@@ -1,11 +1,10 @@
-"""Draw docs/picture.svg: soulspot at work on a terminal, from a real run.
+"""Draws docs/picture.svg, a terminal with soulspot at work, from a real run.
 
     python docs/picture.py [--check]
 
-A folder gets songs while `soulspot watch` runs on a terminal of its own, and soulspot is then asked about it. What
-both wrote, with its colours, is drawn by rich; the scratch folder is shown as a home folder, and the songs are
-invented. With --check nothing is written: exit 1 where the picture shows other words than a run does now, whatever the
-numbers.
+Songs are dropped into a folder while `soulspot watch` runs on a pseudo-terminal, then `soulspot status` runs; rich
+draws the output of both. The scratch folder appears as a home folder. --check writes nothing, and exits with 1 when a
+run now prints other words than the picture shows; numbers may differ.
 """
 
 import contextlib
@@ -30,6 +29,9 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.support.deadlines import Deadline
+
 HERE: Final = Path(__file__).parents[1]
 PICTURE: Final = HERE / "docs" / "picture.svg"
 COLUMNS: Final = 104
@@ -40,7 +42,7 @@ SONGS: Final = {
     "Sigur Rós/Vaka.flac": ("Sigur Rós", "Vaka", "( )"),
     "Autobahn.m4a": ("Kraftwerk", "Autobahn", "Autobahn"),
 }
-# Dark on a light page and on a dark one: the picture brings its own background.
+# Dark on every page: the picture has its own background.
 THEME: Final = TerminalTheme(
     (24, 26, 31),
     (214, 218, 224),
@@ -52,16 +54,16 @@ THEME: Final = TerminalTheme(
 
 
 class Terminal:
-    """Where a command writes what is drawn."""
+    """A pseudo-terminal that records what a command writes."""
 
     def __init__(self) -> None:
         self._ours, self.theirs = pty.openpty()
         self._text = b""
 
     def read(self) -> str:
-        """Return all that was written until now."""
+        """Return everything written so far."""
         while select.select([self._ours], [], [], 0)[0]:
-            with contextlib.suppress(OSError):  # nobody has it open any more
+            with contextlib.suppress(OSError):  # the command has closed it
                 if part := os.read(self._ours, 65536):
                     self._text += part
                     continue
@@ -73,16 +75,16 @@ class Terminal:
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = Deadline(30)
     while not condition():
-        if time.monotonic() > deadline:
-            sys.exit(f"waited in vain for {what}")
+        if deadline.has_passed():
+            sys.exit(f"timed out waiting for {what}")
         time.sleep(0.02)
 
 
 @contextmanager
 def watching(home: Path, environment: dict[str, str]) -> Iterator[Terminal]:
-    """Have soulspot watch ~/Music on a terminal; end it as Ctrl-C does."""
+    """Run `soulspot watch ~/Music` on a terminal; end it as Ctrl-C does."""
     terminal = Terminal()
     command = [sys.executable, "-m", "soulspot", "watch", str(home / "Music")]
     theirs = terminal.theirs
@@ -93,7 +95,7 @@ def watching(home: Path, environment: dict[str, str]) -> Iterator[Terminal]:
 
 
 def drop(path: Path, artist: str, title: str, album: str) -> None:
-    """Copy a song in, as a person would: under another name until it is complete."""
+    """Copy a song in, under another name until it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
     shutil.copyfile(HERE / "tests" / "audio" / f"tone{path.suffix}", unfinished)
@@ -106,7 +108,7 @@ def drop(path: Path, artist: str, title: str, album: str) -> None:
 
 
 def run() -> list[tuple[str, str]]:
-    """Return each command of a real run, with what it wrote."""
+    """Return each command of a real run, with its output."""
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
         music = home / "Music"
@@ -128,16 +130,16 @@ def run() -> list[tuple[str, str]]:
             (music / "download.ogg").write_bytes(b"<html>404 not found</html>" * 20)
             terminal.wait_for("failed")
             watched = terminal.read()
-            asked = Terminal()
+            second = Terminal()
             status = [sys.executable, "-m", "soulspot", "status"]
-            subprocess.run(status, env=environment, stdout=asked.theirs, check=True)
-            told = asked.read()
-        shown = [("soulspot watch ~/Music", watched), ("soulspot status", told)]
+            subprocess.run(status, env=environment, stdout=second.theirs, check=True)
+            summary = second.read()
+        shown = [("soulspot watch ~/Music", watched), ("soulspot status", summary)]
         return [(command, text.replace(scratch, HOME)) for command, text in shown]
 
 
 def draw(parts: list[tuple[str, str]]) -> str:
-    """Return a terminal with commands and what they wrote, as SVG."""
+    """Return a terminal with commands and their output, as SVG."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
         console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True, color_system="truecolor")
         for command, text in parts:
@@ -149,13 +151,13 @@ def draw(parts: list[tuple[str, str]]) -> str:
 def export(console: Console, title: str) -> str:
     """Return what was printed as SVG."""
     svg = console.export_svg(title=title, theme=THEME, unique_id="soulspot")
-    # A picture in a page may not fetch a font: what it would be replaced by is named at once.
+    # An SVG in a page may not fetch fonts: name the fallbacks instead.
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
     return re.sub(r"Fira Code", "ui-monospace, SFMono-Regular, Menlo, Consolas, DejaVu Sans Mono", svg)
 
 
 def words(svg: str) -> list[str]:
-    """Return what a picture shows, each number as 0."""
+    """Return the words in a picture, each number as 0."""
     return [re.sub(r"\d+", "0", html.unescape(text)) for text in re.findall(r">([^<\n]+)</text>", svg)]
 
 

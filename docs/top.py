@@ -1,9 +1,9 @@
-"""Draw docs/top.svg: `soulspot top` in a terminal of 80 columns and 24 rows, from a real run.
+"""Draws docs/top.svg, `soulspot top` in a terminal of 80 columns and 24 rows, from a real run.
 
     python docs/top.py
 
-A daemon watches a scratch folder, which is shown as a home folder; it has got some hundred songs, a broken one, and one
-that is still being copied when the picture is taken. The terminal is tmux; what is on its screen is drawn by rich.
+A daemon watches a scratch folder, which appears as a home folder, with some hundred songs, a broken one, and one that
+is still being copied. The terminal is tmux; rich draws its screen.
 """
 
 import os
@@ -22,7 +22,7 @@ COLUMNS, ROWS = 80, 24
 
 
 def screen(home: Path, environment: dict[str, str]) -> str:
-    """Return what is on the screen, with its colours, when everything that is to be seen is there."""
+    """Return the screen with its colours, once it shows everything."""
     music = home / "Music"
     tmux = ["tmux", "-S", str(home / "tmux"), "-f", "/dev/null"]
     command = f"{sys.executable} -m soulspot top"

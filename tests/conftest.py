@@ -1,4 +1,4 @@
-"""What the tests share: songs, catalogues, and the installed command run as a process."""
+"""What all tests share: songs, catalogues, and the installed command run as a process."""
 
 import asyncio
 import os
@@ -16,7 +16,9 @@ from typing import Any
 
 import mutagen
 import pytest
+import pytest_timeout
 from tests.support import prefork
+from tests.support.deadlines import Deadline, load_factor
 from tests.support.tagged_catalogue import DATABASES, Catalogue
 from tests.support.tmux_terminal import Terminal
 
@@ -39,7 +41,7 @@ SHARED = Path(__file__).parents[2] / "shared"
 
 
 def write_song(path: Path, template: str = "", **tags: str | list[str]) -> Path:
-    """Copy a template and tag it, with names that are the same in every format."""
+    """Copy a template and tag it, under mutagen's easy names, which are the same in every format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
     shutil.copyfile(AUDIO / f"tone.{template or path.suffix[1:]}", unfinished)
@@ -54,6 +56,13 @@ def write_song(path: Path, template: str = "", **tags: str | list[str]) -> Path:
     return path
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> object:
+    """Give each test more time on a busy machine."""
+    longer = settings._replace(timeout=settings.timeout * load_factor())
+    return pytest_timeout.pytest_timeout_set_timer(item, longer)
+
+
 class Soulspot:
     """The installed command on a catalogue of its own."""
 
@@ -66,7 +75,7 @@ class Soulspot:
         self.command = [sys.executable, "-m", "soulspot"]
         self.log = place / "log"
         self.readers: dict[str, str] = {"SOULSPOT_TAGS__WORKERS": "1"}
-        """One reads all that most tests have in less time than the start of another takes."""
+        """One reader: for the few files of most tests, to start another takes longer than to read them."""
         self.running: list[subprocess.Popen[bytes]] = []
 
     def run(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -77,16 +86,16 @@ class Soulspot:
                 code = process.wait(120)
             finally:
                 process.kill()
-            said = [file.read() for file in (output, errors) if not file.seek(0)]
-        return subprocess.CompletedProcess(command, code, *said)
+            texts = [file.read() for file in (output, errors) if not file.seek(0)]
+        return subprocess.CompletedProcess(command, code, *texts)
 
     def scan(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         result = self.run("scan", str(self.music), *arguments, **self.readers)
         assert result.returncode == 0, result.stderr
         return result
 
-    def watch_unseen(self, *, folders: bool = True, **settings: str) -> subprocess.Popen[bytes]:
-        """Start the daemon, and wait for nothing; without folders it has those of its settings."""
+    def start_watching(self, *, folders: bool = True, **settings: str) -> subprocess.Popen[bytes]:
+        """Start the daemon without waiting until it watches; without `folders`, on those of its settings."""
         command = [*self.command, "watch", *([str(self.music)] if folders else [])]
         with self.log.open("ab") as log:
             process = prefork.start(command, self.environment | self.readers | settings, stderr=log)
@@ -95,7 +104,7 @@ class Soulspot:
 
     def watch(self, **settings: str) -> subprocess.Popen[bytes]:
         already = self.log.read_bytes().count(b"watching") if self.log.exists() else 0
-        process = self.watch_unseen(folders=True, **settings)
+        process = self.start_watching(folders=True, **settings)
         until(lambda: process.poll() is not None or self.log.read_bytes().count(b"watching") > already)
         assert process.poll() is None, self.log.read_text()
         return process
@@ -109,14 +118,14 @@ class Soulspot:
         return found
 
     def change(self, statement: str) -> None:
-        """Change the catalogue behind soulspot's back."""
+        """Change the catalogue by SQL."""
         connection = sqlite3.connect(self.database)
         with connection:
             connection.execute(statement)
         connection.close()
 
     def tracks(self) -> set[tuple[str, str]]:
-        """Return path and title of what is catalogued."""
+        """Return path and title of each catalogued file."""
         query = "SELECT f.path, t.title FROM files f JOIN tracks t ON t.id = f.track_id WHERE f.status = 'catalogued'"
         return set(self.rows(query))
 
@@ -124,7 +133,7 @@ class Soulspot:
         return int(self.rows(f"SELECT count(*) FROM audit_log WHERE action = '{action}'")[0][0])
 
     def check(self) -> str:
-        """Return "ok" when the database says that it is whole."""
+        """Return "ok" when the database finds no damage in itself."""
         return str(self.rows("PRAGMA integrity_check")[0][0])
 
     def dump(self) -> list[str]:
@@ -141,25 +150,25 @@ class Soulspot:
 
 
 def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    """Wait until a condition holds, and fail when it does not in time."""
+    """Wait until a condition holds; fail when it does not hold in time. A busy machine gets more time."""
+    deadline = Deadline(seconds)
     began = time.monotonic()
-    deadline = began + seconds
     while not condition():
-        now = time.monotonic()
-        assert now < deadline, "waited in vain"
-        time.sleep(max(0.02, now - began))  # to look may mean to start a process: half of the time is for others
+        assert not deadline.has_passed(), "waited in vain"
+        # A condition may start a process: leave half of the time to everything else.
+        time.sleep(max(0.02, time.monotonic() - began))
         began = time.monotonic()
 
 
 both = pytest.mark.parametrize("soulspot", DATABASES, indirect=True)
-"""Runs a test on each of the databases."""
+"""Runs a test on SQLite and on PostgreSQL."""
 on_sqlite = pytest.mark.parametrize("catalogue_url", ["sqlite"], indirect=True)
-"""Runs a test on SQLite alone: it is of SQLite, the database has no part in it, or it takes long."""
+"""Runs a test on SQLite only: it is about SQLite, the database does not matter to it, or it takes long."""
 
 
 @pytest.fixture
 def soulspot(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Soulspot]:
-    """Return a command that has been started before: a first start migrates for longer than it takes otherwise."""
+    """Return the command with an empty, migrated catalogue: to copy one is faster than to migrate."""
     if getattr(request, "param", "sqlite") == "sqlite":
         command = Soulspot(tmp_path)
         command.database.parent.mkdir()
@@ -172,7 +181,7 @@ def soulspot(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Soulspo
 
 @pytest.fixture
 def new_soulspot(tmp_path: Path) -> Iterator[Soulspot]:
-    """Return a command that was never started."""
+    """Return the command without a catalogue, as before its first start."""
     command = Soulspot(tmp_path)
     yield command
     command.kill()
@@ -189,7 +198,7 @@ def corpus() -> Path:
 def make_library() -> Path:
     tool = SHARED / "tools" / "make_library.py"
     if not tool.exists() or shutil.which("ffmpeg") is None:
-        pytest.skip("ffmpeg, or the library writer beside this checkout, is not there")
+        pytest.skip("ffmpeg or the library writer beside this checkout is missing")
     return tool
 
 
@@ -203,29 +212,29 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 @pytest.fixture
 def monitor() -> None:
-    """Make sure of Prometheus' own programs."""
+    """Skip the test where Prometheus' own programs are not installed."""
     for program in ("promtool", "prometheus", "prometheus-node-exporter"):
         if shutil.which(program) is None:
-            pytest.skip(f"{program}, which Debian's packages prometheus and prometheus-node-exporter have, is not here")
+            pytest.skip(f"{program} (Debian's packages prometheus and prometheus-node-exporter) is not installed")
 
 
 @pytest.fixture(scope="session")
 def empty_catalogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a database that is as a first start leaves it."""
+    """Return a SQLite database as a first start leaves it."""
     file = tmp_path_factory.mktemp("empty") / "catalogue.db"
 
     async def make() -> None:
         async with Database(f"sqlite+aiosqlite:///{file}") as database:
             await bring_up_to_date(database)
 
-    with ThreadPoolExecutor(1) as thread:  # this one may have a loop that runs: a browser's
+    with ThreadPoolExecutor(1) as thread:  # a browser's event loop may be running in this thread
         thread.submit(lambda: asyncio.run(make())).result()
     return file
 
 
 @pytest.fixture(params=DATABASES)
 def catalogue_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return the address of a catalogue that is as a first start leaves it, on each of the databases."""
+    """Return the URL of a catalogue as a first start leaves it, on SQLite and on PostgreSQL."""
     if request.param == "postgresql":
         server = request.getfixturevalue("postgres_server")
         return str(server.socket_url(request.getfixturevalue("postgres_catalogue")))

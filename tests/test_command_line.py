@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import Soulspot, until, write_song
+from tests.support import prefork
 
 from soulspot.cli.output import logs
 from soulspot.cli.output.progress import LoggedProgress
@@ -30,14 +31,14 @@ def test_follow_prints_what_happens_from_now_as_it_happens(soulspot: Soulspot) -
     seen = soulspot.music.parent / "seen"
     with seen.open("wb") as output:
         command = [sys.executable, "-m", "soulspot", "audit", "--follow", "--json", "--action", "track_added"]
-        follower = subprocess.Popen(command, env=soulspot.environment, stdout=output, bufsize=0)
+        follower = prefork.start(command, soulspot.environment, output)
     soulspot.running.append(follower)
     until(lambda: b"before.mp3" in seen.read_bytes())
 
     write_song(soulspot.music / "after.mp3")
     soulspot.scan()
 
-    until(lambda: b"after.mp3" in seen.read_bytes())
+    until(lambda: seen.read_bytes().count(b"\n") == 2)
     entries = [json.loads(line) for line in seen.read_text().splitlines()]
     assert [Path(entry["path"]).name for entry in entries] == ["before.mp3", "after.mp3"]
     follower.send_signal(signal.SIGINT)

@@ -39,7 +39,7 @@ def configure(soulspot: Soulspot, folders: list[Path], more: str = "") -> None:
 
 
 def start(soulspot: Soulspot) -> int:
-    daemon = soulspot.watch_unseen(folders=False)
+    daemon = soulspot.start_watching(folders=False)
     until(lambda: soulspot.log.exists() and "watching" in soulspot.log.read_text())
     return daemon.pid
 

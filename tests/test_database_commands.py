@@ -173,7 +173,7 @@ def test_systemd_is_asked_for_time_while_the_schema_is_upgraded(filled: Soulspot
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(address))
         manager.settimeout(30)
-        filled.watch_unseen(NOTIFY_SOCKET=str(address))
+        filled.start_watching(NOTIFY_SOCKET=str(address))
         first = manager.recv(4096).decode()
         other.execute("ROLLBACK")
         while "READY=1" not in manager.recv(4096).decode():

@@ -46,6 +46,11 @@ def assert_equal_to_the_disk(soulspot: Soulspot) -> None:
     assert soulspot.rows("PRAGMA integrity_check") == [("ok",)]
 
 
+def process_state(pid: int) -> str:
+    """Return the state of a process as one letter: "T" is stopped, "Z" is dead (proc(5))."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def fill(disk: Path) -> Path:
     """Leave no room on a disk; return the file to delete."""
     filler = disk / "filler"
@@ -109,7 +114,7 @@ def test_a_start_on_a_full_disk_waits_for_room(small_disk: Soulspot, *, is_new: 
     filler = fill(small_disk.database.parent)
     drop(small_disk, 5, start=3)
 
-    daemon = small_disk.watch_unseen()
+    daemon = small_disk.start_watching()
     until(lambda: says(small_disk, "paused: the database refuses"))
     assert daemon.poll() is None
     filler.unlink()
@@ -147,7 +152,7 @@ def test_a_start_waits_for_the_lock_of_another_program(soulspot: Soulspot) -> No
     soulspot.rows("SELECT 1")
     drop(soulspot, 3)
     with locked(soulspot.database):
-        soulspot.watch_unseen()
+        soulspot.start_watching()
         until(lambda: says(soulspot, "database is locked"))
 
     assert_equal_to_the_disk(soulspot)
@@ -174,9 +179,14 @@ def test_tag_readers_that_are_killed_cost_no_file(soulspot: Soulspot) -> None:
     drop(soulspot, 300)
 
     until(soulspot.tracks)
-    daemon.send_signal(signal.SIGSTOP)  # it sees all of them die at once: a file that takes two down is set aside
-    for child in Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split():
-        os.kill(int(child), signal.SIGKILL)
+    # All readers die before the daemon sees the first death, else it hands the same file to one that is about to die:
+    # a file that takes two readers down is a failure.
+    daemon.send_signal(signal.SIGSTOP)
+    until(lambda: process_state(daemon.pid) == "T")
+    readers = list(map(int, Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()))
+    for reader in readers:
+        os.kill(reader, signal.SIGKILL)
+    until(lambda: all(process_state(reader) == "Z" for reader in readers))
     daemon.send_signal(signal.SIGCONT)
 
     assert_equal_to_the_disk(soulspot)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import Soulspot, both, until, write_song
-from tests.support.http_peer import server
+from tests.support.http_endpoints import recording_server
 
 from soulspot.daemon.events import EventBatch, EventFeed, FileEvent, Subscription
 from soulspot.daemon.hooks import hook as hooks
@@ -357,7 +357,7 @@ def post(url: str, *headers: str, within: float = 10.0) -> Callable[[bytes], Awa
 
 
 async def test_a_post_carries_the_batch_the_headers_and_the_user() -> None:
-    with server() as posted:
+    with recording_server() as posted:
         url = posted.url.replace("http://", "http://me:p%40ss@") + "?u=1&t=token"
 
         assert await post(url, "X-Token: abc:def")(b'{"a": "\xc3\xa9"}') is None
@@ -369,7 +369,7 @@ async def test_a_post_carries_the_batch_the_headers_and_the_user() -> None:
 
 
 async def test_whatever_is_no_success_is_said_without_the_secrets_in_the_url() -> None:
-    with server() as posted:
+    with recording_server() as posted:
         posted.status = 401
         assert await post(posted.url)(b"{}") == "the answer is 401 Unauthorized"
         posted.status, posted.location = 302, posted.url
@@ -381,7 +381,7 @@ async def test_whatever_is_no_success_is_said_without_the_secrets_in_the_url() -
 
 
 async def test_a_server_that_never_answers_is_given_up() -> None:
-    with server(stuck=True) as posted:
+    with recording_server(stuck=True) as posted:
         assert re.search("timed out|took longer", await post(posted.url, within=0.5)(b"{}") or "")
 
 
@@ -414,7 +414,7 @@ def test_a_command_hears_of_each_batch_and_of_what_is_left_at_the_end(soulspot: 
 
 
 def test_a_server_that_is_away_is_told_when_it_is_back_and_no_secret_is_shown(soulspot: Soulspot) -> None:
-    with server() as posted:
+    with recording_server() as posted:
         posted.status = 503
         secrets = {
             "SOULSPOT_ON_BATCH__URL": posted.url.replace("http://", "http://me:s3cret@") + "?token=s3cret",
@@ -455,10 +455,10 @@ def test_a_hook_that_hangs_keeps_no_file_waiting_and_the_stop_short(soulspot: So
 def test_a_wrong_url_is_corrected_by_a_reload_and_nothing_is_untold(soulspot: Soulspot) -> None:
     file = soulspot.music.parent / "config.toml"
     soulspot.environment["SOULSPOT_CONFIG"] = str(file)
-    with server() as posted:
+    with recording_server() as posted:
         settings = f'[library]\nfolders = ["{soulspot.music}"]\n[on_batch]\nquiet = 0\nurl = "{{}}"\n'
         file.write_text(settings.format("http://127.0.0.1:1/"))
-        soulspot.watch_unseen(folders=False)
+        soulspot.start_watching(folders=False)
         until(lambda: soulspot.log.exists() and b"watching" in soulspot.log.read_bytes())
         write_song(soulspot.music / "song.mp3")
         until(lambda: b"fails (connection refused)" in soulspot.log.read_bytes())

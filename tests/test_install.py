@@ -13,13 +13,13 @@ from tests.conftest import until, write_song
 from tests.support.clean_install import (
     HERE,
     PYTHON_PACKAGE,
-    Tree,
+    BareDebian,
     copy_source,
     fetch_wheels,
     install_as_the_readme_says,
     offline,
     titles,
-    why_no_tree,
+    why_no_debian,
 )
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    if (reason := why_no_tree()) is not None:
+    if (reason := why_no_debian()) is not None:
         pytest.skip(reason)
     place = tmp_path_factory.mktemp("wheels") / "wheels"
     fetch_wheels(place)
@@ -36,15 +36,15 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Iterator[Tree]:
-    made = Tree(tmp_path / "tree")
+def tree(tmp_path: Path) -> Iterator[BareDebian]:
+    made = BareDebian(tmp_path / "tree")
     made.root.mkdir()
     yield made
     shutil.rmtree(made.root)  # 200 MB
 
 
 def test_the_readme_leads_from_nothing_to_a_catalogued_file_within_two_minutes(
-    tree: Tree, wheels: Path, tmp_path: Path
+    tree: BareDebian, wheels: Path, tmp_path: Path
 ) -> None:
     tree.make(PYTHON_PACKAGE)
     assert not any((tree.root / "usr/bin" / name).exists() for name in ("git", "pip", "gcc", "curl"))
@@ -59,14 +59,14 @@ def test_the_readme_leads_from_nothing_to_a_catalogued_file_within_two_minutes(
 class Stage:
     """What a Containerfile has said of one image so far."""
 
-    tree: Tree
+    tree: BareDebian
     folder: str = "/"
     user: str = "0:0"
     environment: dict[str, str] = field(default_factory=dict)
     told: dict[str, str] = field(default_factory=dict)
 
 
-def build(containerfile: str, tree: Tree, wheels: Path) -> Stage:
+def build(containerfile: str, tree: BareDebian, wheels: Path) -> Stage:
     """Do what a Containerfile says to bare trees; return its last stage."""
     text = re.sub(r"^#.*\n", "", containerfile, flags=re.MULTILINE).replace("\\\n", "")
     stages: dict[str, Stage] = {}
@@ -74,7 +74,7 @@ def build(containerfile: str, tree: Tree, wheels: Path) -> Stage:
         word, _, rest = line.partition(" ")
         rest = rest.strip()
         if word == "FROM":
-            stage = stages[rest.partition(" AS ")[2]] = Stage(Tree(tree.root / f"stage{len(stages)}"))
+            stage = stages[rest.partition(" AS ")[2]] = Stage(BareDebian(tree.root / f"stage{len(stages)}"))
             stage.tree.root.mkdir()
             stage.tree.make(PYTHON_PACKAGE, "passwd")
             shutil.copytree(wheels, stage.tree.root / "wheels")
@@ -102,7 +102,7 @@ def shell(words: str) -> str:
 
 
 def test_the_containerfile_leads_to_a_service_that_catalogues_and_is_well(
-    tree: Tree, wheels: Path, tmp_path: Path
+    tree: BareDebian, wheels: Path, tmp_path: Path
 ) -> None:
     made = build((HERE / "Containerfile").read_text(), tree, wheels)
     song = write_song(made.tree.root / "music/song.mp3", title="Contained")

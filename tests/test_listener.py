@@ -8,7 +8,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 import pytest
-from tests.support.http_peer import Answer, ask, free_port
+from tests.support.http_endpoints import Response, ask, free_port
 
 from soulspot.errors import LockHeldError
 from soulspot.infrastructure.net import http_server
@@ -29,7 +29,7 @@ async def port() -> AsyncIterator[int]:
         yield number
 
 
-async def asked(place: int | Path, path: str = "/hello", method: str = "GET", **headers: str) -> Answer:
+async def asked(place: int | Path, path: str = "/hello", method: str = "GET", **headers: str) -> Response:
     return await asyncio.to_thread(ask, place, path, method, **headers)
 
 

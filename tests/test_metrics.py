@@ -12,7 +12,7 @@ import time
 
 import pytest
 from tests.conftest import Soulspot, until, write_song
-from tests.support.http_peer import ask, free_port
+from tests.support.http_endpoints import ask, free_port
 
 from soulspot.config import Settings
 from soulspot.daemon.counters import LATENCY_BOUNDS, OutcomeCounters
@@ -275,7 +275,7 @@ def test_metrics_can_be_switched_on_by_a_reload_and_a_taken_port_leaves_all_as_i
     soulspot.environment["SOULSPOT_CONFIG"] = str(file)
     folders = f'[library]\nfolders = ["{soulspot.music}"]\n'
     file.write_text(folders)
-    soulspot.watch_unseen(folders=False)
+    soulspot.start_watching(folders=False)
     until(lambda: soulspot.log.exists() and b"watching" in soulspot.log.read_bytes())
 
     file.write_text(f'{folders}[metrics]\nlisten = "127.0.0.1:{port}"\n')

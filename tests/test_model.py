@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests.support.postgres_server import Server
-from tests.support.state_machine import Model, Scanned, WatchedAlone
+from tests.support.state_machine import LibraryStateMachine, ScanOnlyStateMachine, WatchOnlyStateMachine
 
 BOUNDED = settings(
     max_examples=15,
@@ -20,12 +20,12 @@ BOUNDED = settings(
 
 
 def test_the_catalogue_is_true_whatever_happens() -> None:
-    run_state_machine_as_test(Model, settings=BOUNDED)
+    run_state_machine_as_test(LibraryStateMachine, settings=BOUNDED)
 
 
 @pytest.mark.postgresql
 def test_it_is_true_on_a_server_too(postgres_server: Server) -> None:
-    class OnServer(Model):
+    class OnServer(LibraryStateMachine):
         name = ""
 
         def catalogue(self) -> str:
@@ -41,15 +41,15 @@ def test_it_is_true_on_a_server_too(postgres_server: Server) -> None:
 
 
 def test_the_reconcile_alone_makes_it_true() -> None:
-    run_state_machine_as_test(Scanned, settings=BOUNDED)
+    run_state_machine_as_test(ScanOnlyStateMachine, settings=BOUNDED)
 
 
 def test_what_the_watcher_alone_misses_is_a_figure(capsys: pytest.CaptureFixture[str]) -> None:
-    WatchedAlone.done.clear()
+    WatchOnlyStateMachine.done.clear()
 
-    run_state_machine_as_test(WatchedAlone, settings=settings(BOUNDED, max_examples=8))
+    run_state_machine_as_test(WatchOnlyStateMachine, settings=settings(BOUNDED, max_examples=8))
 
-    songs, missed = WatchedAlone.done["songs"], WatchedAlone.done["missed"]
+    songs, missed = WatchOnlyStateMachine.done["songs"], WatchOnlyStateMachine.done["missed"]
     with capsys.disabled():
         sys.stdout.write(
             f"\nwithout the reconcile, the watcher missed {missed} of {songs} songs ({missed / max(songs, 1):.2%})\n"

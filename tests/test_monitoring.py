@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.conftest import Soulspot, until, write_song
-from tests.support.http_peer import ask, free_port
+from tests.support.http_endpoints import ask, free_port
 from tests.test_documents import rows
 
 FOLDER = Path(__file__).parents[1] / "monitoring"

@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 from tests.support.postgres_server import Server
-from tests.support.query_plans import noted, one_file_of_each_fate, whole_tables_in_postgres, whole_tables_in_sqlite
+from tests.support.query_plans import (
+    full_scans_in_postgres,
+    full_scans_in_sqlite,
+    recorded_statements,
+    run_every_file_operation,
+)
 from tests.support.tagged_catalogue import Catalogue
 
 from soulspot.infrastructure.filesystem import FileSystem
@@ -31,11 +36,11 @@ async def test_no_query_of_one_file_reads_a_whole_table_in_postgresql(
         )
         with postgres_server.connect(postgres_catalogue) as connection:
             fill_postgres(connection, Collection([Place(folder.id, "/music", TRACKS)]))
-        with noted(database) as seen:
-            await one_file_of_each_fate(database, service, Root(folder.id, "/music"))
+        with recorded_statements(database) as seen:
+            await run_every_file_operation(database, service, Root(folder.id, "/music"))
 
     with postgres_server.connect(postgres_catalogue) as connection:
-        assert whole_tables_in_postgres(connection, seen) == {}
+        assert full_scans_in_postgres(connection, seen) == {}
     assert len(seen) > 30
 
 
@@ -44,8 +49,8 @@ async def test_no_query_of_one_file_reads_a_whole_table_in_sqlite(catalogue: Cat
     database = catalogue.database
     fill_sqlite(Path(str(database.url.database)), Collection([Place(catalogue.root.id, "/music", 1_000)]))
 
-    with noted(database) as seen:
-        await one_file_of_each_fate(database, catalogue.service, catalogue.root)
+    with recorded_statements(database) as seen:
+        await run_every_file_operation(database, catalogue.service, catalogue.root)
 
-    assert await whole_tables_in_sqlite(database, seen) == {}
+    assert await full_scans_in_sqlite(database, seen) == {}
     assert len(seen) > 20

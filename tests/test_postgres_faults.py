@@ -169,7 +169,7 @@ def test_a_full_disk_at_the_server_is_waited_for(untouched: PostgresSoulspot) ->
             while file.write(b"x" * 4096):
                 pass
         add_songs(untouched.music, 600)
-        untouched.watch_unseen()
+        untouched.start_watching()
         until(lambda: untouched.log.exists() and "No space left on device" in untouched.log.read_text())
         assert "the database refuses" in untouched.log.read_text()
         filler.unlink()
@@ -247,7 +247,7 @@ def test_watchers_that_share_artists_make_each_of_them_once(postgres_soulspot: P
 
     for folder in folders:
         postgres_soulspot.music = folder
-        postgres_soulspot.watch_unseen()
+        postgres_soulspot.start_watching()
     until(lambda: postgres_soulspot.log.read_bytes().count(b"watching") == 4)
     deadline = time.monotonic() + 60
     while len(postgres_soulspot.rows("SELECT 1 FROM files WHERE status = 'catalogued'")) < 400:

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from tests.conftest import until, write_song
 from tests.support.postgres_server import PostgresSoulspot, Server
-from tests.support.tcp_proxy import Line
+from tests.support.tcp_proxy import TcpProxy
 
 from soulspot.infrastructure import catalogue_changes
 from soulspot.infrastructure.catalogue_changes import CatalogueChanges
@@ -52,8 +52,8 @@ async def change(service: FolderService, number: int) -> None:
 
 
 @pytest.fixture
-def line(postgres_server: Server) -> Iterator[Line]:
-    made = Line(postgres_server.port)
+def proxy(postgres_server: Server) -> Iterator[TcpProxy]:
+    made = TcpProxy(postgres_server.port)
     yield made
     made.close()
 
@@ -96,12 +96,12 @@ async def test_what_was_committed_last_is_told_before_the_process_ends(
 
 
 async def test_changes_are_polled_while_the_server_is_away(
-    postgres_server: Server, postgres_catalogue: str, line: Line, monkeypatch: pytest.MonkeyPatch
+    postgres_server: Server, postgres_catalogue: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catalogue_changes, "CHECK_INTERVAL", 60.0)
     monkeypatch.setattr(catalogue_changes, "POLL_INTERVAL", 0.05)
     monkeypatch.setattr(catalogue_changes, "LAST_RETRY", 0.25)
-    url = postgres_server.tcp_url(postgres_catalogue, line.port)
+    url = postgres_server.tcp_url(postgres_catalogue, proxy.port)
     async with Database(url) as database, CatalogueChanges.of(database, lambda: None) as changes:
         wait = changes.wait
         listeners = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND datname = current_database()"
@@ -114,11 +114,11 @@ async def test_changes_are_polled_while_the_server_is_away(
 
             async with asyncio.timeout(20):
                 await until_listening(1)
-                line.lead_to(None)
+                proxy.redirect(None)
                 await until_listening(0)
                 for _look in range(3):
                     await wait()
-                line.lead_to(postgres_server.port)
+                proxy.redirect(postgres_server.port)
                 await until_listening(1)
             with suppress(TimeoutError):
                 while True:  # until nothing happens, although it hears

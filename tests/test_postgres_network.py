@@ -164,7 +164,7 @@ def test_a_server_that_has_become_a_replica_is_left_for_another(elsewhere: Postg
     add_songs(elsewhere.music, 20)
     elsewhere.server.run("ALTER ROLE soulspot SET default_transaction_read_only = on")
     try:
-        elsewhere.watch_unseen()
+        elsewhere.start_watching()
         until(lambda: "the database refuses" in elsewhere.log.read_text())
     finally:
         elsewhere.server.run("ALTER ROLE soulspot RESET default_transaction_read_only")

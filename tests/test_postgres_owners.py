@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 import pytest
 from tests.conftest import until, write_song
 from tests.support.postgres_server import PostgresSoulspot, Server, migrate
-from tests.support.tcp_proxy import Line
+from tests.support.tcp_proxy import TcpProxy
 
 from soulspot.errors import LockHeldError
 from soulspot.infrastructure.persistence import schema
@@ -122,16 +122,16 @@ async def test_one_database_holds_several_catalogues_each_in_a_schema(
 
 
 async def test_a_lock_that_a_dead_connection_of_ours_still_holds_is_taken_from_it(
-    postgres_server: Server, postgres_catalogue: str, line: Line, monkeypatch: pytest.MonkeyPatch
+    postgres_server: Server, postgres_catalogue: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("soulspot.infrastructure.persistence.postgresql.advisory_locks.LOOK_EVERY", 0.05)
     held = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted"
-    async with Database(postgres_server.tcp_url(postgres_catalogue, line.port)) as database, AsyncExitStack() as stack:
+    async with Database(postgres_server.tcp_url(postgres_catalogue, proxy.port)) as database, AsyncExitStack() as stack:
         await stack.enter_async_context(owning(database, "/srv/music"))
         with postgres_server.connect(postgres_catalogue) as connection:
             [before] = connection.execute(held).fetchall()
 
-            line.break_this_side()
+            proxy.break_client_side()
 
             await until_true(lambda: connection.execute(held).fetchall() not in ([before], []))
             backends = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'soulspot watch%'"
@@ -183,7 +183,7 @@ def test_what_changes_a_watched_folder_by_command_is_refused(
 
 
 @pytest.fixture
-def line(postgres_server: Server) -> Iterator[Line]:
-    made = Line(postgres_server.port)
+def proxy(postgres_server: Server) -> Iterator[TcpProxy]:
+    made = TcpProxy(postgres_server.port)
     yield made
     made.close()

@@ -126,15 +126,15 @@ def test_it_says_that_no_daemon_runs_and_comes_back_when_one_does(soulspot: Soul
 def test_the_terminal_is_as_before_however_it_ends(soulspot: Soulspot, terminal: Terminal, how: str) -> None:
     soulspot.scan()
     start(soulspot, terminal)
-    assert (terminal.ask("alternate_on"), terminal.ask("cursor_flag"), terminal.ask("wrap_flag")) == ("1", "0", "0")
+    assert (terminal.pane("alternate_on"), terminal.pane("cursor_flag"), terminal.pane("wrap_flag")) == ("1", "0", "0")
 
     if how == "TERM":
-        os.kill(_child(int(terminal.ask("pane_pid"))), signal.SIGTERM)
+        os.kill(_child(int(terminal.pane("pane_pid"))), signal.SIGTERM)
     else:
         terminal.type(how)
 
     until(lambda: "left 0" in terminal.screen(), 10)
-    assert (terminal.ask("alternate_on"), terminal.ask("cursor_flag"), terminal.ask("wrap_flag")) == ("0", "1", "1")
+    assert (terminal.pane("alternate_on"), terminal.pane("cursor_flag"), terminal.pane("wrap_flag")) == ("0", "1", "1")
     terminal.type("clear; stty -a | tr ' ' '\\n' | grep -cx 'icanon\\|echo'", "Enter")
     until(lambda: terminal.lines()[:1] == ["2"])
 
@@ -158,7 +158,7 @@ def test_hostile_names_leave_the_screen_whole(soulspot: Soulspot, terminal: Term
     assert "soulspot" in shown[0]
     assert "q  quit" in shown[-1]
     assert "\\u202eevil\\u2066" in terminal.screen()
-    assert terminal.ask("pane_title") != "owned"
+    assert terminal.pane("pane_title") != "owned"
 
 
 def test_without_a_terminal_it_says_what_to_use_instead(soulspot: Soulspot) -> None:

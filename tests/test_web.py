@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 from mutagen.flac import FLAC
 from tests.conftest import Soulspot, both, until, write_song
-from tests.support.web_client import Page, picture, sequences, token_of, write_covered
+from tests.support.web_client import WebClient, picture, sequences, token_of, write_covered
 
 from soulspot.infrastructure.tags.readers.cover_process import cover_of
 from soulspot.infrastructure.tags.readers.covers import kind_of_picture
@@ -26,7 +26,7 @@ def test_every_page_shows_what_the_catalogue_has(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "Album" / "2.flac", title="Second", artist="Somebody", album="Songs", tracknumber="2")
     (soulspot.music / "broken.mp3").write_bytes(b"no audio at all" * 100)
     soulspot.scan()
-    page = Page(soulspot)
+    page = WebClient(soulspot)
 
     until(lambda: "3 files in thirty days" in page.ask("/").text)  # they are counted for a moment each time
     stream, albums = page.ask("/").text, page.ask("/albums").text
@@ -52,7 +52,7 @@ def test_the_stream_goes_back_to_the_first_entry_without_a_gap(soulspot: Soulspo
     for number in range(70):
         write_song(soulspot.music / f"{number}.mp3")
     soulspot.scan()
-    page = Page(soulspot)
+    page = WebClient(soulspot)
 
     seen, where = [], "/?kind=all"
     while where:
@@ -72,7 +72,7 @@ def test_each_kind_has_its_own_stream(soulspot: Soulspot) -> None:
     soulspot.scan()
     song.rename(soulspot.music / "two.mp3")
     soulspot.scan()
-    page = Page(soulspot)
+    page = WebClient(soulspot)
 
     shown = {kind: len(sequences(page.ask(f"/?kind={kind}").text)) for kind in ("added", "moved", "failed", "missing")}
 
@@ -96,7 +96,7 @@ def test_a_search_finds_by_artist_title_album_and_path(soulspot: Soulspot, words
     write_song(soulspot.music / "other" / "axb.mp3", title="Other", artist="Nobody", album="Nothing")
     soulspot.scan()
 
-    text = Page(soulspot).ask(f"/search?q={quote(words)}").text
+    text = WebClient(soulspot).ask(f"/search?q={quote(words)}").text
 
     assert found in text
     assert "axb" not in text
@@ -111,7 +111,7 @@ def test_a_track_shows_its_whole_history(soulspot: Soulspot) -> None:
     tags.save()
     song.rename(soulspot.music / "renamed.flac")
     soulspot.scan()
-    page = Page(soulspot)
+    page = WebClient(soulspot)
 
     text = page.ask(page.first_link("/search?q=new+name", "track")).text
 
@@ -122,7 +122,7 @@ def test_a_track_shows_its_whole_history(soulspot: Soulspot) -> None:
 def test_a_cover_is_read_from_its_file(soulspot: Soulspot, name: str) -> None:
     write_covered(soulspot.music / "Album" / name, picture(), title="Song", album="Album")
     soulspot.scan()
-    page = Page(soulspot)
+    page = WebClient(soulspot)
     track, album = page.first_link("/search?q=song", "track"), page.first_link("/albums", "album")
 
     answer = page.ask(f"/cover{track}")
@@ -137,7 +137,7 @@ def test_a_picture_beside_the_songs_is_their_cover(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "Album" / "song.mp3", title="Song")
     (soulspot.music / "Album" / "Folder.PNG").write_bytes(picture())
     soulspot.scan()
-    page = Page(soulspot)
+    page = WebClient(soulspot)
 
     assert page.ask(f"/cover{page.first_link('/', 'track')}").body == picture()
 
@@ -148,7 +148,7 @@ def test_what_is_no_picture_is_no_cover(soulspot: Soulspot, cover: bytes) -> Non
     (soulspot.music / "Album" / "cover.jpg").write_bytes(cover)
     (soulspot.music / "Album" / "folder.jpg").symlink_to("/etc/hostname")
     soulspot.scan()
-    page = Page(soulspot)
+    page = WebClient(soulspot)
 
     answer = page.ask(f"/cover{page.first_link('/', 'track')}")
 
@@ -160,7 +160,7 @@ def test_a_file_that_is_replaced_by_something_else_is_not_followed(soulspot: Sou
     song = write_song(soulspot.music / "song.mp3", title="Song")
     (tmp_path / "secret.png").write_bytes(picture())
     soulspot.scan()
-    page = Page(soulspot)
+    page = WebClient(soulspot)
     link = page.first_link("/", "track")
     song.unlink()
     song.symlink_to(tmp_path / "secret.png")
@@ -181,7 +181,7 @@ def test_the_catalogue_of_a_daemon_that_is_away_is_shown_all_the_same(soulspot: 
     write_song(soulspot.music / "song.mp3", title="Song")
     daemon = soulspot.watch()
     until(soulspot.tracks)
-    page = Page(soulspot)
+    page = WebClient(soulspot)
     with_daemon = page.ask("/").text
 
     daemon.terminate()
@@ -242,7 +242,7 @@ def test_without_the_extra_the_command_says_what_to_install(soulspot: Soulspot) 
 def test_it_listens_at_a_socket_that_its_group_may_use(soulspot: Soulspot) -> None:
     soulspot.scan()
     place = soulspot.music.parent / "web.socket"
-    page = Page(soulspot, "--listen", str(place))
+    page = WebClient(soulspot, "--listen", str(place))
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.connect(str(place))
@@ -275,7 +275,7 @@ def test_the_token_is_private_and_made_once(soulspot: Soulspot) -> None:
 )
 def test_nothing_is_done_for_who_has_no_token(soulspot: Soulspot, path: str, body: str) -> None:
     soulspot.scan()
-    page = Page(soulspot)
+    page = WebClient(soulspot)
     own = f"http://127.0.0.1:{page.port}"
 
     assert page.ask(path, "POST", body).status in {403, 405}
@@ -285,7 +285,7 @@ def test_nothing_is_done_for_who_has_no_token(soulspot: Soulspot, path: str, bod
 
 def test_a_form_needs_the_csrf_token_of_its_own_session(soulspot: Soulspot) -> None:
     soulspot.scan()
-    page = Page(soulspot)
+    page = WebClient(soulspot)
     token = token_of(soulspot)
     (cookie, csrf_token), (_other, foreign) = page.log_in(token), ("", "0" * 64)
 
@@ -297,7 +297,7 @@ def test_a_form_needs_the_csrf_token_of_its_own_session(soulspot: Soulspot) -> N
 
 def test_the_cookie_is_kept_from_scripts_and_from_other_sites(soulspot: Soulspot) -> None:
     soulspot.scan()
-    page = Page(soulspot)
+    page = WebClient(soulspot)
 
     cookie = page.ask("/login", "POST", f"token={token_of(soulspot)}").headers["set-cookie"].lower()
 
@@ -308,7 +308,7 @@ def test_the_cookie_is_kept_from_scripts_and_from_other_sites(soulspot: Soulspot
 def test_a_retry_says_clearly_when_it_is_not_possible(soulspot: Soulspot) -> None:
     (soulspot.music / "broken.mp3").write_bytes(b"no audio at all" * 100)
     soulspot.scan()
-    page = Page(soulspot)
+    page = WebClient(soulspot)
     cookie, csrf_token = page.log_in(token_of(soulspot))
 
     answer = page.ask("/failures/retry", "POST", f"csrf_token={csrf_token}&code=corrupt", Cookie=cookie)
@@ -321,7 +321,7 @@ def test_a_retry_says_clearly_when_it_is_not_possible(soulspot: Soulspot) -> Non
 
 def test_it_ends_when_nobody_has_asked_for_a_while(soulspot: Soulspot) -> None:
     soulspot.scan()
-    page = Page(soulspot, "--listen", "127.0.0.1:0", "--idle", "1")
+    page = WebClient(soulspot, "--listen", "127.0.0.1:0", "--idle", "1")
 
     with page.events():
         time.sleep(2.5)
@@ -347,7 +347,7 @@ def test_it_is_handed_a_socket_as_systemd_and_inetd_do(soulspot: Soulspot) -> No
 
 def test_it_ends_when_the_catalogue_is_another_file(soulspot: Soulspot) -> None:
     soulspot.scan()
-    page = Page(soulspot)
+    page = WebClient(soulspot)
     copy = soulspot.database.with_name("copy.db")
     copy.write_bytes(soulspot.database.read_bytes())
 
@@ -359,7 +359,7 @@ def test_it_ends_when_the_catalogue_is_another_file(soulspot: Soulspot) -> None:
 
 def test_it_stops_at_once_though_pages_are_open(soulspot: Soulspot) -> None:
     soulspot.scan()
-    page = Page(soulspot)
+    page = WebClient(soulspot)
 
     with page.events():
         began = time.monotonic()
@@ -374,7 +374,7 @@ def test_the_report_is_that_of_the_status(soulspot: Soulspot) -> None:
     until(soulspot.tracks)
 
     report = json.loads(soulspot.run("status", "--json").stdout)
-    text = Page(soulspot).ask("/health").text
+    text = WebClient(soulspot).ask("/health").text
 
     assert report["health"] == "ok"
     assert all(str(each) in text for each in (report["database"], report["folders"][0]["path"], "inotify"))

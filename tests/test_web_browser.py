@@ -7,7 +7,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, expect
 from playwright.sync_api import Page as Tab
 from tests.conftest import Soulspot, until, write_song
-from tests.support.web_client import Page, picture, token_of, write_covered
+from tests.support.web_client import WebClient, picture, token_of, write_covered
 from tests.test_web_safety import HOSTILE
 
 pytestmark = pytest.mark.browser
@@ -16,7 +16,7 @@ SHOWN = ["/", "/?kind=all", "/?by=hour", "/albums", "/artists", "/failures", "/h
 
 
 @pytest.fixture
-def page(soulspot: Soulspot) -> Page:
+def page(soulspot: Soulspot) -> WebClient:
     """Return the page of a small library that is being watched."""
     for number in range(3):
         write_covered(soulspot.music / "Album" / f"{number}.mp3", picture((40 * number, 90, 120)),
@@ -24,12 +24,12 @@ def page(soulspot: Soulspot) -> Page:
     (soulspot.music / "broken.mp3").write_bytes(b"no audio at all" * 100)
     soulspot.watch()
     until(lambda: len(soulspot.tracks()) == 3 and soulspot.actions("file_failed"))
-    return Page(soulspot)
+    return WebClient(soulspot)
 
 
 @pytest.fixture
-def tab(page: Page, visitor: BrowserContext) -> Tab:
-    tab = visitor.new_page()
+def tab(page: WebClient, browser_context: BrowserContext) -> Tab:
+    tab = browser_context.new_page()
     tab.goto(page.where)
     return tab
 
@@ -46,12 +46,12 @@ def test_a_drop_appears_without_a_reload(soulspot: Soulspot, tab: Tab) -> None:
     until(lambda: tab.evaluate("document.querySelector('#stream img').naturalWidth") == 24)
 
 
-def test_a_page_that_was_away_gets_what_it_missed_in_its_order(soulspot: Soulspot, page: Page, tab: Tab) -> None:
+def test_a_page_that_was_away_gets_what_it_missed_in_its_order(soulspot: Soulspot, page: WebClient, tab: Tab) -> None:
     page.stop()
     for number in range(3):
         write_song(soulspot.music / f"missed {number}.mp3", title=f"Missed {number}")
     until(lambda: len(soulspot.tracks()) == 6)
-    Page(soulspot, "--listen", f"127.0.0.1:{page.port}")
+    WebClient(soulspot, "--listen", f"127.0.0.1:{page.port}")
 
     expect(tab.locator("#stream > li .title", has_text="Missed")).to_have_count(3)
     numbers = [
@@ -60,7 +60,7 @@ def test_a_page_that_was_away_gets_what_it_missed_in_its_order(soulspot: Soulspo
     assert numbers == sorted(set(numbers), reverse=True)
 
 
-def test_only_what_the_chosen_kind_is_of_appears(soulspot: Soulspot, page: Page, tab: Tab) -> None:
+def test_only_what_the_chosen_kind_is_of_appears(soulspot: Soulspot, page: WebClient, tab: Tab) -> None:
     tab.goto(f"{page.where}?kind=failed")
 
     write_song(soulspot.music / "fine.mp3", title="Fine")
@@ -71,12 +71,12 @@ def test_only_what_the_chosen_kind_is_of_appears(soulspot: Soulspot, page: Page,
 
 
 def test_the_first_file_takes_the_place_of_the_word_that_there_is_none(
-    soulspot: Soulspot, visitor: BrowserContext
+    soulspot: Soulspot, browser_context: BrowserContext
 ) -> None:
     soulspot.watch()
     until(lambda: soulspot.rows("SELECT 1 FROM folders"))
-    tab = visitor.new_page()
-    tab.goto(Page(soulspot).where)
+    tab = browser_context.new_page()
+    tab.goto(WebClient(soulspot).where)
     expect(tab.locator("main > .nothing")).to_be_visible()
 
     write_song(soulspot.music / "first.mp3", title="The first")
@@ -88,7 +88,7 @@ def test_the_first_file_takes_the_place_of_the_word_that_there_is_none(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1200])
 def test_every_page_is_accessible_by_the_rules_that_a_machine_can_check(
-    chromium: Browser, page: Page, scheme: str, width: int
+    chromium: Browser, page: WebClient, scheme: str, width: int
 ) -> None:
     context = chromium.new_context(viewport={"width": width, "height": 850}, color_scheme=scheme)  # type: ignore[arg-type]
     tab = context.new_page()
@@ -104,7 +104,7 @@ def test_every_page_is_accessible_by_the_rules_that_a_machine_can_check(
     context.close()
 
 
-def test_everything_is_reached_by_keyboard_and_seen_to_be(tab: Tab, page: Page) -> None:
+def test_everything_is_reached_by_keyboard_and_seen_to_be(tab: Tab, page: WebClient) -> None:
     tab.goto(f"{page.where}failures")
     wanted = tab.locator("a[href], button, input:not([type=hidden]), summary").count()
     seen = set()
@@ -132,7 +132,7 @@ def test_the_skip_link_leads_to_the_content(tab: Tab) -> None:
     assert tab.evaluate("document.activeElement.id") == "main"
 
 
-def test_a_person_finds_a_song_and_its_history_without_javascript(chromium: Browser, page: Page) -> None:
+def test_a_person_finds_a_song_and_its_history_without_javascript(chromium: Browser, page: WebClient) -> None:
     context = chromium.new_context(java_script_enabled=False)
     tab = context.new_page()
     tab.goto(page.where)
@@ -146,7 +146,7 @@ def test_a_person_finds_a_song_and_its_history_without_javascript(chromium: Brow
     context.close()
 
 
-def test_who_knows_the_token_can_ask_for_a_retry(soulspot: Soulspot, page: Page, tab: Tab) -> None:
+def test_who_knows_the_token_can_ask_for_a_retry(soulspot: Soulspot, page: WebClient, tab: Tab) -> None:
     token = token_of(soulspot)
     tab.goto(f"{page.where}login#{token}")
     assert tab.url == f"{page.where}login"
@@ -159,10 +159,10 @@ def test_who_knows_the_token_can_ask_for_a_retry(soulspot: Soulspot, page: Page,
     assert tab.evaluate("document.cookie") == ""
 
 
-def test_hostile_files_do_nothing_in_a_browser(soulspot: Soulspot, visitor: BrowserContext) -> None:
+def test_hostile_files_do_nothing_in_a_browser(soulspot: Soulspot, browser_context: BrowserContext) -> None:
     soulspot.watch()
-    page = Page(soulspot)
-    tab = visitor.new_page()
+    page = WebClient(soulspot)
+    tab = browser_context.new_page()
     tab.on("dialog", lambda dialog: pytest.fail(f"a file said {dialog.message}"))
     tab.goto(page.where)
     for number, text in enumerate(HOSTILE):
@@ -179,7 +179,7 @@ def page_links(tab: Tab) -> list[str]:
     return tab.locator("#stream a.title").evaluate_all("all => all.map(e => e.getAttribute('href'))")
 
 
-def test_another_site_can_neither_read_nor_frame_nor_write(page: Page, chromium: Browser) -> None:
+def test_another_site_can_neither_read_nor_frame_nor_write(page: WebClient, chromium: Browser) -> None:
     context = chromium.new_context()
     tab = context.new_page()
     tab.route("http://evil.example/**", lambda route: route.fulfill(body="<h1>evil</h1>", content_type="text/html"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import Soulspot, until, write_song
-from tests.support.http_peer import free_port
+from tests.support.http_endpoints import free_port
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_the_page_has_the_settings_of_the_daemon_whatever_its_own_places_say(
         f'[web]\nlisten = "127.0.0.1:{port}"\nhosts = ["music.example"]\n'
     )
     soulspot.environment.pop("SOULSPOT_DATABASE__URL")
-    daemon = soulspot.watch_unseen(folders=False, SOULSPOT_CONFIG=str(config))
+    daemon = soulspot.start_watching(folders=False, SOULSPOT_CONFIG=str(config))
     until(lambda: b"watching" in soulspot.log.read_bytes())
 
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:

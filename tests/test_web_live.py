@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 from tests.conftest import Soulspot, both, until, write_song
-from tests.support.web_client import Event, Page, sequences
+from tests.support.deadlines import load_factor
+from tests.support.web_client import Event, WebClient, sequences
 
 from soulspot.web.live_updates import PAGE_BUFFER, Message, OpenPage
 
@@ -21,7 +22,7 @@ def entries(events: Iterator[Event]) -> Event:
 def test_a_drop_is_on_the_page_within_a_second(soulspot: Soulspot) -> None:
     soulspot.watch()
     until(lambda: soulspot.rows("SELECT 1 FROM folders"))
-    page = Page(soulspot)
+    page = WebClient(soulspot)
     times: list[float] = []
 
     with page.events() as events:
@@ -34,13 +35,13 @@ def test_a_drop_is_on_the_page_within_a_second(soulspot: Soulspot) -> None:
             times.append(time.monotonic() - dropped)
             assert f"Dropped {number}" in until_told.html
 
-    # A busy machine may take longer; but by itself the page looks never less than 2 s after it has told something.
-    assert min(times[1:]) < 1, times
+    # A busy machine may take longer, but less than 2 s, after which the page looks for changes by itself.
+    assert min(times[1:]) < min(1.9, load_factor()), times
 
 
 def test_the_word_at_the_top_says_when_the_daemon_comes_and_goes(soulspot: Soulspot) -> None:
     soulspot.scan()
-    page = Page(soulspot)
+    page = WebClient(soulspot)
 
     with page.events() as events:
         words = (event.html for event in events if event.name == "standing")
@@ -58,7 +59,7 @@ def test_the_word_at_the_top_says_when_the_daemon_comes_and_goes(soulspot: Souls
 @both
 def test_what_is_written_without_a_daemon_comes_too(soulspot: Soulspot) -> None:
     soulspot.scan()
-    page = Page(soulspot)
+    page = WebClient(soulspot)
 
     with page.events() as events:
         next(events)
@@ -74,7 +75,7 @@ def test_what_is_written_without_a_daemon_comes_too(soulspot: Soulspot) -> None:
 def test_who_comes_back_gets_what_was_missed(soulspot: Soulspot, by_header: bool) -> None:
     write_song(soulspot.music / "seen.mp3")
     soulspot.scan()
-    page = Page(soulspot)
+    page = WebClient(soulspot)
     last = soulspot.rows("SELECT max(sequence) FROM audit_log")[0][0]
     for number in range(3):
         write_song(soulspot.music / f"{number}.mp3")
@@ -92,7 +93,7 @@ def test_who_missed_more_than_fits_is_told_how_much(soulspot: Soulspot) -> None:
     for number in range(250):
         write_song(soulspot.music / f"{number}.mp3")
     soulspot.scan()
-    page = Page(soulspot)
+    page = WebClient(soulspot)
     [(count,)] = soulspot.rows("SELECT count(*) FROM audit_log")
 
     with page.events(after=0) as events:
@@ -114,7 +115,7 @@ def test_a_page_that_takes_nothing_loses_its_place_and_costs_no_memory() -> None
 
 def test_stuck_pages_hold_up_neither_the_daemon_nor_other_pages(soulspot: Soulspot) -> None:
     soulspot.watch()
-    page = Page(soulspot)
+    page = WebClient(soulspot)
     with contextlib.ExitStack() as stuck:
         for _number in range(10):
             connection = stuck.enter_context(socket.socket())
@@ -136,7 +137,7 @@ def test_stuck_pages_hold_up_neither_the_daemon_nor_other_pages(soulspot: Soulsp
 
 def test_more_pages_than_there_are_places_are_told_so(soulspot: Soulspot) -> None:
     soulspot.scan()
-    page = Page(soulspot)
+    page = WebClient(soulspot)
     with contextlib.ExitStack() as open_pages:
         for _number in range(32):
             next(open_pages.enter_context(page.events()))
@@ -147,7 +148,7 @@ def test_more_pages_than_there_are_places_are_told_so(soulspot: Soulspot) -> Non
     until(lambda: _follows(page))
 
 
-def _follows(page: Page) -> bool:
+def _follows(page: WebClient) -> bool:
     try:
         with page.events() as events:
             return bool(next(events))
@@ -157,7 +158,7 @@ def _follows(page: Page) -> bool:
 
 def test_an_import_tells_the_newest_and_how_many_there_were(soulspot: Soulspot) -> None:
     soulspot.watch()
-    page = Page(soulspot)
+    page = WebClient(soulspot)
     seen: list[Event] = []
 
     def listen() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from mutagen.id3 import ID3, TIT2, TPE1, USLT
 from tests.conftest import AUDIO, Soulspot, write_song
-from tests.support.web_client import Page, token_of
+from tests.support.web_client import WebClient, token_of
 
 from soulspot.web.texts import shown, visible
 
@@ -34,7 +34,7 @@ _ALLOWED = re.compile(r"[\n\t\x20-\x7e\xa0-\U0010ffff]*")
 
 
 @pytest.fixture
-def hostile(soulspot: Soulspot) -> Page:
+def hostile(soulspot: Soulspot) -> WebClient:
     for number, text in enumerate(HOSTILE):
         song = soulspot.music / f"{number}.mp3"
         shutil.copyfile(AUDIO / "tone.mp3", song)
@@ -49,7 +49,7 @@ def hostile(soulspot: Soulspot) -> Page:
     named = os.fsencode(soulspot.music) + b"/caf\xe9 <i>\xff\x80.mp3"
     Path(os.fsdecode(named)).write_bytes((AUDIO / "tone.mp3").read_bytes())
     soulspot.scan()
-    return Page(soulspot)
+    return WebClient(soulspot)
 
 
 class Tags(HTMLParser):
@@ -79,7 +79,7 @@ def check(text: str) -> None:
     assert not re.search("[\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c\u2028\u2029]", text)
 
 
-def test_hostile_tags_and_names_are_shown_as_text_on_every_page(hostile: Page) -> None:
+def test_hostile_tags_and_names_are_shown_as_text_on_every_page(hostile: WebClient) -> None:
     found = set(PAGES)
     for page in PAGES:
         text = hostile.ask(page).text
@@ -94,7 +94,7 @@ def test_hostile_tags_and_names_are_shown_as_text_on_every_page(hostile: Page) -
         check(hostile.ask(f"/search?q={''.join(f'%{each:02x}' for each in text.encode())}").text)
 
 
-def test_what_is_too_long_is_cut_and_whole_on_a_page_of_its_own(hostile: Page) -> None:
+def test_what_is_too_long_is_cut_and_whole_on_a_page_of_its_own(hostile: WebClient) -> None:
     track = hostile.first_link("/search?q=xxxxxxxxxxxxxxxxxxx", "track")
     page = hostile.ask(track).text
     [whole] = set(re.findall(r'href="(/track/[^"]+/whole/lyrics)"', page))
@@ -107,7 +107,7 @@ def test_what_is_too_long_is_cut_and_whole_on_a_page_of_its_own(hostile: Page) -
     assert answer.text == "x" * 65_536  # as much as a reader takes of one text
 
 
-def test_the_entry_that_says_all_is_text(hostile: Page) -> None:
+def test_the_entry_that_says_all_is_text(hostile: WebClient) -> None:
     [entry, *_others] = re.findall(r'href="(/entry/\d+)"', hostile.ask("/").text)
 
     assert hostile.ask(entry).headers["content-type"] == "text/plain; charset=utf-8"
@@ -115,7 +115,7 @@ def test_the_entry_that_says_all_is_text(hostile: Page) -> None:
 
 def test_an_event_is_one_event_whatever_is_in_it(soulspot: Soulspot) -> None:
     soulspot.scan()
-    page = Page(soulspot)
+    page = WebClient(soulspot)
     write_song(soulspot.music / "song.mp3", title="a\n\nevent: standing\ndata: <script>alert(1)</script>\r\rid: 7\n")
     soulspot.scan()
 
@@ -132,7 +132,7 @@ def test_an_event_is_one_event_whatever_is_in_it(soulspot: Soulspot) -> None:
 )
 def test_every_answer_allows_a_browser_nothing_from_elsewhere(soulspot: Soulspot, path: str) -> None:
     soulspot.scan()
-    headers = Page(soulspot).ask(path).headers
+    headers = WebClient(soulspot).ask(path).headers
 
     policy = headers["content-security-policy"]
     assert policy.startswith("default-src 'none'; ")
@@ -171,7 +171,7 @@ def test_every_answer_allows_a_browser_nothing_from_elsewhere(soulspot: Soulspot
 )
 @pytest.mark.parametrize("path", ["/", "/cover/track/x", "/events", "/static/live.js"])
 def test_who_comes_from_another_site_or_by_another_name_is_refused(
-    shared_page: Page, path: str, headers: dict[str, str], status: int
+    shared_page: WebClient, path: str, headers: dict[str, str], status: int
 ) -> None:
     if status == 200 and path != "/":
         return
@@ -187,11 +187,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Soulspot]:
 
 
 @pytest.fixture(scope="module")
-def shared_page(shared: Soulspot) -> Page:
-    return Page(shared)
+def shared_page(shared: Soulspot) -> WebClient:
+    return WebClient(shared)
 
 
-def test_a_form_from_another_site_is_refused_though_the_cookie_comes_along(shared: Soulspot, shared_page: Page) -> None:
+def test_a_form_from_another_site_is_refused_though_the_cookie_comes_along(
+    shared: Soulspot, shared_page: WebClient
+) -> None:
     cookie, csrf_token = shared_page.log_in(token_of(shared))
     own = f"http://127.0.0.1:{shared_page.port}"
     body = f"csrf_token={csrf_token}&code=corrupt"
@@ -203,11 +205,11 @@ def test_a_form_from_another_site_is_refused_though_the_cookie_comes_along(share
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "POST"])
-def test_nothing_but_looking_is_answered(shared_page: Page, method: str) -> None:
+def test_nothing_but_looking_is_answered(shared_page: WebClient, method: str) -> None:
     assert shared_page.ask("/", method).status in {400, 405}
 
 
-def test_a_head_is_answered_without_a_body(shared_page: Page) -> None:
+def test_a_head_is_answered_without_a_body(shared_page: WebClient) -> None:
     answer = shared_page.ask("/", "HEAD")
 
     assert (answer.status, answer.body) == (200, b"")
@@ -222,7 +224,7 @@ def test_a_head_is_answered_without_a_body(shared_page: Page) -> None:
         "/album/' OR 1=1", "/static/", "/static/live.js%00", "//evil.example/%2f..", "/cover/album/%ff",
     ],
 )  # fmt: skip
-def test_an_address_leads_to_no_file_but_those_of_the_catalogue(shared_page: Page, path: str) -> None:
+def test_an_address_leads_to_no_file_but_those_of_the_catalogue(shared_page: WebClient, path: str) -> None:
     answer = shared_page.ask(path.replace(" ", "%20"))
 
     assert answer.status == 404
@@ -236,14 +238,14 @@ def test_an_address_leads_to_no_file_but_those_of_the_catalogue(shared_page: Pag
      "/failures?after=2026-01-01T00:00:00%2B00:00&id=%00", "/albums?after=%00", "/albums?by=title&after=%ff&id=%00",
      "/search?q=%00", "/search?q=%ff%fe", "/search?q=%25_%25", "/search?after=%00&q=a", "/artists?after=%ed%a0%80"],
 )  # fmt: skip
-def test_a_question_that_makes_no_sense_has_an_answer(shared_page: Page, query: str) -> None:
+def test_a_question_that_makes_no_sense_has_an_answer(shared_page: WebClient, query: str) -> None:
     assert shared_page.ask(query).status == 200
 
 
 @pytest.mark.postgresql
 def test_a_question_that_makes_no_sense_has_an_answer_from_postgresql_too(postgres_soulspot: Soulspot) -> None:
     postgres_soulspot.scan()
-    page = Page(postgres_soulspot)
+    page = WebClient(postgres_soulspot)
 
     for query in (
         "/search?q=%00",
@@ -273,14 +275,14 @@ def test_a_question_that_makes_no_sense_has_an_answer_from_postgresql_too(postgr
     ],
     ids=["path", "query", "head", "two hosts", "no host", "no http", "form", "no form"],
 )  # fmt: skip
-def test_what_is_too_long_or_no_request_is_refused(shared_page: Page, request_: bytes, said: bytes) -> None:
+def test_what_is_too_long_or_no_request_is_refused(shared_page: WebClient, request_: bytes, said: bytes) -> None:
     answered = shared_page.raw(request_).splitlines()[:1]
 
     assert not answered or said in answered[0]  # or the connection was cut before all of it was taken
     assert shared_page.ask("/").status == 200
 
 
-def test_connections_that_say_nothing_are_cut(shared_page: Page) -> None:
+def test_connections_that_say_nothing_are_cut(shared_page: WebClient) -> None:
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", shared_page.port), timeout=60) as silent:
         silent.sendall(b"GET / HTTP/1.1\r\nHost: loc")
@@ -310,7 +312,7 @@ def test_a_long_text_says_how_long_it_is() -> None:
 
 def test_names_of_the_setting_are_answered_and_other_machines_are_warned_of(soulspot: Soulspot) -> None:
     soulspot.scan()
-    page = Page(soulspot, "--listen", "0.0.0.0:0", SOULSPOT_WEB__HOSTS='["music.example"]')
+    page = WebClient(soulspot, "--listen", "0.0.0.0:0", SOULSPOT_WEB__HOSTS='["music.example"]')
 
     assert page.ask("/", Host="music.example").status == 200
     assert page.ask("/", Host="music.example:443", Origin="https://music.example:443").status == 200

@@ -1,4 +1,4 @@
-"""Instruments of performers, the time of a failure, and what album another was split from
+"""Instruments of performers, time of failure, and the album that another was split from
 
 Revision ID: 1f24947f7a74
 Revises: c6bee394dd21

@@ -1,11 +1,11 @@
-"""Views for those who read the catalogue with their own tools, and the history of each thing in its order
+"""Views for other programs, and an index that orders the history of each entity
 
-The views are a promise (docs/schema.md): columns may be added at the end of one, and none goes or changes its meaning.
-They are written once, for both databases; `WORDS` has the few things that these say in different words.
+The views are a stable interface (docs/schema.md): columns may be added at the end, but none is removed or changes its
+meaning. They are written once for both databases; `WORDS` has the expressions that differ.
 
-A later migration that only adds columns, or exchanges a table on SQLite by batch mode, need not care for them (env.py).
-One that drops, renames or retypes a column that a view shows drops that view first and makes it anew, with a copy of
-its text: what is written here stays as it is, because it belongs to the tables of this revision.
+A later migration that only adds columns, or replaces a table on SQLite by batch mode, leaves the views alone (env.py).
+One that drops, renames or retypes a column of a view drops the view first and creates it again from a copy of its text;
+the text here must not change, because it fits the tables of this revision.
 
 Revision ID: 5d0c3b9a7e42
 Revises: 1f24947f7a74
@@ -40,7 +40,7 @@ WORDS = {
 }
 SHARED = {
     "whole_path": "rtrim(d.path, '/') || '/' || f.path",
-    # An album whose tags name no artist is by whoever has more than half of its tracks, else by many.
+    # An album whose tags name no artist belongs to the artist of more than half of its tracks, else to Various Artists.
     "album_artist": """
     CASE
         WHEN al.artist_credit IS NOT NULL THEN al.artist_credit
@@ -140,7 +140,7 @@ VIEWS = {
 
 
 def upgrade() -> None:
-    # The failures are found by this column. A history that somebody has cut short by hand may have left it empty.
+    # The view of failures needs this column; it is empty where audit entries were deleted by hand.
     op.execute("UPDATE files SET failed_at = created_at WHERE error_code IS NOT NULL AND failed_at IS NULL")
     op.drop_index("ix_audit_log_entity_id", table_name="audit_log")
     op.create_index("ix_audit_log_entity_id_sequence", "audit_log", ["entity_id", "sequence"], unique=False)

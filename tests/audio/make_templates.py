@@ -1,4 +1,4 @@
-"""Write the small audio files that the tests copy and tag: half a second of a tone in each format.
+"""Writes the small audio files that the tests copy and tag: half a second of a tone in each format.
 
 Needs ffmpeg with its usual encoders, and mpcenc of Debian's musepack-tools.
 """

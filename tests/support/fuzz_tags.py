@@ -1,9 +1,9 @@
-"""Damage files in every way that a disk, a network or a person finds, and read them: each ends as tags or a failure.
+"""Fuzzes the tag reader: damages files as disks, networks and people do; each must end as tags or as a failure.
 
     python -m tests.support.fuzz_tags [--files 20000] [--seed 1] [--workers-share 0.2] [--keep FOLDER]
 
-Samples are the templates, with large and small tags, and bombs that are built here. A mutant that is read wrongly is
-kept, and told with its seed, so that the same run finds it again. It can go on for hours: `--files 10000000`.
+The samples are the templates, bare and tagged, and bombs that are built here. A mutant that is read wrongly is printed
+with its seed, which repeats the run, and kept with --keep. For a run of hours: `--files 10000000`.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from .tag_table import AUDIO, FORMATS, ROWS, TEMPLATES, WRITERS
 CODES = {"empty", "truncated", "corrupt", "unsupported", "too-large", "timeout", "crashed-parser"}
 SIZES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 SLOW = 5.0
-"""Seconds of one file that count as a fault, in process."""
+"""Seconds that one file may take in this process; more is a fault."""
 HUNG = 60.0
 
 
@@ -55,7 +55,7 @@ def samples(folder: Path) -> dict[str, bytes]:
 
 
 def bombs() -> dict[str, bytes]:
-    """Return files that want memory, time or depth."""
+    """Return files that cost memory, time or recursion."""
     audio = (AUDIO / "tone.mp3").read_bytes()
     nested = b""
     for _depth in range(3000):
@@ -96,7 +96,7 @@ def text_frame(name: bytes, body: bytes) -> bytes:
 
 
 def mutants(seed: int) -> Iterator[tuple[str, bytes]]:
-    """Yield names and contents without end: bombs, cuts at each byte of each sample, then chance."""
+    """Yield names and contents without end: bombs, samples cut at each byte, random damage."""
     with tempfile.TemporaryDirectory() as folder:
         all_samples = samples(Path(folder))
     yield from bombs().items()
@@ -116,7 +116,7 @@ def mutants(seed: int) -> Iterator[tuple[str, bytes]]:
 def damaged(content: bytes, other: bytes, chance: random.Random) -> bytes:
     changed = bytearray(content)
     for _change in range(chance.choice((1, 1, 2, 5, 20))):
-        # Most of what can go wrong lies near the beginning, where the tags are, or near the end.
+        # Most faults are near the start, where the tags are.
         place = min(int(chance.expovariate(1 / 400)), len(changed) - 8) if chance.random() < 0.7 else chance.randrange(
             max(1, len(changed) - 8)
         )  # fmt: skip
@@ -143,10 +143,10 @@ def damaged(content: bytes, other: bytes, chance: random.Random) -> bytes:
 
 
 def faults(name: str, reading: Reading) -> list[str]:
-    """Return what is wrong with the answer for a file with an audio name."""
+    """Return what is wrong with a reading."""
     if reading.failure is not None:
         wrong = [] if reading.failure.code in CODES else [f"code {reading.failure.code}"]
-        return wrong + ([] if is_text(reading.failure.message) else ["the message is no text"])
+        return wrong + ([] if is_text(reading.failure.message) else ["the message is not text"])
     if reading.tags is None:
         return ["neither tags nor a failure"]
     found = [f"{field.name}: {value!r:.200}" for field in fields(TrackTags)
@@ -155,7 +155,7 @@ def faults(name: str, reading: Reading) -> list[str]:
 
 
 def is_sound(value: Any) -> bool:
-    """Whether every database takes a value."""
+    """Whether every database accepts a value."""
     if isinstance(value, str):
         return is_text(value) and bool(value) and len(value) <= 1 << 16
     if isinstance(value, float):
@@ -178,7 +178,7 @@ def is_text(text: str) -> bool:
 
 
 def in_process(folder: Path, batch: list[tuple[str, bytes]]) -> Iterator[tuple[str, bytes, Reading, float]]:
-    """Read one after the other; one that hangs ends the run, with its traceback, and stays in the folder."""
+    """Read in this process, one by one; a file that hangs ends the run with a traceback, and stays in the folder."""
     for name, content in batch:
         path = folder / name
         path.write_bytes(content)
@@ -201,7 +201,7 @@ async def through_workers(folder: Path, batch: list[tuple[str, bytes]]) -> list[
 
 
 def run(files: int, seed: int, workers_share: float, keep: Path | None = None) -> tuple[Counter[str], list[str]]:
-    """Read so many mutants; return how they ended, and what was wrong with which."""
+    """Read `files` mutants; return how many ended how, and a line for each that was read wrongly."""
     ended: Counter[str] = Counter()
     wrong: list[str] = []
     chance = random.Random(seed)
@@ -210,7 +210,7 @@ def run(files: int, seed: int, workers_share: float, keep: Path | None = None) -
         done = 0
         while done < files:
             batch = list(itertools.islice(source, min(500, files - done)))
-            by_workers = chance.random() < workers_share or done == 0  # the bombs come first, and go there
+            by_workers = chance.random() < workers_share or done == 0  # the first batch has the bombs
             folder = Path(scratch)
             answers = asyncio.run(through_workers(folder, batch)) if by_workers else in_process(folder, batch)
             for name, content, reading, seconds in answers:
@@ -241,7 +241,7 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
     print(f"{sum(ended.values())} files in {time.monotonic() - began:.0f} s: {dict(ended.most_common())}")
-    print(f"memory at most {peak} MB here, {workers} MB in a worker; {len(wrong)} wrong")
+    print(f"peak memory {peak} MB here, {workers} MB in a worker; {len(wrong)} read wrongly")
     for each in wrong[:50]:
         print(each)
     sys.exit(bool(wrong))

@@ -1,11 +1,10 @@
-"""Kills soulspot at random moments, again and again, and holds the catalogue to its promises after each.
+"""Kills soulspot at random moments, and checks after each kill that the catalogue kept its promises.
 
     python tests/support/kill_loop.py [--kills 200] [--seed N]
 
-Each turn a fresh process (forked from this one, so that it starts in milliseconds) brings the catalogue up to date with
-a folder that was changed meanwhile (files added, renamed, removed), and is killed with SIGKILL after a random time. The
-pipeline, the database and the parser are the real ones; only the tags are read in the same process.
-10,000 kills take about twenty minutes.
+In each turn files are added, renamed and removed; then a new process (a fork, so that it starts in milliseconds) brings
+the catalogue up to date, and gets SIGKILL after a random time. The pipeline, the database and the parser are real; only
+the tags are read in the same process. 10,000 kills take about twenty minutes.
 """
 
 import argparse
@@ -34,11 +33,11 @@ from soulspot.infrastructure.tags.reader import read_file
 from soulspot.infrastructure.tags.readers.pool import TagReaders
 from soulspot.ingest.outcome import Outcome
 
-LONGEST = 0.08
-"""Seconds after which a process is killed at the latest."""
+KILL_WITHIN = 0.08
+"""Seconds from the start of the import within which it is killed."""
 
 
-class ReadHere(TagReaders):
+class InProcessReaders(TagReaders):
     """Reads tags in this process."""
 
     def start(self) -> None:
@@ -48,8 +47,8 @@ class ReadHere(TagReaders):
         return await asyncio.to_thread(read_file, path)
 
 
-async def keep_true(database_file: Path, music: Path, acknowledged: int) -> None:
-    """Bring the catalogue up to date; write a line for each outcome, after its commit."""
+async def update_catalogue(database_file: Path, music: Path, acknowledged: int) -> None:
+    """Bring the catalogue up to date; write a line to `acknowledged` for each outcome, after its commit."""
 
     def acknowledge(outcome: Outcome) -> None:
         os.write(acknowledged, f"{outcome.kind} {outcome.path}\n".encode())
@@ -60,7 +59,9 @@ async def keep_true(database_file: Path, music: Path, acknowledged: int) -> None
             "library": {"folders": [str(music)], "quiet_period": 0.0, "leases": False, "missing_after": 0.0},
         }
     )
-    async with open_ingest(settings, "watch", report=acknowledge, confirm_missing=True, readers=ReadHere(1)) as ingest:
+    async with open_ingest(
+        settings, "watch", report=acknowledge, confirm_missing=True, readers=InProcessReaders(1)
+    ) as ingest:
         running = asyncio.create_task(ingest.pipeline.run(), name="pipeline")
         os.write(acknowledged, b"started\n")
         await ingest.pipeline.reconciler.reconcile(ingest.roots[0])
@@ -68,7 +69,7 @@ async def keep_true(database_file: Path, music: Path, acknowledged: int) -> None
         running.cancel()
 
 
-class Loop:
+class KillLoop:
     def __init__(self, place: Path, seed: int) -> None:
         self.random = random.Random(seed)
         self.music, self.database = place / "music", place / "catalogue.db"
@@ -82,8 +83,8 @@ class Loop:
         async with Database(f"sqlite+aiosqlite:///{self.database}") as database:
             await bring_up_to_date(database)
 
-    def turn(self, *, kill: bool) -> bool:
-        """Change the folder, run, kill; return whether the process was killed before it was done."""
+    def run_once(self, *, kill: bool) -> bool:
+        """Change the folder, run an import, maybe kill it; return whether the kill came before its end."""
         self._change_folder()
         reading, writing = os.pipe()
         pid = os.fork()
@@ -91,9 +92,9 @@ class Loop:
             os.close(reading)
             try:
                 ignore_lease_signals()
-                asyncio.run(keep_true(self.database, self.music, writing))
+                asyncio.run(update_catalogue(self.database, self.music, writing))
                 os._exit(0)
-            except BaseException:  # noqa: BLE001 - a forked process must never return into the loop
+            except BaseException:  # noqa: BLE001 - a fork must not go on as its parent
                 import traceback
 
                 traceback.print_exc()
@@ -102,7 +103,7 @@ class Loop:
         with os.fdopen(reading) as acknowledged:
             acknowledged.readline()
             if kill:
-                time.sleep(self.random.uniform(0, LONGEST))
+                time.sleep(self.random.uniform(0, KILL_WITHIN))
                 os.kill(pid, signal.SIGKILL)
             status = os.waitpid(pid, 0)[1]
             lines = acknowledged.read().splitlines()
@@ -143,8 +144,8 @@ class Loop:
         connection.close()
 
     def check_end(self) -> None:
-        """Hold the catalogue against the folder, after a turn that nobody killed."""
-        self.turn(kill=False)
+        """Run once without a kill, and compare the catalogue with the folder."""
+        self.run_once(kill=False)
         connection = sqlite3.connect(self.database)
         query = "SELECT path FROM files WHERE status = 'catalogued'"
         assert sorted(path for (path,) in connection.execute(query)) == sorted(os.listdir(self.music))
@@ -160,13 +161,13 @@ def main() -> None:
     print(f"seed {seed}", flush=True)
     place = Path(tempfile.mkdtemp(prefix="soulspot-kill-"))
     try:
-        loop, killed, began = Loop(place, seed), 0, time.monotonic()
+        loop, killed, began = KillLoop(place, seed), 0, time.monotonic()
         while killed < arguments.kills:
-            killed += loop.turn(kill=True)
+            killed += loop.run_once(kill=True)
         loop.check_end()
     finally:
         shutil.rmtree(place)
-    done = f"{loop.acknowledged} changes written, nothing lost, nothing doubled"
+    done = f"{loop.acknowledged} changes committed, none lost, none doubled"
     print(f"{killed} kills in {time.monotonic() - began:.0f} s: {done}")
 
 

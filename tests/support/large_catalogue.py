@@ -1,7 +1,7 @@
-"""A large catalogue, made by the database itself: for plans, measurements and migrations.
+"""SQL that fills a catalogue with many tracks, for tests of query plans and migrations and for measurements.
 
-Twelve tracks are an album, and every thousandth album is the same one; one file in a hundred is missing, one in two
-hundred could not be read. Of each track the history has two entries or more, from three years ago until now.
+An album has twelve tracks, and every thousandth album is a duplicate of the same one; one file in a hundred is missing,
+and one in two hundred is a failure. The history has at least two entries for each track, over the last three years.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ THREE_YEARS = 3 * 365 * 86400
 
 
 def statements(dialect: str, tracks: int, *, entries: int = 2) -> Iterator[str]:
-    """Yield what fills an empty catalogue with so many tracks, and so many entries for each track."""
+    """Yield the statements that fill an empty catalogue with `tracks` tracks, and `entries` audit entries for each."""
     words = _WORDS[dialect]
 
     def key(kind: str, number: str = "i") -> str:

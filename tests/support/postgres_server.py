@@ -1,7 +1,7 @@
-"""A real PostgreSQL for the tests: a private server on a unix socket, and a new catalogue in it for each test.
+"""A real PostgreSQL for the tests: one private server for the session, and a new catalogue in it for each test.
 
-The server belongs to the test session that needs it first (each of pytest-xdist's workers has its own) and dies with
-it, whatever kills it. It listens on a port of the loopback too, where it asks for a password.
+Each of pytest-xdist's workers starts a server when a test first needs it; the server ends with the worker, however that
+ends. It listens on a unix socket, and on a port of the loopback interface, where it asks for a password.
 """
 
 import getpass
@@ -22,7 +22,8 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from tests.conftest import Soulspot, until
-from tests.support.http_peer import free_port
+from tests.support.deadlines import load_factor
+from tests.support.http_endpoints import free_port
 from tests.support.tagged_catalogue import plain
 
 PASSWORD = "p%w@rd/:?#[ü]"
@@ -34,7 +35,7 @@ _SETTINGS = {
     "max_connections": "120",
     "shared_buffers": "64MB",
     "autovacuum": "off",
-    "timezone": "Pacific/Auckland",  # nothing may depend on it
+    "timezone": "Pacific/Auckland",  # no result may depend on it
     "password_encryption": "scram-sha-256",
 }
 _RULES = (
@@ -44,7 +45,7 @@ _RULES = (
 
 
 class Server:
-    """One PostgreSQL server; `place` is its folder, which is removed when it ends."""
+    """One PostgreSQL server; `place` is its folder, which `close` removes."""
 
     def __init__(self, programs: Path, replica_of: "Server | None" = None, **settings: str) -> None:
         self._programs = programs
@@ -75,11 +76,11 @@ class Server:
         until(self._answers)
 
     def stop(self, how: str = "fast") -> None:
-        """Stop the server as a restart ("fast") or a failure ("immediate") does."""
+        """Stop the server as for a restart ("fast"), or as a crash does ("immediate")."""
         assert self._process is not None
         ctl = [str(self._programs / "pg_ctl"), "stop", "-D", f"{self.place}/data", "-m", how, "-w"]
         subprocess.run(self._as_owner(*ctl), check=True, capture_output=True)
-        self._process.wait(timeout=30)
+        self._process.wait(timeout=30 * load_factor())
         self._process = None
 
     def close(self) -> None:
@@ -96,7 +97,7 @@ class Server:
             connection.execute(statement.encode())
 
     def clone(self, name: str) -> None:
-        """Make a new, migrated catalogue; copying its files takes half as long as logging them."""
+        """Create a migrated catalogue; to copy the files takes half as long as to log them."""
         with self.connect() as connection:
             quickly = " STRATEGY file_copy" if connection.info.server_version >= 150_000 else ""
             connection.execute(f"CREATE DATABASE {name} OWNER soulspot TEMPLATE {_TEMPLATE}{quickly}".encode())
@@ -138,7 +139,7 @@ class PostgresSoulspot(Soulspot):
         self.server.run(statement, self.name)
 
     def check(self) -> str:
-        return "ok"  # a process that is killed does not reach the server's files
+        return "ok"  # a killed client cannot damage the server's files
 
     def dump(self) -> list[str]:
         tables = ("artists", "albums", "tracks", "track_artists", "folders", "files", "audit_log")
@@ -146,7 +147,7 @@ class PostgresSoulspot(Soulspot):
 
 
 def server_programs() -> Path | None:
-    """Return the folder of PostgreSQL's server programs, the newest of them; Debian has them outside of PATH."""
+    """Return the folder of PostgreSQL's newest server programs; on Debian they are not on the PATH."""
     found = [os.path.dirname(os.path.realpath(path)) for path in filter(None, [shutil.which("initdb")])]
     found += sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=lambda path: float(path.split("/")[4]), reverse=True)
     return next((Path(path) for path in found if os.path.exists(f"{path}/initdb")), None)
@@ -159,7 +160,7 @@ def migrate(url: str) -> None:
 
 
 def new_server(**settings: str) -> Server:
-    """Start a server with the role `soulspot`, which is no superuser, and a migrated catalogue to copy."""
+    """Start a server with an ordinary role `soulspot`, and a migrated catalogue that `clone` copies."""
     programs = server_programs()
     if programs is None:
         pytest.skip("PostgreSQL's server programs are not on this machine")
@@ -184,7 +185,7 @@ def postgres_server() -> Iterator[Server]:
 
 @pytest.fixture
 def empty_database(postgres_server: Server) -> str:
-    """Return the name of a new database with nothing in it."""
+    """Return the name of a new, empty database."""
     name = f"test_{uuid.uuid4().hex}"
     postgres_server.run(f"CREATE DATABASE {name} OWNER soulspot")
     return name

@@ -1,9 +1,18 @@
-"""Starts soulspot's command as a fork of a process that has imported it: to import takes longer than most tests do.
+"""Starts the soulspot command as a fork of a process that has imported it: imports take longer than most tests.
 
-Each of them is a process of its own all the same, with the arguments, the environment, the folder and the standard
-streams that it was given; it differs from `python -m soulspot` in nothing that comes after the imports. What an import
-or the interpreter's start reads of the environment has to be equal, else the command is started as anybody does. With
-REAL_STARTS in the environment of the tests it always is; CI runs those of the main job so too.
+    the test's process              the fork server                   the command
+    ------------------              ---------------                   -----------
+    start() ---- spawns once -----> imports soulspot
+            ---- request + fds ---> fork() -------------------------> takes over arguments, environment,
+            <--- pid -------------- goes on serving                   folder, streams; runs main()
+    wait()  <--- exit status ------ waitpid() <---------------------- ends
+
+    request + fds: a JSON message on a socket pair, with the three standard streams and the writing end of a pipe
+    exit status:   four bytes through that pipe, so that each wait() is on its own; the pipe breaks if the server dies
+
+The command is a process of its own and differs from `python -m soulspot` in nothing that comes after the imports.
+Variables that an import or the start of the interpreter reads have to be equal; otherwise, and wherever REAL_STARTS is
+set, the command is started in the usual way. CI runs the tests of the main job both ways.
 """
 
 import atexit
@@ -24,10 +33,13 @@ from contextlib import suppress
 from typing import IO, Any, NoReturn
 
 _READ_LATER = ("SOULSPOT_", "PYTEST_", "XDG_", "NOTIFY_SOCKET", "RUNTIME_DIRECTORY", "STATE_DIRECTORY", "HOME")
-"""How variables begin that are read when a command runs, and not before."""
-_LARGEST = 1 << 17
+"""Prefixes of the variables that are read while a command runs, and not by an import."""
+_LARGEST_REQUEST = 1 << 17
 _STATUS = struct.Struct("i")
 _COMMAND = [sys.executable, "-m", "soulspot"]
+
+
+# In the test's process
 
 
 def start(
@@ -36,23 +48,23 @@ def start(
     stdout: IO[Any] | None = None,
     stderr: IO[Any] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a command, by a fork where it is soulspot's own."""
+    """Start a command, by a fork if it is soulspot's own; the timeout of its `wait` follows the machine's load."""
     differing = {name for name, _value in environment.items() ^ os.environ.items()}
     is_own = list(command[:3]) == _COMMAND and all(name.startswith(_READ_LATER) for name in differing)
     if not is_own or "REAL_STARTS" in os.environ:
-        return subprocess.Popen(command, env=environment, stdout=stdout, stderr=stderr)
-    if not _ready:
-        _ready.append(_Ready())
+        return _SpawnedProcess(command, env=environment, stdout=stdout, stderr=stderr)
+    if not _fork_server:
+        _fork_server.append(_ForkServer())
     streams = [0, *(own if file is None else file.fileno() for own, file in ((1, stdout), (2, stderr)))]
-    return _Forked(_ready[0], command, environment, streams)
+    return _ForkedProcess(_fork_server[0], command, environment, streams)
 
 
-class _Ready:
-    """The process that has imported everything; it ends with this one, and everything that it started with it."""
+class _ForkServer:
+    """The process that has imported everything; it ends with this one, and kills every command that it forked."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._asking, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             command = [sys.executable, __file__, str(theirs.fileno())]
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
@@ -60,34 +72,39 @@ class _Ready:
 
     def fork(self, request: bytes, descriptors: list[int]) -> int:
         with self._lock:
-            socket.send_fds(self._asking, [request], descriptors)
-            answer = self._asking.recv(_STATUS.size)
-        assert answer, "the process that forks has ended"
+            socket.send_fds(self._requests, [request], descriptors)
+            answer = self._requests.recv(_STATUS.size)
+        assert answer, "the fork server has ended"
         return int(_STATUS.unpack(answer)[0])
 
     def _end(self) -> None:
-        self._asking.close()
+        self._requests.close()
         self._process.wait()
 
 
-_ready: list[_Ready] = []
+_fork_server: list[_ForkServer] = []
 
 
-class _Forked(subprocess.Popen[bytes]):
-    """As much of a started process as tests ask for; its parent is the process that forked it."""
+class _SpawnedProcess(subprocess.Popen[bytes]):
+    def wait(self, timeout: float | None = None) -> int:
+        return super().wait(_stretched(timeout))
+
+
+class _ForkedProcess(subprocess.Popen[bytes]):
+    """As much of `Popen` as tests use, for a process whose parent is the fork server."""
 
     def __init__(
-        self, ready: _Ready, command: Sequence[str], environment: Mapping[str, str], streams: list[int]
+        self, server: _ForkServer, command: Sequence[str], environment: Mapping[str, str], streams: list[int]
     ) -> None:
         self.args, self.returncode = command, None
         self.stdin = self.stdout = self.stderr = None
-        self._child_created = False  # it is not for this class to wait for it
-        self._told, telling = os.pipe()
+        self._child_created = False  # keeps Popen from waiting for a process that is not its child
+        self._exit_status, writing_end = os.pipe()
         request = json.dumps([["soulspot", *command[3:]], dict(environment), os.getcwd()]).encode()
         try:
-            self.pid = ready.fork(request, [*streams, telling])
+            self.pid = server.fork(request, [*streams, writing_end])
         finally:
-            os.close(telling)
+            os.close(writing_end)
 
     def poll(self) -> int | None:
         with suppress(subprocess.TimeoutExpired):
@@ -96,11 +113,11 @@ class _Forked(subprocess.Popen[bytes]):
 
     def wait(self, timeout: float | None = None) -> int:
         if self.returncode is None:
-            if not select.select([self._told], [], [], timeout)[0]:
+            if not select.select([self._exit_status], [], [], _stretched(timeout))[0]:
                 raise subprocess.TimeoutExpired(self.args, timeout or 0)
-            told = os.read(self._told, _STATUS.size)
-            os.close(self._told)
-            self.returncode = _STATUS.unpack(told)[0] if told else -signal.SIGKILL
+            status = os.read(self._exit_status, _STATUS.size)
+            os.close(self._exit_status)
+            self.returncode = _STATUS.unpack(status)[0] if status else -signal.SIGKILL
         return self.returncode
 
     def send_signal(self, sig: int) -> None:
@@ -108,50 +125,76 @@ class _Forked(subprocess.Popen[bytes]):
             os.kill(self.pid, sig)
 
 
-def _serve(asked: socket.socket) -> Callable[[], None]:
-    """Fork for each request, until nobody can ask any more; return in each fork what it is to do."""
+def _stretched(timeout: float | None) -> float | None:
+    from tests.support.deadlines import load_factor  # not in the fork server, which has no such package
+
+    return timeout and timeout * load_factor()
+
+
+# In the fork server
+
+
+def _serve(requests: socket.socket) -> Callable[[], None]:
+    """Fork for each request until the test's process ends; in each fork, return what it has to do next."""
     running: dict[int, tuple[int, int]] = {}
     while True:
-        for ready in select.select([asked.fileno(), *running], [], [])[0]:
+        for ready in select.select([requests.fileno(), *running], [], [])[0]:
             if ready in running:
-                pid, telling = running.pop(ready)
-                _tell(pid, telling)
+                pid, status_pipe = running.pop(ready)
+                _report_exit(pid, status_pipe)
                 os.close(ready)
                 continue
-            request, descriptors, _flags, _address = socket.recv_fds(asked, _LARGEST, 4)
+            request, descriptors, _flags, _address = socket.recv_fds(requests, _LARGEST_REQUEST, 4)
             if not request:
-                _end(running)
+                _kill_all(running)
             pid = os.fork()
             if pid == 0:
-                return lambda: _become(json.loads(request), descriptors[:3])
+                return lambda: _take_over(json.loads(request), descriptors[:3])
             running[os.pidfd_open(pid)] = pid, descriptors[3]
             for descriptor in descriptors[:3]:
                 os.close(descriptor)
-            asked.send(_STATUS.pack(pid))
+            requests.send(_STATUS.pack(pid))
 
 
-def _tell(pid: int, telling: int) -> None:
+def _report_exit(pid: int, status_pipe: int) -> None:
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     with suppress(BrokenPipeError):
-        os.write(telling, _STATUS.pack(status))
-    os.close(telling)
+        os.write(status_pipe, _STATUS.pack(status))
+    os.close(status_pipe)
 
 
-def _end(running: Mapping[int, tuple[int, int]]) -> NoReturn:
+def _kill_all(running: Mapping[int, tuple[int, int]]) -> NoReturn:
     for descriptor in running:
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
     os._exit(0)
 
 
-def _become(request: tuple[list[str], dict[str, str], str], streams: list[int]) -> None:
-    """Be as a process that was just started."""
+def _import_everything() -> None:
+    """Import all that a command may import."""
+    import typer
+
+    import soulspot.cli.app
+
+    for module in pkgutil.walk_packages(soulspot.__path__, "soulspot."):
+        if not module.name.endswith(("__main__", "_process", ".http_post")):  # these are programs
+            importlib.import_module(module.name)
+    for name in ("aiosqlite", "alembic.command", "asyncpg", "psycopg"):
+        importlib.import_module(name)
+    typer.main.get_command(soulspot.cli.app.app)
+
+
+# In the command
+
+
+def _take_over(request: tuple[list[str], dict[str, str], str], streams: list[int]) -> None:
+    """Take over what a new process would have been started with."""
     arguments, environment, folder = request
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
     os.closerange(3, 1 << 16)
     for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
         before = getattr(sys, name)
-        stream = open(  # noqa: SIM115 - for good
+        stream = open(  # noqa: SIM115 - open until the process ends
             number, before.mode, encoding=before.encoding, errors=before.errors, closefd=False,
             buffering=1 if name == "stderr" or os.isatty(number) else -1,
         )  # fmt: skip
@@ -164,27 +207,14 @@ def _become(request: tuple[list[str], dict[str, str], str], streams: list[int]) 
     sys.argv, sys.path = arguments, [folder, *sys.path]
 
 
-def _import_everything() -> None:
-    """Import what a command may import."""
-    import typer
-
-    import soulspot.cli.app
-
-    for module in pkgutil.walk_packages(soulspot.__path__, "soulspot."):
-        if not module.name.endswith(("__main__", "_process", ".http_post")):  # which are programs
-            importlib.import_module(module.name)
-    for name in ("aiosqlite", "alembic.command", "asyncpg", "psycopg"):
-        importlib.import_module(name)
-    typer.main.get_command(soulspot.cli.app.app)
-
-
 if __name__ == "__main__":
     del sys.path[0]  # this folder
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who starts the commands ends them
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the test's process, which ends the commands
     _import_everything()
     gc.collect()
     gc.freeze()
-    _serve(socket.socket(fileno=int(sys.argv[1])))()
+    take_over = _serve(socket.socket(fileno=int(sys.argv[1])))
+    take_over()
     from soulspot.__main__ import main
 
     main()

@@ -1,4 +1,4 @@
-"""What a database does for the statements that one file's way through the catalogue runs: EXPLAIN of each of them."""
+"""Records the statements that file operations run, and finds those that scan a whole table (EXPLAIN)."""
 
 import re
 from collections.abc import Iterator
@@ -17,26 +17,26 @@ from soulspot.ingest.catalogue.service import IngestService
 from soulspot.ingest.disk.walker import FoundFile, Root
 
 Statements = dict[str, tuple[object, ...]]
-"""What was run, with the values of the first time."""
-# One index is small enough to be read whole: that of what is missing.
+"""Each statement that ran, with the parameters of its first run."""
+# The index of missing files may be scanned: it is small.
 _WHOLE_TABLE = re.compile(
     r"Seq Scan on (\w+)|SCAN (\w+)\b(?! USING (?:COVERING )?INDEX ix_files_folder_id_path_missing)"
 )
-PLANNED_ANEW = 5
-"""Times that PostgreSQL plans a prepared statement for its values, before it may do with one plan for all."""
+CUSTOM_PLANS = 5
+"""Runs of a prepared statement that PostgreSQL plans for their values, before it may use one generic plan."""
 _SMALL = frozenset(("folders",))
-"""A handful of rows, in which an index is of no use."""
+"""Tables of a few rows, for which an index is no use."""
 
 
 @contextmanager
-def noted(database: Database) -> Iterator[Statements]:
-    """Note each statement that is run meanwhile."""
+def recorded_statements(database: Database) -> Iterator[Statements]:
+    """Record each statement that runs within the block."""
     seen: Statements = {}
 
     def note(
         _connection: object, _cursor: object, statement: str, parameters: tuple[object, ...], *_more: object
     ) -> None:
-        if not statement.startswith("INSERT"):  # it reads nothing
+        if not statement.startswith("INSERT"):  # which reads nothing
             seen.setdefault(statement, tuple(parameters))
 
     engines = [engine.sync_engine for engine in (database.backend.write_engine, database.backend.read_engine)]
@@ -49,8 +49,8 @@ def noted(database: Database) -> Iterator[Statements]:
             event.remove(engine, "before_cursor_execute", note)
 
 
-async def one_file_of_each_fate(database: Database, service: IngestService, root: Root) -> None:
-    """Have files added, changed, moved, lost, found, refused and forgotten, with every question asked on the way."""
+async def run_every_file_operation(database: Database, service: IngestService, root: Root) -> None:
+    """Add, update, move, lose, restore, reject and purge files, and run every query that the ingest asks on the way."""
     files = FileRepository(database.session)
 
     def tags(name: str, *, album: str = "Album", identity: str | None = None, by: str = "By") -> TrackTags:
@@ -101,32 +101,32 @@ async def one_file_of_each_fate(database: Database, service: IngestService, root
     await files.with_id(which.id)
 
 
-def whole_tables_in_postgres(connection: psycopg.Connection[tuple[object, ...]], seen: Statements) -> dict[str, str]:
-    """Return the statements that read a whole table: the first times, and when the server plans for any values."""
+def full_scans_in_postgres(connection: psycopg.Connection[tuple[object, ...]], seen: Statements) -> dict[str, str]:
+    """Return the statements that scan a whole table, under a custom plan or the generic one, with the tables."""
     found = {}
     for number, (statement, values) in enumerate(seen.items()):
         connection.execute(f"PREPARE p{number} AS {statement}".encode())
         places = f"({', '.join(['%s'] * len(values))})" if values else ""
-        for _time in range(PLANNED_ANEW + 2):
+        for _time in range(CUSTOM_PLANS + 2):
             with psycopg.ClientCursor(connection) as cursor:
                 plan = cursor.execute(f"EXPLAIN EXECUTE p{number}{places}".encode(), values).fetchall()
-            if scanned := _whole_tables([str(row[0]) for row in plan]):
+            if scanned := _full_scans([str(row[0]) for row in plan]):
                 found[statement] = scanned
     return found
 
 
-async def whole_tables_in_sqlite(database: Database, seen: Statements) -> dict[str, str]:
-    """Return the statements that read a whole table."""
+async def full_scans_in_sqlite(database: Database, seen: Statements) -> dict[str, str]:
+    """Return the statements that scan a whole table, with the tables."""
     found = {}
     async with database.session() as session:
         connection = await session.connection()
         for statement, values in seen.items():
             plan = (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)).all()
-            if scanned := _whole_tables([row.detail for row in plan]):
+            if scanned := _full_scans([row.detail for row in plan]):
                 found[statement] = scanned
     return found
 
 
-def _whole_tables(plan: list[str]) -> str:
+def _full_scans(plan: list[str]) -> str:
     scanned = {match[1] or match[2] for line in plan if (match := _WHOLE_TABLE.search(line)) is not None}
     return ", ".join(sorted(scanned - _SMALL))

@@ -1,8 +1,11 @@
-"""A state machine that does to a music folder what people, tools and machines do, and an oracle of what is right.
+"""A state machine that changes a music folder as people, tools and machines do, with an oracle for the catalogue.
 
-The daemon's real parts keep a catalogue of a real folder. Whenever it is quiet, a walk of the folder with bare mutagen
-says what the catalogue has to hold; the history, played back, has to lead to it; nothing in the folder may have been
-touched; and another reconcile must find nothing to do.
+The daemon's real parts keep a catalogue of a real folder. Whenever the folder is quiet, four things must hold:
+
+- the catalogue holds what an independent walk with mutagen finds;
+- the history, replayed, leads to the catalogue;
+- nothing in the music folder was touched;
+- another scan finds nothing to do.
 """
 
 import hashlib
@@ -19,6 +22,7 @@ import mutagen
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from tests.conftest import AUDIO
+from tests.support.deadlines import Deadline
 from tests.support.in_process import InProcessDaemon
 
 FOLDERS = ("", "a", "b", "a/deep", "c d")
@@ -30,7 +34,7 @@ _number = itertools.count(1)
 
 
 def make_song(path: Path) -> None:
-    """Write a song that no other sounds like, with a title of its own."""
+    """Write a song with unique audio and a unique title."""
     number = next(_number)
     content = bytearray(_TEMPLATE)
     content[-60:-52] = number.to_bytes(8, "big")
@@ -49,8 +53,8 @@ def tag(path: Path, title: str) -> None:
     song.save()
 
 
-class Model(RuleBasedStateMachine):
-    """With the watcher and polling; events may be dropped, doubled and turned round."""
+class LibraryStateMachine(RuleBasedStateMachine):
+    """With the watcher and the periodic scans; events may be dropped, doubled and reversed."""
 
     watching: ClassVar[bool] = True
     polling: ClassVar[bool] = True
@@ -71,7 +75,7 @@ class Model(RuleBasedStateMachine):
         self.music.mkdir()
         self.away.mkdir()
         for path in ("anchor.mp3", "one.mp3", "a/one.mp3", "a/two.mp3", "a/deep/three.mp3", "c d/one.mp3"):
-            make_song(self.music / path)  # the first one stays: an empty folder would count as unmounted
+            make_song(self.music / path)  # anchor.mp3 stays: an empty folder counts as unmounted
         self.daemon = InProcessDaemon(
             self.catalogue(),
             self.music,
@@ -83,7 +87,7 @@ class Model(RuleBasedStateMachine):
         self._start()
 
     def catalogue(self) -> Path | str:
-        """Return where the catalogue is to be: a folder, or the URL of an empty one on a server."""
+        """Return where the catalogue goes: a folder, or the URL of an empty database on a server."""
         return self.place / "state"
 
     # What people and tools do
@@ -94,7 +98,7 @@ class Model(RuleBasedStateMachine):
             make_song(self.music / path)
 
     @rule(path=paths)
-    def begin_to_write(self, path: str) -> None:
+    def start_writing(self, path: str) -> None:
         if self._is_taken(path) or path in self.writers:
             return
         make_song(self.place / "whole.mp3")
@@ -106,17 +110,17 @@ class Model(RuleBasedStateMachine):
 
     @precondition(lambda self: self.writers)
     @rule()
-    def end_to_write(self) -> None:
+    def finish_writing(self) -> None:
         _path, (file, rest) = self.writers.popitem()
         file.write(rest)
         file.close()
 
-    @rule(path=paths, anew=st.booleans())
-    def replace(self, path: str, *, anew: bool) -> None:
+    @rule(path=paths, with_other_audio=st.booleans())
+    def replace(self, path: str, *, with_other_audio: bool) -> None:
         if (old := self._song(path)) is None:
             return
         new = self.place / "new.mp3"
-        if anew:
+        if with_other_audio:
             make_song(new)
         else:
             shutil.copyfile(old, new)
@@ -205,12 +209,12 @@ class Model(RuleBasedStateMachine):
         self.lost_events = True
 
     @rule()
-    def double_and_turn_events(self) -> None:
+    def double_and_reverse_events(self) -> None:
         self.daemon.tamper = lambda paths: [*reversed(paths), *paths]
 
     @rule(seconds=st.sampled_from((-3600.0, 60.0, 86400.0)))
     def clock_jumps(self, seconds: float) -> None:
-        """The monotonic clock never goes back, so only ahead; the wall clock is not asked for anything that counts."""
+        """Jump ahead only: the monotonic clock never goes back, and nothing that counts uses the wall clock."""
         self.skew += max(seconds, 0.0)
 
     @rule()
@@ -230,14 +234,14 @@ class Model(RuleBasedStateMachine):
     # What has to be true
 
     @rule()
-    def is_true_when_quiet(self) -> None:
-        self._be_quiet()
+    def catalogue_is_true_when_quiet(self) -> None:
+        self._settle()
         before = self._listing()
         self._converge()
         self.daemon.settled()
         audited = self.daemon.changes()
         self.daemon.scan()
-        assert self.daemon.changes() == audited, "another reconcile found something to do"
+        assert self.daemon.changes() == audited, "another scan found something to do"
         self._check_history()
         assert self._listing() == before, "the music folder was touched"
         self.done["checks"] += 1
@@ -245,7 +249,7 @@ class Model(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             if self.music.exists() or not self.is_mounted:
-                self.is_true_when_quiet()
+                self.catalogue_is_true_when_quiet()
         finally:
             if self.is_running:
                 self._stop()
@@ -258,9 +262,9 @@ class Model(RuleBasedStateMachine):
             self.daemon.scan_everything()
             self.lost_events = False
         expected = self._expected()
-        deadline = time.monotonic() + 20
+        deadline = Deadline(20)
         while self._catalogued() != expected:
-            assert time.monotonic() < deadline, self._difference(expected)
+            assert not deadline.has_passed(), self._difference(expected)
             self.daemon.raise_failure()
             time.sleep(0.01)
 
@@ -269,12 +273,12 @@ class Model(RuleBasedStateMachine):
         differing = {path for path in expected.keys() | found.keys() if expected.get(path) != found.get(path)}
         rows = self.daemon.rows("SELECT path, status, inode, track_id FROM files")
         history = self.daemon.rows("SELECT action, path FROM audit_log ORDER BY sequence")
-        told = [(path, expected.get(path), found.get(path)) for path in sorted(differing)]
-        return f"{told} differ; {rows}; {history}"
+        shown = [(path, expected.get(path), found.get(path)) for path in sorted(differing)]
+        return f"{shown} differ; {rows}; {history}"
 
-    def _be_quiet(self) -> None:
+    def _settle(self) -> None:
         while self.writers:
-            self.end_to_write()
+            self.finish_writing()
         self.mount()
         self.daemon.tamper = list
         if not self.is_running:
@@ -304,7 +308,7 @@ class Model(RuleBasedStateMachine):
         return self.is_mounted and (self.music / folder).is_dir() and not written
 
     def _expected(self) -> dict[str, str]:
-        """Return the title of each song, as an independent walk finds them."""
+        """Return the title of each song, as an independent walk finds it."""
         found = {}
         for folder, _folders, names in os.walk(self.music):
             for name in names:
@@ -325,7 +329,7 @@ class Model(RuleBasedStateMachine):
         return found
 
     def _check_history(self) -> None:
-        """Play the history back: it has to lead to what the catalogue holds, each track added once."""
+        """Replay the history: it must lead to what the catalogue holds, and add each track once."""
         where: dict[str, str | None] = {}
         query = "SELECT action, entity_id, path, changes FROM audit_log WHERE entity_type = 'track' ORDER BY sequence"
         for action, track, path, _changes in self.daemon.rows(query):
@@ -344,20 +348,20 @@ class Model(RuleBasedStateMachine):
         assert now == where, "the history does not lead to the catalogue"
 
 
-class Scanned(Model):
-    """Without the watcher: the reconcile alone makes it true."""
+class ScanOnlyStateMachine(LibraryStateMachine):
+    """Without the watcher: scans alone make the catalogue true."""
 
     watching = False
     polling = False
 
 
-class WatchedAlone(Model):
-    """Without the reconcile: what the watcher and its repairs miss is counted."""
+class WatchOnlyStateMachine(LibraryStateMachine):
+    """Without scans: counts what the watcher and its repairs miss."""
 
     polling = False
 
     def drop_events(self) -> None:
-        """Leave the events alone."""
+        """Drop none."""
 
     def _converge(self) -> None:
         self.daemon.settled()

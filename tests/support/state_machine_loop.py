@@ -1,8 +1,8 @@
-"""Runs the state machine of model.py for as long as you like, and prints the seed of each round.
+"""Runs the library state machine (state_machine.py) for hours, and prints the seed of each round.
 
     python tests/support/state_machine_loop.py [--hours 8] [--seed N]
 
-With --seed it does the one round of that seed again. Exit 1, with the steps that led there, where anything was untrue.
+--seed repeats the one round of that seed. A round that fails prints the steps that led there, and exits with 1.
 """
 
 import argparse
@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import hypothesis
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
-from tests.support.state_machine import Model, Scanned
+from tests.support.state_machine import LibraryStateMachine, ScanOnlyStateMachine
 
 ROUND = settings(
     max_examples=50,
@@ -36,10 +36,13 @@ def main() -> None:
     end = time.monotonic() + arguments.hours * 3600
     while time.monotonic() < end:
         seed = arguments.seed if arguments.seed is not None else random.randrange(1 << 32)
-        for machine in (Model, Scanned):
+        for machine in (LibraryStateMachine, ScanOnlyStateMachine):
             print(f"{machine.__name__}, seed {seed}", flush=True)
             run_state_machine_as_test(hypothesis.seed(seed)(machine), settings=ROUND)
-        print(f"{Model.done['checks'] + Scanned.done['checks']} checks so far, all true", flush=True)
+        print(
+            f"{LibraryStateMachine.done['checks'] + ScanOnlyStateMachine.done['checks']} checks so far, all passed",
+            flush=True,
+        )
         if arguments.seed is not None:
             break
 

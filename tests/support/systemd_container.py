@@ -1,4 +1,4 @@
-"""A real systemd, booted in a box, with the built wheel installed in it as an admin would."""
+"""A container that boots a real systemd, with the built wheel installed in it as an admin would install it."""
 
 import fcntl
 import os
@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import SHARED, Soulspot
+from tests.support.deadlines import load_factor
 
 HERE = Path(__file__).parents[2]
 TOOL = SHARED / "tools" / "sdbox.sh"
 PYTHON = Path("/usr/bin/python3")
-"""The box's Python: one that another user than root can run."""
+"""The Python in the container: one that users other than root can run."""
 
 
-def why_no_box() -> str | None:
-    """Return what is missing for a box, None where one can be booted."""
+def why_no_systemd() -> str | None:
+    """Return what this machine lacks to boot one, None when it lacks nothing."""
     if os.geteuid() != 0:
         return "booting a systemd takes root"
     if not TOOL.exists():
@@ -35,7 +36,7 @@ def why_no_box() -> str | None:
 
 
 def install_wheel(shared_by_workers: Path) -> Path:
-    """Build the wheel and install it into an environment of its own, once for all the test runner's workers."""
+    """Build the wheel and install it into an environment of its own, once for all of pytest-xdist's workers."""
     target = shared_by_workers / "installed"
     with (shared_by_workers / "installed.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -48,18 +49,18 @@ def install_wheel(shared_by_workers: Path) -> Path:
             pip += ["--python", unfinished / "bin" / "python"]
             pip += ["install", "--quiet", "--constraint", HERE / "constraints.txt", f"{wheel}[metrics,web]"]
             subprocess.run(pip, check=True)
-            script = unfinished / "bin" / "soulspot"  # it names its Python by the path that it will have in the box
+            script = unfinished / "bin" / "soulspot"  # names its Python: by the path inside the container
             script.write_text(script.read_text().replace(str(unfinished), "/opt/soulspot"))
             unfinished.rename(target)
     return target
 
 
-class Box(Soulspot):
-    """A machine of its own; its music folder and its catalogue can be seen from outside."""
+class SystemdContainer(Soulspot):
+    """A container whose music folder and catalogue can be seen from outside."""
 
     def __init__(self, place: Path) -> None:
         super().__init__(place)
-        self._place = place / "box"
+        self._place = place / "container"
         self.state = place / "state"
         self.state.mkdir()
 
@@ -75,19 +76,22 @@ class Box(Soulspot):
         }
         bound = " ".join(f"{here}:{there}" for here, there in binds.items())
         subprocess.run(
-            [TOOL, "up", self._place], env=os.environ | {"SDBOX_BIND": bound, "SDBOX_NET": "1"}, check=True, timeout=90
+            [TOOL, "up", self._place],
+            env=os.environ | {"SDBOX_BIND": bound, "SDBOX_NET": "1"},
+            check=True,
+            timeout=90 * load_factor(),
         )
         try:
-            self.shell("rm -rf /root/.local/share/soulspot")  # of its host, which it has below its own files
+            self.shell("rm -rf /root/.local/share/soulspot")  # the host's, which the container sees
             self.shell("ln -s /opt/soulspot/bin/soulspot /usr/local/bin/soulspot")
             yield
         finally:
-            subprocess.run([TOOL, "down", self._place], check=True, timeout=60)
+            subprocess.run([TOOL, "down", self._place], check=True, timeout=60 * load_factor())
 
     def shell(self, command: str, *, fails: bool = False, seconds: float = 120) -> str:
-        """Run a command as root in the box; return its output and its errors."""
+        """Run a command as root in the container; return its output and its errors."""
         line: list[str | Path] = [TOOL, "run", self._place, "sh", "-c", command]
-        result = subprocess.run(line, capture_output=True, text=True, timeout=seconds, check=False)
+        result = subprocess.run(line, capture_output=True, text=True, timeout=seconds * load_factor(), check=False)
         output = result.stdout + result.stderr
         assert bool(result.returncode) is fails, output
         return output
@@ -97,7 +101,7 @@ class Box(Soulspot):
         subprocess.run(line, input=text, text=True, timeout=60, check=True)
 
     def unit(self, name: str = "soulspot.service") -> dict[str, str]:
-        """Return the properties of a unit, as systemd has them."""
+        """Return the properties of a unit, as `systemctl show` prints them."""
         lines = self.shell(f"systemctl show {name}").splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
@@ -105,6 +109,6 @@ class Box(Soulspot):
         return self.shell(f"journalctl --sync; journalctl --no-pager --output=cat --unit={unit}")
 
 
-def skip_without_a_box() -> None:
-    if (reason := why_no_box()) is not None:
+def skip_without_systemd() -> None:
+    if (reason := why_no_systemd()) is not None:
         pytest.skip(reason)

@@ -1,6 +1,6 @@
-"""Which name holds which field in each tag format: a table that is written with mutagen, read back, and documented.
+"""The name of each field in each tag format: tests write it with mutagen and read it back, docs/tags.md shows it.
 
-`python -m tests.support.tag_table` prints the table of docs/tags.md. A cell names an ID3 frame ("TXXX:ARTISTS" is a
+`python -m tests.support.tag_table` prints the table for docs/tags.md. A cell names an ID3 frame ("TXXX:ARTISTS" is a
 user text of that description, "TIPL:mix" a role in a list of people), an APEv2 item, a Vorbis comment, an MP4 atom
 ("----:ARTISTS" is a freeform one of com.apple.iTunes), an ASF attribute, a RIFF INFO chunk or an AIFF chunk.
 """
@@ -24,7 +24,7 @@ FORMATS = ("ID3v2", "APEv2", "Vorbis", "MP4", "ASF", "RIFF INFO", "AIFF", "ID3v1
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A field, what is written, what is to be read, and the name in each of FORMATS, empty where there is none."""
+    """A field: what tests write, what they expect to read, and its name in each of FORMATS, empty where it has none."""
 
     field: str
     written: tuple[str, ...]
@@ -44,7 +44,7 @@ def many(field: str, *names: str, written: tuple[str, ...] = ("First Ä", "Secon
 
 
 def same(field: str, key: str, id3_name: str, mp4_name: str, asf: str, *more: str) -> Row:
-    """Return the row of one text that APEv2 and Vorbis call alike."""
+    """Return the row of a single text with the same name in APEv2 and Vorbis."""
     return one(field, id3_name, key, key, mp4_name, asf, *more)
 
 
@@ -256,14 +256,14 @@ TEMPLATES = {
 
 
 def file_with(row: Row, kind: str, template: str, folder: Path) -> Path:
-    """Return a copy of a template in which a field is written under its name."""
+    """Return a copy of a template with the field written."""
     path = Path(shutil.copy(AUDIO / template, folder / template))
     WRITERS[kind](path, row.name_in(kind), row.written)
     return path
 
 
 def table() -> str:
-    """Return the table of the documentation."""
+    """Return the table for the documentation."""
     lines = [f"| Field | {' | '.join(FORMATS)} |", "|---" * (len(FORMATS) + 1) + "|"]
     for row in ROWS:
         cells = [f"`{name.strip()}`" if (name := row.name_in(kind)) else "" for kind in FORMATS]

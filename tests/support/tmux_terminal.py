@@ -1,4 +1,4 @@
-"""A real terminal: tmux, with a server of its own, in which a command runs and whose screen can be read."""
+"""A real terminal: runs a command in tmux, sends it keys, and reads the screen."""
 
 import os
 import shlex
@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from tests.support.deadlines import load_factor
+
 
 class Terminal:
     def __init__(self, place: Path) -> None:
-        self._tmux = ["tmux", "-S", str(place / "tmux"), "-f", "/dev/null"]
+        self._command = ["tmux", "-S", str(place / "tmux"), "-f", "/dev/null"]
 
     @classmethod
     @contextmanager
@@ -20,33 +22,35 @@ class Terminal:
         try:
             yield terminal
         finally:
-            terminal._do("kill-server", check=False)
+            terminal._tmux("kill-server", check=False)
 
     def run(self, command: Sequence[str], environment: Mapping[str, str], *, columns: int = 80, rows: int = 24) -> None:
-        """Run a command in a shell, which says `left N` when it has ended."""
+        """Run a command in a shell, which prints `left N` with its exit code when it ends."""
         named = [f"{name}={value}" for name, value in environment.items() if name.startswith("SOULSPOT_")]
         line = shlex.join(["env", "LC_ALL=C.UTF-8", "TERM=tmux-256color", *named, *command])
         size = ["-x", str(columns), "-y", str(rows)]
         shell = f"stty -a >/dev/null; {line}; echo left $?; exec sh"
-        self._do("new-session", "-d", *size, shell, environment=os.environ | {"LC_ALL": "C.UTF-8"})
+        self._tmux("new-session", "-d", *size, shell, environment=os.environ | {"LC_ALL": "C.UTF-8"})
 
     def screen(self, *options: str) -> str:
-        return self._do("capture-pane", "-p", *options)
+        return self._tmux("capture-pane", "-p", *options)
 
     def lines(self) -> list[str]:
         return self.screen().splitlines()
 
     def type(self, *keys: str) -> None:
-        self._do("send-keys", *keys)
+        self._tmux("send-keys", *keys)
 
     def resize(self, columns: int, rows: int) -> None:
-        self._do("resize-window", "-x", str(columns), "-y", str(rows))
+        self._tmux("resize-window", "-x", str(columns), "-y", str(rows))
 
-    def ask(self, what: str) -> str:
-        """Return what tmux says of the pane: "alternate_on", "cursor_flag" …"""
-        return self._do("display-message", "-p", f"#{{{what}}}").strip()
+    def pane(self, variable: str) -> str:
+        """Return a variable of the pane, as tmux calls it: "alternate_on", "cursor_flag" …"""
+        return self._tmux("display-message", "-p", f"#{{{variable}}}").strip()
 
-    def _do(self, *arguments: str, check: bool = True, environment: Mapping[str, str] | None = None) -> str:
-        command = [*self._tmux, *arguments]
-        result = subprocess.run(command, check=check, capture_output=True, text=True, timeout=30, env=environment)
+    def _tmux(self, *arguments: str, check: bool = True, environment: Mapping[str, str] | None = None) -> str:
+        command = [*self._command, *arguments]
+        result = subprocess.run(
+            command, check=check, capture_output=True, text=True, timeout=30 * load_factor(), env=environment
+        )
         return result.stdout

@@ -1,4 +1,4 @@
-"""The page as a process, asked over HTTP as a browser does, or as nobody should."""
+"""Runs `soulspot web`, and sends it requests as a browser does, or as no client should."""
 
 import http.client
 import json
@@ -18,10 +18,11 @@ from mutagen.flac import Picture
 from mutagen.id3 import APIC
 from tests.conftest import Soulspot, until, write_song
 from tests.support import prefork
+from tests.support.deadlines import load_factor
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -44,8 +45,8 @@ class Event:
         return "\n".join(self.data)
 
 
-class Page:
-    """`soulspot web` on a catalogue, at a port of its own."""
+class WebClient:
+    """A `soulspot web` of its own, and a client of it."""
 
     def __init__(self, soulspot: Soulspot, *arguments: str, **settings: str) -> None:
         command = [*soulspot.command, "web", *(arguments or ("--listen", "127.0.0.1:0"))]
@@ -58,9 +59,9 @@ class Page:
         self.where = self.log.read_text().partition("serving ")[2].splitlines()[0].strip()
         self.port = int(self.where.rpartition(":")[2].strip("/")) if self.where.startswith("http") else 0
 
-    def ask(self, path: str, method: str = "GET", body: str | None = None, **headers: str) -> Answer:
-        """Ask on a connection of its own; `_` in the name of a header is a dash, and an empty one is left out."""
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+    def ask(self, path: str, method: str = "GET", body: str | None = None, **headers: str) -> Response:
+        """Send a request on a new connection; `_` in the name of a header becomes a dash, an empty one is left out."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30 * load_factor())) as connection:
             given = {"Host": f"127.0.0.1:{self.port}"} | {
                 name.replace("_", "-"): text for name, text in headers.items()
             }
@@ -73,11 +74,11 @@ class Page:
             connection.endheaders(body.encode() if body is not None else None)
             response = connection.getresponse()
             found = {name.lower(): text for name, text in response.getheaders()}
-            return Answer(response.status, found, response.read())
+            return Response(response.status, found, response.read())
 
     def raw(self, content: bytes) -> bytes:
-        """Send bytes as they are; return what comes back until the other side has no more."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+        """Send bytes as they are; return what comes back until the server closes the connection."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30 * load_factor()) as connection:
             answer = b""
             with suppress(ConnectionError):
                 connection.sendall(content)
@@ -87,9 +88,9 @@ class Page:
 
     @contextmanager
     def events(self, after: int | str | None = None, **headers: str) -> Iterator[Iterator[Event]]:
-        """Follow what happens, from after an entry on."""
+        """Yield the server-sent events, those after an entry if one is given."""
         query = "" if after is None else f"?after={after}"
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30 * load_factor())) as connection:
             connection.request("GET", f"/events{query}", headers={n.replace("_", "-"): t for n, t in headers.items()})
             response = connection.getresponse()
             assert response.status == 200, response.read()
@@ -97,13 +98,13 @@ class Page:
             yield _events(response)
 
     def first_link(self, path: str, kind: str) -> str:
-        """Return the first address on a page that leads to one of a kind, such as "track"."""
+        """Return the first link on a page to a thing of a kind, such as "track"."""
         found = re.search(rf'href="(/{kind}/[^"]+)"', self.ask(path).text)
         assert found is not None, f"{path} leads to no {kind}"
         return found[1]
 
     def log_in(self, token: str) -> tuple[str, str]:
-        """Return the cookie of who is logged in, and the CSRF token of its forms."""
+        """Log in; return the session cookie, and the token that the forms carry."""
         answer = self.ask("/login", "POST", f"token={token}")
         assert answer.status == 303, answer.text
         cookie = answer.headers["set-cookie"].partition(";")[0]
@@ -132,7 +133,7 @@ def _events(response: IO[bytes]) -> Iterator[Event]:
 
 
 def sequences(html: str) -> list[int]:
-    """Return the numbers of the entries in some HTML, in their order."""
+    """Return the numbers of the entries in some HTML, in the order in which they stand."""
     return [int(number) for number in re.findall(r'id="entry-(\d+)"', html)]
 
 
@@ -158,7 +159,7 @@ def picture(colour: tuple[int, int, int] = (200, 80, 40), size: int = 24) -> byt
 
 
 def write_covered(path: Path, cover: bytes, **tags: str) -> Path:
-    """Write a song with a picture in it."""
+    """Write a song with an embedded cover."""
     unfinished = write_song(path.parents[1] / "unfinished" / path.name, **tags)
     song = mutagen.File(unfinished)
     if path.suffix == ".flac":

@@ -1,14 +1,14 @@
-"""Which tests run in one of pytest-xdist's workers: those that share something dear, together and first."""
+"""Keeps tests that share something expensive in one of pytest-xdist's workers, and runs them first."""
 
 from typing import Any
 
 import pytest
 
-TOGETHER = (
-    "tests/test_systemd.py",  # one box: it has the network of its host, and its page and its metrics have ports there
-    "tests/test_postgres_faults.py",  # a server that may be stopped
+ONE_WORKER = (
+    "tests/test_systemd.py",  # one container, which uses ports of the host
+    "tests/test_postgres_faults.py",  # a server that the tests stop
     "tests/test_postgres_network.py",
-    "tests/test_install.py",  # the wheels of all that soulspot needs
+    "tests/test_install.py",  # the wheels of all dependencies
     "tests/test_web_browser.py",
 )
 
@@ -18,11 +18,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     from xdist.scheduler import LoadScopeScheduling
 
     scheduling = LoadScopeScheduling(config, log)
-    scheduling._split_scope = _together
+    scheduling._split_scope = _scope
     return scheduling
 
 
-def _together(test: str) -> str:
-    """Return what a worker gets at a time: all tests of a file, or one alone."""
+def _scope(test: str) -> str:
+    """Return what xdist hands to a worker at a time: all tests of a file, or one test."""
     file = test.partition("::")[0]
-    return file if file in TOGETHER else test
+    return file if file in ONE_WORKER else test
