@@ -157,8 +157,9 @@ def _with_command(unit: Path, command: str) -> str:
 
 def _shipped() -> Path:
     """Return where the units are: inside the installed package, or at the top of a checkout."""
-    packaged = Path(__file__).parents[1] / "systemd"
-    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "systemd"
+    package = Path(__file__).parents[2]
+    packaged = package / "systemd"
+    return packaged if packaged.is_dir() else package.parents[1] / "systemd"
 
 
 def _pages() -> list[Path]:
