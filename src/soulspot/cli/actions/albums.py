@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from soulspot.cli.actions.open_catalogue import catalogue
+from soulspot.cli.actions.open_catalogue import open_catalogue
 from soulspot.cli.output.text import print_json, print_table
 from soulspot.infrastructure.persistence.identity import is_various
 from soulspot.infrastructure.persistence.models import Album
@@ -60,7 +60,7 @@ def print_albums(
 async def _print_albums(
     words: Sequence[str], config: Path | None, *, incomplete: bool, limit: int | None, as_json: bool
 ) -> None:
-    async with catalogue(config) as (database, _url):
+    async with open_catalogue(config) as (database, _url):
         found = await AlbumRepository(database.session).search(words)
     there = [(album, tracks) for album, tracks in found if any(track.is_present for track in tracks)]
     listed = [(album, tracks, contents_of(tracks)) for album, tracks in there]

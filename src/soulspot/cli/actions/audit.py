@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from soulspot.cli.actions.follow import told_by_the_daemon
-from soulspot.cli.actions.open_catalogue import catalogue
+from soulspot.cli.actions.open_catalogue import open_catalogue
 from soulspot.cli.output.text import local_time, print_json, printable
 from soulspot.cli.output.time_spans import moment
 from soulspot.config import daemon_address, get_settings
@@ -42,7 +42,7 @@ async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, 
     since = moment(question.since, "--since") if question.since else None
     path = path_to_text(str(Path(question.file).absolute())) if question.file else None
     asked: dict[str, Any] = {"path": path, "artist": question.artist, "action": question.action}
-    async with catalogue(config) as (database, url):
+    async with open_catalogue(config) as (database, url):
         entries = AuditRepository(database.session)
         last = await entries.last_sequence()
         for entry in await entries.entries(**asked, since=since, limit=question.limit):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from soulspot.cli.actions.open_catalogue import catalogue
+from soulspot.cli.actions.open_catalogue import open_catalogue
 from soulspot.cli.output.text import duration, print_json, print_table, printable
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database
@@ -46,7 +46,7 @@ def print_duplicates(question: Question, config: Path | None, *, limit: int | No
 
 async def _print_duplicates(question: Question, config: Path | None, *, limit: int | None, as_json: bool) -> None:
     total = Sum()
-    async with catalogue(config) as (database, _url), aclosing(_groups(database, question)) as groups:
+    async with open_catalogue(config) as (database, _url), aclosing(_groups(database, question)) as groups:
         async for by, group in groups:
             if total.groups == limit:
                 break
@@ -82,7 +82,7 @@ def _is_one_recording(group: Sequence[Copy]) -> bool:
 
 
 def _is_meant(group: Sequence[Copy], words: Sequence[str], below: str | None) -> bool:
-    if below is not None and not any(f"{copy.whole_path}/".startswith(f"{below}/") for copy in group):
+    if below is not None and not any(f"{copy.full_path}/".startswith(f"{below}/") for copy in group):
         return False
     return any(all(word in copy.search_text for word in words) for copy in group)
 
@@ -109,7 +109,7 @@ def _described(by: By, group: Sequence[Copy]) -> dict[str, Any]:
     )
     more = ("bitrate", "sample_rate", "bits_per_sample", "channels", "duration_ms", "has_cover", "fingerprint")
     files = [
-        {"path": copy.whole_path}
+        {"path": copy.full_path}
         | {name: getattr(copy, name) for name in (*names, *more, "musicbrainz_recording_id", "added_at")}
         for copy in group
     ]
@@ -129,7 +129,7 @@ def _print_group(by: By, group: Sequence[Copy]) -> None:
         again = " (hard link)" if file in seen else ""
         seen.add(file)
         machine = f"{copy.node}:" if len({each.node for each in group}) > 1 else ""
-        rows.append((*_sound(copy), sounds[copy.fingerprint], f"{machine}{copy.whole_path}{again}"))
+        rows.append((*_sound(copy), sounds[copy.fingerprint], f"{machine}{copy.full_path}{again}"))
     print_table(("codec", "kbit/s", "kHz", "bit", "length", "size", "sound", "file"), rows)
     print()
 

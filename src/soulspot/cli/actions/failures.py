@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from soulspot.cli.actions.audit import print_entry
-from soulspot.cli.actions.open_catalogue import catalogue, file_asked_for, whole_path
+from soulspot.cli.actions.open_catalogue import find_file, open_catalogue
 from soulspot.cli.actions.purge import places_of
 from soulspot.cli.output import logs
 from soulspot.cli.output.text import local_time, print_json, print_table, printable
@@ -80,7 +80,7 @@ def decide(verb: str, asked: Asked, config: Path | None, *, of_all: bool, as_jso
 
 async def _print_list(asked: Asked, config: Path | None, *, limit: int | None, as_json: bool) -> None:
     question = asked.question()
-    async with catalogue(config) as (database, _url):
+    async with open_catalogue(config) as (database, _url):
         found = await FileRepository(database.session).failed(question, limit)
     if as_json:
         for file in found:
@@ -90,11 +90,11 @@ async def _print_list(asked: Asked, config: Path | None, *, limit: int | None, a
 
 
 async def _show(asked: str, config: Path | None, *, as_json: bool) -> None:
-    async with catalogue(config) as (database, _url):
-        file = await file_asked_for(database, asked)
+    async with open_catalogue(config) as (database, _url):
+        file = await find_file(database, asked)
         entries = await AuditRepository(database.session).entries(entities=[file.id])
     if file.error_code is None:
-        msg = f"{printable(whole_path(file))} is no failure: `soulspot track` shows it"
+        msg = f"{printable(file.full_path)} is no failure: `soulspot track` shows it"
         raise NotFoundError(msg)
     if as_json:
         history = [{"at": entry.at, "action": entry.action, "changes": entry.changes} for entry in entries]
@@ -127,7 +127,7 @@ async def _decide(verb: str, asked: Asked, config: Path | None, *, as_json: bool
             failures, folders = Failures(database, run=run), {file.folder_id for file in found}
             async with database.owning(places_of(found), f"failures {verb}", node=socket.gethostname(), run=run):
                 files = await patiently(failures.decide, verb, question, folders)
-        decided = [{"id": file.id, "path": whole_path(file), "code": file.error_code} for file in files]
+        decided = [{"id": file.id, "path": file.full_path, "code": file.error_code} for file in files]
     if as_json:
         for each in decided:
             print_json(each)
@@ -157,7 +157,7 @@ def _decided_by_the_daemon(verb: str, question: FailureQuestion, config: Path | 
 def _described(file: File) -> dict[str, Any]:
     return {
         "id": file.id,
-        "path": whole_path(file),
+        "path": file.full_path,
         "status": file.status,
         "code": file.error_code,
         "reason": file.error_text,
@@ -171,7 +171,7 @@ def _described(file: File) -> dict[str, Any]:
 
 def _row(file: File) -> Sequence[object]:
     last = local_time(file.failed_at) if file.failed_at else None
-    return file.error_code, last, whole_path(file), file.error_text
+    return file.error_code, last, file.full_path, file.error_text
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy.exc import DBAPIError
 
-from soulspot.cli.actions.open_catalogue import catalogue, whole_path
+from soulspot.cli.actions.open_catalogue import open_catalogue
 from soulspot.cli.output.text import local_time, print_json, printable
 from soulspot.config import daemon_address, get_settings
 from soulspot.config.catalogue import find_catalogue
@@ -42,7 +42,7 @@ def status(config: Path | None, *, as_json: bool) -> None:
 
 
 async def _with_catalogue(config: Path | None, daemon: Told | None) -> tuple[Told, Sequence[str]]:
-    async with catalogue(config) as (database, url):
+    async with open_catalogue(config) as (database, url):
         folders = await FolderRepository(database.session).all()
         files = FileRepository(database.session)
         counts, failed = await files.counts(), await files.failures(SHOWN)
@@ -51,7 +51,7 @@ async def _with_catalogue(config: Path | None, daemon: Told | None) -> tuple[Tol
     holder = holder_of(file) if file else "; ".join(map(str, writers)) or None
     name = database.url.render_as_string(hide_password=True) if file is None else str(file)
     report = standing(daemon, holder, folders, counts, database=name, writers=writers)
-    return report, [f"{whole_path(each)}: {each.error_text or ''}" for each in failed]
+    return report, [f"{each.full_path}: {each.error_text or ''}" for each in failed]
 
 
 def _print(report: Told, failures: Sequence[str]) -> None:

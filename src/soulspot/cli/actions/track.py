@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from soulspot.cli.actions.audit import print_entry
-from soulspot.cli.actions.open_catalogue import catalogue, file_asked_for, whole_path
+from soulspot.cli.actions.open_catalogue import find_file, open_catalogue
 from soulspot.cli.output.text import duration, local_time, print_json, printable
 from soulspot.infrastructure.persistence.models import AuditEntry, File, Track, TrackArtist
 from soulspot.infrastructure.persistence.repositories import AuditRepository, TrackRepository
@@ -46,8 +46,8 @@ def show(asked: str, config: Path | None, *, as_json: bool) -> None:
 
 
 async def _show(asked: str, config: Path | None, *, as_json: bool) -> None:
-    async with catalogue(config) as (database, _url):
-        file = await file_asked_for(database, asked)
+    async with open_catalogue(config) as (database, _url):
+        file = await find_file(database, asked)
         track = await TrackRepository(database.session).get_by_id(file.track_id) if file.track_id else None
         ids = [file.id, *([track.id] if track else [])]
         entries = await AuditRepository(database.session).entries(entities=ids)
@@ -62,7 +62,7 @@ async def _show(asked: str, config: Path | None, *, as_json: bool) -> None:
 
 
 def _described(file: File, track: Track | None, entries: Iterable[AuditEntry]) -> dict[str, Any]:
-    described: dict[str, Any] = {"id": track.id if track else None, "path": whole_path(file)}
+    described: dict[str, Any] = {"id": track.id if track else None, "path": file.full_path}
     if track is not None:
         described |= {_NAMES.get(name, name): getattr(track, name) for name in _COLUMNS + _SOUND}
         described["album"] = _album(track)
@@ -174,7 +174,7 @@ def _sound(track: Track) -> str:
 
 
 def _file_lines(file: File) -> Iterator[tuple[str, str]]:
-    yield "file", whole_path(file)
+    yield "file", file.full_path
     since = f" since {local_time(file.missing_since)}" if file.missing_since else ""
     yield "status", f"{file.status}{since}"
     if file.error_code is not None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from soulspot.cli.actions.open_catalogue import catalogue, whole_path
+from soulspot.cli.actions.open_catalogue import open_catalogue
 from soulspot.cli.output.text import duration, print_json, print_table
 from soulspot.infrastructure.persistence.models import File
 from soulspot.infrastructure.persistence.repositories import (
@@ -23,7 +23,7 @@ def artists(words: Sequence[str], config: Path | None, *, limit: int | None, as_
 
 
 async def _tracks(words: Sequence[str], config: Path | None, *, limit: int | None, as_json: bool) -> None:
-    async with catalogue(config) as (database, _url):
+    async with open_catalogue(config) as (database, _url):
         found = await TrackRepository(database.session).search(words, limit)
     if as_json:
         for file in found:
@@ -46,7 +46,7 @@ def _track(file: File) -> dict[str, Any]:
         "album": track.album.title if track.album else None,
         "album_artist": track.album.artist_credit if track.album else None,
         **{name: getattr(track, name) for name in named + more},
-        "path": whole_path(file),
+        "path": file.full_path,
         "status": file.status,
     }
 
@@ -55,12 +55,12 @@ def _track_row(file: File) -> Sequence[object]:
     track = file.track
     assert track is not None
     album = track.album.title if track.album else None
-    path = whole_path(file) if file.status == "catalogued" else f"{whole_path(file)} ({file.status})"
+    path = file.full_path if file.status == "catalogued" else f"{file.full_path} ({file.status})"
     return track.artist_credit, track.title, album, track.track_number, duration(track.duration_ms), path
 
 
 async def _artists(words: Sequence[str], config: Path | None, *, limit: int | None, as_json: bool) -> None:
-    async with catalogue(config) as (database, _url):
+    async with open_catalogue(config) as (database, _url):
         found = await ArtistRepository(database.session).search(words, limit)
     if as_json:
         for artist, count in found:

@@ -94,7 +94,7 @@ async def _decide(state: "State", asked: Arguments) -> Answer:
         return {"error": f"the database refuses ({error.orig}): try again when it answers"}
     for file in decided:
         pipeline.look_again(folders[file.folder_id], [file.path])
-    return {"decided": [{"id": file.id, "path": file.whole_path, "code": file.error_code} for file in decided]}
+    return {"decided": [{"id": file.id, "path": file.full_path, "code": file.error_code} for file in decided]}
 
 
 async def _progress(request: Request) -> AsyncIterator[Answer]:

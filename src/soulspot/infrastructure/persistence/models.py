@@ -274,7 +274,7 @@ class File(Base):
     track: Mapped[Track | None] = relationship(back_populates="files", lazy="raise")
 
     @property
-    def whole_path(self) -> str:
+    def full_path(self) -> str:
         """Its absolute path, as the catalogue writes it."""
         return f"{self.folder.path.rstrip('/')}/{self.path}"
 

@@ -52,7 +52,7 @@ class Copy:
     search_text: str
 
     @property
-    def whole_path(self) -> str:
+    def full_path(self) -> str:
         return f"{self.folder.rstrip('/')}/{self.path}"
 
 
