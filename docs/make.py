@@ -1,9 +1,9 @@
-"""Write what the documents take from the code: the tables of settings, and the pages for `man`.
+"""Write the parts of the documents that come from the code: the tables of settings and the man pages.
 
     python docs/make.py [--check]
 
-The pages in man/ say what `--help`, the settings and the exit codes of docs/operations.md say. With --check nothing is
-written: exit 1 where a file is not what the code makes.
+The man pages hold `--help`, the settings and the exit codes of docs/operations.md. --check writes nothing and exits
+with 1 if a file is stale.
 """
 
 import re
@@ -27,34 +27,34 @@ HERE: Final = Path(__file__).parents[1]
 TABLES: Final = ("docs/configuration.md",)
 
 DESCRIPTION: Final = """\
-soulspot keeps a database of a music collection true to the folders on disk: drop an audio file in, and a moment later
-its track, its artists and its album are in the catalogue, with an entry in a history that says what happened and when.
-It watches with inotify, reads tags in processes of their own, and writes each file in one transaction to SQLite, or to
-PostgreSQL. It never writes to the music folders.
+soulspot keeps a database of a music collection in step with the folders on disk: drop an audio file in, and a moment
+later its track, artists and album are in the catalogue, and the history says what changed and when. It watches with
+inotify, reads tags in separate processes, and writes each file in one transaction to SQLite or PostgreSQL. It never
+writes to the music folders.
 
-Those commands that answer take `--json`, and then print one JSON object a line.
+Commands that report something take `--json` and then print one JSON object a line.
 """
 ENVIRONMENT: Final = {
-    "SOULSPOT_CONFIG": "The TOML file to read in place of the usual two, where there is no `--config`.",
-    "SOULSPOT_SECTION__NAME": "A setting, such as `SOULSPOT_LIBRARY__FOLDERS=/srv/music`: see soulspot.toml(5).",
-    "NO_COLOR": "Where it is set, no colours on a terminal.",
+    "SOULSPOT_CONFIG": "The TOML file to read in place of the usual two, unless `--config` names one.",
+    "SOULSPOT_SECTION__NAME": "A setting, for example `SOULSPOT_LIBRARY__FOLDERS=/srv/music`: see soulspot.toml(5).",
+    "NO_COLOR": "If set, no colours on a terminal.",
 }
 FILES: Final = {
-    "/etc/soulspot/config.toml": "The settings of the machine.",
+    "/etc/soulspot/config.toml": "The system-wide settings.",
     "~/.config/soulspot/config.toml": "Your own settings.",
-    "/var/lib/soulspot/soulspot.db": "The catalogue of the system's service.",
+    "/var/lib/soulspot/soulspot.db": "The catalogue of the system service.",
     "~/.local/share/soulspot/soulspot.db": "The catalogue of a soulspot that you run yourself.",
 }
 EXAMPLES: Final = {
-    "soulspot watch ~/Music": "Keep a catalogue of your music, from now until you stop it.",
-    "soulspot explain ~/Music/song.mp3": "Why a file is in the catalogue, or is not.",
-    "soulspot audit --since 24h": "What happened since yesterday.",
-    "soulspot service install": "Have it run as a service of systemd.",
+    "soulspot watch ~/Music": "Keep a catalogue of your music until you stop it.",
+    "soulspot explain ~/Music/song.mp3": "Explain why a file is in the catalogue or is not.",
+    "soulspot audit --since 24h": "Show what changed in the last 24 hours.",
+    "soulspot service install": "Run soulspot as a systemd service.",
 }
 
 
 def made() -> dict[Path, str]:
-    """Return each file that is made, and what has to be in it."""
+    """Return each generated file and its content."""
     files = {HERE / "man" / "soulspot.1": command_page(), HERE / "man" / "soulspot.toml.5": settings_page()}
     for name in TABLES:
         text = (HERE / name).read_text(encoding="utf-8")
@@ -64,7 +64,7 @@ def made() -> dict[Path, str]:
 
 
 def command_page() -> str:
-    lines = _head("soulspot", "1", "keeps a true, accountable catalogue of music folders")
+    lines = _head("soulspot", "1", "keeps an exact catalogue of music folders, with its history")
     lines += [
         ".SH SYNOPSIS",
         ".B soulspot",
@@ -92,13 +92,13 @@ def settings_page() -> str:
     lines = _head("soulspot.toml", "5", "the settings of soulspot")
     lines += [".SH SYNOPSIS", *_list(dict.fromkeys(list(FILES)[:2], "")), ".SH DESCRIPTION"]
     lines += _paragraphs(
-        "soulspot runs without a configuration: every setting has a default. A file names those that differ, in TOML."
-        " Later beats earlier, setting by setting: the file of the machine, your own, systemd's credentials, the"
-        " environment, the folders of the command line. `--config FILE`, or else `$SOULSPOT_CONFIG`, names one file in"
+        "soulspot runs without a configuration file: every setting has a default. A TOML file overrides defaults."
+        " Later sources win, setting by setting: the system-wide file, your own file, systemd credentials, the"
+        " environment, the folders on the command line. `--config FILE`, or else `$SOULSPOT_CONFIG`, names one file in"
         " place of the two.\n\n"
-        "A name that is no setting, and a value that is not allowed, ends soulspot with exit code 78 and a sentence"
-        " that says where. `soulspot config check` looks before it is started, `soulspot config show` tells where each"
-        " value comes from, and `soulspot config init` writes a file with them all."
+        "An unknown setting or an invalid value ends soulspot with exit code 78 and a message that says where it is."
+        " `soulspot config check` validates the settings before a start, `soulspot config show` shows where each value"
+        " comes from, and `soulspot config init` writes a file with all settings."
     )
     defaults = dict(re.findall(r"^\| `([\w.]+)` \| [^|]+ \| (.*?) \| ", settings_table(), re.MULTILINE))
     section = ""
@@ -115,13 +115,13 @@ def settings_page() -> str:
 
 
 def _head(name: str, section: str, what: str) -> list[str]:
-    comment = r".\" Made by docs/make.py out of the code: change that."
+    comment = r".\" Generated by docs/make.py from the code: change that."
     title = f'.TH {name.upper()} {section} "" "soulspot {__version__}" "soulspot"'
     return [comment, title, ".nh", ".ad l", ".SH NAME", rf"{name} \- {what}"]
 
 
 def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - typer's own, of either kind
-    """Yield each command that does something, with its whole name."""
+    """Yield each command with its full name."""
     for short, below in getattr(command, "commands", {}).items():
         if hasattr(below, "commands"):
             yield from _commands(below, f"{name} {short}")
@@ -156,17 +156,17 @@ def _exit_codes() -> list[tuple[str, str]]:
 
 
 def _allowed(setting: FieldInfo) -> str:
-    """Return what a setting may be, where a bound or a list of words says so."""
-    told = []
+    """Return the bounds or the choices of a setting."""
+    rules = []
     for rule in setting.metadata:
         for kind, name, words in ((Ge, "ge", "at least"), (Gt, "gt", "more than"), (Le, "le", "at most")):
             if isinstance(rule, kind):
                 bound = getattr(rule, name)
                 size = ByteSize(bound).human_readable().replace(".0", "")
-                told.append(f"{words} {size if setting.annotation is ByteSize else bound}")
+                rules.append(f"{words} {size if setting.annotation is ByteSize else bound}")
     if get_origin(setting.annotation) is Literal:
-        told.append("one of " + ", ".join(f'"{each}"' for each in get_args(setting.annotation)))
-    return f"; {', '.join(told)}" if told else ""
+        rules.append("one of " + ", ".join(f'"{each}"' for each in get_args(setting.annotation)))
+    return f"; {', '.join(rules)}" if rules else ""
 
 
 def _list(entries: dict[str, str]) -> list[str]:
@@ -188,7 +188,7 @@ def _quoted(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    r"""Return a text as troff takes it literally, with what stands between backticks in bold."""
+    r"""Escape a text for troff, with text between backticks in bold."""
     text = (
         text.replace("\\", r"\e").replace("-", r"\-").replace("'", r"\(aq").replace("~", r"\(ti").replace("^", r"\(ha")
     )
