@@ -12,7 +12,7 @@ from soulspot.infrastructure.net import control_socket
 from soulspot.infrastructure.persistence.postgresql.advisory_locks import Writer
 from soulspot.infrastructure.persistence.records import KnownFolder
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
-from soulspot.reports.status import Counts, standing
+from soulspot.reports.status import Counts, status_report
 
 FRESH: Final = 1.0
 """Seconds for which an answer of the daemon is good."""
@@ -87,7 +87,7 @@ class Daemon:
         folders = await self._folders.all()
         writers = await self._writers(folders)
         holder = self._holder() or "; ".join(map(str, writers)) or None
-        return standing(status, holder, folders, self._counts, database=self._database, writers=writers)
+        return status_report(status, holder, folders, self._counts, database=self._database, writers=writers)
 
     async def retry(self, **which: str) -> Mapping[str, Any] | None:
         """Have the failures at a path or of a code read again; return what the daemon answers."""

@@ -1,4 +1,4 @@
-"""`soulspot audit`: what happened."""
+"""`soulspot audit`: prints the history, and follows it."""
 
 import asyncio
 import sys

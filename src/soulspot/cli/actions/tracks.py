@@ -1,4 +1,4 @@
-"""The commands that only read: tracks, artists, audit. None of them creates or changes a database."""
+"""`soulspot tracks` and `soulspot artists`: search the catalogue."""
 
 import asyncio
 from collections.abc import Sequence
