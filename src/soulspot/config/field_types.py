@@ -33,7 +33,7 @@ def absolute(path: Path) -> Path:
 def not_boolean(value: object) -> object:
     if isinstance(value, bool):
         msg = "a number"
-        raise ValueError(msg)  # noqa: TRY004 - pydantic takes this as a wrong value, and a TypeError as our own error
+        raise ValueError(msg)  # noqa: TRY004 - pydantic takes a ValueError for a wrong value, a TypeError for a bug
     return value
 
 

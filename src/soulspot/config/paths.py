@@ -8,7 +8,6 @@ from typing import Final
 from urllib.parse import unquote
 
 from platformdirs import user_data_path
-from sqlalchemy.engine import make_url
 
 from soulspot.config.field_types import absolute
 from soulspot.config.sources import variable
@@ -85,6 +84,8 @@ def beside(url: str, ending: str) -> Path:
 
 def name_of(url: str) -> str:
     """Return what a server's database is called in the names of files: readable, and never as another database is."""
+    from sqlalchemy.engine import make_url  # late: most commands need no SQLAlchemy for their settings
+
     parsed = make_url(url)
     where = f"{parsed.host or parsed.query.get('host')}:{parsed.port or 5432}/{parsed.database}"
     digest = hashlib.blake2b(where.encode(), digest_size=4).hexdigest()

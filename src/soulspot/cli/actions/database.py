@@ -126,7 +126,7 @@ def trim(config: Path | None, *, older_than: timedelta | None, dry_run: bool) ->
         msg = "nothing to trim: the settings keep the history forever; pass --older-than 365d or set audit.keep_days"
         raise ConfigError(msg)
     count = asyncio.run(_trim(settings, keep, dry_run=dry_run))
-    print(f"{'would remove' if dry_run else 'removed'} {count} entries of the history")
+    print(f"{count} entries of the history {'would be' if dry_run else 'were'} removed")
 
 
 async def _trim(settings: Settings, keep: timedelta, *, dry_run: bool) -> int:

@@ -119,7 +119,7 @@ async def _show(asked: str, config: Path | None, *, as_json: bool) -> None:
 async def _decide(verb: str, asked: Asked, config: Path | None, *, as_json: bool) -> None:
     question = asked.question()
     decided = _decide_by_daemon(verb, question, config)
-    then = "the daemon is reading them again now"
+    then = "the daemon reads them again now"
     if decided is None:
         then = "the next scan or start of the daemon reads them again"
         async with _open_for_writing(config, f"failures {verb}") as database:

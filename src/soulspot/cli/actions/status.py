@@ -64,7 +64,7 @@ def _print(report: Answer, failures: Sequence[str]) -> None:
             _print_writer(each)
         print(f"tracks    {report['tracks']}")
     else:
-        print(f"database  not readable: {printable(error)}")
+        print(f"database  cannot be read: {printable(error)}")
     for each in report["folders"]:
         _print_folder(each)
     if queue := report["queue"]:

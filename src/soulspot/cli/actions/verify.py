@@ -135,7 +135,7 @@ def _explain_absent(root: Root, path: str, shown: str, file: File | None) -> Exp
             return Explanation(shown, "missing", "gone from disk; will count as missing soon", track_id)
         return Explanation(shown, "missing", f"missing since {local_time(file.missing_since)}", track_id)
     if (reason := why_left_alone(root, path)) is not None:
-        return Explanation(shown, "left-alone", f"ignored: {reason}", track_id)
+        return Explanation(shown, "left-alone", f"skipped: {reason}", track_id)
     if not os.path.isfile(full):
         return Explanation(shown, "not-regular", "not a regular file")
     return Explanation(shown, "not-audio", "not audio, by its name")
