@@ -137,7 +137,7 @@ WRONG: dict[str, tuple[Plant, str, str, str]] = {
     "a folder that the service may not read": (
         private_folder, "FAIL", "folders", "setfacl -R -m u:nobody:rX"),
     "a network folder": (lambda at: at.file_system("nfs4"), "WARN", "folders", "POLL_INTERVAL"),
-    "the database on a network": (lambda at: at.file_system("cifs"), "FAIL", "place", "a disk of this machine"),
+    "the database on a network": (lambda at: at.file_system("cifs"), "FAIL", "place", "a local disk"),
     "too few watches": (few_watches, "FAIL", "watches", "fs.inotify.max_user_watches=524288"),
     "no leases by a setting": (lambda at: at.set("LIBRARY__LEASES", "false"), "WARN", "leases", "LEASES=true"),
     "no leases by the unit": (lambda at: at.unit(PrivateUsers="yes"), "WARN", "leases", "PrivateUsers=no"),
