@@ -152,4 +152,4 @@ def test_a_catalogue_in_sqlite_is_told_what_there_is_instead(soulspot: Soulspot)
     result = soulspot.run("db", "partition")
 
     assert result.returncode == 78
-    assert "this is for PostgreSQL" in result.stderr
+    assert "`db partition` needs PostgreSQL" in result.stderr
