@@ -1,9 +1,9 @@
-"""Generates the tables of settings in the documents, and the man pages.
+"""Write the parts of the documents that come from the code: the tables of settings and the man pages.
 
     python docs/make.py [--check]
 
-The man pages come from `--help`, the settings, and the exit codes in docs/operations.md. --check writes nothing, and
-exits with 1 when a file is out of date.
+The man pages hold `--help`, the settings and the exit codes of docs/operations.md. --check writes nothing and exits
+with 1 if a file is stale.
 """
 
 import re
@@ -28,33 +28,33 @@ TABLES: Final = ("docs/configuration.md",)
 
 DESCRIPTION: Final = """\
 soulspot keeps a database of a music collection in step with the folders on disk: drop an audio file in, and a moment
-later its track, artists and album are in the catalogue, with an audit entry that says what happened and when. It
-watches the folders with inotify, reads tags in separate processes, and writes each file in one transaction to SQLite or
-PostgreSQL. It never writes to the music folders.
+later its track, artists and album are in the catalogue, and the history says what changed and when. It watches with
+inotify, reads tags in separate processes, and writes each file in one transaction to SQLite or PostgreSQL. It never
+writes to the music folders.
 
-With `--json`, commands that print results print one JSON object per line.
+Commands that report something take `--json` and then print one JSON object a line.
 """
 ENVIRONMENT: Final = {
-    "SOULSPOT_CONFIG": "The TOML file to read instead of the usual two; `--config` overrides it.",
-    "SOULSPOT_SECTION__NAME": "A setting, such as `SOULSPOT_LIBRARY__FOLDERS=/srv/music`: see soulspot.toml(5).",
-    "NO_COLOR": "If set, soulspot uses no colours on a terminal.",
+    "SOULSPOT_CONFIG": "The TOML file to read in place of the usual two, unless `--config` names one.",
+    "SOULSPOT_SECTION__NAME": "A setting, for example `SOULSPOT_LIBRARY__FOLDERS=/srv/music`: see soulspot.toml(5).",
+    "NO_COLOR": "If set, no colours on a terminal.",
 }
 FILES: Final = {
-    "/etc/soulspot/config.toml": "The settings for the whole machine.",
+    "/etc/soulspot/config.toml": "The system-wide settings.",
     "~/.config/soulspot/config.toml": "Your own settings.",
     "/var/lib/soulspot/soulspot.db": "The catalogue of the system service.",
-    "~/.local/share/soulspot/soulspot.db": "The catalogue when you run soulspot yourself.",
+    "~/.local/share/soulspot/soulspot.db": "The catalogue of a soulspot that you run yourself.",
 }
 EXAMPLES: Final = {
     "soulspot watch ~/Music": "Keep a catalogue of your music until you stop it.",
-    "soulspot explain ~/Music/song.mp3": "Explain why a file is in the catalogue or not.",
-    "soulspot audit --since 24h": "Show what happened since yesterday.",
-    "soulspot service install": "Install it as a systemd service.",
+    "soulspot explain ~/Music/song.mp3": "Explain why a file is in the catalogue or is not.",
+    "soulspot audit --since 24h": "Show what changed in the last 24 hours.",
+    "soulspot service install": "Run soulspot as a systemd service.",
 }
 
 
 def made() -> dict[Path, str]:
-    """Return each generated file with its content."""
+    """Return each generated file and its content."""
     files = {HERE / "man" / "soulspot.1": command_page(), HERE / "man" / "soulspot.toml.5": settings_page()}
     for name in TABLES:
         text = (HERE / name).read_text(encoding="utf-8")
@@ -64,7 +64,7 @@ def made() -> dict[Path, str]:
 
 
 def command_page() -> str:
-    lines = _head("soulspot", "1", "keeps a true, accountable catalogue of music folders")
+    lines = _head("soulspot", "1", "keeps an exact catalogue of music folders, with its history")
     lines += [
         ".SH SYNOPSIS",
         ".B soulspot",
@@ -92,13 +92,13 @@ def settings_page() -> str:
     lines = _head("soulspot.toml", "5", "the settings of soulspot")
     lines += [".SH SYNOPSIS", *_list(dict.fromkeys(list(FILES)[:2], "")), ".SH DESCRIPTION"]
     lines += _paragraphs(
-        "soulspot needs no configuration: every setting has a default. A TOML file sets those that differ. Of these"
-        " sources, later ones override earlier ones, setting by setting: the machine's file, your own file, systemd's"
-        " credentials, the environment, the folders on the command line. `--config FILE`, or else `$SOULSPOT_CONFIG`,"
-        " names one file to read instead of the two.\n\n"
+        "soulspot runs without a configuration file: every setting has a default. A TOML file overrides defaults."
+        " Later sources win, setting by setting: the system-wide file, your own file, systemd credentials, the"
+        " environment, the folders on the command line. `--config FILE`, or else `$SOULSPOT_CONFIG`, names one file in"
+        " place of the two.\n\n"
         "An unknown setting or an invalid value ends soulspot with exit code 78 and a message that says where it is."
-        " `soulspot config check` checks the settings, `soulspot config show` shows where each value comes from, and"
-        " `soulspot config init` writes a file with all settings."
+        " `soulspot config check` validates the settings before a start, `soulspot config show` shows where each value"
+        " comes from, and `soulspot config init` writes a file with all settings."
     )
     defaults = dict(re.findall(r"^\| `([\w.]+)` \| [^|]+ \| (.*?) \| ", settings_table(), re.MULTILINE))
     section = ""
@@ -115,13 +115,13 @@ def settings_page() -> str:
 
 
 def _head(name: str, section: str, what: str) -> list[str]:
-    comment = r".\" Generated by docs/make.py: do not edit."
+    comment = r".\" Generated by docs/make.py from the code: change that."
     title = f'.TH {name.upper()} {section} "" "soulspot {__version__}" "soulspot"'
     return [comment, title, ".nh", ".ad l", ".SH NAME", rf"{name} \- {what}"]
 
 
 def _commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - typer's own, of either kind
-    """Yield each command, not the groups, with its full name."""
+    """Yield each command with its full name."""
     for short, below in getattr(command, "commands", {}).items():
         if hasattr(below, "commands"):
             yield from _commands(below, f"{name} {short}")
@@ -156,17 +156,17 @@ def _exit_codes() -> list[tuple[str, str]]:
 
 
 def _allowed(setting: FieldInfo) -> str:
-    """Return the bounds or choices of a setting as text."""
-    limits = []
+    """Return the bounds or the choices of a setting."""
+    rules = []
     for rule in setting.metadata:
         for kind, name, words in ((Ge, "ge", "at least"), (Gt, "gt", "more than"), (Le, "le", "at most")):
             if isinstance(rule, kind):
                 bound = getattr(rule, name)
                 size = ByteSize(bound).human_readable().replace(".0", "")
-                limits.append(f"{words} {size if setting.annotation is ByteSize else bound}")
+                rules.append(f"{words} {size if setting.annotation is ByteSize else bound}")
     if get_origin(setting.annotation) is Literal:
-        limits.append("one of " + ", ".join(f'"{each}"' for each in get_args(setting.annotation)))
-    return f"; {', '.join(limits)}" if limits else ""
+        rules.append("one of " + ", ".join(f'"{each}"' for each in get_args(setting.annotation)))
+    return f"; {', '.join(rules)}" if rules else ""
 
 
 def _list(entries: dict[str, str]) -> list[str]:
@@ -188,7 +188,7 @@ def _quoted(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    r"""Escape a text for troff, and set what is between backticks in bold."""
+    r"""Escape a text for troff, with text between backticks in bold."""
     text = (
         text.replace("\\", r"\e").replace("-", r"\-").replace("'", r"\(aq").replace("~", r"\(ti").replace("^", r"\(ha")
     )

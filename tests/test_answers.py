@@ -1,4 +1,4 @@
-"""explain, verify and purge: what soulspot makes of a path, whether it is right, and how it forgets."""
+"""`soulspot explain`, `verify` and `purge`."""
 
 import json
 import os
@@ -87,7 +87,7 @@ def test_a_path_in_an_offline_folder_is_explained(
     assert "is its disk mounted?" in found["reason"]
 
 
-def test_verify_is_content_with_a_true_catalogue_and_lists_what_differs(soulspot: Soulspot) -> None:
+def test_verify_passes_a_correct_catalogue_and_lists_differences(soulspot: Soulspot) -> None:
     for name in ("stays.mp3", "gone.mp3", "changed.mp3"):
         write_song(soulspot.music / name)
     (soulspot.music / "notes").write_text("no audio")
@@ -101,7 +101,7 @@ def test_verify_is_content_with_a_true_catalogue_and_lists_what_differs(soulspot
 
     differing = soulspot.run("verify", "--json")
 
-    assert (content.returncode, content.stdout) == (0, "the catalogue and the folders say the same\n")
+    assert (content.returncode, content.stdout) == (0, "the catalogue matches the folders\n")
     assert differing.returncode == 1
     assert {(each["kind"], Path(each["path"]).name) for each in map(json.loads, differing.stdout.splitlines())} == {
         ("not-there", "gone.mp3"),
@@ -125,7 +125,7 @@ def two_missing(soulspot: Soulspot) -> Soulspot:
     return soulspot
 
 
-def test_purge_removes_tracks_that_are_missing_for_long_with_all_that_was_theirs_alone(two_missing: Soulspot) -> None:
+def test_purge_removes_long_missing_tracks_and_what_only_they_had(two_missing: Soulspot) -> None:
     listed = two_missing.run("purge", "--older-than", "30d", "--dry-run")
     asked = two_missing.run("purge", "--older-than", "30d")
     refused = two_missing.run("purge", "--older-than", "30d", "--yes", "1")
@@ -143,8 +143,8 @@ def test_purge_removes_tracks_that_are_missing_for_long_with_all_that_was_theirs
     assert two_missing.actions("track_purged") == 2
 
 
-def test_purge_leaves_what_has_not_been_missing_for_so_long(two_missing: Soulspot) -> None:
+def test_purge_keeps_files_that_have_not_been_missing_for_long(two_missing: Soulspot) -> None:
     result = two_missing.run("purge", "--older-than", "60d")
 
-    assert (result.returncode, result.stdout) == (0, "nothing has been missing for that long\n")
+    assert (result.returncode, result.stdout) == (0, "no file has been missing for that long\n")
     assert len(two_missing.rows("SELECT 1 FROM tracks")) == 3

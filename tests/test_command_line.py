@@ -25,7 +25,7 @@ def installed_command() -> str:
     return str(Path(sys.executable).with_name("soulspot"))
 
 
-def test_follow_prints_what_happens_from_now_as_it_happens(soulspot: Soulspot) -> None:
+def test_follow_prints_new_entries_as_they_come(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "before.mp3")
     soulspot.scan()
     seen = soulspot.music.parent / "seen"
@@ -45,7 +45,7 @@ def test_follow_prints_what_happens_from_now_as_it_happens(soulspot: Soulspot) -
     assert follower.wait(timeout=10) == 0
 
 
-def test_audit_is_asked_by_file_artist_action_and_time(soulspot: Soulspot) -> None:
+def test_audit_filters_by_file_artist_action_and_time(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "a" / "one.flac", title="One", artist="Björk")
     soulspot.scan()
     write_song(soulspot.music / "b" / "two.flac", title="Two", artist="Low")
@@ -63,7 +63,7 @@ def test_audit_is_asked_by_file_artist_action_and_time(soulspot: Soulspot) -> No
     assert paths("--limit", "1") == ["two.flac"]
 
 
-def test_a_time_that_is_none_is_refused_with_what_is_allowed(soulspot: Soulspot) -> None:
+def test_an_invalid_time_is_refused_with_what_is_allowed(soulspot: Soulspot) -> None:
     soulspot.scan()
 
     result = soulspot.run("audit", "--since", "yesterday-ish")
@@ -73,7 +73,7 @@ def test_a_time_that_is_none_is_refused_with_what_is_allowed(soulspot: Soulspot)
     assert "24h" in result.stderr
 
 
-def test_artists_are_listed_with_the_number_of_their_tracks(soulspot: Soulspot) -> None:
+def test_artists_are_listed_with_their_number_of_tracks(soulspot: Soulspot) -> None:
     for number, artist in enumerate(["Low", "Low", "Кино"]):
         write_song(soulspot.music / f"{number}.flac", artist=artist)
     soulspot.scan()
@@ -93,7 +93,7 @@ def test_output_goes_to_standard_output_and_logs_to_standard_error(soulspot: Sou
     assert "broken.mp3" in result.stderr
 
 
-def test_a_reader_that_goes_away_ends_a_listing_in_peace(soulspot: Soulspot) -> None:
+def test_a_closed_pipe_ends_a_listing_quietly(soulspot: Soulspot) -> None:
     song = write_song(soulspot.music / "0.mp3")
     for number in range(1, 400):
         shutil.copyfile(song, soulspot.music / f"{number}.mp3")
@@ -107,7 +107,7 @@ def test_a_reader_that_goes_away_ends_a_listing_in_peace(soulspot: Soulspot) -> 
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_shell_is_given_a_completion(shell: str) -> None:
+def test_completion_can_be_installed(shell: str) -> None:
     # What `--install-completion` writes; that itself looks for the shell it was called from, and here may be none.
     asked = os.environ | {"_SOULSPOT_COMPLETE": f"source_{shell}"}
     script = subprocess.run([installed_command()], env=asked, capture_output=True, text=True, check=False)
@@ -116,7 +116,7 @@ def test_the_shell_is_given_a_completion(shell: str) -> None:
     assert "_SOULSPOT_COMPLETE" in script.stdout
 
 
-def test_completion_answers_with_the_commands_that_begin_so() -> None:
+def test_completion_lists_the_matching_commands() -> None:
     asked = os.environ | {"_SOULSPOT_COMPLETE": "complete_bash", "COMP_WORDS": "soulspot tra", "COMP_CWORD": "1"}
 
     result = subprocess.run([installed_command()], env=asked, capture_output=True, text=True, check=False)
@@ -125,7 +125,7 @@ def test_completion_answers_with_the_commands_that_begin_so() -> None:
     assert "watch" not in result.stdout.split()
 
 
-def test_a_scan_on_a_terminal_shows_a_bar_and_leaves_only_its_summary(soulspot: Soulspot) -> None:
+def test_a_scan_on_a_terminal_shows_a_bar_and_then_its_summary(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "song.mp3")
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "soulspot", "scan", str(soulspot.music)]
@@ -147,7 +147,7 @@ def test_a_scan_on_a_terminal_shows_a_bar_and_leaves_only_its_summary(soulspot: 
     assert summary.startswith("done: 1 added")
 
 
-def test_a_long_scan_logs_every_ten_seconds_how_far_it_is(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_long_scan_logs_its_progress_every_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
     progress = LoggedProgress(clock=lambda: now)
     caplog.set_level(logging.INFO)
@@ -162,7 +162,7 @@ def test_a_long_scan_logs_every_ten_seconds_how_far_it_is(caplog: pytest.LogCapt
     assert line.startswith("501 of 4,000 files, 50 a second, 70 s left: 1 added")
 
 
-def test_every_line_for_the_journal_has_its_priority(
+def test_every_line_for_the_journal_has_a_priority(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     status = os.fstat(2)
@@ -186,7 +186,7 @@ def test_every_line_for_the_journal_has_its_priority(
     assert len(lines) > 3
 
 
-def test_the_version_comes_well_under_a_third_of_a_second() -> None:
+def test_version_takes_well_under_a_third_of_a_second() -> None:
     """The share of a bare interpreter's start, as seconds say nothing on a shared machine."""
 
     def seconds(*command: str) -> float:

@@ -118,7 +118,7 @@ def test_reading_the_settings_creates_nothing(home: Path, tmp_path: Path) -> Non
     assert list(tmp_path.rglob("*")) == [home]
 
 
-def test_two_readings_of_the_same_are_equal_and_a_third_sees_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_settings_read_twice_are_equal_and_a_change_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = get_settings(), get_settings()
     monkeypatch.setenv("SOULSPOT_LOG__LEVEL", "debug")
 
@@ -132,7 +132,7 @@ def test_under_systemd_the_database_is_in_the_first_state_folder(monkeypatch: py
     assert get_settings().database.url == "sqlite+aiosqlite:////var/lib/one/soulspot.db"
 
 
-def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home_learns_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
 
@@ -140,11 +140,11 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("SOULSPOT_DATABASE__URL", "sqlite+aiosqlite:////srv/music.db")
     with_a_place = get_settings()
 
-    assert without_a_place == "there is no home folder to keep the catalogue in: set HOME or SOULSPOT_DATABASE__URL"
+    assert without_a_place == "there is no home folder for the catalogue: set HOME or SOULSPOT_DATABASE__URL"
     assert with_a_place.database.url == "sqlite+aiosqlite:////srv/music.db"
 
 
-def test_the_module_stays_light() -> None:
+def test_importing_the_settings_loads_no_heavy_library() -> None:
     code = "import sys, soulspot.config; print(*sys.modules)"
 
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
@@ -155,9 +155,7 @@ def test_the_module_stays_light() -> None:
 # The order of the sources
 
 
-def test_each_source_beats_the_ones_before_it_setting_by_setting(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_later_sources_win_setting_by_setting(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(
         tmp_path / "etc" / "config.toml", "[library]\nquiet_period = 3\nmissing_after = 30\nreconcile_interval = 300\n"
     )
@@ -170,7 +168,7 @@ def test_each_source_beats_the_ones_before_it_setting_by_setting(
     assert library.leases
 
 
-def test_folders_of_the_command_line_take_the_place_of_all_others(
+def test_folders_on_the_command_line_replace_all_others(
     home: Path, music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(user_config(home), '[library]\nfolders = ["/one"]\nquiet_period = 3\n')
@@ -182,9 +180,7 @@ def test_folders_of_the_command_line_take_the_place_of_all_others(
     assert settings.library.quiet_period == 3
 
 
-def test_a_named_file_takes_the_place_of_the_two_usual_ones(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_named_file_replaces_the_two_usual_ones(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(user_config(home), "[library]\nmissing_after = 40\n")
     named = write(tmp_path / "named.toml", '[log]\nlevel = "error"\n')
     other = write(tmp_path / "other.toml", '[log]\nlevel = "warning"\n')
@@ -205,14 +201,14 @@ def test_an_empty_variable_counts_as_not_set(home: Path, monkeypatch: pytest.Mon
     assert get_settings().tags.workers == 3
 
 
-def test_a_variable_is_read_in_small_letters_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_may_be_in_lower_case(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("soulspot_log__level", "DEBUG")
 
     assert get_settings().log.level == "debug"
 
 
 @pytest.mark.parametrize("value", ["/a:~/b::c", '["/a", "~/b", "c"]'])
-def test_folders_in_the_environment_are_json_or_have_colons_between(
+def test_folders_in_the_environment_are_json_or_separated_by_colons(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv("SOULSPOT_LIBRARY__FOLDERS", value)
@@ -220,13 +216,13 @@ def test_folders_in_the_environment_are_json_or_have_colons_between(
     assert get_settings().library.folders == [Path("/a"), home / "b", tmp_path / "c"]
 
 
-def test_a_folder_whose_name_is_no_text_can_be_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_may_name_a_folder_that_is_not_utf8(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "SOULSPOT_LIBRARY__FOLDERS", "/a/\udcff")
 
     assert get_settings().library.folders == [Path("/a/\udcff")]
 
 
-def test_sizes_and_words_are_read_as_people_write_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes_and_words_may_be_written_naturally(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOULSPOT_TAGS__MEMORY_LIMIT", "1GiB")
     monkeypatch.setenv("SOULSPOT_DATABASE__SYNCHRONOUS", "full")
 
@@ -236,7 +232,7 @@ def test_sizes_and_words_are_read_as_people_write_them(monkeypatch: pytest.Monke
     assert settings.database.synchronous == "FULL"
 
 
-# Names that are none of ours
+# Unknown names
 
 
 @pytest.mark.parametrize(
@@ -253,20 +249,22 @@ def test_sizes_and_words_are_read_as_people_write_them(monkeypatch: pytest.Monke
         ),
     ],
 )
-def test_a_variable_that_is_no_setting_is_refused_with_the_nearest(
+def test_an_unknown_variable_is_refused_with_the_nearest_name(
     monkeypatch: pytest.MonkeyPatch, variable: str, ending: str
 ) -> None:
     monkeypatch.setenv(variable, "x")
 
-    assert refusal() == f"the environment variable {variable} is no setting{ending}"
+    assert refusal() == f"the environment variable {variable} is not a setting{ending}"
 
 
-def test_a_variable_that_is_like_none_is_refused_with_all_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unlike_variable_is_refused_with_all_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOULSPOT_ZZZ", "x")
 
     message = refusal()
 
-    assert message.startswith("the environment variable SOULSPOT_ZZZ is no setting: there are SOULSPOT_DATABASE__URL, ")
+    assert message.startswith(
+        "the environment variable SOULSPOT_ZZZ is not a setting: there are SOULSPOT_DATABASE__URL, "
+    )
     assert message.endswith("SOULSPOT_LOG__FORMAT, SOULSPOT_CONFIG")
 
 
@@ -282,7 +280,7 @@ def test_a_variable_that_is_like_none_is_refused_with_all_there_are(monkeypatch:
         ("\n[[log]]\n", 2, "log but a section, of log.level, log.format"),
     ],
 )
-def test_a_name_in_a_file_that_is_no_setting_is_refused_with_its_line_and_the_nearest(
+def test_an_unknown_name_in_a_file_is_refused_with_line_and_nearest(
     home: Path, text: str, line: int, ending: str
 ) -> None:
     file = write(user_config(home), text)
@@ -290,7 +288,7 @@ def test_a_name_in_a_file_that_is_no_setting_is_refused_with_its_line_and_the_ne
     assert refusal() == f"{file}, line {line}: there is no setting {ending}"
 
 
-def test_an_empty_section_is_no_fault(home: Path) -> None:
+def test_an_empty_section_is_allowed(home: Path) -> None:
     write(user_config(home), "[library]\n[log]\n")
 
     assert get_settings() == Settings()
@@ -299,18 +297,16 @@ def test_an_empty_section_is_no_fault(home: Path) -> None:
 # Files that cannot be read
 
 
-def test_a_named_file_that_is_missing_is_refused_with_the_name_of_who_named_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_named_file_is_refused_with_what_named_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     by_option = refusal(Path("no.toml"))
     monkeypatch.setenv("SOULSPOT_CONFIG", str(tmp_path / "none.toml"))
     by_variable = refusal()
 
-    assert by_option == f"the configuration file {tmp_path}/no.toml is not there: correct --config"
-    assert by_variable == f"the configuration file {tmp_path}/none.toml is not there: correct SOULSPOT_CONFIG"
+    assert by_option == f"the configuration file {tmp_path}/no.toml does not exist: correct --config"
+    assert by_variable == f"the configuration file {tmp_path}/none.toml does not exist: correct SOULSPOT_CONFIG"
 
 
-def test_a_file_that_is_there_and_cannot_be_read_is_never_passed_over(open_folder: Path) -> None:
+def test_an_unreadable_file_is_never_ignored(open_folder: Path) -> None:
     file = write(open_folder / "config.toml", "")
     file.chmod(0)
 
@@ -318,11 +314,11 @@ def test_a_file_that_is_there_and_cannot_be_read_is_never_passed_over(open_folde
         message = refusal()
 
     assert message == (
-        f"the configuration file {file} cannot be read (permission denied): mend that or name another with --config"
+        f"cannot read the configuration file {file} (permission denied): fix that or name another with --config"
     )
 
 
-def test_a_home_that_this_user_may_not_enter_has_no_configuration(open_folder: Path) -> None:
+def test_an_inaccessible_home_has_no_configuration(open_folder: Path) -> None:
     write(user_config(open_folder), '[log]\nlevel = "debug"\n')
     (open_folder / ".config").chmod(0)
 
@@ -335,9 +331,9 @@ def test_a_home_that_this_user_may_not_enter_has_no_configuration(open_folder: P
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("[log]\nlevel: info\n", ", line 2: this is not TOML: expected '=' after a key in a key/value pair"),
-        ("[log]\nlevel = debug\n", ", line 2: this is not TOML: invalid value"),
-        ("[log]\nlevel = [", ", at its end: this is not TOML: invalid value"),
+        ("[log]\nlevel: info\n", ", line 2: invalid TOML: expected '=' after a key in a key/value pair"),
+        ("[log]\nlevel = debug\n", ", line 2: invalid TOML: invalid value"),
+        ("[log]\nlevel = [", ", at its end: invalid TOML: invalid value"),
     ],
 )
 def test_a_file_that_is_not_toml_is_refused_with_its_line(tmp_path: Path, text: str, fault: str) -> None:
@@ -346,11 +342,11 @@ def test_a_file_that_is_not_toml_is_refused_with_its_line(tmp_path: Path, text: 
     assert refusal(file) == f"{file}{fault}"
 
 
-def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
     file.write_bytes(b'[log]\nlevel = "\xff"\n')
 
-    assert refusal(file) == f"the configuration file {file} is not text in UTF-8: save it as such"
+    assert refusal(file) == f"the configuration file {file} is not UTF-8: save it as UTF-8"
 
 
 # Wrong values
@@ -363,7 +359,7 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
         ("LIBRARY__QUIET_PERIOD", "-1", "at least 0"),
         ("LIBRARY__RECONCILE_INTERVAL", "inf", "at most 604800"),
         ("LIBRARY__RECONCILE_INTERVAL", "nan", "at most 604800"),
-        ("LIBRARY__FOLDERS", '["/a"', "a JSON list of paths, or paths with colons between"),
+        ("LIBRARY__FOLDERS", '["/a"', "a JSON list of paths, or paths separated by colons"),
         ("LIBRARY__LEASES", "maybe", "true or false"),
         ("TAGS__WORKERS", "1.5", "a whole number"),
         ("TAGS__WORKERS", "1000", "at most 64"),
@@ -374,28 +370,28 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
         ("LOG__LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
     ],
 )
-def test_a_wrong_value_in_the_environment_is_named_with_what_is_allowed(
+def test_a_wrong_variable_is_refused_with_what_is_allowed(
     monkeypatch: pytest.MonkeyPatch, setting: str, value: str, allowed: str
 ) -> None:
     monkeypatch.setenv(f"SOULSPOT_{setting}", value)
 
-    assert refusal() == f"SOULSPOT_{setting} is {json.dumps(value)}: it has to be {allowed}"
+    assert refusal() == f"SOULSPOT_{setting} is {json.dumps(value)}: it must be {allowed}"
 
 
 @pytest.mark.parametrize(
     ("text", "place", "fault"),
     [
-        ("[library]\n\nquiet_period = -1\n", "library.quiet_period", "-1: it has to be at least 0"),
-        ("[library]\nhidden = 0\nmissing_after = true\n", "library.missing_after", "true: it has to be a number"),
-        ("\n\ntags.workers = true\n", "tags.workers", "true: it has to be a number"),
-        ('\n\nlibrary.folders = ["/a", ""]\n', "library.folders", '["/a", ""]: it has to be a list of paths with none'),
-        ("\n\nlibrary.folders = [3]\n", "library.folders", "3: it has to be a path"),
-        ('\n\nlibrary.folders = ["a\\u0000"]\n', "library.folders", '"a\\u0000": it has to be a path without the'),
-        ("\n\nlibrary = {folders = 3}\n", "library.folders", "3: it has to be a list of paths"),
-        ("\n\ndatabase.url = 3\n", "database.url", "3: it has to be a text"),
+        ("[library]\n\nquiet_period = -1\n", "library.quiet_period", "-1: it must be at least 0"),
+        ("[library]\nhidden = 0\nmissing_after = true\n", "library.missing_after", "true: it must be a number"),
+        ("\n\ntags.workers = true\n", "tags.workers", "true: it must be a number"),
+        ('\n\nlibrary.folders = ["/a", ""]\n', "library.folders", '["/a", ""]: it must be a list of paths, none'),
+        ("\n\nlibrary.folders = [3]\n", "library.folders", "3: it must be a path"),
+        ('\n\nlibrary.folders = ["a\\u0000"]\n', "library.folders", '"a\\u0000": it must be a path without NUL'),
+        ("\n\nlibrary = {folders = 3}\n", "library.folders", "3: it must be a list of paths"),
+        ("\n\ndatabase.url = 3\n", "database.url", "3: it must be a text"),
     ],
 )
-def test_a_wrong_value_in_a_file_is_named_with_its_line_and_what_is_allowed(
+def test_a_wrong_value_in_a_file_is_refused_with_line_and_allowed(
     tmp_path: Path, text: str, place: str, fault: str
 ) -> None:
     file = write(tmp_path / "config.toml", text)
@@ -416,16 +412,16 @@ def test_a_wrong_value_is_traced_to_the_source_that_won(home: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("url", "shown", "allowed"),
     [
-        ("sqlite:///x.db", "sqlite:///x.db", "a URL that begins with sqlite+aiosqlite:// in place of sqlite://"),
+        ("sqlite:///x.db", "sqlite:///x.db", "a URL that starts with sqlite+aiosqlite://, not sqlite://"),
         (
             "postgresql://al:secret@host/music",
             "postgresql://al:***@host/music",
-            "a URL that begins with postgresql+asyncpg:// in place of postgresql://",
+            "a URL that starts with postgresql+asyncpg://, not postgresql://",
         ),
         (
             "postgresql+psycopg://al:secret/er?@host/music",
             "postgresql+psycopg://al:***@host/music",
-            "a URL that begins with postgresql+asyncpg:// in place of postgresql+psycopg://",
+            "a URL that starts with postgresql+asyncpg://, not postgresql+psycopg://",
         ),
         (
             "postgresql+asyncpg://al:se@cret@host/music",
@@ -439,12 +435,12 @@ def test_a_wrong_value_is_traced_to_the_source_that_won(home: Path, monkeypatch:
         ("sqlite+aiosqlite:///file:x?uri=true", "sqlite+aiosqlite:///file:x?uri=true", f"the URL of a file, {FILE}"),
     ],
 )
-def test_a_url_that_is_none_of_ours_is_refused_with_the_right_form(
+def test_an_unsupported_url_is_refused_with_the_right_form(
     monkeypatch: pytest.MonkeyPatch, url: str, shown: str, allowed: str
 ) -> None:
     monkeypatch.setenv("SOULSPOT_DATABASE__URL", url)
 
-    assert refusal() == f'SOULSPOT_DATABASE__URL is "{shown}": it has to be {allowed}'
+    assert refusal() == f'SOULSPOT_DATABASE__URL is "{shown}": it must be {allowed}'
 
 
 @pytest.mark.parametrize(
@@ -460,7 +456,7 @@ def test_a_url_that_is_none_of_ours_is_refused_with_the_right_form(
         '["postgresql://al:hunter2@host/music"]',
     ],
 )
-def test_a_password_is_never_shown_not_even_in_a_traceback(tmp_path: Path, url: str) -> None:
+def test_a_password_is_not_even_shown_in_a_traceback(tmp_path: Path, url: str) -> None:
     value = url if url.startswith("[") else json.dumps(url)
     file = write(tmp_path / "config.toml", f"[database]\nurl = {value}\n")
 
@@ -484,7 +480,7 @@ def test_the_settings_show_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
         "postgresql+asyncpg:///music?host=/run/postgresql",
     ],
 )
-def test_a_postgresql_url_stays_as_it_is(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_a_postgresql_url_is_unchanged(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("SOULSPOT_DATABASE__URL", url)
 
     assert get_settings().database.url == url
@@ -500,7 +496,7 @@ def test_a_postgresql_url_stays_as_it_is(monkeypatch: pytest.MonkeyPatch, url: s
         ("sqlite+aiosqlite:////srv/100%25 music%3F.db", "/srv/100% music?.db"),
     ],
 )
-def test_the_file_of_an_sqlite_url_is_absolute_and_the_one_that_sqlalchemy_opens(
+def test_the_file_of_an_sqlite_url_is_absolute_as_in_sqlalchemy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, file: str
 ) -> None:
     monkeypatch.setenv("SOULSPOT_DATABASE__URL", url)
@@ -532,16 +528,14 @@ def test_a_database_in_memory_has_no_file(url: str) -> None:
 # The music folders
 
 
-def test_folders_that_can_be_watched_pass(music: Path, tmp_path: Path) -> None:
+def test_readable_folders_pass(music: Path, tmp_path: Path) -> None:
     (tmp_path / "music2").mkdir()
 
     check_library(get_settings(folders=[music, tmp_path / "music2"]))
 
 
 def test_a_start_without_a_folder_says_how_to_name_one() -> None:
-    assert library_refusal() == (
-        "no music folder was given: name one on the command line or set SOULSPOT_LIBRARY__FOLDERS"
-    )
+    assert library_refusal() == ("no music folder given: name one on the command line or set SOULSPOT_LIBRARY__FOLDERS")
 
 
 def test_a_folder_that_is_named_twice_is_refused(music: Path) -> None:
@@ -554,7 +548,7 @@ def test_a_folder_inside_another_is_refused(music: Path, turned: bool) -> None:
 
     message = refusal(folders=folders)
 
-    assert message == f"the music folder {music}/jazz lies inside {music}, which covers it: name {music} alone"
+    assert message == f"the music folder {music}/jazz is inside {music}: name only {music}"
 
 
 def test_a_folder_inside_another_by_a_link_is_refused(music: Path, tmp_path: Path) -> None:
@@ -563,20 +557,18 @@ def test_a_folder_inside_another_by_a_link_is_refused(music: Path, tmp_path: Pat
     inner.symlink_to(music / "jazz")
     same.symlink_to(music)
 
-    assert library_refusal(music, inner) == (
-        f"the music folder {inner} lies inside {music}, which covers it: name {music} alone"
-    )
-    assert library_refusal(music, same) == (f"the music folders {music} and {same} are the same one: name one of them")
+    assert library_refusal(music, inner) == (f"the music folder {inner} is inside {music}: name only {music}")
+    assert library_refusal(music, same) == (f"the music folders {music} and {same} are the same folder: name only one")
 
 
-def test_a_folder_that_was_never_there_is_refused_and_one_that_the_catalogue_knows_is_not(tmp_path: Path) -> None:
+def test_an_absent_folder_is_refused_unless_the_catalogue_knows_it(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
 
-    assert library_refusal(gone) == f"the music folder {gone} was never there: create it or correct the path"
+    assert library_refusal(gone) == f"the music folder {gone} does not exist: create it or correct the path"
     check_library(get_settings(folders=[gone]), known=[gone])
 
 
-def test_a_file_is_refused_even_where_the_catalogue_knows_a_folder(tmp_path: Path) -> None:
+def test_a_file_is_refused_even_if_the_catalogue_knows_a_folder(tmp_path: Path) -> None:
     file = write(tmp_path / "song.flac", "")
 
     message = library_refusal(file, known=(file,))
@@ -584,21 +576,20 @@ def test_a_file_is_refused_even_where_the_catalogue_knows_a_folder(tmp_path: Pat
     assert message == f"the music folder {file} is a file: name the folder that holds it"
 
 
-def test_a_folder_below_a_file_was_never_there(tmp_path: Path) -> None:
+def test_a_folder_below_a_file_does_not_exist(tmp_path: Path) -> None:
     folder = write(tmp_path / "song.flac", "") / "music"
 
-    assert library_refusal(folder) == f"the music folder {folder} was never there: create it or correct the path"
+    assert library_refusal(folder) == f"the music folder {folder} does not exist: create it or correct the path"
 
 
-def test_a_folder_that_cannot_be_looked_at_is_refused_with_the_reason(tmp_path: Path) -> None:
+def test_an_unreadable_folder_is_refused_with_the_reason(tmp_path: Path) -> None:
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
 
     message = library_refusal(loop)
 
     assert message == (
-        f"the music folder {loop} cannot be looked at (too many levels of symbolic links):"
-        " mend that or correct the path"
+        f"cannot read the music folder {loop} (too many levels of symbolic links): fix that or correct the path"
     )
 
 
@@ -611,10 +602,10 @@ def test_a_folder_that_cannot_be_listed_or_searched_is_refused(open_folder: Path
     with as_a_user_with_few_rights():
         message = library_refusal(folder, known=(folder,))
 
-    assert message == f"the music folder {folder} cannot be read: give this user the right to read and search it"
+    assert message == f"cannot read the music folder {folder}: grant this user read and search access"
 
 
-def test_a_database_inside_a_music_folder_is_refused_by_name_and_by_link(
+def test_a_database_in_a_music_folder_is_refused_even_by_a_link(
     music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link = tmp_path / "link"
@@ -624,8 +615,8 @@ def test_a_database_inside_a_music_folder_is_refused_by_name_and_by_link(
         monkeypatch.setenv("SOULSPOT_DATABASE__URL", f"sqlite+aiosqlite:///{file}")
 
         assert library_refusal(music) == (
-            f"the database {file} lies in the music folder {music}, where each of its own writes would wake the"
-            " watcher: set SOULSPOT_DATABASE__URL to a place outside"
+            f"the database {file} is in the music folder {music}, where each of its writes would wake the"
+            " watcher: set SOULSPOT_DATABASE__URL to a path outside"
         )
 
 
@@ -636,10 +627,10 @@ def test_a_database_beside_a_music_folder_or_on_a_server_passes(music: Path, mon
         check_library(get_settings(folders=[music]))
 
 
-# The catalogue of a command that only reads
+# The catalogue of a read-only command
 
 
-def test_the_own_catalogue_is_read_before_that_of_the_service(home: Path, tmp_path: Path) -> None:
+def test_the_users_own_catalogue_comes_before_the_service_one(home: Path, tmp_path: Path) -> None:
     service = write(tmp_path / "var" / "soulspot.db", "")
     own = home / ".local" / "share" / "soulspot" / "soulspot.db"
 
@@ -652,17 +643,15 @@ def test_the_own_catalogue_is_read_before_that_of_the_service(home: Path, tmp_pa
     assert both == f"sqlite+aiosqlite:///{own}"
 
 
-def test_without_a_catalogue_the_places_that_were_tried_are_named(home: Path, tmp_path: Path) -> None:
+def test_without_a_catalogue_the_error_names_the_places_tried(home: Path, tmp_path: Path) -> None:
     assert catalogue_refusal() == (
-        f"there is no catalogue to read at {home}/.local/share/soulspot/soulspot.db (not there) or"
-        f" {tmp_path}/var/soulspot.db (not there): `soulspot watch FOLDER` or `soulspot scan FOLDER` makes one,"
-        " SOULSPOT_DATABASE__URL names another"
+        f"found no catalogue at {home}/.local/share/soulspot/soulspot.db (not found) or"
+        f" {tmp_path}/var/soulspot.db (not found): create one with `soulspot watch FOLDER` or `soulspot scan FOLDER`,"
+        " or set SOULSPOT_DATABASE__URL"
     )
 
 
-def test_a_catalogue_that_this_user_may_not_read_is_named_as_such(
-    open_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_catalogue_is_named(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write(open_folder / "soulspot.db", "")
     file.chmod(0)
 
@@ -673,30 +662,31 @@ def test_a_catalogue_that_this_user_may_not_read_is_named_as_such(
 
     assert f" or {file} (permission denied): " in tried
     assert named == (
-        f"the catalogue {file} cannot be read (permission denied): give this user the right to, or set another"
-        " database.url"
+        f"cannot read the catalogue {file} (permission denied): grant this user access, or set another database.url"
     )
 
 
-def test_a_catalogue_that_was_named_is_never_looked_for_elsewhere(home: Path, tmp_path: Path) -> None:
+def test_a_configured_catalogue_is_never_searched_elsewhere(home: Path, tmp_path: Path) -> None:
     write(tmp_path / "var" / "soulspot.db", "")
     write(user_config(home), '[database]\nurl = "sqlite+aiosqlite:///mine.db"\n')
 
     message = catalogue_refusal()
     (tmp_path / "mine.db").touch()
 
-    assert message == (f"there is no catalogue at {tmp_path}/mine.db yet: `soulspot watch` or `soulspot scan` makes it")
+    assert message == (
+        f"there is no catalogue at {tmp_path}/mine.db yet: create it with `soulspot watch` or `soulspot scan`"
+    )
     assert find_catalogue(get_settings()) == f"sqlite+aiosqlite:///{tmp_path}/mine.db"
 
 
-def test_another_setting_of_the_database_does_not_name_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_database_setting_does_not_name_the_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service = write(tmp_path / "var" / "soulspot.db", "")
     monkeypatch.setenv("SOULSPOT_DATABASE__UPGRADE", "false")
 
     assert find_catalogue(get_settings()) == f"sqlite+aiosqlite:///{service}"
 
 
-def test_a_server_is_taken_at_its_word(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_url_is_used_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOULSPOT_DATABASE__URL", "postgresql+asyncpg://host/music")
 
     assert find_catalogue(get_settings()) == "postgresql+asyncpg://host/music"
@@ -705,14 +695,14 @@ def test_a_server_is_taken_at_its_word(monkeypatch: pytest.MonkeyPatch) -> None:
 # The documents
 
 
-def test_the_table_of_settings_is_the_one_that_the_code_makes() -> None:
+def test_the_documented_table_of_settings_is_current() -> None:
     table = MARKED.search((REPOSITORY / "docs/configuration.md").read_text())
 
     assert table is not None
     assert table[1] == settings_table()
 
 
-def test_the_example_in_the_documents_holds_every_setting_with_its_default(home: Path, tmp_path: Path) -> None:
+def test_the_documented_example_has_every_setting_with_its_default(home: Path, tmp_path: Path) -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", (REPOSITORY / "docs/configuration.md").read_text(), re.DOTALL)
     file = write(tmp_path / "config.toml", example.replace("# url", "url"))
     names = re.findall(r"^\| `([\w.]+)`", settings_table(), re.MULTILINE)

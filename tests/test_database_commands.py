@@ -51,7 +51,7 @@ def stop(daemon: subprocess.Popen[bytes]) -> None:
 THREE = {"Song 0", "Song 1", "Song 2"}
 
 
-def test_a_backup_of_a_catalogue_in_use_is_whole_private_and_one_file(filled: Soulspot) -> None:
+def test_a_backup_of_a_catalogue_in_use_is_one_complete_private_file(filled: Soulspot) -> None:
     filled.watch()
     folder = filled.database.parent / "backups"
 
@@ -64,7 +64,7 @@ def test_a_backup_of_a_catalogue_in_use_is_whole_private_and_one_file(filled: So
     assert [each.name for each in folder.iterdir()] == [copy.name]
 
 
-def test_old_backups_make_room_and_nothing_else_does(filled: Soulspot, tmp_path: Path) -> None:
+def test_only_old_backups_are_deleted(filled: Soulspot, tmp_path: Path) -> None:
     folder = tmp_path / "copies"
     folder.mkdir()
     old = [folder / f"soulspot-2020010{day}T000000Z.db" for day in range(1, 5)]
@@ -78,7 +78,7 @@ def test_old_backups_make_room_and_nothing_else_does(filled: Soulspot, tmp_path:
     assert len(left) == 4
 
 
-def test_a_restore_waits_for_the_daemon_to_end_and_keeps_what_was_there(filled: Soulspot) -> None:
+def test_restore_needs_the_daemon_stopped_and_keeps_the_old_catalogue(filled: Soulspot) -> None:
     filled.run("db", "backup")
     [copy] = (filled.database.parent / "backups").iterdir()
     daemon = filled.watch()
@@ -99,8 +99,8 @@ def test_a_restore_waits_for_the_daemon_to_end_and_keeps_what_was_there(filled: 
     assert ("new.mp3", "New") in filled.tracks()
 
 
-def test_without_a_file_the_copies_that_there_are_are_listed(filled: Soulspot) -> None:
-    assert "there is no copy" in filled.run("db", "restore").stderr
+def test_restore_without_a_file_lists_the_backups(filled: Soulspot) -> None:
+    assert "there is no backup" in filled.run("db", "restore").stderr
 
     filled.run("db", "backup")
 
@@ -118,7 +118,9 @@ def test_without_a_file_the_copies_that_there_are_are_listed(filled: Soulspot) -
         ("DELETE FROM tracks", "is damaged (table"),
     ],
 )
-def test_what_is_no_sound_backup_is_not_put_in_place(filled: Soulspot, made: bytes | str | None, words: str) -> None:
+def test_a_file_that_is_not_a_sound_backup_is_not_restored(
+    filled: Soulspot, made: bytes | str | None, words: str
+) -> None:
     source = filled.music.parent / "copy.db"
     if isinstance(made, bytes):
         source.write_bytes(made)
@@ -135,7 +137,7 @@ def test_what_is_no_sound_backup_is_not_put_in_place(filled: Soulspot, made: byt
     assert list(filled.database.parent.glob("*restor*")) == []
 
 
-def test_the_schema_goes_back_and_forth_with_a_copy_before_each(filled: Soulspot) -> None:
+def test_the_schema_goes_down_and_up_with_a_backup_before_each(filled: Soulspot) -> None:
     assert filled.run("db", "downgrade", "base").returncode == 0
     behind = json.loads(filled.run("db", "current", "--json").stdout)
     upgraded = filled.run("db", "upgrade")
@@ -148,7 +150,7 @@ def test_the_schema_goes_back_and_forth_with_a_copy_before_each(filled: Soulspot
     assert copy.stat().st_mode & 0o777 == 0o600
 
 
-def test_an_upgrade_that_cannot_be_done_says_why_and_loses_nothing(filled: Soulspot) -> None:
+def test_a_failed_upgrade_says_why_and_loses_nothing(filled: Soulspot) -> None:
     assert filled.run("db", "downgrade", "--", "-1").returncode == 0
     change(filled.database, "CREATE TABLE catalogue_tracks (mine)")
     before = filled.dump()
@@ -164,7 +166,7 @@ def test_an_upgrade_that_cannot_be_done_says_why_and_loses_nothing(filled: Souls
     assert filled.dump() == before
 
 
-def test_systemd_is_asked_for_time_while_the_schema_is_upgraded(filled: Soulspot) -> None:
+def test_an_upgrade_asks_systemd_for_more_time(filled: Soulspot) -> None:
     assert filled.run("db", "downgrade", "--", "-1").returncode == 0
     address = filled.music.parent / "notify"
     other = sqlite3.connect(filled.database, isolation_level=None)
@@ -184,7 +186,7 @@ def test_systemd_is_asked_for_time_while_the_schema_is_upgraded(filled: Soulspot
     assert "the schema of the catalogue is brought up to date" in first
 
 
-def test_a_revision_that_is_none_is_refused(filled: Soulspot) -> None:
+def test_an_unknown_revision_is_refused(filled: Soulspot) -> None:
     result = filled.run("db", "downgrade", "abcdefabcdef")
 
     assert result.returncode == 78
@@ -192,8 +194,8 @@ def test_a_revision_that_is_none_is_refused(filled: Soulspot) -> None:
     assert titles(filled.database) == THREE
 
 
-def test_a_check_finds_damage_and_a_broken_promise(filled: Soulspot) -> None:
-    assert filled.run("db", "check").stdout == "the catalogue is sound\n"
+def test_check_finds_damage_and_inconsistencies(filled: Soulspot) -> None:
+    assert filled.run("db", "check").stdout == "no faults found\n"
 
     last = "SELECT max(sequence) FROM audit_log WHERE action = 'track_added'"
     change(filled.database, f"DELETE FROM audit_log WHERE sequence = ({last})")
@@ -212,7 +214,7 @@ def harm(database: Path) -> None:
         file.write(b"\xa5" * (database.stat().st_size - 4096 * 3))
 
 
-def test_a_vacuum_gives_the_room_of_deleted_rows_back(filled: Soulspot) -> None:
+def test_vacuum_reclaims_the_space_of_deleted_rows(filled: Soulspot) -> None:
     numbers = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 200)"
     bulk = f"CREATE TABLE bulk AS {numbers} SELECT printf('%4000d', i) FROM n"
     change(filled.database, bulk, "DROP TABLE bulk")
@@ -225,7 +227,7 @@ def test_a_vacuum_gives_the_room_of_deleted_rows_back(filled: Soulspot) -> None:
     assert titles(filled.database) == THREE
 
 
-def test_a_file_that_is_no_database_is_left_as_it_is(filled: Soulspot) -> None:
+def test_a_file_that_is_not_a_database_is_left_unchanged(filled: Soulspot) -> None:
     filled.database.write_bytes(b"garbage" * 1000)
 
     result = filled.run("scan", str(filled.music))
@@ -235,7 +237,7 @@ def test_a_file_that_is_no_database_is_left_as_it_is(filled: Soulspot) -> None:
     assert filled.database.read_bytes() == b"garbage" * 1000
 
 
-def test_damage_under_a_running_daemon_ends_it_with_a_sentence(filled: Soulspot) -> None:
+def test_damage_stops_a_running_daemon_with_an_explanation(filled: Soulspot) -> None:
     daemon = filled.watch()
     change(filled.database)
     harm(filled.database)
@@ -250,9 +252,7 @@ def test_damage_under_a_running_daemon_ends_it_with_a_sentence(filled: Soulspot)
 
 
 @pytest.mark.parametrize("replaced", [False, True])
-def test_a_catalogue_that_is_taken_away_from_a_running_daemon_is_saved_and_never_begun_anew(
-    filled: Soulspot, replaced: bool
-) -> None:
+def test_a_catalogue_deleted_under_a_running_daemon_is_rescued(filled: Soulspot, replaced: bool) -> None:
     daemon = filled.watch()
     write_song(filled.music / "new.mp3", title="New")
     until(lambda: ("new.mp3", "New") in filled.tracks())
@@ -278,7 +278,7 @@ def test_a_catalogue_that_is_taken_away_from_a_running_daemon_is_saved_and_never
     assert {title for _path, title in filled.tracks()} == {*THREE, "New", "Late"}
 
 
-async def test_a_connection_never_makes_a_file(tmp_path: Path) -> None:
+async def test_a_connection_never_creates_a_file(tmp_path: Path) -> None:
     async with Database(f"sqlite+aiosqlite:///{tmp_path}/catalogue.db") as database:
         with pytest.raises(OperationalError, match="unable to open"):
             async with database.session() as session:
@@ -293,7 +293,7 @@ async def test_a_connection_never_makes_a_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_command_that_only_reads_makes_no_database(new_soulspot: Soulspot) -> None:
+def test_a_read_only_command_creates_no_database(new_soulspot: Soulspot) -> None:
     for command in ("current", "check", "backup"):
         assert new_soulspot.run("db", command).returncode == 78
 

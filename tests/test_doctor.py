@@ -18,7 +18,7 @@ from soulspot.infrastructure.filesystem import FileSystem
 
 
 class Place:
-    """An installation in which all is well, until a test plants something."""
+    """A healthy installation, until a test plants a fault."""
 
     def __init__(self, soulspot: Soulspot, monkeypatch: pytest.MonkeyPatch) -> None:
         self.music, self.database = soulspot.music, soulspot.database
@@ -86,7 +86,7 @@ def few_watches(place: Place) -> None:
     place.monkeypatch.setattr(doctor_checks, "PROC", place.place)
 
 
-def password_for_everybody(place: Place) -> None:
+def password_readable_by_all(place: Place) -> None:
     place.monkeypatch.delenv("SOULSPOT_DATABASE__URL")
     (place.place / "config.toml").write_text('[database]\nurl = "postgresql+asyncpg://me:secret@127.0.0.1:1/x"\n')
 
@@ -137,7 +137,7 @@ WRONG: dict[str, tuple[Plant, str, str, str]] = {
     "a folder that the service may not read": (
         private_folder, "FAIL", "folders", "setfacl -R -m u:nobody:rX"),
     "a network folder": (lambda at: at.file_system("nfs4"), "WARN", "folders", "POLL_INTERVAL"),
-    "the database on a network": (lambda at: at.file_system("cifs"), "FAIL", "place", "a disk of this machine"),
+    "the database on a network": (lambda at: at.file_system("cifs"), "FAIL", "place", "a local disk"),
     "too few watches": (few_watches, "FAIL", "watches", "fs.inotify.max_user_watches=524288"),
     "no leases by a setting": (lambda at: at.set("LIBRARY__LEASES", "false"), "WARN", "leases", "LEASES=true"),
     "no leases by the unit": (lambda at: at.unit(PrivateUsers="yes"), "WARN", "leases", "PrivateUsers=no"),
@@ -167,12 +167,12 @@ WRONG: dict[str, tuple[Plant, str, str, str]] = {
         lambda at: hook_in_the_sandbox(at, "192.0.2.7"), "WARN", "hooks", "network-hooks.conf"),
     "a hook without its program": (
         lambda at: at.set("ON_BATCH__COMMAND", "mpc update"), "WARN", "hooks", "arguments as a list"),
-    "a password for everybody": (password_for_everybody, "WARN", "secrets", "chmod o-r"),
+    "a password for everybody": (password_readable_by_all, "WARN", "secrets", "chmod o-r"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("planted", WRONG)
-async def test_what_is_wrong_is_found_with_the_line_that_mends_it(place: Place, planted: str) -> None:
+async def test_each_fault_is_found_with_the_line_that_fixes_it(place: Place, planted: str) -> None:
     plant, level, check, words = WRONG[planted]
     if "may not read" in planted and os.geteuid() != 0:
         pytest.skip("only root can find out what another user may read")
@@ -183,7 +183,7 @@ async def test_what_is_wrong_is_found_with_the_line_that_mends_it(place: Place, 
     assert any(words in finding.cure for finding in found), await findings()
 
 
-def test_the_folders_of_a_running_daemon_are_those_that_are_looked_at(soulspot: Soulspot) -> None:
+def test_the_folders_of_a_running_daemon_are_checked(soulspot: Soulspot) -> None:
     """It was given them on its command line, and the settings name none."""
     soulspot.watch()
 
@@ -192,16 +192,16 @@ def test_the_folders_of_a_running_daemon_are_those_that_are_looked_at(soulspot: 
 
     levels = {(each["check"], each["level"]) for each in told}
     assert {("daemon", "OK"), ("folders", "OK"), ("watches", "OK"), ("leases", "OK")} <= levels
-    assert f"{soulspot.music} is there, on " in " ".join(each["text"] for each in told)
+    assert f"{soulspot.music} is readable, on " in " ".join(each["text"] for each in told)
     [differs] = [each for each in other if each["check"] == "daemon" and each["level"] == "WARN"]
     assert "watches other folders than the settings name" in differs["text"]
 
 
-async def test_where_all_is_well_nothing_is_found(place: Place) -> None:
+async def test_a_healthy_installation_has_no_findings(place: Place) -> None:
     assert {finding.level for finding in await findings()} == {"OK"}
 
 
-async def test_looking_changes_nothing(place: Place) -> None:
+async def test_doctor_changes_nothing(place: Place) -> None:
     before = {file: file.stat() for file in place.place.rglob("*") if file.is_file()}
 
     await findings()
@@ -209,7 +209,7 @@ async def test_looking_changes_nothing(place: Place) -> None:
     assert {file: file.stat().st_mtime_ns for file in before} == {file: at.st_mtime_ns for file, at in before.items()}
 
 
-def test_the_exit_code_is_that_of_the_worst(place: Place) -> None:
+def test_the_exit_code_is_that_of_the_worst_finding(place: Place) -> None:
     bad = place.run("doctor", "--json", SOULSPOT_LIBRARY__FOLDERS="/nowhere")
 
     report = json.loads(bad.stdout)
@@ -217,5 +217,5 @@ def test_the_exit_code_is_that_of_the_worst(place: Place) -> None:
     assert {"check", "level", "text", "cure"} == set(report["findings"][0])
 
 
-def test_each_cure_for_a_unit_names_a_file_that_is_shipped() -> None:
+def test_each_cure_for_a_unit_names_a_shipped_file() -> None:
     assert (Path(__file__).parents[1] / "systemd" / "drop-ins" / "home.conf").is_file()

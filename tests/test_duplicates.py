@@ -46,7 +46,7 @@ RECORDED = ("recording", ["a/song.flac", "b/song.ogg"])
 
 
 @both
-def test_the_same_recording_and_the_same_sound_are_found(soulspot: Soulspot) -> None:
+def test_duplicates_are_found_by_recording_and_by_sound(soulspot: Soulspot) -> None:
     fill(soulspot)
     before = soulspot.dump()
 
@@ -60,10 +60,10 @@ def test_the_same_recording_and_the_same_sound_are_found(soulspot: Soulspot) -> 
     assert soulspot.dump() == before
     assert "Other – Tone: the same sound" in shown.stdout
     assert f"{soulspot.music}/d/link.mp3 (hard link)" in shown.stdout
-    assert "1 groups of 3 files" in shown.stdout
+    assert "1 groups, 3 files" in shown.stdout
 
 
-def test_a_group_is_shown_whole_where_one_of_its_files_is_meant(soulspot: Soulspot) -> None:
+def test_a_group_is_shown_whole_if_one_of_its_files_matches(soulspot: Soulspot) -> None:
     fill(soulspot)
 
     assert groups(soulspot, "--in", str(soulspot.music / "d")) == [("sound", SOUND)]
@@ -73,17 +73,17 @@ def test_a_group_is_shown_whole_where_one_of_its_files_is_meant(soulspot: Soulsp
     assert len(groups(soulspot, "--limit", "1")) == 1
 
 
-def test_what_is_missing_is_no_copy(soulspot: Soulspot) -> None:
+def test_a_missing_file_is_not_a_duplicate(soulspot: Soulspot) -> None:
     fill(soulspot)
     for name in ("a/song.flac", "c/tone.mp3", "d/link.mp3"):
         (soulspot.music / name).unlink()
     assert soulspot.run("scan", str(soulspot.music), SOULSPOT_LIBRARY__MISSING_AFTER="0").returncode == 0
 
     assert groups(soulspot) == []
-    assert soulspot.run("duplicates").stdout.startswith("0 groups of 0 files")
+    assert soulspot.run("duplicates").stdout.startswith("0 groups, 0 files")
 
 
-def test_a_file_has_what_there_is_to_choose_by(soulspot: Soulspot) -> None:
+def test_each_file_has_what_helps_to_choose(soulspot: Soulspot) -> None:
     fill(soulspot)
 
     found = json.loads(soulspot.run("duplicates", "--json", "--by", "recording").stdout)
@@ -100,7 +100,7 @@ def plans_in_sqlite(connection: sqlite3.Connection, by: By) -> list[str]:
 
 
 @pytest.mark.parametrize("by", KINDS)
-def test_an_index_says_what_is_there_twice_in_sqlite(tmp_path: Path, by: By) -> None:
+def test_sqlite_finds_duplicates_by_an_index(tmp_path: Path, by: By) -> None:
     command.upgrade(alembic_config(f"sqlite+aiosqlite:///{tmp_path}/catalogue.db"), "head")
     connection = sqlite3.connect(tmp_path / "catalogue.db", isolation_level=None)
     for statement in statements("sqlite", 5000):
@@ -115,7 +115,7 @@ def test_an_index_says_what_is_there_twice_in_sqlite(tmp_path: Path, by: By) -> 
 
 
 @pytest.mark.postgresql
-def test_an_index_says_what_is_there_twice_in_postgresql(postgres_server: Server, postgres_catalogue: str) -> None:
+def test_postgresql_finds_duplicates_by_an_index(postgres_server: Server, postgres_catalogue: str) -> None:
     for statement in statements("postgresql", 20_000):
         postgres_server.run(statement, postgres_catalogue)
     postgres_server.run("VACUUM ANALYZE", postgres_catalogue)

@@ -433,7 +433,7 @@ def test_a_server_that_is_away_is_told_when_it_is_back_and_no_secret_is_shown(so
         assert json.loads(posted.requests[-1][2])["counts"] == {"added": 1}
         shown = soulspot.run("config", "show", **secrets).stdout + soulspot.run("config", "check", **secrets).stdout
         wrong = soulspot.run("config", "check", SOULSPOT_ON_BATCH__URL="ftp://host/?token=s3cret").stderr
-        assert "is ***: it has to be a URL" in wrong
+        assert "is ***: it must be a URL" in wrong
         assert "s3cret" not in shown + wrong + soulspot.log.read_text() + soulspot.run("status", "--json").stdout
 
 

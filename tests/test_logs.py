@@ -1,4 +1,4 @@
-"""Log lines: in the form that their reader needs, and no flood of them when one error comes ten thousand times."""
+"""Log lines in the form that their reader needs, and no flood of them when one error repeats ten thousand times."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import Soulspot, until, write_song
 from tests.test_documents import rows
 
-from soulspot.cli.output.log_throttle import EVERY, FIRST, Folding
+from soulspot.cli.output.log_throttle import FIRST, REPORT_SECONDS, LogThrottle
 from soulspot.cli.output.progress import log_outcome
 from soulspot.ingest.outcome import Outcome
 
@@ -36,7 +36,7 @@ def parsed(text: str) -> list[dict[str, object]]:
 
 
 def break_files(soulspot: Soulspot, count: int) -> None:
-    """Make so many files of each of two kinds that cannot be read, and as many that can, in turn."""
+    """Write this many corrupt, empty and good files, in turn."""
     for number in range(count):
         (soulspot.music / f"{number:03} corrupt.mp3").write_bytes(b"no audio" * 100)
         (soulspot.music / f"{number:03} empty.flac").touch()
@@ -44,7 +44,7 @@ def break_files(soulspot: Soulspot, count: int) -> None:
 
 
 def drawn(soulspot: Soulspot, *arguments: str, **settings: str) -> str:
-    """Run the command on a terminal, and return what it writes to standard error."""
+    """Run the command on a terminal and return its standard error."""
     ours, theirs = pty.openpty()
     environment = {name: value for name, value in soulspot.environment.items() if name != "NO_COLOR"}
     environment |= TERMINAL | settings
@@ -53,7 +53,7 @@ def drawn(soulspot: Soulspot, *arguments: str, **settings: str) -> str:
     with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=theirs) as process:
         soulspot.running.append(process)
         os.close(theirs)
-        with contextlib.suppress(OSError):  # a terminal that nobody has open any more
+        with contextlib.suppress(OSError):  # the terminal has closed
             while part := os.read(ours, 4096):
                 text += part
                 if b"added" in text:
@@ -62,7 +62,7 @@ def drawn(soulspot: Soulspot, *arguments: str, **settings: str) -> str:
     return text.decode()
 
 
-def test_json_has_what_became_of_a_file_in_fields_of_its_own(soulspot: Soulspot) -> None:
+def test_json_has_the_outcome_of_a_file_in_separate_fields(soulspot: Soulspot) -> None:
     daemon = soulspot.watch(**JSON)
     song = write_song(soulspot.music / "a\nb\x1b[31m\u202e.mp3", title="Song", artist="Artist")
     (soulspot.music / "broken.mp3").write_bytes(b"no audio" * 100)
@@ -83,19 +83,19 @@ def test_json_has_what_became_of_a_file_in_fields_of_its_own(soulspot: Soulspot)
     assert all(re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", str(line["time"])) for line in lines)
 
 
-def test_a_fault_of_the_program_is_one_object_with_its_traceback(soulspot: Soulspot, tmp_path: Path) -> None:
+def test_a_crash_is_one_json_object_with_its_traceback(soulspot: Soulspot, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(FAULTY)
 
     result = soulspot.run("watch", str(soulspot.music), PYTHONPATH=str(tmp_path), **JSON)
 
     assert result.returncode == 1
     last = parsed(result.stderr)[-1]
-    assert (last["level"], last["message"]) == ("critical", "ended by a fault of the program")
+    assert (last["level"], last["message"]) == ("critical", "internal error")
     assert str(last["exception"]).startswith("Traceback")
     assert "RuntimeError: nobody expected this" in str(last["exception"])
 
 
-def test_what_a_person_has_to_mend_is_an_object_too(soulspot: Soulspot) -> None:
+def test_an_error_that_ends_the_daemon_is_a_json_object(soulspot: Soulspot) -> None:
     soulspot.database.write_bytes(b"this is no database" * 1000)
 
     result = soulspot.run("watch", str(soulspot.music), **JSON)
@@ -106,7 +106,7 @@ def test_what_a_person_has_to_mend_is_an_object_too(soulspot: Soulspot) -> None:
     assert str(soulspot.database) in str(last["message"])
 
 
-def test_the_fields_of_json_are_those_that_are_promised(soulspot: Soulspot, tmp_path: Path) -> None:
+def test_json_has_exactly_the_documented_fields(soulspot: Soulspot, tmp_path: Path) -> None:
     break_files(soulspot, FIRST + 1)
     (tmp_path / "sitecustomize.py").write_text(FAULTY)
 
@@ -117,7 +117,7 @@ def test_the_fields_of_json_are_those_that_are_promised(soulspot: Soulspot, tmp_
     assert seen == {row[0].strip("`") for row in rows("docs/operations.md", "log-fields")}
 
 
-def test_a_terminal_gets_colours_and_a_name_gives_none(soulspot: Soulspot) -> None:
+def test_a_terminal_gets_colours_but_none_from_a_file_name(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "a\x1b[31m.mp3")
 
     text = drawn(soulspot, "watch", str(soulspot.music))
@@ -129,7 +129,7 @@ def test_a_terminal_gets_colours_and_a_name_gives_none(soulspot: Soulspot) -> No
 @pytest.mark.parametrize(
     "settings", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": ""}, {"SOULSPOT_LOG__FORMAT": "plain"}, JSON]
 )
-def test_a_terminal_that_wants_no_colours_gets_none(soulspot: Soulspot, settings: dict[str, str]) -> None:
+def test_a_terminal_without_colour_support_gets_none(soulspot: Soulspot, settings: dict[str, str]) -> None:
     write_song(soulspot.music / "song.mp3")
 
     text = drawn(soulspot, "watch", str(soulspot.music), **settings)
@@ -139,7 +139,7 @@ def test_a_terminal_that_wants_no_colours_gets_none(soulspot: Soulspot, settings
 
 
 @pytest.mark.parametrize(("form", "coloured"), [("auto", False), ("plain", False), ("color", True)])
-def test_a_pipe_gets_colours_only_when_they_are_asked_for(soulspot: Soulspot, form: str, coloured: bool) -> None:
+def test_a_pipe_gets_colours_only_on_request(soulspot: Soulspot, form: str, coloured: bool) -> None:
     soulspot.watch(SOULSPOT_LOG__FORMAT=form)
     write_song(soulspot.music / "song.mp3")
 
@@ -148,20 +148,20 @@ def test_a_pipe_gets_colours_only_when_they_are_asked_for(soulspot: Soulspot, fo
     assert ("\x1b" in soulspot.log.read_text()) is coloured
 
 
-def test_a_form_that_is_none_is_refused_with_what_is_allowed(soulspot: Soulspot) -> None:
+def test_an_unknown_format_is_refused_with_the_allowed_ones(soulspot: Soulspot) -> None:
     result = soulspot.run("watch", str(soulspot.music), SOULSPOT_LOG__FORMAT="xml")
 
     assert result.returncode == 78
     assert "'auto', 'plain', 'colour' or 'json'" in result.stderr
 
 
-def test_a_storm_of_errors_is_a_few_lines_and_a_count_by_code_and_no_good_file_is_left_out(soulspot: Soulspot) -> None:
+def test_repeated_errors_are_counted_by_code_and_good_files_all_logged(soulspot: Soulspot) -> None:
     count = FIRST + 15
     soulspot.readers = {}
     soulspot.watch(**JSON)
     break_files(soulspot, count)
 
-    until(lambda: '"codes"' in soulspot.log.read_text(), EVERY * 3)
+    until(lambda: '"codes"' in soulspot.log.read_text(), REPORT_SECONDS * 3)
     until(lambda: len(soulspot.tracks()) == count)
 
     lines = parsed(soulspot.log.read_text())
@@ -180,7 +180,7 @@ def test_a_storm_of_errors_is_a_few_lines_and_a_count_by_code_and_no_good_file_i
 @pytest.mark.parametrize(
     ("form", "pattern"), [("auto", r"<4>failed /"), ("colour", r"<4>failed /"), ("json", r'<4>{"time')]
 )
-def test_the_journal_gets_a_priority_in_every_form_and_no_colour(soulspot: Soulspot, form: str, pattern: str) -> None:
+def test_the_journal_gets_priorities_and_no_colour_in_any_format(soulspot: Soulspot, form: str, pattern: str) -> None:
     soulspot.log.touch()
     status = soulspot.log.stat()
     soulspot.watch(SOULSPOT_LOG__FORMAT=form, JOURNAL_STREAM=f"{status.st_dev}:{status.st_ino}")
@@ -194,7 +194,7 @@ def test_the_journal_gets_a_priority_in_every_form_and_no_colour(soulspot: Souls
     assert "\x1b" not in soulspot.log.read_text()
 
 
-def test_a_storm_does_not_bury_the_bar_of_a_scan(soulspot: Soulspot) -> None:
+def test_repeated_errors_do_not_bury_the_progress_bar(soulspot: Soulspot) -> None:
     break_files(soulspot, FIRST + 5)
 
     text = drawn(soulspot, "scan", str(soulspot.music))
@@ -203,7 +203,7 @@ def test_a_storm_does_not_bury_the_bar_of_a_scan(soulspot: Soulspot) -> None:
     assert "failed 10 more: 5 corrupt, 5 empty" in re.sub(r"\x1b\[[\d;]*m", "", text)
 
 
-def test_what_was_counted_is_said_when_the_daemon_ends(soulspot: Soulspot) -> None:
+def test_pending_counts_are_logged_when_the_daemon_stops(soulspot: Soulspot) -> None:
     daemon = soulspot.watch()
     break_files(soulspot, FIRST + 5)
 
@@ -211,10 +211,10 @@ def test_what_was_counted_is_said_when_the_daemon_ends(soulspot: Soulspot) -> No
     daemon.send_signal(signal.SIGTERM)
 
     assert daemon.wait(timeout=15) == 0
-    assert "failed 10 more: 5 corrupt, 5 empty; `soulspot failures list` has each" in soulspot.log.read_text()
+    assert "failed 10 more: 5 corrupt, 5 empty; `soulspot failures list` shows each" in soulspot.log.read_text()
 
 
-def test_who_looks_for_a_fault_gets_every_line(soulspot: Soulspot) -> None:
+def test_debug_level_logs_every_line(soulspot: Soulspot) -> None:
     break_files(soulspot, FIRST + 5)
 
     result = soulspot.run("scan", str(soulspot.music), SOULSPOT_LOG__LEVEL="debug")
@@ -222,8 +222,8 @@ def test_who_looks_for_a_fault_gets_every_line(soulspot: Soulspot) -> None:
     assert result.stderr.count("failed /") == 2 * FIRST + 10
 
 
-def test_a_line_of_which_only_a_part_was_read_is_not_run_together_with_the_next() -> None:
-    """As it is with a pipe that is nearly full, whose reader is slow."""
+def test_a_torn_line_does_not_run_into_the_next() -> None:
+    """Tear a line, as a nearly full pipe with a slow reader does."""
     program = (
         "import logging, sys; from soulspot.cli.output import logs; logs.set_up('info', 'json'); "
         "log = logging.getLogger('soulspot'); log.info('x' * 200_000); print(flush=True); input(); log.info('after')"
@@ -245,66 +245,66 @@ def test_a_line_of_which_only_a_part_was_read_is_not_run_together_with_the_next(
 
     assert begun.endswith(b"xxx")
     assert [line["message"] for line in parsed(rest.decode().removeprefix("\n"))] == [
-        "1 lines were lost, as nobody read them",
+        "1 lines were lost because nobody read them",
         "after",
     ]
 
 
 @pytest.fixture
-def folded(caplog: pytest.LogCaptureFixture) -> Iterator[tuple[Folding, list[str], list[float]]]:
-    """Yield a folding, what it lets through, and the clock that it has."""
+def throttled(caplog: pytest.LogCaptureFixture) -> Iterator[tuple[LogThrottle, list[str], list[float]]]:
+    """Yield a throttle, the messages that it lets through, and its clock."""
     caplog.set_level(logging.INFO)
     clock = [0.0]
-    folding, through = Folding(clock=lambda: clock[0]), list[str]()
+    throttle, through = LogThrottle(clock=lambda: clock[0]), list[str]()
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if not folding.takes(record):
+            if not throttle.suppresses(record):
                 through.append(record.getMessage())
 
     handler = Handler()
     logger = logging.getLogger("soulspot")
     logger.addHandler(handler)
-    yield folding, through, clock
+    yield throttle, through, clock
     logger.removeHandler(handler)
 
 
-def counts(folding: Folding) -> list[str]:
-    return [record.getMessage() for record in folding.counts()]
+def reports(throttle: LogThrottle) -> list[str]:
+    return [record.getMessage() for record in throttle.reports()]
 
 
-def test_a_kind_that_was_quiet_for_a_while_is_written_in_full_again(folded) -> None:
-    folding, through, clock = folded
+def test_an_error_after_a_pause_is_logged_in_full_again(throttled) -> None:
+    throttle, through, clock = throttled
     for number in range(FIRST + 2):
         log_outcome(Outcome("failed", f"/{number}", code="unreadable"))
-    assert counts(folding) == ["failed 2 more: 2 unreadable; `soulspot failures list` has each"]
+    assert reports(throttle) == ["failed 2 more: 2 unreadable; `soulspot failures list` shows each"]
 
-    clock[0] = EVERY + 1
+    clock[0] = REPORT_SECONDS + 1
     log_outcome(Outcome("failed", "/again", code="unreadable"))
 
     assert through[-1].startswith("failed /again")
-    assert counts(folding) == []
+    assert reports(throttle) == []
 
 
-def test_a_new_kind_in_a_storm_is_written_in_full(folded) -> None:
-    folding, through, _clock = folded
+def test_a_new_kind_of_error_is_logged_in_full(throttled) -> None:
+    throttle, through, _clock = throttled
     for number in range(FIRST + 2):
         log_outcome(Outcome("failed", f"/{number}", code="unreadable"))
         logging.getLogger("soulspot.scanner").warning("cannot read folder %s: %s", f"/{number}", "I/O error")
     log_outcome(Outcome("failed", "/new", code="corrupt"))
 
     assert through[-1].startswith("failed /new")
-    assert counts(folding) == [
+    assert reports(throttle) == [
         f"2 more lines such as: cannot read folder /{FIRST + 1}: I/O error",
-        "failed 2 more: 2 unreadable; `soulspot failures list` has each",
+        "failed 2 more: 2 unreadable; `soulspot failures list` shows each",
     ]
 
 
-def test_files_that_are_well_or_missing_are_never_counted(folded) -> None:
-    folding, through, _clock = folded
+def test_added_and_missing_files_are_never_throttled(throttled) -> None:
+    throttle, through, _clock = throttled
     for number in range(FIRST * 3):
         for kind in ("added", "missing", "updated"):
             log_outcome(Outcome(kind, f"/{number}"))
 
     assert len(through) == FIRST * 9
-    assert counts(folding) == []
+    assert reports(throttle) == []

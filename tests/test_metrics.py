@@ -235,12 +235,12 @@ def test_a_textfile_that_cannot_be_written_for_a_while_costs_a_line(soulspot: So
     ("settings", "words"),
     [
         ({"SOULSPOT_METRICS__TEXTFILE": "/nowhere/soulspot.prom"}, "is to be in /nowhere, and it is not there"),
-        ({"SOULSPOT_METRICS__TEXTFILE": "/tmp/soulspot.txt"}, "name ends in .prom"),
+        ({"SOULSPOT_METRICS__TEXTFILE": "/tmp/soulspot.txt"}, "a file that ends in .prom"),
         ({"SOULSPOT_METRICS__LISTEN": "/nowhere/metrics.socket"}, "nothing can listen at /nowhere/metrics.socket"),
-        ({"SOULSPOT_METRICS__LISTEN": "0.0.0.0:9842"}, "a port on this machine alone"),
-        ({"SOULSPOT_METRICS__LISTEN": "192.168.1.2:9842"}, "a port on this machine alone"),
-        ({"SOULSPOT_METRICS__LISTEN": "127.0.0.1"}, "a port on this machine alone"),
-        ({"SOULSPOT_METRICS__LISTEN": "127.0.0.1:70000"}, "a port on this machine alone"),
+        ({"SOULSPOT_METRICS__LISTEN": "0.0.0.0:9842"}, "a loopback address and port"),
+        ({"SOULSPOT_METRICS__LISTEN": "192.168.1.2:9842"}, "a loopback address and port"),
+        ({"SOULSPOT_METRICS__LISTEN": "127.0.0.1"}, "a loopback address and port"),
+        ({"SOULSPOT_METRICS__LISTEN": "127.0.0.1:70000"}, "a loopback address and port"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused_at_the_start(

@@ -75,12 +75,12 @@ def test_it_can_be_taken_back(postgres_soulspot: PostgresSoulspot) -> None:
     add_songs(postgres_soulspot, 13, 1)
     postgres_soulspot.scan()
 
-    assert told == "the audit log is one table again\n"
+    assert told == "the history is one table again\n"
     assert kept == before
     assert postgres_soulspot.rows(TABLES) == tables
     assert set(postgres_soulspot.rows(INDEXES)) == indexes
     assert postgres_soulspot.actions("track_added") == 14
-    assert partition(postgres_soulspot, "--undo") == "the audit log is one table, as it was\n"
+    assert partition(postgres_soulspot, "--undo") == "the history is one table already\n"
 
 
 def test_views_grants_and_triggers_see_what_comes_afterwards(postgres_soulspot: PostgresSoulspot) -> None:
@@ -152,4 +152,4 @@ def test_a_catalogue_in_sqlite_is_told_what_there_is_instead(soulspot: Soulspot)
     result = soulspot.run("db", "partition")
 
     assert result.returncode == 78
-    assert "this is for PostgreSQL" in result.stderr
+    assert "`db partition` needs PostgreSQL" in result.stderr

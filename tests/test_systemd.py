@@ -527,7 +527,7 @@ def test_a_command_that_the_service_cannot_see_is_not_installed(container: Syste
 
     refused = container.shell("/root/soulspot/bin/python -m soulspot service install --yes", fails=True)
 
-    assert "lies below /root, which the service does not see" in refused
+    assert "is in /root, which is hidden from the service" in refused
 
 
 AS_THE_SERVICE = "runuser -u soulspot -- env STATE_DIRECTORY=/var/lib/soulspot"
@@ -577,7 +577,7 @@ def test_the_catalogue_of_the_version_before_is_upgraded_at_the_start_and_can_be
 
     restored = container.shell(f"{AS_THE_SERVICE} soulspot db restore /var/lib/soulspot/{copy.name}")
 
-    assert f"its schema is {BEFORE}, from before this soulspot ({REVISION}): the next start or" in restored
+    assert f"its schema {BEFORE} is older than this soulspot needs ({REVISION}): the next start upgrades it" in restored
     assert content(container.state / "soulspot.db") == before
     container.shell("systemctl start soulspot.service")
     until(lambda: len(container.tracks()) == 21, 10)
@@ -636,7 +636,7 @@ NO_LEASE = ["AmbientCapabilities=", "CapabilityBoundingSet=", "PrivateUsers=yes"
         ),
         (NO_LEASE, "/srv/music", "WARN  leases", "AmbientCapabilities=CAP_LEASE and PrivateUsers=no"),
         ([], "/root/Music", "FAIL  sandbox   ProtectHome=yes", "home.conf"),
-        ([], "/srv/private", "FAIL  folders   the service's user soulspot may not read", "setfacl -R -m u:soulspot:rX"),
+        ([], "/srv/private", "FAIL  folders   the service user soulspot cannot read", "setfacl -R -m u:soulspot:rX"),
     ],
 )
 def test_the_doctor_names_the_directive_that_is_in_the_way(

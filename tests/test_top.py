@@ -1,12 +1,17 @@
-"""`soulspot top` in a real terminal, and how a line is made of what anybody may have named a file."""
+"""`soulspot top` in a real terminal, and the lines that it makes of hostile file names."""
 
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
@@ -14,7 +19,7 @@ from tests.conftest import Soulspot, until, write_song
 from tests.support.tmux_terminal import Terminal
 
 from soulspot.cli.output.text import printable
-from soulspot.cli.output.top_view import View, cut, lines
+from soulspot.cli.output.top_view import View, cut, screen
 from soulspot.infrastructure.net import control_socket
 
 EVIL = {
@@ -39,7 +44,7 @@ def is_whole(shown: list[str], rows: int) -> bool:
 
 
 @pytest.mark.terminal
-def test_a_drop_is_seen_within_a_second_and_a_failure_is_named(soulspot: Soulspot, terminal: Terminal) -> None:
+def test_a_dropped_file_shows_within_a_second_and_a_failure_by_code(soulspot: Soulspot, terminal: Terminal) -> None:
     daemon = soulspot.watch()
     start(soulspot, terminal)
     until(lambda: f"pid {daemon.pid}" in terminal.screen())
@@ -63,7 +68,7 @@ def test_a_drop_is_seen_within_a_second_and_a_failure_is_named(soulspot: Soulspo
 
 
 @pytest.mark.terminal
-def test_what_settles_is_shown_with_for_how_long(soulspot: Soulspot, terminal: Terminal) -> None:
+def test_a_settling_file_shows_for_how_long(soulspot: Soulspot, terminal: Terminal) -> None:
     soulspot.watch(SOULSPOT_LIBRARY__LEASES="false", SOULSPOT_LIBRARY__QUIET_PERIOD="60")
     start(soulspot, terminal)
 
@@ -74,7 +79,7 @@ def test_what_settles_is_shown_with_for_how_long(soulspot: Soulspot, terminal: T
 
 
 @pytest.mark.terminal
-def test_it_fits_the_terminal_whatever_its_size(soulspot: Soulspot, terminal: Terminal) -> None:
+def test_the_view_fits_a_terminal_of_any_size(soulspot: Soulspot, terminal: Terminal) -> None:
     for number in range(40):
         write_song(soulspot.music / f"{number}.mp3")
     soulspot.watch()
@@ -88,7 +93,7 @@ def test_it_fits_the_terminal_whatever_its_size(soulspot: Soulspot, terminal: Te
 
 
 @pytest.mark.terminal
-def test_keys_pause_and_resume_and_scan(soulspot: Soulspot, terminal: Terminal) -> None:
+def test_keys_pause_resume_and_scan(soulspot: Soulspot, terminal: Terminal) -> None:
     soulspot.watch()
     start(soulspot, terminal)
     until(lambda: "p  pause" in terminal.screen())
@@ -98,11 +103,11 @@ def test_keys_pause_and_resume_and_scan(soulspot: Soulspot, terminal: Terminal) 
     terminal.type("r")
     until(lambda: "● ok" in terminal.screen())
     terminal.type("s")
-    until(lambda: "all folders are looked at" in terminal.screen())
+    until(lambda: "scanning all folders" in terminal.screen())
 
 
 @pytest.mark.terminal
-def test_it_says_that_no_daemon_runs_and_comes_back_when_one_does(soulspot: Soulspot, terminal: Terminal) -> None:
+def test_the_view_shows_that_no_daemon_runs_and_finds_a_new_one(soulspot: Soulspot, terminal: Terminal) -> None:
     write_song(soulspot.music / "song.mp3")
     soulspot.scan()
     start(soulspot, terminal)
@@ -112,7 +117,7 @@ def test_it_says_that_no_daemon_runs_and_comes_back_when_one_does(soulspot: Soul
     until(lambda: "● ok" in terminal.screen(), 10)
     daemon.send_signal(signal.SIGKILL)
     daemon.wait()
-    until(lambda: "it has stopped; another is waited for" in terminal.screen(), 10)
+    until(lambda: "the daemon has stopped; waiting for another" in terminal.screen(), 10)
     other = soulspot.watch()
     until(lambda: f"pid {other.pid}" in terminal.screen(), 10)
     other.send_signal(signal.SIGSTOP)
@@ -121,9 +126,70 @@ def test_it_says_that_no_daemon_runs_and_comes_back_when_one_does(soulspot: Soul
     until(lambda: "● ok" in terminal.screen(), 10)
 
 
+@contextmanager
+def answering(socket_file: Path, *lines: dict[str, Any]) -> Iterator[None]:
+    """Stand in for a daemon that says these lines to each client."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(socket_file))
+        listening.listen()
+
+        def answer() -> None:
+            with suppress(OSError):
+                while True:
+                    with listening.accept()[0] as client:
+                        client.sendall("".join(json.dumps(line) + "\n" for line in lines).encode())
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            socket_file.unlink()
+
+
+@pytest.mark.terminal
+def test_a_crash_restores_the_terminal(soulspot: Soulspot, terminal: Terminal) -> None:
+    soulspot.scan()
+    start(soulspot, terminal)
+
+    with answering(control_socket.socket_of(soulspot.database), {"pid": 1, "since": "no time"}):
+        until(lambda: "left 1" in terminal.screen(), 10)
+
+    assert "ValueError" in terminal.screen()
+    assert (terminal.pane("alternate_on"), terminal.pane("cursor_flag"), terminal.pane("wrap_flag")) == ("0", "1", "1")
+
+
+@pytest.mark.terminal
+def test_a_flood_of_events_is_drawn_in_few_frames(soulspot: Soulspot, terminal: Terminal) -> None:
+    soulspot.scan()
+    at = "2026-11-24T18:00:00+00:00"
+    flood = [{"happened": [{"at": at, "kind": "added", "path": f"/m/{number}.mp3"}]} for number in range(20_000)]
+
+    with answering(control_socket.socket_of(soulspot.database), {"pid": 1, "since": at}, *flood):
+        terminal.run([*soulspot.command, "top"], soulspot.environment)
+        until(lambda: "quit" in terminal.screen())
+        until(lambda: "/m/19999.mp3" in terminal.screen(), 10)
+
+
+@pytest.mark.terminal
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_colours_appear_unless_no_color_is_set(
+    soulspot: Soulspot, terminal: Terminal, monkeypatch: pytest.MonkeyPatch, no_color: str
+) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    soulspot.scan()
+    start(soulspot, terminal)
+
+    until(lambda: "no soulspot is running" in terminal.screen())
+
+    assert bool(re.search("\x1b\\[([0-9]+;)*3[1-7]m", terminal.screen("-e"))) is not bool(no_color)
+
+
 @pytest.mark.terminal
 @pytest.mark.parametrize("how", ["q", "C-c", "TERM"])
-def test_the_terminal_is_as_before_however_it_ends(soulspot: Soulspot, terminal: Terminal, how: str) -> None:
+def test_the_terminal_is_restored_however_top_ends(soulspot: Soulspot, terminal: Terminal, how: str) -> None:
     soulspot.scan()
     start(soulspot, terminal)
     assert (terminal.pane("alternate_on"), terminal.pane("cursor_flag"), terminal.pane("wrap_flag")) == ("1", "0", "0")
@@ -161,7 +227,7 @@ def test_hostile_names_leave_the_screen_whole(soulspot: Soulspot, terminal: Term
     assert terminal.pane("pane_title") != "owned"
 
 
-def test_without_a_terminal_it_says_what_to_use_instead(soulspot: Soulspot) -> None:
+def test_without_a_terminal_an_error_names_the_alternatives(soulspot: Soulspot) -> None:
     soulspot.scan()
 
     for settings in ({"TERM": "dumb"}, {"TERM": "xterm"}):
@@ -175,7 +241,7 @@ def test_without_a_terminal_it_says_what_to_use_instead(soulspot: Soulspot) -> N
 @pytest.mark.parametrize("text", EVIL.values(), ids=EVIL)
 @pytest.mark.parametrize("keep_end", [False, True])
 @pytest.mark.parametrize("cells", [0, 1, 2, 7, 80])
-def test_a_text_is_cut_to_the_cells_that_there_are(text: str, cells: int, keep_end: bool) -> None:
+def test_a_text_is_cut_to_the_given_cells(text: str, cells: int, keep_end: bool) -> None:
     shown = cut(text, cells, keep_end=keep_end)
 
     assert cell_len(shown) <= cells
@@ -185,15 +251,15 @@ def test_a_text_is_cut_to_the_cells_that_there_are(text: str, cells: int, keep_e
 
 @pytest.mark.parametrize("columns", [20, 80, 300])
 @pytest.mark.parametrize("rows", [5, 6, 24, 100])
-def test_hostile_answers_are_drawn_within_columns_and_rows(columns: int, rows: int) -> None:
+def test_hostile_answers_stay_within_columns_and_rows(columns: int, rows: int) -> None:
     view = View()
-    view.hear({"pid": 1, "since": "2026-11-24T18:00:00+00:00", "may_steer": True})
+    view.update({"pid": 1, "since": "2026-11-24T18:00:00+00:00", "may_steer": True})
     at = "2026-11-24T18:00:00+00:00"
     for text in EVIL.values():
-        view.hear({"happened": [{"at": at, "kind": "failed", "path": text, "detail": text}], "lost": 0})
+        view.update({"happened": [{"at": at, "kind": "failed", "path": text, "detail": text}], "lost": 0})
         arriving = [{"path": text, "seconds": 1e9, "settles": True}] * 20
         last = [{"path": text, "code": "corrupt", "detail": text}] * 5
-        view.hear({
+        view.update({
             "vitals": {
                 "health": "degraded", "reasons": [text] * 9, "rates": [10**9] * 60, "arriving": arriving,
                 "queue": {"in_hand": 10**12, "settling": 10**12, "oldest_seconds": 10**9},
@@ -203,14 +269,34 @@ def test_hostile_answers_are_drawn_within_columns_and_rows(columns: int, rows: i
             }
         })  # fmt: skip
 
-        drawn = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines(view, columns, rows)]
+        drawn = screen(view, columns, rows).plain.split("\n")
 
         assert len(drawn) == rows
         assert max(map(cell_len, drawn)) <= columns
         assert all(printable(line) == line for line in drawn)
 
 
-async def test_the_stream_tells_how_it_is_and_what_happened_before_it_was_asked(soulspot: Soulspot) -> None:
+def test_the_view_shows_health_rates_and_outcomes() -> None:
+    view = View()
+    view.update({"pid": 7, "since": "2026-11-24T18:00:00+00:00", "may_steer": False})
+    view.update({
+        "vitals": {
+            "health": "degraded", "reasons": ["the disk is full"], "rates": [0, 3], "folders": {"/music": {}},
+            "totals": {"files": {"catalogued": 1200, "failed": 1}, "failures": {}, "last_failures": []},
+        },
+        "happened": [{"at": "2026-11-24T18:00:00+00:00", "kind": "added", "path": "/music/a/song.mp3", "detail": "A"}],
+    })  # fmt: skip
+
+    shown = screen(view, 80, 12).plain
+
+    assert "● degraded" in shown
+    assert "  the disk is full" in shown
+    assert "1,200 catalogued, 0 missing, 1 failed" in shown
+    assert "added     a/song.mp3  A" in shown
+    assert "pause" not in shown
+
+
+async def test_the_live_stream_starts_with_recent_events_and_health(soulspot: Soulspot) -> None:
     soulspot.watch()
     write_song(soulspot.music / "song.mp3")
     until(soulspot.tracks)
@@ -224,7 +310,7 @@ async def test_the_stream_tells_how_it_is_and_what_happened_before_it_was_asked(
     await answers.aclose()
 
 
-def test_one_who_asks_and_does_not_read_stops_nobody(soulspot: Soulspot) -> None:
+def test_a_client_that_does_not_read_blocks_nothing(soulspot: Soulspot) -> None:
     soulspot.watch()
     place = control_socket.socket_of(soulspot.database)
     script = (

@@ -1,1 +1,1 @@
-"""The command line, the only place that prints. Nobody imports it but the entry point `soulspot.__main__`."""
+"""The command line, the only package that prints. Only the entry point `soulspot.__main__` imports it."""

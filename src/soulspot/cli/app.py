@@ -1,7 +1,7 @@
 """The command line: every command, in the order of the help. The only place that prints.
 
-Only typer is imported here. What a command needs is imported when it runs, so that `soulspot --version` and the shell's
-completion answer at once.
+Imports only typer. Each command imports what it needs when it runs, so `soulspot --version` and shell completion answer
+at once.
 """
 
 import os
@@ -17,7 +17,7 @@ from soulspot.errors import SoulspotError
 
 app = typer.Typer(
     name="soulspot",
-    help="Watches music folders and keeps a true, accountable catalogue of them.",
+    help="Watch music folders and keep an exact catalogue of them, with a history of every change.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -46,7 +46,7 @@ _COMMANDS: Final = (
 )
 _GROUPS: Final[Mapping[str, tuple[str, Mapping[str, Callable[..., None]]]]] = {
     "failures": (
-        "The files that could not be read: why, and what to do.",
+        "Files that could not be read: list, explain, retry, ignore.",
         {
             "list": failures.failures_list,
             "show": failures.failures_show,
@@ -55,7 +55,7 @@ _GROUPS: Final[Mapping[str, tuple[str, Mapping[str, Callable[..., None]]]]] = {
         },
     ),
     "config": (
-        "The settings: what they are, and whether they can be meant.",
+        "Show the settings and check that they are valid.",
         {
             "show": admin.config_show,
             "check": admin.config_check,
@@ -63,14 +63,14 @@ _GROUPS: Final[Mapping[str, tuple[str, Mapping[str, Callable[..., None]]]]] = {
         },
     ),
     "service": (
-        "soulspot as a service of systemd.",
+        "Run soulspot as a systemd service.",
         {
             "install": admin.service_install,
             "uninstall": admin.service_uninstall,
         },
     ),
     "db": (
-        "The catalogue's database: schema, copies, soundness.",
+        "Maintain the catalogue's database: schema, backups, integrity.",
         {
             "upgrade": database.db_upgrade,
             "downgrade": database.db_downgrade,
@@ -101,38 +101,38 @@ _register()
 
 
 def run() -> None:
-    """Run the command line; an error that a person can mend is one line, with its own exit code."""
-    _hold_standard_streams()
+    """Run the command line; an error that the user can fix is one line with its own exit code."""
+    _reopen_standard_streams()
     try:
         app()
     except SoulspotError as error:
         _refuse(error)
     except BaseExceptionGroup as group:
-        if (mendable := _mendable(group)) is None:
+        if (fixable := _fixable(group)) is None:
             raise
-        _refuse(mendable)
+        _refuse(fixable)
 
 
-def _hold_standard_streams() -> None:
-    """Open what a careless parent has closed, so that no file of ours gets the number of standard error."""
+def _reopen_standard_streams() -> None:
+    """Reopen descriptors 0 to 2 if the parent closed them, so that no file of ours becomes standard error."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - standard error
         pass
     os.close(descriptor)
-    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - stays open
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def _refuse(error: SoulspotError) -> NoReturn:
     from soulspot.cli.output import logs
 
-    logs.say_why_it_ends(error)
+    logs.print_error(error)
     sys.exit(error.exit_code)
 
 
-def _mendable(group: BaseExceptionGroup) -> SoulspotError | None:
-    """Return what ended the tasks of a group, where a person can mend it."""
+def _fixable(group: BaseExceptionGroup) -> SoulspotError | None:
+    """Return the error in a group that the user can fix."""
     for error in group.exceptions:
-        found = _mendable(error) if isinstance(error, BaseExceptionGroup) else error
+        found = _fixable(error) if isinstance(error, BaseExceptionGroup) else error
         if isinstance(found, SoulspotError):
             return found
     return None
@@ -151,4 +151,4 @@ def main(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Watches music folders and keeps a true, accountable catalogue of them."""
+    """Watch music folders and keep an exact catalogue of them, with a history of every change."""

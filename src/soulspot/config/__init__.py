@@ -1,6 +1,6 @@
 """The settings: sections, sources, checks, documentation.
 
-`bootstrap`, the daemon, the page and the command line import it, and hand plain values down.
+`bootstrap`, the daemon, the page and the command line import it and pass plain values down.
 """
 
 from soulspot.config.loading import get_settings

@@ -1,4 +1,4 @@
-"""Which catalogue a command means."""
+"""Finds the catalogue that a command reads."""
 
 import errno
 import os
@@ -11,18 +11,18 @@ from soulspot.config.sources import variable, why
 from soulspot.errors import CatalogueError
 
 SYSTEM_DATABASE: Final = Path("/var/lib/soulspot/soulspot.db")
-_ABSENT: Final = "not there"
+_ABSENT: Final = "not found"
 
 
 def places_to_read() -> list[Path]:
-    """Return where a command that only reads looks for the catalogue when no setting names it."""
+    """Return where to look for the catalogue if no setting names it."""
     return list(dict.fromkeys((own_database(), SYSTEM_DATABASE)))
 
 
 def find_catalogue(settings: Settings) -> str:
-    """Return the URL of the catalogue to read: the one that was set, else the first of `places_to_read` that is there.
+    """Return the URL of the catalogue to read: the configured one, else the first of `places_to_read` that exists.
 
-    Raises CatalogueError that says which places were tried.
+    Raises CatalogueError, which names the places tried.
     """
     url = settings.database.url
     if "url" not in settings.database.model_fields_set:
@@ -33,22 +33,22 @@ def find_catalogue(settings: Settings) -> str:
             faults[place] = fault
         tried = " or ".join(f"{place} ({fault})" for place, fault in faults.items())
         msg = (
-            f"there is no catalogue to read at {tried}: `soulspot watch FOLDER` or `soulspot scan FOLDER` makes one,"
-            f" {variable('database.url')} names another"
+            f"found no catalogue at {tried}: create one with `soulspot watch FOLDER` or `soulspot scan FOLDER`,"
+            f" or set {variable('database.url')}"
         )
         raise CatalogueError(msg)
     file = database_file(url)
     if file is None or (fault := _why_unreadable(file)) is None:
         return url
     if fault == _ABSENT:
-        msg = f"there is no catalogue at {file} yet: `soulspot watch` or `soulspot scan` makes it"
+        msg = f"there is no catalogue at {file} yet: create it with `soulspot watch` or `soulspot scan`"
     else:
-        msg = f"the catalogue {file} cannot be read ({fault}): give this user the right to, or set another database.url"
+        msg = f"cannot read the catalogue {file} ({fault}): grant this user access, or set another database.url"
     raise CatalogueError(msg)
 
 
 def _why_unreadable(file: Path) -> str | None:
-    # It is not opened: closing it would take away the locks that SQLite may hold on it in this process.
+    # Do not open it: closing it would release the locks that SQLite may hold on it in this process.
     try:
         os.stat(file)
     except (FileNotFoundError, NotADirectoryError):

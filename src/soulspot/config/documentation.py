@@ -1,4 +1,4 @@
-"""The settings as documents show them: a table, an example file, each value with its source."""
+"""Documents the settings: a table, an example file, each value with its source."""
 
 from pathlib import Path
 from textwrap import wrap
@@ -9,7 +9,7 @@ from soulspot.config.sources import masked, variable
 
 
 def describe_settings(*, config_file: Path | None = None) -> list[tuple[str, str, str]]:
-    """Return each setting: its name, its value as TOML has it but without a password, and where it comes from."""
+    """Return the name of each setting, its value in TOML without passwords, and where it comes from."""
     settings, (_values, origins) = get_settings(config_file=config_file), read_values(config_file, ())
     described = []
     for name in settings_fields():
@@ -21,8 +21,8 @@ def describe_settings(*, config_file: Path | None = None) -> list[tuple[str, str
 
 
 def example_file() -> str:
-    """Return a TOML file with every setting, its meaning and its default, all of them commented out."""
-    lines = ["# soulspot: every setting with its default. Take the # away from what you change."]
+    """Return a TOML file with the meaning and default of every setting, all commented out."""
+    lines = ["# soulspot: every setting with its default. Uncomment what you change."]
     section = ""
     for name, each in settings_fields().items():
         if not name.startswith(f"{section}.") or not section:
@@ -35,7 +35,7 @@ def example_file() -> str:
 
 
 def settings_table() -> str:
-    """Return every setting as a table in Markdown, as README.md and docs/configuration.md show it."""
+    """Return all settings as a Markdown table for docs/configuration.md."""
     rows = ["| in TOML | environment variable | default | meaning |", "|---|---|---|---|"]
     for name, each in settings_fields().items():
         url = "`soulspot.db` in `$STATE_DIRECTORY` (systemd), else in the user's data folder"

@@ -1,4 +1,4 @@
-"""The kinds of values that settings have. The validators' messages end the sentence "... is X: it has to be"."""
+"""The types of setting values. The validators' messages end the sentence "... is X: it must be"."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from pydantic_settings import NoDecode
 
 
 def texts(value: object) -> object:
-    """Read a list of texts: JSON, or one text that is its only item. None may be blank."""
+    """Parse a list of texts: JSON, or a single text. None may be blank."""
     if isinstance(value, str):
         try:
             value = json.loads(value) if value.startswith("[") else [value]
@@ -18,26 +18,26 @@ def texts(value: object) -> object:
             msg = "a JSON list of texts, or one text"
             raise ValueError(msg) from error
     if not isinstance(value, list) or not all(isinstance(each, str) and each.strip() for each in value):
-        msg = "a list of texts with none of them blank"
+        msg = "a list of texts, none of them blank"
         raise ValueError(msg)
     return value
 
 
 def absolute(path: Path) -> Path:
     if "\0" in str(path):
-        msg = "a path without the character NUL"
+        msg = "a path without NUL characters"
         raise ValueError(msg)
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
-def no_truth(value: object) -> object:
+def not_boolean(value: object) -> object:
     if isinstance(value, bool):
         msg = "a number"
-        raise ValueError(msg)  # noqa: TRY004 - pydantic takes this as a wrong value, and a TypeError as our own error
+        raise ValueError(msg)  # noqa: TRY004 - pydantic takes a ValueError for a wrong value, a TypeError for a bug
     return value
 
 
-Number = Annotated[float, BeforeValidator(no_truth)]
+Number = Annotated[float, BeforeValidator(not_boolean)]
 Texts = Annotated[list[str], NoDecode, BeforeValidator(texts)]
 
 

@@ -13,10 +13,10 @@ from soulspot.errors import ConfigError
 
 
 def check_library(settings: Settings, known: Collection[Path] = ()) -> None:
-    """Raise ConfigError unless the music folders can be watched; one in `known` may be absent, and is then offline."""
+    """Raise ConfigError unless the music folders can be watched; those in `known` may be absent, as offline."""
     folders = settings.library.folders
     if not folders:
-        msg = f"no music folder was given: name one on the command line or set {variable('library.folders')}"
+        msg = f"no music folder given: name one on the command line or set {variable('library.folders')}"
         raise ConfigError(msg)
     for folder in folders:
         _check_folder(folder, is_known=folder in known)
@@ -27,41 +27,41 @@ def check_library(settings: Settings, known: Collection[Path] = ()) -> None:
     for folder, place in zip(folders, real, strict=True):
         if Path(os.path.realpath(file)).is_relative_to(place):
             msg = (
-                f"the database {file} lies in the music folder {folder}, where each of its own writes would wake the"
-                f" watcher: set {variable('database.url')} to a place outside"
+                f"the database {file} is in the music folder {folder}, where each of its writes would wake the"
+                f" watcher: set {variable('database.url')} to a path outside"
             )
             raise ConfigError(msg)
 
 
 def _check_folder(folder: Path, *, is_known: bool) -> None:
     try:
-        with os.scandir(folder):  # the right to list
-            os.stat(os.path.join(folder, "."))  # the right to look at what is inside
+        with os.scandir(folder):  # may list
+            os.stat(os.path.join(folder, "."))  # may enter
     except OSError as error:
         if error.errno == errno.ENOTDIR and os.path.exists(folder):
             msg = f"the music folder {folder} is a file: name the folder that holds it"
         elif isinstance(error, PermissionError):
-            msg = f"the music folder {folder} cannot be read: give this user the right to read and search it"
+            msg = f"cannot read the music folder {folder}: grant this user read and search access"
         elif is_known:
             return
         elif error.errno in {errno.ENOENT, errno.ENOTDIR}:
-            msg = f"the music folder {folder} was never there: create it or correct the path"
+            msg = f"the music folder {folder} does not exist: create it or correct the path"
         else:
-            msg = f"the music folder {folder} cannot be looked at ({why(error)}): mend that or correct the path"
+            msg = f"cannot read the music folder {folder} ({why(error)}): fix that or correct the path"
         raise ConfigError(msg) from error
 
 
 def check_nesting(folders: Sequence[Path], places: Sequence[Path]) -> None:
-    """Raise ConfigError when a file could be found by two of the folders; `places` is where each of them is."""
+    """Raise ConfigError if two folders would find the same file; `places` are the real paths of the folders."""
     for (folder, place), (other, elsewhere) in combinations(zip(folders, places, strict=True), 2):
         if folder == other:
             msg = f"the music folder {folder} is named twice: name it once"
         elif place == elsewhere:
-            msg = f"the music folders {folder} and {other} are the same one: name one of them"
+            msg = f"the music folders {folder} and {other} are the same folder: name only one"
         elif place.is_relative_to(elsewhere):
-            msg = f"the music folder {folder} lies inside {other}, which covers it: name {other} alone"
+            msg = f"the music folder {folder} is inside {other}: name only {other}"
         elif elsewhere.is_relative_to(place):
-            msg = f"the music folder {other} lies inside {folder}, which covers it: name {folder} alone"
+            msg = f"the music folder {other} is inside {folder}: name only {folder}"
         else:
             continue
         raise ConfigError(msg)

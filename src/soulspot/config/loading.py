@@ -1,9 +1,8 @@
-"""The settings: what there is to set, and where it is read from.
+"""Reads the settings from all sources and explains the first wrong value.
 
-Later beats earlier: the defaults, /etc/soulspot/config.toml, the user's own config.toml, systemd's credentials, the
-environment (SOULSPOT_ before the name, `__` between its parts), the folders of the command line. `--config FILE` or
-$SOULSPOT_CONFIG takes the place of the two files. Nothing is created here, and nothing is passed over: a name that is
-none of ours is an error.
+Later sources win: the defaults, /etc/soulspot/config.toml, the user's own config.toml, systemd credentials, the
+environment (SOULSPOT_ before the name, `__` between its parts), the folders on the command line. `--config FILE` or
+$SOULSPOT_CONFIG replaces the two files. Reading creates nothing and ignores nothing: an unknown name is an error.
 """
 
 import json
@@ -38,13 +37,10 @@ _ALLOWED: Final = {
 _BOUNDS: Final = {"ge": "at least", "gt": "more than", "le": "at most"}
 
 
-# The validators' messages end the sentence "... is X: it has to be".
-
-
 def get_settings(*, config_file: Path | None = None, folders: Sequence[Path] = ()) -> Settings:
-    """Return the settings, read anew; `config_file` and `folders` are those of the command line.
+    """Read and return the settings; `config_file` and `folders` come from the command line.
 
-    Raises ConfigError, one sentence, for whatever cannot be meant.
+    Raises ConfigError with one sentence about the first invalid setting.
     """
     values, origins = read_values(config_file, folders)
     try:
@@ -56,10 +52,10 @@ def get_settings(*, config_file: Path | None = None, folders: Sequence[Path] = (
 
 
 def read_values(config_file: Path | None, folders: Sequence[Path]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return what every place sets, the later one's value where two set the same, and where each value was found."""
+    """Return the values from all sources, where later ones win, and the origin of each value."""
     names = settings_fields()
     sources = [*read_files(config_file, names), read_credentials(names)]
-    variables = find_variables(names)  # first: of a misspelt one the next line would say less
+    variables = find_variables(names)  # first: it explains a misspelt name better than the next line
     sources.append(Source(EnvSettingsSource(Settings)(), variables))
     if folders:
         sources.append(Source({"library": {"folders": list(folders)}}, {"library.folders": "the command line"}))
@@ -73,7 +69,7 @@ def read_values(config_file: Path | None, folders: Sequence[Path]) -> tuple[dict
 
 
 def settings_fields() -> dict[str, FieldInfo]:
-    """Return each setting by its whole name, as in `library.folders`."""
+    """Return each setting by its full name, such as `library.folders`."""
     sections = {section: each.annotation for section, each in Settings.model_fields.items()}
     return {
         f"{section}.{name}": each
@@ -84,7 +80,7 @@ def settings_fields() -> dict[str, FieldInfo]:
 
 
 def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
-    """Return what the first wrong value is, where it came from and what is allowed."""
+    """Describe the first wrong value: what it is, where it came from and what is allowed."""
     first = error.errors(include_url=False)[0]
     name = ".".join(map(str, first["loc"][:2]))
     given, context = shown(first["input"]), first.get("ctx", {})
@@ -103,7 +99,7 @@ def _explain(error: ValidationError, origins: Mapping[str, str]) -> str:
         allowed = context["expected"]
     else:
         allowed = _ALLOWED.get(first["type"], first["msg"].removeprefix("Input should be ").partition(", ")[0])
-    return f"{origins.get(name, name)} is {given}: it has to be {allowed}"
+    return f"{origins.get(name, name)} is {given}: it must be {allowed}"
 
 
 def shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The settings of what is told to other programs: metrics for a monitor, and batches for a server or a script."""
+"""The settings of outputs: metrics for a monitor, batches for a server or script, the web page."""
 
 import re
 from ipaddress import ip_address
@@ -9,27 +9,27 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
-from soulspot.config.field_types import Number, Section, Texts, absolute, no_truth, texts
+from soulspot.config.field_types import Number, Section, Texts, absolute, not_boolean, texts
 from soulspot.infrastructure.net.sockets import is_this_machine
 
 SECRETS: Final = frozenset(("on_batch.url", "on_batch.headers"))
-"""Settings that may hold a token, in a place of which nothing is known: they are shown by no command."""
+"""Settings that may hold a token anywhere in their text: no command shows them."""
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: *[\x20-\x7e]*")
 
 
 def _listening(place: str) -> str:
-    """Return where to listen: "" for nowhere, the absolute path of a socket, or an address of this machine alone."""
+    """Check where to listen: "" for nowhere, the absolute path of a socket, or a loopback address."""
     if not place or place.startswith(("/", "~")):
         return str(absolute(Path(place))) if place else ""
     host, _, port = place.rpartition(":")
     if not is_this_machine(host) or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-        msg = "a port on this machine alone, such as 127.0.0.1:9842, or the absolute path of a socket"
+        msg = "a loopback address and port such as 127.0.0.1:9842, or the absolute path of a socket"
         raise ValueError(msg)
     return place
 
 
 def checked_address(place: str) -> str:
-    """Return where a server may listen: "" for nowhere, the absolute path of a socket, or an IP address and a port."""
+    """Check where to listen: "" for nowhere, the absolute path of a socket, or an IP address and port."""
     if not place or place.startswith(("/", "~")):
         return str(absolute(Path(place))) if place else ""
     host, _, port = place.rpartition(":")
@@ -39,7 +39,7 @@ def checked_address(place: str) -> str:
     except ValueError:
         is_port = False
     if not is_port:
-        msg = "an IP address and a port such as 127.0.0.1:8337 or [::1]:8337, or the absolute path of a socket"
+        msg = "an IP address and port such as 127.0.0.1:8337 or [::1]:8337, or the absolute path of a socket"
         raise ValueError(msg)
     return place
 
@@ -50,7 +50,7 @@ def _file(path: str) -> str:
 
 def _prom_file(path: str) -> str:
     if path and not path.endswith(".prom"):
-        msg = "the path of a file whose name ends in .prom, as node_exporter reads no other"
+        msg = "the path of a file that ends in .prom: node_exporter reads no other"
         raise ValueError(msg)
     return _file(path)
 
@@ -60,10 +60,10 @@ def _url(url: SecretStr) -> SecretStr:
     try:
         parts = urlsplit(given)
         is_one = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket that is not closed
+    except ValueError:  # a port that is not a number, an unclosed bracket
         is_one = False
     if given and (not is_one or not given.isascii() or re.search(r"[\x00-\x20]", given)):
-        msg = "a URL such as https://host/path, in ASCII and without blanks"
+        msg = "a URL such as https://host/path, in ASCII without spaces"
         raise ValueError(msg)
     return url
 
@@ -78,9 +78,9 @@ def _headers(headers: list[SecretStr]) -> list[SecretStr]:
 class MetricsSettings(Section):
     listen: Annotated[str, AfterValidator(_listening)] = Field(
         default="",
-        description="Where `/metrics`, `/livez` and `/readyz` answer: `127.0.0.1:PORT`, or the path of a socket, with"
-        " mode and group of the control socket; nowhere by default. Needs `soulspot[metrics]`, and a port under the"
-        " shipped unit the drop-in `loopback.conf`.",
+        description="Where to serve `/metrics`, `/livez` and `/readyz`: `127.0.0.1:PORT`, or the path of a socket with"
+        " the mode and group of the control socket; nowhere by default. Needs `soulspot[metrics]`; under the shipped"
+        " unit, a port also needs the drop-in `loopback.conf`.",
     )
     textfile: Annotated[str, AfterValidator(_prom_file)] = Field(
         default="",
@@ -88,47 +88,48 @@ class MetricsSettings(Section):
         " `soulspot[metrics]`, and under the shipped unit the drop-in `textfile.conf`.",
     )
     textfile_interval: Number = Field(
-        default=15.0, ge=1, le=3600, description="Seconds between two times that this file is written."
+        default=15.0, ge=1, le=3600, description="Seconds between two writes of this file."
     )
 
 
 class OnBatchSettings(Section):
     command: Texts = Field(
         default_factory=list,
-        description="A program and its arguments, run without a shell after each batch of changes, which it gets as"
-        " JSON on its standard input. Under the shipped unit it runs in the service's sandbox.",
+        description="A program and its arguments, run without a shell after each batch of changes, with the batch as"
+        " JSON on standard input. Under the shipped unit it runs in the sandbox of the service.",
     )
     url: Annotated[SecretStr, AfterValidator(_url)] = Field(
         default=SecretStr(""),
-        description="Where the same JSON is sent to by POST. Under the shipped unit it needs the drop-in"
+        description="The URL to POST the same JSON to. Under the shipped unit it needs the drop-in"
         " `loopback.conf`, or `network-hooks.conf` for another machine.",
     )
     headers: Annotated[list[SecretStr], NoDecode, BeforeValidator(texts), AfterValidator(_headers)] = Field(
-        default_factory=list, description='Headers that are sent with it, such as `["X-Token: secret"]`.'
+        default_factory=list, description='Headers to send with it, such as `["X-Token: secret"]`.'
     )
-    quiet: Number = Field(
-        default=10.0, ge=0, le=3600, description="Seconds without a change after which a batch is complete."
-    )
+    quiet: Number = Field(default=10.0, ge=0, le=3600, description="Seconds without a change that complete a batch.")
     longest: Number = Field(
-        default=300.0, ge=1, le=86400, description="Seconds after which a batch is told although changes go on."
+        default=300.0, ge=1, le=86400, description="Seconds after which a batch is delivered although changes continue."
     )
     timeout: Number = Field(
-        default=30.0, gt=0, le=3600, description="Seconds that the program, or the answer to the POST, may take."
+        default=30.0, gt=0, le=3600, description="Seconds that the program or the answer to the POST may take."
     )
-    paths: Annotated[int, BeforeValidator(no_truth)] = Field(
-        default=1000, ge=0, le=100_000, description="Changed files, and folders, that are named in one batch at most."
+    paths: Annotated[int, BeforeValidator(not_boolean)] = Field(
+        default=1000,
+        ge=0,
+        le=100_000,
+        description="How many changed files, and how many folders, one batch names at most.",
     )
 
 
 class WebSettings(Section):
     listen: Annotated[str, AfterValidator(checked_address)] = Field(
         default="",
-        description="Where `soulspot watch` has the page served: `127.0.0.1:8337`, or the path of a socket, with mode"
-        " and group of the control socket; nowhere by default. Needs `soulspot[web]`. Under systemd"
-        " `soulspot-web.socket` is the better way: a port takes the drop-in `loopback.conf`.",
+        description="Where `soulspot watch` serves the web page: `127.0.0.1:8337`, or the path of a socket with the"
+        " mode and group of the control socket; nowhere by default. Needs `soulspot[web]`. Under systemd prefer"
+        " `soulspot-web.socket`: a port here needs the drop-in `loopback.conf`.",
     )
     hosts: Texts = Field(
         default_factory=list,
-        description="Names by which the page may be asked for, beside those of this machine's loopback, such as"
+        description="Host names under which the page answers, besides those of the loopback interface, such as"
         ' `["music.example"]` behind a proxy.',
     )

@@ -1,4 +1,4 @@
-"""Where the catalogue is, and the files beside it."""
+"""Finds the catalogue and the files beside it."""
 
 import hashlib
 import os
@@ -18,18 +18,18 @@ _POSTGRESQL: Final = "postgresql+asyncpg"
 _DRIVERS: Final = {"sqlite": SQLITE, "postgresql": _POSTGRESQL, "postgres": _POSTGRESQL}
 _SQLITE_FORM: Final = f"{SQLITE}:////PATH (four slashes before an absolute path)"
 POSTGRESQL_FORM: Final = f"{_POSTGRESQL}://USER:PASSWORD@HOST/NAME"
-# As SQLAlchemy reads it, but stricter with an @ in a password: it would take what follows for the host.
+# As SQLAlchemy parses it, but an @ in a password is an error: it would take the rest for the host.
 _POSTGRESQL_REST: Final = re.compile(r"([^:/@]*(:[^@]*)?@)?(\[[^/?@]+\]|[^/:?@]*)(:[0-9]+)?/[^?@]+(\?.*)?")
 
 
 def own_state_folder() -> Path:
-    """Return where this user's soulspot, or this service, keeps what it has to keep."""
-    # systemd gives the folder of StateDirectory=, or several with colons between.
+    """Return the state folder of this user or this service."""
+    # systemd sets it from StateDirectory=; several folders are separated by colons.
     state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
     try:
         return absolute(Path(state) if state else user_data_path("soulspot"))
     except RuntimeError as error:
-        msg = f"there is no home folder to keep the catalogue in: set HOME or {variable('database.url')}"
+        msg = f"there is no home folder for the catalogue: set HOME or {variable('database.url')}"
         raise ConfigError(msg) from error
 
 
@@ -49,7 +49,7 @@ def checked_url(url: str) -> str:
         msg = f"{_SQLITE_FORM} or {POSTGRESQL_FORM}"
         raise ValueError(msg)
     if scheme != driver:
-        msg = f"a URL that begins with {driver}:// in place of {scheme}://"
+        msg = f"a URL that starts with {driver}://, not {scheme}://"
         raise ValueError(msg)
     if driver == _POSTGRESQL:
         if _POSTGRESQL_REST.fullmatch(rest) is None:
@@ -65,14 +65,14 @@ def checked_url(url: str) -> str:
 
 
 def database_file(url: str) -> Path | None:
-    """Return the file of an SQLite URL, absolute; None for PostgreSQL and for a database in memory."""
+    """Return the absolute path of an SQLite file; None for PostgreSQL and for a database in memory."""
     scheme, _, rest = url.partition("://")
     path = unquote(rest.partition("?")[0].removeprefix("/"))
     return absolute(Path(path)) if scheme.startswith("sqlite") and path not in {"", ":memory:"} else None
 
 
 def state_file() -> Path:
-    """Return where a catalogue is kept that is not set elsewhere; other private files lie beside it."""
+    """Return the default place of a catalogue; other private files are beside it."""
     return own_database()
 
 

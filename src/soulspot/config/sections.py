@@ -1,4 +1,4 @@
-"""Every section of the settings, and what each setting may be."""
+"""Defines every section of the settings and the valid values of each setting."""
 
 import json
 import re
@@ -9,22 +9,22 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from soulspot.config.field_types import Number, Section, Texts, absolute, no_truth
+from soulspot.config.field_types import Number, Section, Texts, absolute, not_boolean
 from soulspot.config.outlet_sections import MetricsSettings, OnBatchSettings, WebSettings
 from soulspot.config.paths import POSTGRESQL_FORM, SQLITE, checked_url, own_database, sqlite_url
 from soulspot.config.sources import PREFIX
 
 
 def _split(value: object) -> object:
-    """Read a list from one text: JSON, or paths with colons between."""
+    """Parse a list from one text: JSON, or paths separated by colons."""
     if isinstance(value, str):
         try:
             value = json.loads(value) if value.startswith("[") else [part for part in value.split(":") if part]
         except json.JSONDecodeError as error:
-            msg = "a JSON list of paths, or paths with colons between"
+            msg = "a JSON list of paths, or paths separated by colons"
             raise ValueError(msg) from error
     if isinstance(value, list) and "" in value:
-        msg = "a list of paths with none of them empty"
+        msg = "a list of paths, none of them empty"
         raise ValueError(msg)
     return value
 
@@ -36,7 +36,7 @@ def _socket(path: str) -> str:
 def _mode(value: object) -> object:
     text = f"{value:04o}" if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(text, str) or re.fullmatch("0?[67][0-7]{2}", text) is None:
-        msg = 'a mode such as "0660", in which the owner may read and write'
+        msg = 'a mode such as "0660" that lets the owner read and write'
         raise ValueError(msg)
     return text
 
@@ -55,35 +55,33 @@ class DatabaseSettings(Section):
         default=32,
         ge=1,
         le=100,
-        description="Connections that write to PostgreSQL at once, at most: four, and three for each millisecond that"
-        " it is away; five more read, and hold the lock.",
+        description="The most connections that write to PostgreSQL at once. soulspot uses four, and three more per"
+        " millisecond of round-trip time; up to five others read and hold the lock.",
     )
-    upgrade: bool = Field(
-        default=True, description="Bring the schema up to date at start, an SQLite file copied first."
-    )
+    upgrade: bool = Field(default=True, description="Upgrade the schema at start; an SQLite file is backed up first.")
     synchronous: Annotated[
         Literal["NORMAL", "FULL"], BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)
     ] = Field(
         default="NORMAL",
-        description="How SQLite syncs: `FULL` keeps the last changes through a power cut, `NORMAL` (quicker) makes them"
-        " again at the next start.",
+        description="How SQLite syncs: `FULL` keeps the last changes through a power cut; `NORMAL` is faster and makes"
+        " them again at the next start.",
     )
 
 
 class LibrarySettings(Section):
     folders: Annotated[list[Annotated[Path, AfterValidator(absolute)]], NoDecode, BeforeValidator(_split)] = Field(
         default_factory=list,
-        description="The music folders: a list, or one text with colons between; `~` is your home folder.",
+        description="The music folders: a list, or one text separated by colons; `~` is your home folder.",
     )
     node: Annotated[str, Field(max_length=255)] = Field(
         default="",
-        description="The name of this machine in a catalogue that several share; by default that of the host.",
+        description="The name of this machine in a catalogue that several machines share; by default the host name.",
     )
     quiet_period: Number = Field(
         default=2.0,
         ge=0,
         le=3600,
-        description="Seconds without a change after which a file counts as complete, where no lease can be had.",
+        description="Seconds without a change after which a file counts as complete, if the kernel grants no lease.",
     )
     missing_after: Number = Field(
         default=10.0, ge=0, le=86400, description="Seconds of absence after which a file counts as missing."
@@ -92,40 +90,35 @@ class LibrarySettings(Section):
         default=900.0,
         ge=1,
         le=604800,
-        description="Seconds between two comparisons of every folder with the catalogue.",
+        description="Seconds between two full comparisons of the folders with the catalogue.",
     )
     poll_interval: Number = Field(
         default=60.0,
         ge=1,
         le=604800,
-        description="The same for what lies on network and FUSE file systems, whose changes the kernel does not tell.",
+        description="The same for network and FUSE file systems, whose changes the kernel does not report.",
     )
     leases: bool = Field(
         default=True,
-        description="Ask the kernel (Linux) whether a file is still open for writing, so that a complete one need not"
+        description="Ask the kernel (Linux) whether a file is still open for writing, so that a complete file need not"
         " wait for the quiet period.",
     )
-    hidden: bool = Field(
-        default=False, description="Catalogue files and folders whose name begins with a dot too, else left alone."
-    )
+    hidden: bool = Field(default=False, description="Catalogue files and folders whose names start with a dot too.")
     ignore: Annotated[list[str], NoDecode, BeforeValidator(_split)] = Field(
         default_factory=list,
-        description="Patterns of what is left alone, as in a `.gitignore`; `.soulspotignore` files in the folders add"
-        " theirs.",
+        description="Patterns to ignore, as in a `.gitignore`; `.soulspotignore` files in the folders add more.",
     )
-    follow_links: bool = Field(
-        default=False, description="Follow symbolic links that lead to a place in the same music folder."
-    )
+    follow_links: bool = Field(default=False, description="Follow symbolic links to places in the same music folder.")
 
 
 class TagsSettings(Section):
-    workers: Annotated[int, BeforeValidator(no_truth)] = Field(
-        default=0, ge=0, le=64, description="Processes that read tags; 0 means one for each core, at most 4."
+    workers: Annotated[int, BeforeValidator(not_boolean)] = Field(
+        default=0, ge=0, le=64, description="Processes that read tags; 0 means one per core, at most 4."
     )
     memory_limit: ByteSize = Field(
         default=ByteSize(512 * 1024**2),
         ge=128 * 1024**2,
-        description="Memory that each of these processes may take, in bytes or as a text such as `512MiB`.",
+        description="Memory that each of these processes may use, in bytes or as a text such as `512MiB`.",
     )
     time_limit: Number = Field(default=20.0, gt=0, le=3600, description="Seconds that reading one file may take.")
 
@@ -133,26 +126,25 @@ class TagsSettings(Section):
 class ArtistsSettings(Section):
     separators: Texts = Field(
         default_factory=list,
-        description='What stands between two names in one tag, such as `["; ", " / "]`; by default a name is never'
-        " split.",
+        description='Separators between names in one tag, such as `["; ", " / "]`; by default names are never split.',
     )
     keep_whole: Texts = Field(
         default_factory=list,
-        description='Names that hold a separator and are never split there, such as `["AC/DC"]`.',
+        description='Names that contain a separator but are never split, such as `["AC/DC"]`.',
     )
     featured: bool = Field(
         default=False,
-        description="Take who is named behind `feat.`, `ft.` or `featuring` in artist or title for a featured artist.",
+        description="Treat names after `feat.`, `ft.` or `featuring` in artist or title as featured artists.",
     )
 
 
 class AuditSettings(Section):
-    keep_days: Annotated[int, BeforeValidator(no_truth)] = Field(
+    keep_days: Annotated[int, BeforeValidator(not_boolean)] = Field(
         default=0,
         ge=0,
         le=36500,
-        description="Days that the history is kept, but for the first and the latest entry of what is there; 0 means"
-        " for ever.",
+        description="Days to keep the history; the first and last entry of everything that exists stay. 0 means"
+        " forever.",
     )
 
 
@@ -160,11 +152,11 @@ class LogSettings(Section):
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
         BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
-    ] = Field(default="info", description="The least that is logged: `debug`, `info`, `warning` or `error`.")
+    ] = Field(default="info", description="The lowest level to log: `debug`, `info`, `warning` or `error`.")
     format: Annotated[Literal["auto", "plain", "colour", "json"], BeforeValidator(_log_format)] = Field(
         default="auto",
-        description="How: `plain`, `colour`, `json` (an object a line), or `auto`, which is `colour` on a terminal and"
-        " else `plain`.",
+        description="The format: `plain`, `colour`, `json` (an object a line), or `auto`: `colour` on a terminal, else"
+        " `plain`.",
     )
 
 
@@ -172,16 +164,16 @@ class ControlSettings(Section):
     socket: Annotated[str, AfterValidator(_socket)] = Field(
         default="",
         description="The control socket; by default beside an SQLite catalogue, for PostgreSQL in `$RUNTIME_DIRECTORY`"
-        " (systemd) or the user's own runtime folder.",
+        " (systemd) or the user's runtime folder.",
     )
     mode: Annotated[str, BeforeValidator(_mode)] = Field(
-        default="0660", description="Its mode: who may open it may ask for what only reads."
+        default="0660", description="Its mode: every user who can open it may ask questions that only read."
     )
-    group: str = Field(default="", description="Its group, by name or number; by default that of the daemon.")
+    group: str = Field(default="", description="Its group, by name or number; by default the daemon's.")
 
 
 class Settings(BaseSettings):
-    """Everything that can be set. `get_settings` reads it from every place, and explains what is wrong."""
+    """All settings. `get_settings` reads them from all sources and explains what is wrong."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,

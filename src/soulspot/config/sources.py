@@ -1,6 +1,6 @@
-"""Where settings come from: TOML files and the environment, with the place of each value for a person to find it.
+"""Reads the sources of settings, TOML files, credentials and the environment, with the origin of each value.
 
-Nothing is passed over: a file that cannot be read and a name that is no setting raise ConfigError.
+Nothing is ignored: an unreadable file and an unknown name raise ConfigError.
 """
 
 import os
@@ -26,7 +26,7 @@ _TOML_KEY: Final = re.compile(r"""\s*["']?([\w.-]+)["']?\s*=""")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What one place sets, by section and name; and of each setting, by its whole name, where a person finds it."""
+    """The values of one source by section and name, and the origin of each setting by its full name."""
 
     values: Mapping[str, Mapping[str, Any]]
     origins: Mapping[str, str]
@@ -38,18 +38,18 @@ def variable(name: str) -> str:
 
 
 def read_files(config_file: Path | None, names: Collection[str]) -> Iterator[Source]:
-    """Read the file that was named, by the command line or else the environment, or else the two usual places."""
+    """Read the file named on the command line, else in the environment, else the two usual files."""
     if named := config_file or os.environ.get(_CONFIG):
         file = Path(os.path.abspath(os.path.expanduser(named)))
         if (source := _read_file(file, names)) is None:
-            msg = f"the configuration file {file} is not there: correct {'--config' if config_file else _CONFIG}"
+            msg = f"the configuration file {file} does not exist: correct {'--config' if config_file else _CONFIG}"
             raise ConfigError(msg)
         yield source
         return
     places = [SYSTEM_CONFIG]
-    with suppress(RuntimeError):  # a user without a home has no place of their own
+    with suppress(RuntimeError):  # a user without a home folder
         own = user_config_path("soulspot") / "config.toml"
-        if os.path.exists(own):  # a home that this user may not enter (`sudo -u`, ProtectHome=) is not theirs
+        if os.path.exists(own):  # else a home that this user may not enter (`sudo -u`, ProtectHome=)
             places.append(own)
     for place in places:
         if (source := _read_file(place, names)) is not None:
@@ -57,7 +57,7 @@ def read_files(config_file: Path | None, names: Collection[str]) -> Iterator[Sou
 
 
 def read_credentials(names: Collection[str]) -> Source:
-    """Read the credentials of systemd (LoadCredential=) that have the name of a setting, such as "database.url"."""
+    """Read the systemd credentials (LoadCredential=) named like a setting, such as "database.url"."""
     values: dict[str, dict[str, Any]] = {}
     origins = {}
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
@@ -68,7 +68,7 @@ def read_credentials(names: Collection[str]) -> Source:
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError) as error:
-            msg = f"the credential {file} cannot be read: give the unit the right one by LoadCredential={name}:/PATH"
+            msg = f"cannot read the credential {file}: correct LoadCredential={name}:/PATH in the unit"
             raise ConfigError(msg) from error
         section, _, short = name.partition(".")
         values.setdefault(section, {})[short] = text
@@ -77,7 +77,7 @@ def read_credentials(names: Collection[str]) -> Source:
 
 
 def find_variables(names: Collection[str]) -> dict[str, str]:
-    """Return the variable, as it is written in the environment, of each setting that has one."""
+    """Return the name of the environment variable of each setting that has one."""
     ours = {variable(name): name for name in names}
     found = {}
     for written, value in sorted(os.environ.items()):
@@ -85,7 +85,7 @@ def find_variables(names: Collection[str]) -> dict[str, str]:
             continue
         if written.upper() not in ours:
             wrong = written[len(PREFIX) :].lower().replace("__", ".")
-            msg = f"the environment variable {written} is no setting{_hint(wrong, [*names, 'config'], variable)}"
+            msg = f"the environment variable {written} is not a setting{_hint(wrong, [*names, 'config'], variable)}"
             raise ConfigError(msg)
         if value:
             found[ours[written.upper()]] = written
@@ -93,41 +93,41 @@ def find_variables(names: Collection[str]) -> dict[str, str]:
 
 
 def masked(url: str) -> str:
-    """Return a URL without its passwords, however it is misspelt."""
+    """Return a URL without its passwords, even if it is misspelt."""
     url = re.sub(r"((?:pass\w*|pwd)=)[^&]*", r"\1***", url, flags=re.IGNORECASE)
     scheme, found, rest = url.partition("://") if "://" in url else ("", "", url)
     credentials, at, host = rest.rpartition("@")
     if at:
         user, colon, _password = credentials.partition(":")
         rest = f"{user}:***@{host}" if colon else rest
-    else:  # no host is to be seen: what is no port may be a password
+    else:  # there is no host: what is not a port may be a password
         rest = re.sub(r"^([^/?:]*:)(?![0-9]+(?:[/?]|$)).+", r"\1***", rest)
     return scheme + found + rest
 
 
 def why(error: OSError) -> str:
-    """Return what the system says, without the path and the number."""
+    """Return the system's message without path and number."""
     return (error.strerror or str(error)).lower()
 
 
 def _read_file(file: Path, names: Collection[str]) -> Source | None:
-    """Return what a TOML file sets, None where there is no file."""
+    """Read a TOML file; return None if it does not exist."""
     try:
         text = file.read_bytes().decode()
         values = tomllib.loads(text)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        msg = f"the configuration file {file} cannot be read ({why(error)}): mend that or name another with --config"
+        msg = f"cannot read the configuration file {file} ({why(error)}): fix that or name another with --config"
         raise ConfigError(msg) from error
     except UnicodeDecodeError as error:
-        msg = f"the configuration file {file} is not text in UTF-8: save it as such"
+        msg = f"the configuration file {file} is not UTF-8: save it as UTF-8"
         raise ConfigError(msg) from error
     except tomllib.TOMLDecodeError as error:
         what, _, place = str(error).partition(" (at ")
         line = place.partition(",")[0].removeprefix("line ")
         where = f"{file}, line {line}" if line.isdigit() else f"{file}, at its end"
-        msg = f"{where}: this is not TOML: {what[:1].lower()}{what[1:]}"
+        msg = f"{where}: invalid TOML: {what[:1].lower()}{what[1:]}"
         raise ConfigError(msg) from error
     lines, origins = _lines(text), {}
     for section, name in _names_in(values):
@@ -150,7 +150,7 @@ def _names_in(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
 
 
 def _lines(text: str) -> dict[str, int]:
-    """Return the line on which each section and each setting stands; tomllib does not tell."""
+    """Return the line number of each section and setting, which tomllib does not report."""
     lines: dict[str, int] = {}
     section = ""
     for number, line in enumerate(text.split("\n"), 1):
@@ -167,7 +167,7 @@ def _inside(section: str, names: Iterable[str]) -> list[str]:
 
 
 def _hint(wrong: str, names: Collection[str], shown: Callable[[str], str]) -> str:
-    """Return how the sentence ends that says that a name is wrong."""
+    """Return the end of the message about a wrong name."""
     import difflib
 
     if inside := _inside(wrong, names):

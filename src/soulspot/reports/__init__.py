@@ -1,4 +1,4 @@
-"""What the terminal and the page both say: the status report, advice for failures, formats.
+"""Shared by terminal and page: the status report, the advice for failures, formats.
 
 The command line and the page import it.
 """

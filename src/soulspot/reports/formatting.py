@@ -1,4 +1,4 @@
-"""How values are said to a person, at the terminal and on the page."""
+"""Formats values for display."""
 
 
 def duration(milliseconds: int | None) -> str:

@@ -1,4 +1,4 @@
-"""How things stand: the daemon's own word and the catalogue's numbers, for `soulspot status` and the page."""
+"""Builds the status report of `soulspot status` and the page from the daemon's answer and the catalogue's counts."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from soulspot.infrastructure.persistence.records import KnownFolder, Writer
 
-Told = Mapping[str, Any]
+Answer = Mapping[str, Any]
 Counts = Mapping[tuple[str, str, str | None], int]
 """Files by folder id, status and error code."""
 
@@ -17,7 +17,7 @@ _OF_A_FOLDER: Final = (
 
 
 def status_report(  # noqa: PLR0913 - one argument for each of its sources
-    daemon: Told | None,
+    daemon: Answer | None,
     holder: str | None,
     folders: Sequence[KnownFolder],
     counts: Counts,
@@ -25,9 +25,10 @@ def status_report(  # noqa: PLR0913 - one argument for each of its sources
     database: str,
     writers: Sequence[Writer] = (),
 ) -> dict[str, Any]:
-    """Return the report; `daemon` is what a running one answered, `holder` who holds the lock to write.
+    """Return the report.
 
-    `writers` are those that a server knows of, where several may write.
+    `daemon` is the answer of the running daemon, `holder` the process with the write lock, `writers` on PostgreSQL all
+    sessions that may write.
     """
     by_state = Counter[tuple[str, str]]()
     failures = Counter[str]()
@@ -46,14 +47,14 @@ def status_report(  # noqa: PLR0913 - one argument for each of its sources
     }
 
 
-def without_catalogue(daemon: Told, error: Exception) -> dict[str, Any]:
-    """Return what the daemon says of itself where its database does not answer, which is when somebody asks."""
-    folders = [{"path": path, **told} for path, told in daemon["folders"].items()]
+def report_without_catalogue(daemon: Answer, error: Exception) -> dict[str, Any]:
+    """Return the daemon's part of the report alone, for when the database does not answer."""
+    folders = [{"path": path, **folder} for path, folder in daemon["folders"].items()]
     return _of_the_daemon(daemon, None, ()) | {"database": None, "database_error": str(error), "folders": folders}
 
 
-def _of_the_daemon(daemon: Told | None, holder: str | None, folders: Sequence[KnownFolder]) -> dict[str, Any]:
-    """Return what the daemon says of itself; without one, what the catalogue shows."""
+def _of_the_daemon(daemon: Answer | None, holder: str | None, folders: Sequence[KnownFolder]) -> dict[str, Any]:
+    """Return the daemon's answer; without a daemon, what the catalogue shows."""
     if daemon is not None:
         return {name: daemon.get(name) for name in _OF_THE_DAEMON}
     reasons = [] if holder else ["no soulspot is watching"]
@@ -61,12 +62,12 @@ def _of_the_daemon(daemon: Told | None, holder: str | None, folders: Sequence[Kn
     return dict.fromkeys(_OF_THE_DAEMON) | {"health": "degraded" if reasons else "ok", "reasons": reasons}
 
 
-def _of_a_folder(folder: KnownFolder, daemon: Told | None, by_state: Counter[tuple[str, str]]) -> dict[str, Any]:
-    told = (daemon or {}).get("folders", {}).get(folder.path, {})
+def _of_a_folder(folder: KnownFolder, daemon: Answer | None, by_state: Counter[tuple[str, str]]) -> dict[str, Any]:
+    answer = (daemon or {}).get("folders", {}).get(folder.path, {})
     return {
         **{name: getattr(folder, name) for name in ("node", "path", "id", "status")},
         "reason": folder.status_reason,
-        **{name: told.get(name) for name in _OF_A_FOLDER},
+        **{name: answer.get(name) for name in _OF_A_FOLDER},
         **{state: by_state[folder.id, state] for state in ("catalogued", "failed", "missing", "ignored")},
     }
 

@@ -1,1 +1,1 @@
-"""What each command does, one module a command or a group of them. Only `cli.arguments` imports it."""
+"""Carries out the commands, one module a command or group. Only `cli.arguments` imports it."""

@@ -1,4 +1,4 @@
-"""`soulspot albums`: what albums there are, and which tracks of each are not."""
+"""`soulspot albums`: lists the albums and the tracks that each is missing."""
 
 import asyncio
 from collections import Counter
@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from soulspot.cli.actions.open_catalogue import catalogue
+from soulspot.cli.actions.open_catalogue import open_catalogue
 from soulspot.cli.output.text import print_json, print_table
 from soulspot.infrastructure.persistence.identity import is_various
 from soulspot.infrastructure.persistence.models import Album
@@ -16,7 +16,7 @@ from soulspot.infrastructure.persistence.queries.search import OnAlbum, SearchQu
 
 VARIOUS_ARTISTS: Final = "Various Artists"
 Range = tuple[int, int]
-"""First and last of some numbers in a row."""
+"""First and last of consecutive numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class Disc:
     """One disc of an album.
 
     Attributes:
-        tracks: how many are there.
-        total: how many there should be, None where no tag says so.
-        missing: the numbers that are not there; of a disc without any track, and without a total, none.
+        tracks: how many tracks are present.
+        total: how many there should be, None if no tag says so.
+        missing: the missing track numbers; none for a disc without tracks and without a total.
 
     """
 
@@ -38,14 +38,14 @@ class Disc:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What of an album is there: its discs, and the numbers of those of which no track is."""
+    """The discs of an album, and the numbers of discs without any track."""
 
     discs: tuple[Disc, ...]
     missing_discs: tuple[Range, ...]
 
     @property
     def is_complete(self) -> bool | None:
-        """Whether nothing is missing; None where no tag says how much there should be."""
+        """Whether nothing is missing; None if no tag says how many tracks there should be."""
         if self.missing_discs or any(disc.missing for disc in self.discs):
             return False
         return True if self.discs and all(disc.total for disc in self.discs) else None
@@ -60,21 +60,21 @@ def print_albums(
 async def _print_albums(
     words: Sequence[str], config: Path | None, *, incomplete: bool, limit: int | None, as_json: bool
 ) -> None:
-    async with catalogue(config) as (database, _url):
+    async with open_catalogue(config) as (database, _url):
         found = await SearchQueries(database.session).albums(words)
-    there = [(album, tracks) for album, tracks in found if any(track.is_present for track in tracks)]
-    listed = [(album, tracks, contents_of(tracks)) for album, tracks in there]
+    present = [(album, tracks) for album, tracks in found if any(track.is_present for track in tracks)]
+    listed = [(album, tracks, contents_of(tracks)) for album, tracks in present]
     if incomplete:
         listed = [each for each in listed if each[2].is_complete is False]
     if as_json:
         for each in listed[:limit]:
-            print_json(_described(*each))
+            print_json(_as_json(*each))
         return
     print_table(("artist", "album", "date", "tracks", "missing"), [_row(*each) for each in listed[:limit]])
 
 
 def is_compilation(album: Album, tracks: Sequence[OnAlbum]) -> bool:
-    """Whether an album is by many: a tag says so, or its artist does, or no one has more than half of its tracks."""
+    """Whether an album is by various artists: by tag, by its artist, or as no artist has over half of its tracks."""
     if album.compilation or is_various(album.artist_credit) or any(track.compilation for track in tracks):
         return True
     if album.artist_credit is not None or not tracks:
@@ -91,25 +91,25 @@ def artist_of(album: Album, tracks: Sequence[OnAlbum]) -> str:
 
 
 def contents_of(tracks: Iterable[OnAlbum]) -> Contents:
-    """Return what of an album is there, and what is not, by the numbers and totals in its tags.
+    """Return which tracks of an album are present and missing, by the numbers and totals in its tags.
 
-    A file that is missing tells how many there should be, and is not there.
+    A missing file counts for the totals, but not as present.
     """
     by_disc: dict[int, list[OnAlbum]] = {}
     for track in tracks:
         by_disc.setdefault(track.disc_number or 1, []).append(track)
     numbers = sorted(by_disc)
     discs, before = [], 0
-    goes_on = _goes_on(by_disc)
+    is_continuous = _is_continuous(by_disc)
     for number in numbers:
-        discs.append(_disc(number, by_disc[number], before, is_last=number == numbers[-1] or not goes_on))
-        before = max(_numbers(by_disc[number]), default=before) if goes_on else 0
+        discs.append(_disc(number, by_disc[number], before, is_last=number == numbers[-1] or not is_continuous))
+        before = max(_numbers(by_disc[number]), default=before) if is_continuous else 0
     last = max([*numbers, *(track.disc_total or 0 for some in by_disc.values() for track in some)], default=0)
     return Contents(tuple(discs), tuple(_gaps(numbers, 1, last)))
 
 
-def _goes_on(by_disc: dict[int, list[OnAlbum]]) -> bool:
-    """Whether the numbers of each disc go on where those of the one before it end."""
+def _is_continuous(by_disc: dict[int, list[OnAlbum]]) -> bool:
+    """Whether the track numbers of each disc continue those of the disc before."""
     spans = [(min(numbers), max(numbers)) for _disc, some in sorted(by_disc.items()) if (numbers := _numbers(some))]
     adjacent = all(first == last + 1 for (_, last), (first, _) in pairwise(spans))
     return len(spans) > 1 and len(spans) == len(by_disc) and adjacent
@@ -123,7 +123,7 @@ def _disc(number: int, tracks: list[OnAlbum], before: int, *, is_last: bool) -> 
     missing = tuple(_gaps(sorted(numbers), before + 1, upto))
     unnumbered = sum(track.track_number is None for track in present)
     if unnumbered >= sum(last - first + 1 for first, last in missing):
-        missing = ()  # those without a number may be these
+        missing = ()  # the tracks without a number may be these
     return Disc(number, len(numbers) + unnumbered, total, missing)
 
 
@@ -132,7 +132,7 @@ def _numbers(tracks: Iterable[OnAlbum]) -> set[int]:
 
 
 def _gaps(numbers: Sequence[int], first: int, last: int) -> Iterator[Range]:
-    """Return the numbers from first to last that are not among these, which are in order."""
+    """Yield the ranges from first to last that are not in these sorted numbers."""
     for number in numbers:
         if number > first:
             yield first, number - 1
@@ -141,7 +141,7 @@ def _gaps(numbers: Sequence[int], first: int, last: int) -> Iterator[Range]:
         yield first, last
 
 
-def _described(album: Album, tracks: Sequence[OnAlbum], contents: Contents) -> dict[str, Any]:
+def _as_json(album: Album, tracks: Sequence[OnAlbum], contents: Contents) -> dict[str, Any]:
     return {
         "id": album.id,
         "title": album.title,
@@ -167,7 +167,7 @@ def _row(album: Album, tracks: Sequence[OnAlbum], contents: Contents) -> Sequenc
 
 
 def _missing(contents: Contents) -> str:
-    """Return what is missing as a person would say it: "3, 7-9; disc 2: 1"."""
+    """Return what is missing as "3, 7-9; disc 2: 1"."""
     several = len(contents.discs) > 1 or contents.missing_discs
     parts = [
         f"disc {disc.number}: {_listed(disc.missing)}" if several else _listed(disc.missing)

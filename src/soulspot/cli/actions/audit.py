@@ -1,4 +1,4 @@
-"""`soulspot audit`: what happened."""
+"""`soulspot audit`: prints the history, and follows it."""
 
 import asyncio
 import sys
@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from soulspot.cli.actions.open_catalogue import catalogue
+from soulspot.cli.actions.open_catalogue import open_catalogue
 from soulspot.cli.output.text import local_time, print_json, printable
 from soulspot.cli.output.time_spans import moment
 from soulspot.config import daemon_address, get_settings
@@ -40,7 +40,7 @@ async def _audit(question: AuditQuestion, config: Path | None, *, follow: bool, 
     since = moment(question.since, "--since") if question.since else None
     path = path_to_text(str(Path(question.file).absolute())) if question.file else None
     asked: dict[str, Any] = {"path": path, "artist": question.artist, "action": question.action}
-    async with catalogue(config) as (database, url):
+    async with open_catalogue(config) as (database, url):
         entries = AuditLogQueries(database.session)
         last = await entries.last_sequence()
         for entry in await entries.entries(**asked, since=since, limit=question.limit):

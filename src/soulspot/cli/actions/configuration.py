@@ -1,4 +1,4 @@
-"""The commands for the settings: what they are, whether they can be meant, and a file to start from."""
+"""`soulspot config`: shows the settings, checks them, writes a file to start from."""
 
 import os
 from pathlib import Path
@@ -24,9 +24,9 @@ def show(config: Path | None, *, as_json: bool) -> None:
 def check(config: Path | None) -> None:
     settings = get_settings(config_file=config)
     endpoints.check(settings)
-    check_library(settings, settings.library.folders)  # a folder that is not mounted now is no fault of the settings
+    check_library(settings, settings.library.folders)  # a folder that is not mounted now is not an error
     absent = [folder for folder in settings.library.folders if not folder.is_dir()]
-    print("the settings can be meant" + "".join(f"\nnot there now: {folder}" for folder in absent))
+    print("all settings are valid" + "".join(f"\nmissing now: {folder}" for folder in absent))
 
 
 def init(file: Path | None, *, overwrite: bool) -> None:
@@ -41,9 +41,9 @@ def init(file: Path | None, *, overwrite: bool) -> None:
         with open(os.open(place, flags, 0o644), "w", encoding="utf-8") as written:
             written.write(example_file())
     except FileExistsError as error:
-        msg = f"{place} is there already: edit it, or have it overwritten with --force"
+        msg = f"{place} exists already: edit it, or overwrite it with --force"
         raise ConfigError(msg) from error
     except OSError as error:
         msg = f"{place} cannot be written ({error.strerror}): name another file"
         raise ConfigError(msg) from error
-    print(f"{place}: name your music folders in it")
+    print(f"wrote {place}: name your music folders in it")

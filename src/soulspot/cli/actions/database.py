@@ -1,4 +1,4 @@
-"""The commands for the catalogue's database: its schema, its copies, its soundness."""
+"""`soulspot db`: the schema, backups and integrity of the catalogue's database."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -26,7 +26,7 @@ def upgrade(config: Path | None) -> None:
     settings = _settings(config)
     with _alone(settings, "db upgrade"):
         before, now = asyncio.run(_changed(settings, schema.bring_up_to_date))
-    print(f"the schema is {now}" + (", as it was" if before == now else f"; it was {before or 'none'}"))
+    print(f"the schema is {now}" + (", unchanged" if before == now else f"; it was {before or 'none'}"))
 
 
 def downgrade(revision: str, config: Path | None) -> None:
@@ -38,27 +38,27 @@ def downgrade(revision: str, config: Path | None) -> None:
 
 def current(config: Path | None, *, as_json: bool) -> None:
     async def ask() -> str | None:
-        async with _catalogue(config) as database:
+        async with _open_catalogue(config) as database:
             return await schema.current_revision(database)
 
     found = asyncio.run(ask())
     if as_json:
         print_json({"revision": found, "needed": schema.REVISION, "is_current": found == schema.REVISION})
     else:
-        state = "which is what this soulspot needs" if found == schema.REVISION else f"{schema.REVISION} is needed"
-        print(f"schema {found or 'none'}, {state}")
+        state = "current" if found == schema.REVISION else f"this soulspot needs {schema.REVISION}"
+        print(f"schema {found or 'none'}: {state}")
 
 
 def check(config: Path | None, *, as_json: bool) -> None:
     async def ask() -> list[str]:
-        async with _catalogue(config) as database:
+        async with _open_catalogue(config) as database:
             return await integrity.faults(database)
 
     found = asyncio.run(ask())
     if as_json:
         print_json({"is_sound": not found, "faults": found})
     else:
-        print("\n".join(found) or "the catalogue is sound")
+        print("\n".join(found) or "no faults found")
     if found:
         raise typer.Exit(1)
 
@@ -78,7 +78,7 @@ def back_up(folder: Path | None, keep: int, config: Path | None) -> None:
             target.mkdir(mode=0o700, parents=True)
             hand_over(target)
     except OSError as error:
-        msg = f"the folder {target} for backups cannot be made ({error.strerror}): name another with --to"
+        msg = f"cannot create the backup folder {target} ({error.strerror}): name another with --to"
         raise CatalogueError(msg) from error
     made = asyncio.run(copy())
     deleted = backup.keep_newest(backup.backups(file, target), keep)
@@ -89,20 +89,20 @@ def restore(source: Path | None, config: Path | None) -> None:
     settings = _settings(config)
     file = _sqlite_file(settings.database.url, "pg_restore")
     if source is None:
-        _print_copies(file)
+        _print_backups(file)
         return
     with _alone(settings, "db restore"):
         copied, revision = asyncio.run(_checked_copy(source.absolute(), file))
         restored = backup.put_in_place(copied, file)
-    print(f"{file} is {source} now; the next scan finds what has changed since")
+    print(f"restored {source} to {file}; the next scan finds what has changed since")
     if revision != schema.REVISION:
-        how = "the next start or" if settings.database.upgrade else "as database.upgrade is false,"
+        how = "the next start upgrades it" if settings.database.upgrade else "upgrade it with `soulspot db upgrade`"
         print(
-            f"its schema is {revision}, from before this soulspot ({schema.REVISION}): {how} `soulspot db upgrade`"
-            " brings it up to date; to stay with it, install the soulspot that it was made by before you start one"
+            f"its schema {revision} is older than this soulspot needs ({schema.REVISION}): {how};"
+            " to keep the old schema, install the older soulspot before you start one"
         )
     if restored.kept is not None:
-        print(f"what was there before is {restored.kept}")
+        print(f"the catalogue from before is kept at {restored.kept}")
 
 
 def vacuum(config: Path | None) -> None:
@@ -116,14 +116,14 @@ def vacuum(config: Path | None) -> None:
     with _alone(settings, "db vacuum"):
         before = file.stat().st_size if file.exists() else 0
         asyncio.run(_changed(settings, act))
-    print(f"{file}: {before} bytes before, {file.stat().st_size} now")
+    print(f"{file}: {before} bytes before, {file.stat().st_size} after")
 
 
 def trim(config: Path | None, *, older_than: timedelta | None, dry_run: bool) -> None:
     settings = _settings(config)
     keep = older_than if older_than is not None else timedelta(days=settings.audit.keep_days)
     if older_than is None and not keep:
-        msg = "the history is kept for ever: say --older-than 365d, or set audit.keep_days"
+        msg = "nothing to trim: the settings keep the history forever; pass --older-than 365d or set audit.keep_days"
         raise ConfigError(msg)
     count = asyncio.run(_trim(settings, keep, dry_run=dry_run))
     print(f"{count} entries of the history {'would be' if dry_run else 'were'} removed")
@@ -141,7 +141,7 @@ async def _trim(settings: Settings, keep: timedelta, *, dry_run: bool) -> int:
 def partition(rows: int, config: Path | None, *, undo: bool) -> None:
     settings = _settings(config)
     if database_file(settings.database.url) is not None:
-        msg = "this is for PostgreSQL: SQLite keeps one table, and `soulspot db vacuum` gives back the room in it"
+        msg = "`db partition` needs PostgreSQL; for SQLite, `soulspot db vacuum` reclaims free space"
         raise CatalogueError(msg)
     from soulspot.infrastructure.persistence.postgresql import partitions
 
@@ -155,12 +155,12 @@ def partition(rows: int, config: Path | None, *, undo: bool) -> None:
         for part in made:
             print(f"{part.table}: {_range(part.first, part.before)}, about {part.rows:,} entries")
     else:
-        print("the audit log is one table" + (" again" if made else ", as it was"))
+        print("the history is one table" + (" again" if made else " already"))
 
 
 def _range(first: int | None, before: int | None) -> str:
     if before is None:
-        return "what is beyond"
+        return "everything beyond"
     return f"before {before:,}" if first is None else f"{first:,} to {before - 1:,}"
 
 
@@ -172,35 +172,35 @@ async def _changed(settings: Settings, act: Callable[[Database], Awaitable[None]
 
 
 async def _checked_copy(source: Path, file: Path) -> tuple[Path, str]:
-    """Copy a backup beside the catalogue, once it was seen to be one; return that copy, and its schema."""
+    """Check a backup and copy it beside the catalogue; return the copy and its schema revision."""
     if not source.is_file():
-        msg = f"there is no backup at {source}: `soulspot db restore` alone lists those that there are"
+        msg = f"there is no backup at {source}: `soulspot db restore` without a file lists the backups"
         raise CatalogueError(msg)
     async with Database(f"sqlite+aiosqlite:///{source.as_posix().replace('%', '%25')}", read_only=True) as database:
         if (revision := await schema.current_revision(database)) is None:
-            msg = f"{source} is empty: it is no backup of a catalogue"
+            msg = f"{source} is empty: it is not a backup of a catalogue"
             raise CatalogueError(msg)
         if faults := await integrity.damage(database):
-            msg = f"{source} is damaged ({faults[0]}): restore another"
+            msg = f"{source} is damaged ({faults[0]}): restore another backup"
             raise CatalogueError(msg)
         schema.require_known(database, revision)
         return await backup.copy(database, file.with_name(file.name + ".restoring")), revision
 
 
-def _print_copies(file: Path) -> None:
+def _print_backups(file: Path) -> None:
     found = [*backup.backups(file, file.parent / "backups"), *backup.backups(file, Path("/var/backups/soulspot"))]
     found += sorted(file.parent.glob(f"{file.name}.before-*[0-9Z]")) + sorted(
         file.parent.glob(f"{file.name}.rescued-*Z")
     )
     if not found:
-        msg = f"there is no copy of {file} at the usual places: name one, as in `soulspot db restore FILE`"
+        msg = f"there is no backup of {file} in the usual places: name one, as in `soulspot db restore FILE`"
         raise CatalogueError(msg)
     for copy in found:
         print(copy)
 
 
 @asynccontextmanager
-async def _catalogue(config: Path | None) -> AsyncIterator[Database]:
+async def _open_catalogue(config: Path | None) -> AsyncIterator[Database]:
     async with Database(find_catalogue(_settings(config)), read_only=True) as database:
         yield database
 
@@ -219,6 +219,6 @@ def _alone(settings: Settings, command: str) -> AbstractContextManager[None]:
 def _sqlite_file(url: str, instead: str) -> Path:
     file = database_file(url)
     if file is None:
-        msg = f"this is for SQLite; for PostgreSQL there is {instead}"
+        msg = f"this command needs SQLite; for PostgreSQL, use {instead}"
         raise CatalogueError(msg)
     return file

@@ -1,4 +1,4 @@
-"""`soulspot db copy`: a catalogue into another database, SQLite or PostgreSQL."""
+"""`soulspot db copy`: copies a catalogue to another database, SQLite or PostgreSQL."""
 
 import asyncio
 import os
@@ -42,12 +42,12 @@ async def _copy(source: str, target: str) -> dict[str, int]:
 
 
 def _url(text: str) -> str:
-    """Return a database's URL, from one or from the path of a file."""
+    """Return the URL of a database, given as URL or as SQLite file."""
     try:
         return DatabaseSettings(url=text if "://" in text else f"sqlite+aiosqlite:///{_absolute(text)}").url
     except ValidationError as error:
         fault = str(error.errors(include_url=False)[0].get("ctx", {}).get("error", "a database's URL"))
-        msg = f"{text.partition('://')[0]}://… names no database: it has to be {fault}"
+        msg = f"{text.partition('://')[0]}://… is not a database URL: it must be {fault}"
         raise ConfigError(msg) from None
 
 
@@ -57,7 +57,7 @@ def _absolute(path: str) -> str:
 
 @contextmanager
 def _alone(url: str) -> Iterator[None]:
-    """Keep every other writer away from a database in SQLite; of PostgreSQL's, what is read is of one moment."""
+    """Lock out other writers of an SQLite database; a PostgreSQL one is read in one snapshot."""
     file = database_file(url)
     with writer_lock(file, "db copy") if file else nullcontext():
         yield

@@ -1,4 +1,4 @@
-"""The command that looks for what is wrong with the installation."""
+"""`soulspot doctor`: prints the findings about the installation."""
 
 import asyncio
 from dataclasses import asdict

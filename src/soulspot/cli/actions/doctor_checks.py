@@ -1,6 +1,6 @@
-"""What `soulspot doctor` looks at: each thing that an admin can get wrong, with the line that mends it. Writes nothing.
+"""The checks of `soulspot doctor`: each thing that an admin can get wrong, with the line that fixes it. Writes nothing.
 
-A check is a function that yields findings; one that cannot look says so by a finding too.
+A check is a function that yields findings; a check that cannot run yields a finding too.
 """
 
 import os
@@ -48,7 +48,7 @@ WAL_RACE_FIXED: Final = ((3, 44, 6), (3, 50, 7), (3, 51, 3))
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was seen; `cure` is what to do about it, empty where all is well."""
+    """The result of a check; `cure` is what to do about it, empty if all is well."""
 
     check: str
     level: Level
@@ -57,15 +57,15 @@ class Finding:
 
 
 async def diagnose(config_file: Path | None) -> AsyncIterator[Finding]:
-    """Yield what there is to say, the settings first: without them there is no more to look at."""
+    """Yield all findings, the settings first: without valid settings nothing else can be checked."""
     try:
         settings = get_settings(config_file=config_file)
     except ConfigError as error:
-        yield Finding("settings", "FAIL", str(error), "correct it; `soulspot config check` looks again")
+        yield Finding("settings", "FAIL", str(error), "correct it, then run `soulspot config check`")
         return
-    yield Finding("settings", "OK", "they can all be meant")
-    settings, told = _as_it_runs(settings)
-    for finding in _daemon(settings, told):
+    yield Finding("settings", "OK", "all settings are valid")
+    settings, answer = _as_it_runs(settings)
+    for finding in _daemon(settings, answer):
         yield finding
     unit = _unit()
     for finding in _secrets(settings, config_file):
@@ -83,33 +83,33 @@ async def diagnose(config_file: Path | None) -> AsyncIterator[Finding]:
 
 
 def _as_it_runs(settings: Settings) -> tuple[Settings, Answer]:
-    """Return the settings with the catalogue that is there, and with the folders of the daemon that keeps it.
+    """Return the settings with the existing catalogue and the folders of its daemon, and that daemon's status.
 
-    With them what that daemon says of itself, nothing where none answers.
+    The status is empty if no daemon answers.
     """
     try:
         url = find_catalogue(settings)
     except CatalogueError:
         return settings, {}
-    told = daemon_address.ask(settings, url, "status") or {}
+    answer = daemon_address.ask(settings, url, "status") or {}
     settings = settings.model_copy(update={"database": settings.database.model_copy(update={"url": url})})
-    if not settings.library.folders and told:
-        settings = settings.with_folders([Path(text_to_path(path)) for path in told["folders"]])
-    return settings, told
+    if not settings.library.folders and answer:
+        settings = settings.with_folders([Path(text_to_path(path)) for path in answer["folders"]])
+    return settings, answer
 
 
-def _daemon(settings: Settings, told: Answer) -> Iterator[Finding]:
-    if not told:
+def _daemon(settings: Settings, answer: Answer) -> Iterator[Finding]:
+    if not answer:
         return
-    who = f"the daemon (pid {told['pid']})"
-    watched = {Path(text_to_path(path)) for path in told["folders"]}
-    if told["folders"] and watched != set(settings.library.folders):
+    daemon = f"the daemon (pid {answer['pid']})"
+    watched = {Path(text_to_path(path)) for path in answer["folders"]}
+    if answer["folders"] and watched != set(settings.library.folders):
         cure = "systemctl reload soulspot, or name the folders in one place: on its command line or in the settings"
-        yield Finding("daemon", "WARN", f"{who} watches other folders than the settings name", cure)
-    if told["health"] == "ok":
-        yield Finding("daemon", "OK", f"{who} is well")
-    for reason in told["reasons"]:
-        yield Finding("daemon", "WARN", f"{who} says: {reason}", "docs/operations.md has the words, and what to do")
+        yield Finding("daemon", "WARN", f"{daemon} watches other folders than the settings name", cure)
+    if answer["health"] == "ok":
+        yield Finding("daemon", "OK", f"{daemon} is healthy")
+    for reason in answer["reasons"]:
+        yield Finding("daemon", "WARN", f"{daemon} reports: {reason}", "look this message up in docs/operations.md")
 
 
 def _secrets(settings: Settings, config_file: Path | None) -> Iterator[Finding]:
@@ -117,12 +117,12 @@ def _secrets(settings: Settings, config_file: Path | None) -> Iterator[Finding]:
         return
     if variable("database.url") in os.environ:
         yield Finding(
-            "secrets", "WARN", f"a password stands in the environment, in {variable('database.url')}",
-            f"put it into {SYSTEM_CONFIG}, which others may not read, or into ~/.pgpass",
+            "secrets", "WARN", f"the environment variable {variable('database.url')} contains a password",
+            f"move it to {SYSTEM_CONFIG}, readable by its owner only, or to ~/.pgpass",
         )  # fmt: skip
     file = config_file or SYSTEM_CONFIG
     if file.exists() and file.stat().st_mode & stat.S_IROTH:
-        yield Finding("secrets", "WARN", f"everybody may read the password in {file}", f"chmod o-r {file}")
+        yield Finding("secrets", "WARN", f"every user can read the password in {file}", f"chmod o-r {file}")
 
 
 def _folders(settings: Settings, unit: Mapping[str, str]) -> Iterator[Finding]:
@@ -130,26 +130,27 @@ def _folders(settings: Settings, unit: Mapping[str, str]) -> Iterator[Finding]:
     try:
         check_library(settings)
     except ConfigError as error:
-        yield Finding("folders", "FAIL", *_said_and_cure(str(error)))
+        yield Finding("folders", "FAIL", *_split_cure(str(error)))
     needed = 0
     for folder in folders:
         if (hidden := _hidden_by(folder, unit)) is not None:
             yield Finding("sandbox", "FAIL", f"{hidden} in {UNIT} hides {folder} from the service", _cure_of(hidden))
         if (user := unit.get("User")) and not _may_read(folder, user):
-            cure = f"give it the right: setfacl -R -m u:{user}:rX {folder}, or SupplementaryGroups= in a drop-in"
-            yield Finding("folders", "FAIL", f"the service's user {user} may not read {folder}", cure)
+            cure = f"grant it: setfacl -R -m u:{user}:rX {folder}, or SupplementaryGroups= in a drop-in"
+            yield Finding("folders", "FAIL", f"the service user {user} cannot read {folder}", cure)
         if not folder.is_dir():
             continue
         kind = file_system_of(str(folder))
         needed += sum(1 for _folder in os.walk(folder))
         if kind.is_remote:
             every = settings.library.poll_interval
-            told = (
-                f"{folder} is on {kind.kind}, where no event tells what others write: it is looked at every {every:g} s"
+            problem = (
+                f"{folder} is on {kind.kind}, which reports no changes by other machines: polling every {every:g} s"
             )
-            yield Finding("folders", "WARN", told, f"to find it sooner, lower {variable('library.poll_interval')}")
+            cure = f"to find changes sooner, lower {variable('library.poll_interval')}"
+            yield Finding("folders", "WARN", problem, cure)
         else:
-            yield Finding("folders", "OK", f"{folder} is there, on {kind.kind}")
+            yield Finding("folders", "OK", f"{folder} is readable, on {kind.kind}")
     yield from _watches(needed)
 
 
@@ -158,59 +159,66 @@ def _watches(needed: int) -> Iterator[Finding]:
         allowed = int((PROC / "fs/inotify/max_user_watches").read_text())
     except OSError as error:
         yield Finding(
-            "watches", "WARN", f"the limit on watches cannot be read ({error.strerror})", "drop ProcSubset=pid"
+            "watches", "WARN", f"cannot read the limit on inotify watches ({error.strerror})", "remove ProcSubset=pid"
         )
         return
-    told = f"{needed} folders need a watch each, and {allowed} are allowed to one user"
+    problem = f"{needed} folders need one inotify watch each; the limit per user is {allowed}"
     cure = (
         f"echo fs.inotify.max_user_watches={max(needed * 2, 524288)} >/etc/sysctl.d/60-soulspot.conf; sysctl --system"
     )
     level: Level = "FAIL" if needed > allowed else "WARN" if needed > allowed * 0.8 else "OK"
-    yield Finding("watches", level, told, "" if level == "OK" else cure)
+    yield Finding("watches", level, problem, "" if level == "OK" else cure)
 
 
 def _leases(settings: Settings, unit: Mapping[str, str]) -> Iterator[Finding]:
     library = settings.library
-    price = f"each file is taken in {library.quiet_period:g} s after its last change, and not at its last byte"
+    price = f"files are read {library.quiet_period:g} s after their last change, not as soon as they are closed"
     if library.quiet_period == 0:
-        told = "with a quiet period of 0 a file counts as complete at once where no lease can be had"
-        yield Finding("leases", "WARN", told, f"set {variable('library.quiet_period')}=2")
+        problem = "with a quiet period of 0, a file without a lease counts as complete at once"
+        yield Finding("leases", "WARN", problem, f"set {variable('library.quiet_period')}=2")
     if not library.leases:
-        yield Finding("leases", "WARN", f"leases are switched off: {price}", f"set {variable('library.leases')}=true")
+        yield Finding("leases", "WARN", f"leases are disabled: {price}", f"set {variable('library.leases')}=true")
     elif unit and ("cap_lease" not in unit.get("AmbientCapabilities", "") or unit.get("PrivateUsers") == "yes"):
         cure = f"AmbientCapabilities=CAP_LEASE and PrivateUsers=no in a drop-in of {UNIT}"
-        yield Finding("leases", "WARN", f"{UNIT} may not lease files of other users: {price}", cure)
+        yield Finding("leases", "WARN", f"{UNIT} cannot lease files of other users: {price}", cure)
     elif (refused := next((file for file in _samples(settings) if _writer(file) is None), None)) is not None:
-        told = f"no lease can be had on {refused}: {price}"
-        yield Finding("leases", "WARN", told, "run soulspot as the files' owner, or by its unit, which has CAP_LEASE")
+        problem = f"cannot get a lease on {refused}: {price}"
+        yield Finding(
+            "leases", "WARN", problem, "run soulspot as the owner of the files, or by its unit, which has CAP_LEASE"
+        )
     else:
-        yield Finding("leases", "OK", "the kernel tells when a file is complete")
+        yield Finding("leases", "OK", "the kernel reports when a file is complete")
 
 
 def _outlets(settings: Settings, unit: Mapping[str, str]) -> Iterator[Finding]:
-    """Find what a setting asks for and the service cannot do: its unit gives it no network and nothing to write."""
+    """Find settings that the sandbox of the service blocks: it has no network and may write nothing else."""
     listen, textfile, hook = settings.metrics.listen, settings.metrics.textfile, settings.on_batch
     try:
         endpoints.check(settings)
     except ConfigError as error:
-        yield Finding("metrics", "FAIL", *_said_and_cure(str(error)))
+        yield Finding("metrics", "FAIL", *_split_cure(str(error)))
     drop_in = f"copy the example drop-in {{}} to /etc/systemd/system/{UNIT}.d/, then systemctl daemon-reload"
     has_no_network = unit.get("PrivateNetwork") == "yes"
     if listen and not listen.startswith("/") and has_no_network:
-        told = f"{UNIT} has no network, so nobody reaches the metrics at {listen}"
-        yield Finding("metrics", "WARN", told, f"{drop_in.format('loopback.conf')}; or set a path: a socket needs none")
+        problem = f"{UNIT} has no network, so the metrics at {listen} are unreachable"
+        yield Finding(
+            "metrics",
+            "WARN",
+            problem,
+            f"{drop_in.format('loopback.conf')}; or set the path of a socket, which needs no network",
+        )
     if textfile and unit.get("ProtectSystem") == "strict" and not _may_write(Path(textfile).parent, unit):
-        told = f"{UNIT} may not write the metrics to {textfile}"
-        yield Finding("metrics", "WARN", told, drop_in.format("textfile.conf"))
+        problem = f"{UNIT} cannot write the metrics to {textfile}"
+        yield Finding("metrics", "WARN", problem, drop_in.format("textfile.conf"))
     if (host := urlsplit(hook.url.get_secret_value()).hostname) is not None:
         is_here = is_this_machine(host)
         if has_no_network or (not is_here and unit.get("IPAddressDeny")):
-            told = f"{UNIT} has no way to {host}, to which on_batch.url sends"
+            problem = f"{UNIT} cannot reach {host}, the host of on_batch.url"
             cure = drop_in.format("loopback.conf" if is_here else "network-hooks.conf")
-            yield Finding("hooks", "WARN", told, cure)
+            yield Finding("hooks", "WARN", problem, cure)
     if hook.command and shutil.which(hook.command[0]) is None:
-        told = f"there is no program {hook.command[0]}, which on_batch.command names"
-        yield Finding("hooks", "WARN", told, "install it, name its whole path, or give its arguments as a list")
+        problem = f"on_batch.command names {hook.command[0]}, which is not installed"
+        yield Finding("hooks", "WARN", problem, "install it, give its full path, or write its arguments as a list")
 
 
 def _may_write(folder: Path, unit: Mapping[str, str]) -> bool:
@@ -222,20 +230,22 @@ def _sqlite_version(settings: Settings) -> Iterator[Finding]:
         return
     version = sqlite3.sqlite_version_info
     fixed = version >= WAL_RACE_FIXED[-1] or any(version[:2] == each[:2] and version >= each for each in WAL_RACE_FIXED)
-    told = f"SQLite {sqlite3.sqlite_version}"
+    problem = f"SQLite {sqlite3.sqlite_version}"
     if fixed:
-        yield Finding("sqlite", "OK", told)
+        yield Finding("sqlite", "OK", problem)
     else:
-        told += " can damage a database when two programs checkpoint it at once; soulspot by itself does not"
-        yield Finding("sqlite", "WARN", told, "do not write to the catalogue by other programs, or use SQLite 3.51.3")
+        problem += " can damage a database that two programs checkpoint at once; soulspot alone is safe"
+        yield Finding(
+            "sqlite", "WARN", problem, "do not write to the catalogue with other programs, or use SQLite 3.51.3"
+        )
 
 
 def _limits() -> Iterator[Finding]:
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if files != resource.RLIM_INFINITY and files < FEW_FILES:
-        yield Finding("limits", "WARN", f"only {files} files may be open at once", f"ulimit -n {FEW_FILES * 4}")
+        yield Finding("limits", "WARN", f"at most {files} files can be open at once", f"ulimit -n {FEW_FILES * 4}")
     else:
-        yield Finding("limits", "OK", f"{files} files may be open at once")
+        yield Finding("limits", "OK", f"{files} files can be open at once")
 
 
 def _place_of_database(settings: Settings) -> Iterator[Finding]:
@@ -245,21 +255,21 @@ def _place_of_database(settings: Settings) -> Iterator[Finding]:
     place = next(each for each in file.parents if each.exists())
     room = shutil.disk_usage(place).free
     level: Level = "FAIL" if room < NO_ROOM else "WARN" if room < LITTLE_ROOM else "OK"
-    cure = "" if level == "OK" else f"free some, or move the catalogue by {variable('database.url')}"
-    yield Finding("room", level, f"{room >> 20} MB are free at {place}", cure)
+    cure = "" if level == "OK" else f"free some space, or move the catalogue with {variable('database.url')}"
+    yield Finding("room", level, f"{room >> 20} MB free at {place}", cure)
     kind = file_system_of(str(place))
     if kind.is_remote:
-        told = f"the catalogue is on {kind.kind}, where SQLite's locks and its write-ahead log cannot be trusted"
-        yield Finding("place", "FAIL", told, f"set {variable('database.url')} to a place on a disk of this machine")
+        problem = f"the catalogue is on {kind.kind}, where SQLite's locks and write-ahead log are unreliable"
+        yield Finding("place", "FAIL", problem, f"set {variable('database.url')} to a path on a local disk")
     wrong = next((each for each in (file, place) if each.exists() and not os.access(each, os.W_OK)), None)
     if wrong is not None and place == file.parent:
-        yield Finding("place", "FAIL", f"{wrong} cannot be written by this user", f"chown soulspot: {wrong}")
+        yield Finding("place", "FAIL", f"this user cannot write {wrong}", f"chown soulspot: {wrong}")
 
 
 async def _database(settings: Settings) -> AsyncIterator[Finding]:
     file = database_file(settings.database.url)
     if file is not None and not file.exists():
-        yield Finding("database", "OK", f"there is no catalogue at {file} yet: the first start makes it")
+        yield Finding("database", "OK", f"there is no catalogue at {file} yet: the first start creates it")
         return
     async with Database(settings.database.url, read_only=True) as database:
         try:
@@ -267,20 +277,20 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
             if revision is not None:
                 schema.require_known(database, revision)
         except CatalogueError as error:
-            yield Finding("database", "FAIL", *_said_and_cure(str(error)))
+            yield Finding("database", "FAIL", *_split_cure(str(error)))
             return
         except UnreachableError as error:
             cure = f"start the server, or correct {variable('database.url')}"
             yield Finding("database", "FAIL", str(error), cure)
             return
         if revision != schema.REVISION:
-            told = f"the schema is {revision or 'none'}, and this soulspot needs {schema.REVISION}"
-            yield Finding("schema", "WARN", told, "soulspot db upgrade")
+            problem = f"the schema is {revision or 'none'}, but this soulspot needs {schema.REVISION}"
+            yield Finding("schema", "WARN", problem, "soulspot db upgrade")
             return
         if faults := await integrity.faults(database):
             yield Finding("database", "FAIL", "; ".join(faults), "soulspot db restore")
             return
-        yield Finding("database", "OK", "it is sound, and its schema is the one that is needed")
+        yield Finding("database", "OK", "no faults found, and the schema is current")
         async for finding in _state_of(database, file):
             yield finding
 
@@ -290,25 +300,27 @@ async def _state_of(database: Database, file: Path | None) -> AsyncIterator[Find
         newest = await session.scalar(text("SELECT max(at) FROM audit_log"))
         mode = await database.backend.journal_mode(session)
     if mode not in {None, "wal"}:
-        told = f"the journal mode is {mode}: who reads and who writes wait for each other"
-        yield Finding("journal", "WARN", told, f"sqlite3 {file} 'PRAGMA journal_mode=WAL', or the next start does it")
+        problem = f"the journal mode is {mode}: readers and writers block each other"
+        yield Finding(
+            "journal", "WARN", problem, f"sqlite3 {file} 'PRAGMA journal_mode=WAL', or start soulspot, which sets it"
+        )
     if newest is not None:
         last = datetime.fromisoformat(newest) if isinstance(newest, str) else newest
         last = last if last.tzinfo else last.replace(tzinfo=UTC)
         if last > datetime.now(UTC) + timedelta(minutes=1):
-            told = f"the newest entry in the history is of {last:%Y-%m-%d %H:%M} UTC, which is still to come"
-            yield Finding("clock", "WARN", told, "timedatectl set-ntp true")
+            problem = f"the newest entry of the history is dated {last:%Y-%m-%d %H:%M} UTC, in the future"
+            yield Finding("clock", "WARN", problem, "timedatectl set-ntp true")
         else:
-            yield Finding("clock", "OK", "it is not behind the history")
+            yield Finding("clock", "OK", "not behind the history")
     if file is not None:
         holder = holder_of(file)
         yield Finding(
-            "writer", "OK", f"{holder} writes the catalogue" if holder else "no soulspot writes the catalogue"
+            "writer", "OK", f"{holder} holds the write lock" if holder else "no soulspot holds the write lock"
         )
 
 
 def _unit() -> dict[str, str]:
-    """Return what systemd has of the service, nothing where it is not installed."""
+    """Return systemd's properties of the service, empty if it is not installed."""
     command = ["systemctl", "show", UNIT]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
@@ -319,7 +331,7 @@ def _unit() -> dict[str, str]:
 
 
 def _hidden_by(folder: Path, unit: Mapping[str, str]) -> str | None:
-    """Return the directive that keeps the service from seeing a folder."""
+    """Return the directive that hides a folder from the service."""
     bound = [line.split(":")[0] for line in unit.get("BindReadOnlyPaths", "").split()]
     if any(folder.is_relative_to(each) for each in bound) and unit.get("ProtectHome") != "yes":
         return None
@@ -339,11 +351,11 @@ def _cure_of(hidden: str) -> str:
     if directive == "ProtectHome":
         return f"copy the example drop-in home.conf to /etc/systemd/system/{UNIT}.d/, then systemctl daemon-reload"
     without = "PrivateTmp=no" if directive == "PrivateTmp" else f"{directive}="
-    return f"systemctl edit soulspot, and write there [Service] and {without}, or move the music elsewhere"
+    return f"systemctl edit soulspot and add [Service] and {without}, or move the music elsewhere"
 
 
 def _may_read(folder: Path, user: str) -> bool:
-    """Whether a user may list and enter a folder; it takes root to find out about another."""
+    """Whether a user may list and enter a folder; only root can find out about other users."""
     if os.geteuid() != 0 or not folder.is_dir():
         return True
     try:
@@ -359,7 +371,7 @@ def _may_read(folder: Path, user: str) -> bool:
 
 
 def _samples(settings: Settings) -> Iterator[str]:
-    """Yield a file of each folder, if it has one at its top or one level below."""
+    """Yield one file of each folder that has any in its top two levels."""
     for folder in settings.library.folders:
         found = (each for pattern in ("*", "*/*") for each in folder.glob(pattern) if each.is_file())
         if (sample := next(found, None)) is not None:
@@ -373,7 +385,7 @@ def _writer(file: str) -> bool | None:
         return False
 
 
-def _said_and_cure(message: str) -> tuple[str, str]:
-    """Split one of our sentences into what is wrong and what to do."""
-    said, _, cure = message.rpartition(": ")
-    return said, cure
+def _split_cure(message: str) -> tuple[str, str]:
+    """Split one of our messages into the problem and the cure."""
+    problem, _, cure = message.rpartition(": ")
+    return problem, cure

@@ -1,4 +1,4 @@
-"""`soulspot duplicates`: which files hold the same, with what a person needs to choose among them. It only reads."""
+"""`soulspot duplicates`: lists duplicate files with what the user needs to choose between them. Only reads."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from soulspot.cli.actions.open_catalogue import catalogue
+from soulspot.cli.actions.open_catalogue import open_catalogue
 from soulspot.cli.output.text import duration, print_json, print_table, printable
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database
@@ -19,12 +19,12 @@ _MEGABYTE = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked for.
+    """The question of the command line.
 
     Attributes:
         by: recording, sound or both.
-        words: all of them have to occur in title, artist and album of one of the copies.
-        below: a file or folder; one of the copies has to be it, or lie in it.
+        words: one of the copies must have all of them in title, artist and album.
+        below: one of the copies must be this file, or lie in this folder.
 
     """
 
@@ -34,7 +34,7 @@ class Question:
 
 
 @dataclass(slots=True)
-class Sum:
+class Totals:
     groups: int = 0
     files: int = 0
     spare: int = 0
@@ -45,8 +45,8 @@ def print_duplicates(question: Question, config: Path | None, *, limit: int | No
 
 
 async def _print_duplicates(question: Question, config: Path | None, *, limit: int | None, as_json: bool) -> None:
-    total = Sum()
-    async with catalogue(config) as (database, _url), aclosing(_groups(database, question)) as groups:
+    total = Totals()
+    async with open_catalogue(config) as (database, _url), aclosing(_groups(database, question)) as groups:
         async for by, group in groups:
             if total.groups == limit:
                 break
@@ -54,11 +54,11 @@ async def _print_duplicates(question: Question, config: Path | None, *, limit: i
             total.files += len(group)
             total.spare += _spare(group)
             if as_json:
-                print_json(_described(by, group))
+                print_json(_as_json(by, group))
             else:
                 _print_group(by, group)
     if not as_json:
-        print(f"{total.groups} groups of {total.files} files; {_size(total.spare)} beyond the largest file of each")
+        print(f"{total.groups} groups, {total.files} files; keeping the largest of each frees {_size(total.spare)}")
 
 
 async def _groups(database: Database, question: Question) -> AsyncGenerator[tuple[By, list[Copy]], None]:
@@ -71,17 +71,17 @@ async def _groups(database: Database, question: Question) -> AsyncGenerator[tupl
         async with aclosing(duplicates(database, by)) as groups:
             async for group in groups:
                 is_known = question.by == "both" and by == "sound" and _is_one_recording(group)
-                if not is_known and _is_meant(group, words, below):
+                if not is_known and _matches(group, words, below):
                     yield by, group
 
 
 def _is_one_recording(group: Sequence[Copy]) -> bool:
-    """Whether a group of one sound is among those of one recording already."""
+    """Whether the group by recording already covers a group by sound."""
     ids = {copy.musicbrainz_recording_id for copy in group}
     return len(ids) == 1 and None not in ids
 
 
-def _is_meant(group: Sequence[Copy], words: Sequence[str], below: str | None) -> bool:
+def _matches(group: Sequence[Copy], words: Sequence[str], below: str | None) -> bool:
     if below is not None and not any(f"{copy.full_path}/".startswith(f"{below}/") for copy in group):
         return False
     return any(all(word in copy.search_text for word in words) for copy in group)
@@ -93,7 +93,7 @@ def _spare(group: Sequence[Copy]) -> int:
     return sum(sizes) - max(sizes)
 
 
-def _described(by: By, group: Sequence[Copy]) -> dict[str, Any]:
+def _as_json(by: By, group: Sequence[Copy]) -> dict[str, Any]:
     names = (
         "track_id",
         "title",

@@ -1,4 +1,4 @@
-"""`soulspot failures`: which files could not be read, why, what to do about each, and what a person decides."""
+"""`soulspot failures`: lists and explains the files that could not be read, and retries or ignores them."""
 
 import asyncio
 import socket
@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from soulspot.cli.actions.audit import print_entry
-from soulspot.cli.actions.open_catalogue import catalogue, file_asked_for
+from soulspot.cli.actions.open_catalogue import find_file, open_catalogue
 from soulspot.cli.actions.purge import places_of
 from soulspot.cli.output import logs
 from soulspot.cli.output.text import local_time, print_json, print_table, printable
@@ -34,12 +34,12 @@ from soulspot.ingest.retry import retry_database
 from soulspot.reports.failure_advice import ADVICE
 
 DECISION_LIMIT: Final = 60.0
-"""Seconds that the daemon may take for a decision about many failures."""
+"""Seconds to wait for the daemon to decide many failures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the command line says of the failures that are meant."""
+    """Which failures the command line selects."""
 
     path: str | None = None
     code: str | None = None
@@ -52,7 +52,7 @@ class Asked:
 
     def question(self) -> FailureQuestion:
         if self.code is not None and self.code not in ADVICE:
-            msg = f"--code {self.code} is none: the codes are {', '.join(ADVICE)}"
+            msg = f"--code {self.code} is unknown: the codes are {', '.join(ADVICE)}"
             raise ConfigError(msg)
         return FailureQuestion(
             code=self.code,
@@ -72,36 +72,36 @@ def show(asked: str, config: Path | None, *, as_json: bool) -> None:
 
 
 def decide(verb: str, asked: Asked, config: Path | None, *, of_all: bool, as_json: bool) -> None:
-    """Retry or ignore the failures that are meant."""
+    """Retry or ignore the selected failures."""
     if asked.is_of_all() and not of_all:
-        msg = f"which failures? Name a file or folder, a --code or an age, or say `failures {verb} --all`"
+        msg = f"name a file or folder, a --code or an age, or use `failures {verb} --all`"
         raise ConfigError(msg)
     asyncio.run(_decide(verb, asked, config, as_json=as_json))
 
 
 async def _print_list(asked: Asked, config: Path | None, *, limit: int | None, as_json: bool) -> None:
     question = asked.question()
-    async with catalogue(config) as (database, _url):
+    async with open_catalogue(config) as (database, _url):
         found = await FileRepository(database.session).failed(question, limit)
     if as_json:
         for file in found:
-            print_json(_described(file))
+            print_json(_as_json(file))
         return
     print_table(("code", "last tried", "file", "reason"), [_row(file) for file in found])
 
 
 async def _show(asked: str, config: Path | None, *, as_json: bool) -> None:
-    async with catalogue(config) as (database, _url):
-        file = await file_asked_for(database, asked)
+    async with open_catalogue(config) as (database, _url):
+        file = await find_file(database, asked)
         entries = await AuditLogQueries(database.session).entries(entities=[file.id])
     if file.error_code is None:
-        msg = f"{printable(file.full_path)} is no failure: `soulspot track` shows it"
+        msg = f"{printable(file.full_path)} is not a failure: see `soulspot track`"
         raise NotFoundError(msg)
     if as_json:
         history = [{"at": entry.at, "action": entry.action, "changes": entry.changes} for entry in entries]
-        print_json(_described(file) | {"history": history})
+        print_json(_as_json(file) | {"history": history})
         return
-    described = _described(file)
+    described = _as_json(file)
     for name, value in (
         ("file", described["path"]),
         ("status", file.status),
@@ -119,11 +119,11 @@ async def _show(asked: str, config: Path | None, *, as_json: bool) -> None:
 
 async def _decide(verb: str, asked: Asked, config: Path | None, *, as_json: bool) -> None:
     question = asked.question()
-    decided = _decided_by_the_daemon(verb, question, config)
+    decided = _decide_by_daemon(verb, question, config)
     then = "the daemon reads them again now"
     if decided is None:
-        then = "the next scan reads them again, or the daemon when it starts"
-        async with _to_write(config, f"failures {verb}") as database:
+        then = "the next scan or start of the daemon reads them again"
+        async with _open_for_writing(config, f"failures {verb}") as database:
             found, run = await FileRepository(database.session).failed(question), new_id()
             failures, folders = FailureService(database, run=run), {file.folder_id for file in found}
             async with database.lock_folders(places_of(found), f"failures {verb}", node=socket.gethostname(), run=run):
@@ -138,12 +138,12 @@ async def _decide(verb: str, asked: Asked, config: Path | None, *, as_json: bool
         if verb == "retry":
             print(then)
     if not decided:
-        msg = "no failure is like that: `soulspot failures list` shows those that there are"
+        msg = "no failure matches: `soulspot failures list` shows them all"
         raise NotFoundError(msg)
 
 
-def _decided_by_the_daemon(verb: str, question: FailureQuestion, config: Path | None) -> list[dict[str, Any]] | None:
-    """Have the daemon decide, which is the one that writes; return what it did, None where none runs."""
+def _decide_by_daemon(verb: str, question: FailureQuestion, config: Path | None) -> list[dict[str, Any]] | None:
+    """Let the running daemon decide, as it holds the lock; return its decisions, None if none runs."""
     settings = get_settings(config_file=config)
     asked = {"verb": verb, "which": msgspec.to_builtins(question)}
     url = find_catalogue(settings)
@@ -151,11 +151,11 @@ def _decided_by_the_daemon(verb: str, question: FailureQuestion, config: Path | 
     if answer is not None and "error" in answer:
         raise LockHeldError(answer["error"])
     if answer is None or not (answer["decided"] or database_file(url)):
-        return None  # on a server, folders that it does not watch are not its own
+        return None  # on PostgreSQL it decides only about folders that it watches
     return list(answer["decided"])
 
 
-def _described(file: File) -> dict[str, Any]:
+def _as_json(file: File) -> dict[str, Any]:
     return {
         "id": file.id,
         "path": file.full_path,
@@ -176,8 +176,11 @@ def _row(file: File) -> Sequence[object]:
 
 
 @asynccontextmanager
-async def _to_write(config: Path | None, command: str) -> AsyncIterator[Database]:
-    """Open the catalogue that there is, for writing; whoever writes it already is named."""
+async def _open_for_writing(config: Path | None, command: str) -> AsyncIterator[Database]:
+    """Open the existing catalogue for writing.
+
+    Raises LockHeldError, which names the process that holds the lock.
+    """
     settings = get_settings(config_file=config)
     logs.set_up(settings.log.level, settings.log.format)
     url = find_catalogue(settings)

@@ -1,4 +1,4 @@
-"""The command for whoever looks after the daemon: one line, one exit code, and no look at the catalogue."""
+"""`soulspot health`: the daemon's health in one line and one exit code, without reading the catalogue."""
 
 from pathlib import Path
 from typing import Final
@@ -14,12 +14,12 @@ EXIT: Final = {"ok": 0, "degraded": 1, "paused": 1, "failed": 2}
 
 def health(config: Path | None, *, as_json: bool) -> None:
     settings = get_settings(config_file=config)
-    told = daemon_address.ask(settings, find_catalogue(settings), "status")
-    if told is None or "health" not in told:
-        told = {"health": "failed", "reasons": ["no soulspot answers"], "pid": None}
-    state, reasons = told["health"], told["reasons"]
+    answer = daemon_address.ask(settings, find_catalogue(settings), "status")
+    if answer is None or "health" not in answer:
+        answer = {"health": "failed", "reasons": ["no soulspot answers"], "pid": None}
+    state, reasons = answer["health"], answer["reasons"]
     if as_json:
-        print_json({"health": state, "reasons": reasons, "pid": told["pid"]})
+        print_json({"health": state, "reasons": reasons, "pid": answer["pid"]})
     else:
         print(f"{state}: {printable('; '.join(reasons))}" if reasons else state)
     raise typer.Exit(EXIT[state])

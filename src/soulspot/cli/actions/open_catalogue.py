@@ -1,4 +1,4 @@
-"""Opens the catalogue for a command that reads, and finds the file that a person names."""
+"""Opens the catalogue for a command that reads, and finds the file that the user names."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,29 +12,25 @@ from soulspot.errors import NotFoundError
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.models import File
-from soulspot.infrastructure.persistence.repositories import (
-    FileRepository,
-)
+from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.persistence.schema import require_current
 
 
-async def file_asked_for(database: Database, asked: str) -> File:
-    """Return the file that a person means by its path, by its id or by that of its track."""
+async def find_file(database: Database, asked: str) -> File:
+    """Return the file with this path or id, or the file of the track with this id."""
     files = FileRepository(database.session)
     if "/" not in asked and (file := await files.with_id(asked)) is not None:
         return file
     path = path_to_text(str(Path(asked).absolute()))
     if found := await files.at(path):
         return found[0]
-    msg = (
-        f"the catalogue has no file {printable(path)}: `soulspot tracks` and `soulspot failures list` show what it has"
-    )
+    msg = f"the catalogue has no file {printable(path)}: see `soulspot tracks` and `soulspot failures list`"
     raise NotFoundError(msg)
 
 
 @asynccontextmanager
-async def catalogue(config: Path | None) -> AsyncIterator[tuple[Database, str]]:
-    """Open the catalogue that there is, for reading."""
+async def open_catalogue(config: Path | None) -> AsyncIterator[tuple[Database, str]]:
+    """Open the existing catalogue for reading; yield it and its URL."""
     settings = get_settings(config_file=config)
     logs.set_up(settings.log.level, settings.log.format)
     url = find_catalogue(settings)

@@ -1,4 +1,4 @@
-"""The command that forgets: files that have been missing for long, with their tracks."""
+"""`soulspot purge`: removes long-missing files and their tracks from the catalogue."""
 
 import asyncio
 import socket
@@ -33,7 +33,7 @@ def purge(config: Path | None, *, older_than: timedelta, dry_run: bool, confirme
 
 
 async def _purge(settings: Settings, older_than: timedelta, *, dry_run: bool, confirmed: int | None) -> bool:
-    """Return whether it was done, or there was nothing to do."""
+    """Return whether it is done or there was nothing to do."""
     url, before = find_catalogue(settings), datetime.now(UTC) - older_than
     file = database_file(url)
     wants_to_write = confirmed is not None and not dry_run
@@ -44,21 +44,21 @@ async def _purge(settings: Settings, older_than: timedelta, *, dry_run: bool, co
             rows = await files.missing_since(before)
             if not wants_to_write or confirmed != len(rows):
                 _list(rows if dry_run else ())
-                return _tell(len(rows), dry_run=dry_run, confirmed=confirmed)
+                return _report(len(rows), dry_run=dry_run, confirmed=confirmed)
             run, node = new_id(), socket.gethostname()
             async with database.lock_folders(places_of(rows), "purge", node=node, run=run):
-                rows = await files.missing_since(before)  # a watcher that has just ended may have found some of them
+                rows = await files.missing_since(before)  # a daemon that has just stopped may have found some of them
                 if confirmed != len(rows):
-                    return _tell(len(rows), dry_run=dry_run, confirmed=confirmed)
+                    return _report(len(rows), dry_run=dry_run, confirmed=confirmed)
                 service = IngestService(database, run=run)
                 for row in rows:
                     await retry_database(service.purge, row)
-    print(f"removed {len(rows)} files that were missing, with their tracks")
+    print(f"removed {len(rows)} missing files and their tracks")
     return True
 
 
 def places_of(rows: Iterable[File]) -> set[FolderKey]:
-    """Return the watched folders that files are in; each may be another machine's."""
+    """Return the watched folders of these files; they may belong to several machines."""
     return {FolderKey(row.folder.node, row.folder.path) for row in rows}
 
 
@@ -68,12 +68,12 @@ def _list(rows: Iterable[File]) -> None:
         print(f"missing since {local_time(row.missing_since)}\t{printable(row.full_path)}")
 
 
-def _tell(count: int, *, dry_run: bool, confirmed: int | None) -> bool:
+def _report(count: int, *, dry_run: bool, confirmed: int | None) -> bool:
     if count == 0 and not confirmed:
-        print("nothing has been missing for that long")
+        print("no file has been missing for that long")
         return True
     if confirmed is not None and confirmed != count:
-        print(f"nothing was removed: {count} files have been missing for that long, and --yes said {confirmed}")
+        print(f"nothing removed: {count} files have been missing for that long, but --yes says {confirmed}")
         return False
-    print(f"{count} files with their tracks would be removed for good: to do it, say --yes {count}")
+    print(f"this would permanently remove {count} files and their tracks: confirm with --yes {count}")
     return dry_run

@@ -1,4 +1,4 @@
-"""Installs the units of systemd that come with the package, and takes them away again."""
+"""`soulspot service`: installs the systemd units of the package, and removes them."""
 
 import os
 import re
@@ -13,7 +13,6 @@ from typing import Final
 
 import typer
 
-import soulspot
 from soulspot.config.documentation import example_file
 from soulspot.config.sources import SYSTEM_CONFIG
 from soulspot.daemon.web_activation import require_extra
@@ -27,7 +26,7 @@ WEB_UNITS: Final = ("soulspot-web.service", "soulspot-web.socket")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is done, in this order: files written, files removed, commands run."""
+    """The files to write, the files to remove and the commands to run, in this order."""
 
     written: Sequence[tuple[Path, str]] = ()
     removed: Sequence[Path] = ()
@@ -38,7 +37,7 @@ class Plan:
 def install(*, for_user: bool, with_web: bool, without_asking: bool) -> None:
     if with_web:
         if for_user:
-            msg = "the page has no unit for one user: run `soulspot web` when you want to see it, and leave out --web"
+            msg = "there is no user unit for the page: leave out --web, and run `soulspot web` when you need it"
             raise ConfigError(msg)
         require_extra()
     _carry_out(_user_plan() if for_user else _system_plan(with_web=with_web), without_asking=without_asking)
@@ -57,12 +56,12 @@ def uninstall(*, for_user: bool, without_asking: bool) -> None:
         names += [unit for unit in reversed(WEB_UNITS) if (SYSTEM / unit).exists()]
     there = [file for file in installed if file.exists()]
     if not there:
-        print("no unit of soulspot is installed")
+        print("no soulspot unit is installed")
         return
     plan = Plan(
         removed=there,
         commands=[[*manager, "disable", "--now", *names], [*manager, "daemon-reload"]],
-        then="the catalogue and the settings were left where they are",
+        then="kept the catalogue and the settings",
     )
     _carry_out(plan, without_asking=without_asking)
 
@@ -87,7 +86,7 @@ def _system_plan(*, with_web: bool) -> Plan:
     then = f"name the music folders in {SYSTEM_CONFIG}, then: systemctl start soulspot"
     if with_web:
         commands.append(("systemctl", "enable", "--now", "soulspot-web.socket"))
-        then += "; the page is then at http://127.0.0.1:8337/"
+        then += "; the page is at http://127.0.0.1:8337/"
     return Plan(written, (), commands, then)
 
 
@@ -98,7 +97,7 @@ def _user_plan() -> Plan:
     return Plan(
         written, (), commands,
         "name the music folders (soulspot config init), then: systemctl --user start soulspot;"
-        " to have it run while you are logged out: loginctl enable-linger",
+        " to keep it running while you are logged out: loginctl enable-linger",
     )  # fmt: skip
 
 
@@ -129,7 +128,7 @@ def _run(command: Sequence[str]) -> None:
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     except OSError as error:
-        msg = f"{command[0]} cannot be run ({error.strerror}): is this a machine with systemd?"
+        msg = f"{command[0]} cannot run ({error.strerror}): does this machine use systemd?"
         raise ConfigError(msg) from error
     if result.returncode:
         msg = f"`{' '.join(command)}` failed: {result.stderr.strip()}"
@@ -137,15 +136,15 @@ def _run(command: Sequence[str]) -> None:
 
 
 def _command(hidden_below: Sequence[str] = ()) -> str:
-    """Return the installed command, which a unit has to name by its whole path."""
+    """Return the full path of the installed command, which a unit needs."""
     beside = Path(sys.executable).with_name("soulspot")
     found = str(beside) if beside.exists() else shutil.which("soulspot")
     if found is None:
-        msg = "the command soulspot is not installed, so no unit can run it: pipx install soulspot"
+        msg = "the soulspot command is not installed, so no unit can run it: pipx install soulspot"
         raise ConfigError(msg)
     if hidden := next((each for each in hidden_below if Path(found).is_relative_to(each)), None):
         msg = (
-            f"{found} lies below {hidden}, which the service does not see: install soulspot elsewhere, as in "
+            f"{found} is in {hidden}, which is hidden from the service: install soulspot elsewhere, as in "
             f"`python3 -m venv /opt/soulspot && /opt/soulspot/bin/pip install soulspot`, or use --user"
         )
         raise ConfigError(msg)
@@ -157,13 +156,14 @@ def _with_command(unit: Path, command: str) -> str:
 
 
 def _shipped() -> Path:
-    """Return where the units are: inside the installed package, or at the top of a checkout."""
-    packaged = Path(soulspot.__file__).with_name("systemd")
-    return packaged if packaged.is_dir() else Path(soulspot.__file__).parents[2] / "systemd"
+    """Return the folder of the units, in the installed package or at the top of a checkout."""
+    package = Path(__file__).parents[2]
+    packaged = package / "systemd"
+    return packaged if packaged.is_dir() else package.parents[1] / "systemd"
 
 
 def _pages() -> list[Path]:
-    """Return the pages that pip has put into the environment's own share/man, where only its PATH leads `man`."""
+    """Return the man pages that pip put into the environment, where `man` does not look."""
     return [Path(str(file.locate())) for file in files("soulspot") or [] if "share/man/" in str(file)]
 
 
@@ -173,5 +173,5 @@ def _user_folder() -> Path:
 
 def _require_root() -> None:
     if os.geteuid() != 0:
-        msg = "only root can install a service for the system: use sudo, or --user for a service of your own"
+        msg = "only root can install a system service: use sudo, or --user for your own service"
         raise ConfigError(msg)

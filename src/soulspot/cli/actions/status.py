@@ -1,15 +1,15 @@
-"""`soulspot status`: how the daemon is, in its own words, and what the catalogue holds; of each as much as answers."""
+"""`soulspot status`: the daemon's health and the catalogue's counts, or whichever of the two answers."""
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy.exc import DBAPIError
 
-from soulspot.cli.actions.open_catalogue import catalogue
+from soulspot.cli.actions.open_catalogue import open_catalogue
 from soulspot.cli.output.text import local_time, print_json, printable
+from soulspot.cli.output.time_spans import ago
 from soulspot.config import daemon_address, get_settings
 from soulspot.config.catalogue import find_catalogue
 from soulspot.config.paths import database_file
@@ -18,12 +18,12 @@ from soulspot.infrastructure.persistence.models import MOUNT_STATES
 from soulspot.infrastructure.persistence.records import FolderKey
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
 from soulspot.infrastructure.persistence.sqlite.lock_file import holder_of
-from soulspot.reports.status import status_report, without_catalogue
+from soulspot.reports.status import report_without_catalogue, status_report
 
-Told = dict[str, Any]
+Answer = dict[str, Any]
 
 SHOWN: Final = 10
-"""Failures that are listed with their reasons."""
+"""Failures listed with their reasons."""
 
 
 def status(config: Path | None, *, as_json: bool) -> None:
@@ -34,15 +34,15 @@ def status(config: Path | None, *, as_json: bool) -> None:
     except (CatalogueError, UnreachableError, DBAPIError) as error:
         if daemon is None:
             raise
-        report, failures = without_catalogue(daemon, error), ()
+        report, failures = report_without_catalogue(daemon, error), ()
     if as_json:
         print_json(report)
     else:
         _print(report, failures)
 
 
-async def _with_catalogue(config: Path | None, daemon: Told | None) -> tuple[Told, Sequence[str]]:
-    async with catalogue(config) as (database, url):
+async def _with_catalogue(config: Path | None, daemon: Answer | None) -> tuple[Answer, Sequence[str]]:
+    async with open_catalogue(config) as (database, url):
         folders = await FolderRepository(database.session).all()
         files = FileRepository(database.session)
         counts, failed = await files.counts(), await files.failures(SHOWN)
@@ -54,7 +54,7 @@ async def _with_catalogue(config: Path | None, daemon: Told | None) -> tuple[Tol
     return report, [f"{each.full_path}: {each.error_text or ''}" for each in failed]
 
 
-def _print(report: Told, failures: Sequence[str]) -> None:
+def _print(report: Answer, failures: Sequence[str]) -> None:
     print(f"health    {report['health']}" + "".join(f"\n          {printable(each)}" for each in report["reasons"]))
     if (error := report.get("database_error")) is None:
         print(f"database  {report['database']}")
@@ -71,8 +71,8 @@ def _print(report: Told, failures: Sequence[str]) -> None:
         oldest = f", the oldest for {queue['oldest_seconds']} s" if queue["in_hand"] or queue["settling"] else ""
         print(f"queue     {queue['in_hand']} in hand, {queue['settling']} not complete yet{oldest}")
     if watcher := report["watcher"]:
-        deaf = ", deaf at present" if watcher["is_deaf"] else ""
-        print(f"watcher   ran over {watcher['overflows']} times, began anew {watcher['restarts']} times{deaf}")
+        polling = ", currently polling" if watcher["is_deaf"] else ""
+        print(f"watcher   {watcher['overflows']} overflows, {watcher['restarts']} restarts{polling}")
     for hook in report["hooks"] or ():
         print(f"hook      {printable(hook['place'])}: {_state_of(hook)}")
     for code, count in report.get("failures", {}).items():
@@ -81,39 +81,33 @@ def _print(report: Told, failures: Sequence[str]) -> None:
         print(f"          {printable(line)}")
 
 
-def _print_writer(told: Told) -> None:
-    whence = f", from {told['address']}" if told["address"] else ""
-    since = f", since {local_time(told['since'])}" if told["since"] else ""
-    print(f"writer    {printable(told['name'])}{whence}{since}")
-    for place in told["folders"]:
+def _print_writer(writer: Answer) -> None:
+    address = f", from {writer['address']}" if writer["address"] else ""
+    since = f", since {local_time(writer['since'])}" if writer["since"] else ""
+    print(f"writer    {printable(writer['name'])}{address}{since}")
+    for place in writer["folders"]:
         print(f"          {printable(place['path'])} of {printable(place['node'])}")
 
 
-def _print_folder(told: Told) -> None:
-    reason = f" ({told['reason']})" if told.get("reason") else ""
-    print(f"folder    {printable(told['path'])}: {told.get('status', 'watched')}{reason}")
-    if told.get("status") in MOUNT_STATES:
-        return  # a file system below a folder: its files are counted there
-    if told["watched"]:
-        print(f"          watched by {told['watched']}; last event {_ago(told['last_event'])},", end=" ")
-        print(f"last reconcile {_ago(told['last_reconcile'])}")
-    if told["missed_by_watcher"]:
-        print(f"          {told['missed_by_watcher']} changes were found that no event told of")
-    if told["unwatched_folders"]:
-        print(f"          {told['unwatched_folders']} folders cannot be watched and are looked at every second")
-    if "catalogued" in told:
-        ignored = f", {told['ignored']} ignored" if told["ignored"] else ""
-        print(f"          {told['catalogued']} catalogued, {told['failed']} failed, {told['missing']} missing{ignored}")
+def _print_folder(folder: Answer) -> None:
+    reason = f" ({folder['reason']})" if folder.get("reason") else ""
+    print(f"folder    {printable(folder['path'])}: {folder.get('status', 'watched')}{reason}")
+    if folder.get("status") in MOUNT_STATES:
+        return  # a file system mounted in a folder: its files count there
+    if folder["watched"]:
+        print(f"          watched by {folder['watched']}; last event {ago(folder['last_event'])},", end=" ")
+        print(f"last reconcile {ago(folder['last_reconcile'])}")
+    if folder["missed_by_watcher"]:
+        print(f"          {folder['missed_by_watcher']} changes found without an event")
+    if folder["unwatched_folders"]:
+        print(f"          {folder['unwatched_folders']} folders cannot be watched and are polled every second")
+    if "catalogued" in folder:
+        ignored = f", {folder['ignored']} ignored" if folder["ignored"] else ""
+        counts = f"{folder['catalogued']} catalogued, {folder['failed']} failed, {folder['missing']} missing"
+        print(f"          {counts}{ignored}")
 
 
-def _state_of(hook: Told) -> str:
+def _state_of(hook: Answer) -> str:
     if hook["error"]:
-        return f"fails ({printable(hook['error'])}), {hook['waiting']} changes not told yet"
-    return f"told of {hook['delivered']} batches, the last {_ago(hook['last_delivery'])}"
-
-
-def _ago(moment: str | None) -> str:
-    if moment is None:
-        return "none yet"
-    seconds = round((datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds())
-    return f"{seconds} s ago" if seconds < 120 else f"{seconds // 60} min ago"  # noqa: PLR2004 - a minute or two
+        return f"failing ({printable(hook['error'])}), {hook['waiting']} changes not delivered yet"
+    return f"{hook['delivered']} batches delivered, the last {ago(hook['last_delivery'])}"

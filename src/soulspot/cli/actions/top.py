@@ -1,14 +1,14 @@
-"""`soulspot top`: what happens, while it happens; fed by one stream of the control socket."""
+"""`soulspot top`: the daemon live in a terminal, from one stream of its control socket."""
 
 import asyncio
 from collections import Counter
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from soulspot.cli.actions.open_catalogue import catalogue
+from soulspot.cli.actions.open_catalogue import open_catalogue
 from soulspot.cli.output.terminal import Terminal, require_terminal
-from soulspot.cli.output.top_view import View, lines
+from soulspot.cli.output.top_view import View, screen
 from soulspot.config import Settings, daemon_address, get_settings
 from soulspot.config.catalogue import find_catalogue
 from soulspot.errors import SoulspotError
@@ -16,17 +16,18 @@ from soulspot.infrastructure.net import control_socket
 from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
 
-AGAIN_AFTER: Final = 1.0
-"""Seconds until a daemon is looked for again."""
-TICK: Final = 1.0
-"""Seconds after which the picture is drawn anew, though nothing came: times go by."""
-LOOK_LIMIT: Final = 1.0
-"""Seconds for which whoever quits waits for a look at the catalogue."""
+RECONNECT_SECONDS: Final = 1.0
+REDRAW_SECONDS: Final = 1.0
+"""Redraw this often even if nothing new came: the ages on the screen grow."""
+FRAME_SECONDS: Final = 0.1
+"""Never draw more often than this, however much the stream sends."""
+QUERY_GRACE_SECONDS: Final = 1.0
+"""How long quitting waits for a query that is still running."""
 KEYS: Final = {"p": "pause", "r": "resume", "s": "scan"}
 
 
 def top(config: Path | None) -> None:
-    require_terminal("`soulspot status` says how it is, `soulspot audit --follow` what happens, line by line")
+    require_terminal("use `soulspot status` for a report, or `soulspot audit --follow` for each change on a line")
     settings = get_settings(config_file=config)
     asyncio.run(_Top(settings, find_catalogue(settings), config).run())
 
@@ -36,22 +37,25 @@ class _Top:
         self._settings, self._url, self._config = settings, url, config
         self._view = View()
         self._changed = asyncio.Event()
-        self._asked: set[asyncio.Task[None]] = set()
-        self._look: asyncio.Task[dict[str, Any]] | None = None
+        self._commands: set[asyncio.Task[None]] = set()
+        self._query: asyncio.Task[dict[str, Any]] | None = None
 
     async def run(self) -> None:
         with Terminal(self._on_key, self._changed.set) as terminal:
             self._terminal = terminal
-            work = {"listen": self._listen(), "draw": self._draw(), "wait for q": terminal.left.wait()}
-            tasks = [asyncio.create_task(each, name=f"top: {name}") for name, each in work.items()]
+            tasks = [
+                asyncio.create_task(self._follow(), name="top: follow the daemon"),
+                asyncio.create_task(self._draw(), name="top: draw"),
+                asyncio.create_task(terminal.closed.wait(), name="top: wait for the end"),
+            ]
             try:
                 done, _others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for task in [*tasks, *self._asked]:
+                for task in [*tasks, *self._commands]:
                     task.cancel()
-                # A look that is cut short, and again by the end of the loop, may never end (aiosqlite 0.22).
-                if self._look is not None:
-                    await asyncio.wait([self._look], timeout=LOOK_LIMIT)
+                # A query that is cancelled twice, here and by the end of the loop, may never end (aiosqlite 0.22).
+                if self._query is not None:
+                    await asyncio.wait([self._query], timeout=QUERY_GRACE_SECONDS)
             for task in done:
                 task.result()
 
@@ -59,37 +63,36 @@ class _Top:
         while True:
             self._changed.clear()
             columns, rows = self._terminal.size
-            self._terminal.draw(lines(self._view, columns - 1, rows))
-            try:
-                async with asyncio.timeout(TICK):
+            self._terminal.draw(screen(self._view, columns - 1, rows))
+            await asyncio.sleep(FRAME_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REDRAW_SECONDS):
                     await self._changed.wait()
-            except TimeoutError:
-                continue
 
-    async def _listen(self) -> None:
-        """Follow the daemon; where none runs, show what the catalogue has, and look for one again."""
+    async def _follow(self) -> None:
+        """Follow the daemon; while none runs, show what the catalogue holds and try again."""
         while True:
             place = daemon_address.socket_to_ask(self._settings, self._url)
             if place is not None:
                 try:
-                    async with aclosing(control_socket.stream_answers(place, "live")) as answers:
-                        async for told in answers:
-                            self._view.hear(told)
+                    async with aclosing(control_socket.stream_answers(place, "live")) as stream:
+                        async for line in stream:
+                            self._view.update(line)
                             self._changed.set()
                 except OSError as error:
                     self._view.reason = error.strerror or str(error)
-            self._view.lose()
+            self._view.disconnect()
             try:
-                self._look = asyncio.create_task(self._catalogue(), name="top: read the catalogue")
-                self._view.hear(await asyncio.shield(self._look))
+                self._query = asyncio.create_task(self._read_catalogue(), name="top: read the catalogue")
+                self._view.update(await asyncio.shield(self._query))
             except SoulspotError as error:
                 self._view.reason = str(error)
             self._changed.set()
-            await asyncio.sleep(AGAIN_AFTER)
+            await asyncio.sleep(RECONNECT_SECONDS)
 
-    async def _catalogue(self) -> dict[str, Any]:
-        """Return what the catalogue has, in the words of the stream."""
-        async with catalogue(self._config) as (database, _url):
+    async def _read_catalogue(self) -> dict[str, Any]:
+        """Return what the catalogue holds, in the form of a line of the stream."""
+        async with open_catalogue(self._config) as (database, _url):
             files = FileRepository(database.session)
             counts, failures = await files.counts(), await files.failures(5)
             folders = await FolderRepository(database.session).all()
@@ -118,23 +121,24 @@ class _Top:
 
     def _on_key(self, key: str) -> None:
         if key in "qQ":
-            self._terminal.left.set()
+            self._terminal.closed.set()
+        elif key in KEYS and self._view.is_admin:
+            task = asyncio.create_task(self._command(KEYS[key]), name=f"top: {KEYS[key]}")
+            self._commands.add(task)
+            task.add_done_callback(self._commands.discard)
         elif key in KEYS:
-            if not self._view.may_steer:
-                self._view.say(f"{KEYS[key]}: that is for the user of the daemon, and for root")
-                self._changed.set()
-                return
-            task = asyncio.create_task(self._steer(KEYS[key]), name=f"top: {KEYS[key]}")
-            self._asked.add(task)
-            task.add_done_callback(self._asked.discard)
+            self._notify(f"{KEYS[key]}: only the daemon's own user and root may do that")
 
-    async def _steer(self, question: str) -> None:
+    async def _command(self, command: str) -> None:
         place = daemon_address.socket_to_ask(self._settings, self._url)
-        answer = await asyncio.to_thread(control_socket.ask, place, question) if place is not None else None
-        said = {
-            "pause": "paused, until r is pressed or somebody resumes",
-            "resume": "it goes on",
-            "scan": "all folders are looked at",
+        answer = await asyncio.to_thread(control_socket.ask, place, command) if place is not None else None
+        done = {
+            "pause": "paused, until you press r or someone resumes",
+            "resume": "resumed",
+            "scan": "scanning all folders",
         }
-        self._view.say("the daemon did not answer" if answer is None else answer.get("error", said[question]))
+        self._notify("the daemon did not answer" if answer is None else answer.get("error", done[command]))
+
+    def _notify(self, message: str) -> None:
+        self._view.notify(message)
         self._changed.set()

@@ -1,4 +1,4 @@
-"""`soulspot track`: everything that is known of one file."""
+"""`soulspot track`: shows everything about one file."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from soulspot.cli.actions.audit import print_entry
-from soulspot.cli.actions.open_catalogue import catalogue, file_asked_for
+from soulspot.cli.actions.open_catalogue import find_file, open_catalogue
 from soulspot.cli.output.text import duration, local_time, print_json, printable
 from soulspot.infrastructure.persistence.models import AuditEntry, File, Track, TrackArtist
 from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries
@@ -14,14 +14,14 @@ from soulspot.infrastructure.persistence.repositories import TrackRepository
 from soulspot.ingest.catalogue.credits import FEATURED, FIELDS, MAIN, ORDER
 
 SHOWN: Final = 300
-"""Characters of one value, such as lyrics, that are printed; JSON has all of them."""
+"""Characters printed of one value such as lyrics; JSON has all of them."""
 _NOTES: Final = {
-    "title-from-name": "it has no title: that is its file's name",
-    "artist-from-album-artist": "it has no artist: that is its album's",
-    "artist-unknown": "it has no artist",
-    "invalid-text": "some of its text is in no known encoding",
-    "credits-capped": "it names an absurd number of people: some are only in its tags",
-    "value-capped": "a text of absurd length was cut",
+    "title-from-name": "no title tag: the title is the file name",
+    "artist-from-album-artist": "no artist tag: the artist is the album artist",
+    "artist-unknown": "no artist tag",
+    "invalid-text": "some text is in an unknown encoding",
+    "credits-capped": "too many credits: some are only in the tags",
+    "value-capped": "a very long text was cut",
 }
 _COLUMNS: Final = (
     ("title", "artist_credit", "track_number", "track_total", "disc_number", "disc_total", "date", "original_date")
@@ -47,13 +47,13 @@ def show(asked: str, config: Path | None, *, as_json: bool) -> None:
 
 
 async def _show(asked: str, config: Path | None, *, as_json: bool) -> None:
-    async with catalogue(config) as (database, _url):
-        file = await file_asked_for(database, asked)
+    async with open_catalogue(config) as (database, _url):
+        file = await find_file(database, asked)
         track = await TrackRepository(database.session).get_by_id(file.track_id) if file.track_id else None
         ids = [file.id, *([track.id] if track else [])]
         entries = await AuditLogQueries(database.session).entries(entities=ids)
     if as_json:
-        print_json(_described(file, track, entries))
+        print_json(_as_json(file, track, entries))
         return
     for name, value in (*_track_lines(track), ("", ""), *_file_lines(file)) if track else _file_lines(file):
         print(printable(f"{name:<20}{value}").rstrip())
@@ -62,7 +62,7 @@ async def _show(asked: str, config: Path | None, *, as_json: bool) -> None:
         print_entry(entry, as_json=False)
 
 
-def _described(file: File, track: Track | None, entries: Iterable[AuditEntry]) -> dict[str, Any]:
+def _as_json(file: File, track: Track | None, entries: Iterable[AuditEntry]) -> dict[str, Any]:
     described: dict[str, Any] = {"id": track.id if track else None, "path": file.full_path}
     if track is not None:
         described |= {_NAMES.get(name, name): getattr(track, name) for name in _COLUMNS + _SOUND}
@@ -145,7 +145,7 @@ def _credited(credit: TrackArtist) -> str:
 
 
 def _lines(name: str, value: object) -> Iterator[tuple[str, str]]:
-    """Return a value as a line, one of several parts as several, and none where there is nothing."""
+    """Yield a line for a value, several for a value with parts, none for an empty one."""
     if isinstance(value, Mapping):
         for key, each in value.items():
             text = "; ".join(map(str, each)) if isinstance(each, Sequence) and not isinstance(each, str) else str(each)

@@ -1,11 +1,11 @@
-"""The commands that only read: tracks, artists, audit. None of them creates or changes a database."""
+"""`soulspot tracks` and `soulspot artists`: search the catalogue."""
 
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from soulspot.cli.actions.open_catalogue import catalogue
+from soulspot.cli.actions.open_catalogue import open_catalogue
 from soulspot.cli.output.text import duration, print_json, print_table
 from soulspot.infrastructure.persistence.models import File
 from soulspot.infrastructure.persistence.queries.search import SearchQueries
@@ -20,7 +20,7 @@ def artists(words: Sequence[str], config: Path | None, *, limit: int | None, as_
 
 
 async def _tracks(words: Sequence[str], config: Path | None, *, limit: int | None, as_json: bool) -> None:
-    async with catalogue(config) as (database, _url):
+    async with open_catalogue(config) as (database, _url):
         found = await SearchQueries(database.session).tracks(words, limit)
     if as_json:
         for file in found:
@@ -57,7 +57,7 @@ def _track_row(file: File) -> Sequence[object]:
 
 
 async def _artists(words: Sequence[str], config: Path | None, *, limit: int | None, as_json: bool) -> None:
-    async with catalogue(config) as (database, _url):
+    async with open_catalogue(config) as (database, _url):
         found = await SearchQueries(database.session).artists(words, limit)
     if as_json:
         for artist, count in found:

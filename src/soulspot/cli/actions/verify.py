@@ -1,4 +1,4 @@
-"""The commands that hold the catalogue against the disk, and change neither: explain and verify."""
+"""`soulspot explain` and `soulspot verify`: compare the catalogue with the disk and change neither."""
 
 import asyncio
 import os
@@ -37,13 +37,13 @@ from soulspot.ingest.missing.folder_health import fault_of
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What soulspot makes of a path.
+    """The state of a path.
 
     Attributes:
         state: catalogued, changed, failed, missing, left-alone, being-written, waiting, not-audio, not-regular, folder,
             absent, offline or outside.
-        reason: a sentence for a person.
-        track: the id of its track, where it has one.
+        reason: a sentence for the user.
+        track: the id of its track, if any.
 
     """
 
@@ -55,7 +55,7 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One path of which the catalogue and the disk tell different things."""
+    """One path on which catalogue and disk differ."""
 
     kind: str  # not-catalogued, changed, not-there, unreadable, offline
     path: str
@@ -79,14 +79,14 @@ def verify(config: Path | None, *, as_json: bool) -> None:
             print(f"{each.kind}\t{printable(each.path)}")
     if not as_json:
         listed = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-        print(f"they differ: {listed}" if differences else "the catalogue and the folders say the same")
+        print(f"differences: {listed}" if differences else "the catalogue matches the folders")
     if differences:
         raise typer.Exit(1)
 
 
 async def _explain(full: str, config: Path | None) -> Explanation:
     shown = path_to_text(full)
-    async with _catalogue(config) as (database, settings, folders):
+    async with _open_catalogue(config) as (database, settings, folders):
         mounts = [row for row in folders if row.status == "unmounted"]
         for row in folders:
             root = root_of(row.id, text_to_path(row.path), settings)
@@ -99,60 +99,60 @@ async def _explain(full: str, config: Path | None) -> Explanation:
                 if f"{shown}/".startswith(f"{mount.path}/"):
                     return Explanation(shown, "offline", f"{mount.path} is offline: {mount.status_reason}")
             file = await _row_at(database, row.id, relative)
-            return await asyncio.to_thread(_judge, root, relative, shown, file, await _track_of(database, file))
+            return await asyncio.to_thread(_explain_file, root, relative, shown, file, await _track_of(database, file))
     watched = ", ".join(row.path for row in folders if row.status not in MOUNT_STATES) or "none yet"
-    return Explanation(shown, "outside", f"it lies outside every watched folder ({watched})")
+    return Explanation(shown, "outside", f"not in a watched folder ({watched})")
 
 
-def _judge(root: Root, path: str, shown: str, file: File | None, track: str) -> Explanation:  # noqa: PLR0911 - a table
-    """Say what a path is, from the disk and from what the catalogue has of it."""
+def _explain_file(root: Root, path: str, shown: str, file: File | None, track: str) -> Explanation:  # noqa: PLR0911 - a table
+    """Explain a path from the disk and its entry in the catalogue."""
     track_id = file.track_id if file is not None else None
     try:
         found = check(root, path)
     except OSError as error:
-        return Explanation(shown, "failed", f"it cannot be looked at: {error.strerror}", track_id)
+        return Explanation(shown, "failed", f"cannot be checked: {error.strerror}", track_id)
     if isinstance(found, FoundFolder):
-        return Explanation(shown, "folder", "it is a folder: name a file in it, or see `soulspot verify`")
+        return Explanation(shown, "folder", "this is a folder: name a file in it, or use `soulspot verify`")
     if found is None:
-        return _judge_absent(root, path, shown, file)
+        return _explain_absent(root, path, shown, file)
     if file is not None and file.missing_since is None:
         is_as_known = (file.size, file.mtime_ns) == (found.signature.size, found.signature.mtime_ns)
         if not is_as_known:
-            return _judge_waiting(found, shown, "changed", "it has changed since it was read")
+            return _explain_waiting(found, shown, "changed", "changed since it was read")
         if file.status == "failed":
             return Explanation(shown, "failed", f"failed ({file.error_code}): {file.error_text}", track_id)
         return Explanation(shown, "catalogued", f"catalogued as {track}", track_id)
-    return _judge_waiting(found, shown, "waiting", "it is not in the catalogue yet")
+    return _explain_waiting(found, shown, "waiting", "not in the catalogue yet")
 
 
-def _judge_absent(root: Root, path: str, shown: str, file: File | None) -> Explanation:
+def _explain_absent(root: Root, path: str, shown: str, file: File | None) -> Explanation:
     full = root.full(path)
     track_id = file.track_id if file is not None else None
     if not os.path.lexists(full):
         if file is None:
-            return Explanation(shown, "absent", "there is nothing, and nothing is known of it")
+            return Explanation(shown, "absent", "neither on disk nor in the catalogue")
         if file.missing_since is None:
-            return Explanation(shown, "missing", "it is not there, and will count as missing soon", track_id)
+            return Explanation(shown, "missing", "gone from disk; will count as missing soon", track_id)
         return Explanation(shown, "missing", f"missing since {local_time(file.missing_since)}", track_id)
     if (reason := why_left_alone(root, path)) is not None:
-        return Explanation(shown, "left-alone", f"left alone: {reason}", track_id)
+        return Explanation(shown, "left-alone", f"skipped: {reason}", track_id)
     if not os.path.isfile(full):
-        return Explanation(shown, "not-regular", "it is not a regular file")
-    return Explanation(shown, "not-audio", "its name says that it is not audio")
+        return Explanation(shown, "not-regular", "not a regular file")
+    return Explanation(shown, "not-audio", "not audio, by its name")
 
 
-def _judge_waiting(found: FoundFile, shown: str, state: str, reason: str) -> Explanation:
+def _explain_waiting(found: FoundFile, shown: str, state: str, reason: str) -> Explanation:
     try:
         writer = has_writer(found.full_path)
     except (NotRegularFileError, OSError) as error:
-        return Explanation(shown, "failed", f"it cannot be opened: {error.strerror}")
+        return Explanation(shown, "failed", f"cannot be opened: {error.strerror}")
     if writer:
-        return Explanation(shown, "being-written", "it is still being written, and is read when that ends")
+        return Explanation(shown, "being-written", "still being written; soulspot reads it when it is complete")
     if state == "waiting" and kind_of_name(os.path.basename(found.path)) is Kind.UNKNOWN:
         return Explanation(
-            shown, "waiting", "its name does not say that it is audio, and its content is not, or unread"
+            shown, "waiting", "its name does not look like audio, and its content is not audio or not read yet"
         )
-    return Explanation(shown, state, f"{reason}: `soulspot scan` reads it, and so does a running `soulspot watch`")
+    return Explanation(shown, state, f"{reason}: `soulspot scan` or a running `soulspot watch` reads it")
 
 
 async def _row_at(database: Database, folder_id: str, path: str) -> File | None:
@@ -172,7 +172,7 @@ async def _track_of(database: Database, file: File | None) -> str:
 async def _verify(config: Path | None) -> list[Difference]:
     ignore_lease_signals()
     differences: list[Difference] = []
-    async with _catalogue(config) as (database, settings, folders), TagReaders(1) as readers:
+    async with _open_catalogue(config) as (database, settings, folders), TagReaders(1) as readers:
         files = FileRepository(database.session)
         for row in folders:
             if row.status in MOUNT_STATES:
@@ -195,7 +195,7 @@ async def _compare_folder(root: Root, files: FileRepository, readers: TagReaders
         comparison = compare(batch.files, known)
         for work in comparison.work:
             is_new = work.known is None or work.known.is_missing
-            if not await _is_none_of_ours(work.file, readers):
+            if not await _is_rightly_absent(work.file, readers):
                 found.append(("not-catalogued" if is_new else "changed", work.file.path))
         found += [("not-there", each.path) for each in comparison.gone if not batch.hides(each.path)]
         if batch.upto is None:
@@ -204,8 +204,8 @@ async def _compare_folder(root: Root, files: FileRepository, readers: TagReaders
     return [Difference(kind, root.catalogue_path(path)) for kind, path in sorted(found)]
 
 
-async def _is_none_of_ours(file: FoundFile, readers: TagReaders) -> bool:
-    """Whether a file that the catalogue lacks is one that is still being written, or is not audio."""
+async def _is_rightly_absent(file: FoundFile, readers: TagReaders) -> bool:
+    """Whether a file is rightly not in the catalogue: still being written, or not audio."""
     try:
         if has_writer(file.full_path):
             return True
@@ -218,8 +218,8 @@ async def _is_none_of_ours(file: FoundFile, readers: TagReaders) -> bool:
 
 
 @asynccontextmanager
-async def _catalogue(config: Path | None) -> AsyncIterator[tuple[Database, Settings, list[KnownFolder]]]:
-    """Open the catalogue that there is, for reading, with the folders of this machine."""
+async def _open_catalogue(config: Path | None) -> AsyncIterator[tuple[Database, Settings, list[KnownFolder]]]:
+    """Open the existing catalogue for reading, with the folders of this machine."""
     settings = get_settings(config_file=config)
     logs.set_up(settings.log.level, settings.log.format)
     async with Database(find_catalogue(settings), read_only=True) as database:

@@ -1,4 +1,4 @@
-"""The commands that write: watch and scan."""
+"""`soulspot watch` and `soulspot scan`: the commands that ingest."""
 
 import asyncio
 import faulthandler
@@ -27,7 +27,7 @@ def watch(folders: Sequence[Path], config: Path | None) -> None:
         logs.set_up(settings.log.level, settings.log.format)
         return settings
 
-    faulthandler.enable()  # the watchdog ends a process that is stuck by SIGABRT: the journal then has the place
+    faulthandler.enable()  # the watchdog aborts a stuck process: log where it hung
     asyncio.run(main.watch(read, report=log_outcome))
 
 
@@ -40,14 +40,14 @@ class ScanOptions:
 
 
 def scan(paths: Sequence[Path], config: Path | None, options: ScanOptions) -> None:
-    """Have the running daemon scan; without one, scan here."""
+    """Let the running daemon scan; without one, scan in this process."""
     settings, as_json = get_settings(config_file=config), options.as_json
     logs.set_up(settings.log.level, settings.log.format)
     began = time.monotonic()
     result = None
     if options.dry_run:
         folders = settings.library.folders or folders_of_the_daemon(settings)
-        report = _say_nothing if as_json else _print_plan
+        report = _print_nothing if as_json else _print_plan
         result = asyncio.run(scan_once.dry_run(settings.with_folders(folders), paths, report=report))
     else:
         confirm = options.confirm_missing
@@ -64,7 +64,7 @@ def _print_plan(outcome: Outcome) -> None:
     print(f"{outcome.kind}\t{printable(outcome.path)}")
 
 
-def _say_nothing(_outcome: Outcome) -> None:
+def _print_nothing(_outcome: Outcome) -> None:
     """For a dry run whose only output is its summary."""
 
 
@@ -77,8 +77,8 @@ def _print_summary(result: scan_once.ScanResult, seconds: float, *, dry_run: boo
     verb = "would do" if dry_run else "done"
     print(f"{verb}: {listed(Counter(counts))} in {seconds:.1f} s")
     for path in result.still_written:
-        print(f"still being written, left for later: {printable(path)}")
+        print(f"skipped, still being written: {printable(path)}")
     for path, reason in result.offline.items():
-        print(f"offline, left as it was: {printable(path)}: {reason}")
+        print(f"skipped, offline: {printable(path)}: {reason}")
     for path, count in result.held.items():
-        print(f"held: {count} files of {printable(path)} are not there; if they are gone for good: --confirm-missing")
+        print(f"held: {count} files are missing from {printable(path)}; if they are really gone, use --confirm-missing")

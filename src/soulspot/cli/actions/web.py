@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from soulspot.cli.actions.open_catalogue import catalogue
+from soulspot.cli.actions.open_catalogue import open_catalogue
 from soulspot.config import Settings, daemon_address, get_settings
 from soulspot.config.outlet_sections import checked_address
 from soulspot.config.paths import database_file, state_file
@@ -62,7 +62,7 @@ async def _serve(config: Path | None, *, listen: str | None, idle: float | None)
     from soulspot.web.server import StopConditions, serve
 
     settings = get_settings(config_file=config)
-    async with catalogue(config) as (database, url):
+    async with open_catalogue(config) as (database, url):
         with ExitStack() as held:
             passed = passed_sockets()
             listening = passed or [held.enter_context(_listening(listen, settings))]

@@ -1,4 +1,4 @@
-"""What typer reads: the arguments and the help of each command.
+"""Declares the arguments and help of each command for typer.
 
 Imports an action only when its command runs. Only `cli.app` imports it.
 """

@@ -1,4 +1,4 @@
-"""Arguments and help of the commands that ask the catalogue."""
+"""Arguments and help of the commands that query the catalogue."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -9,8 +9,8 @@ import typer
 from soulspot.cli.arguments.shared import ConfigOption, JsonOption, Limit, Words
 
 
-class Kinship(StrEnum):
-    """By what files are the same."""
+class Match(StrEnum):
+    """What duplicates have in common."""
 
     RECORDING = "recording"
     SOUND = "sound"
@@ -20,7 +20,7 @@ class Kinship(StrEnum):
 def tracks(
     words: Words = None, config: ConfigOption = None, limit: Limit = None, *, as_json: JsonOption = False
 ) -> None:
-    """List the tracks whose title, artist or album hold every word."""
+    """List the tracks that have every word in title, artist or album."""
     from soulspot.cli.actions import tracks
 
     tracks.tracks(words or [], config, limit=limit, as_json=as_json)
@@ -29,7 +29,7 @@ def tracks(
 def artists(
     words: Words = None, config: ConfigOption = None, limit: Limit = None, *, as_json: JsonOption = False
 ) -> None:
-    """List the artists whose name holds every word, with the number of their tracks."""
+    """List the artists that have every word in their name, with their number of tracks."""
     from soulspot.cli.actions import tracks
 
     tracks.artists(words or [], config, limit=limit, as_json=as_json)
@@ -39,19 +39,27 @@ def audit(
     config: ConfigOption = None,
     *,
     file: Annotated[
-        str | None, typer.Option("--file", metavar="PATH", help="A file, or a folder and all in it.")
+        str | None, typer.Option("--file", metavar="PATH", help="Only this file, or everything in this folder.")
     ] = None,
-    artist: Annotated[str | None, typer.Option("--artist", metavar="NAME", help="An artist and its tracks.")] = None,
-    action: Annotated[str | None, typer.Option("--action", help="Such as track_added or file_failed.")] = None,
+    artist: Annotated[
+        str | None, typer.Option("--artist", metavar="NAME", help="Only this artist and its tracks.")
+    ] = None,
+    action: Annotated[
+        str | None, typer.Option("--action", help="Only this action, for example track_added or file_failed.")
+    ] = None,
     since: Annotated[
         str | None,
-        typer.Option("--since", metavar="WHEN", help="A time (2026-11-23 or 2026-11-23T18:00), or 90m, 24h, 7d."),
+        typer.Option(
+            "--since",
+            metavar="WHEN",
+            help="Only since this time (2026-11-23 or 2026-11-23T18:00) or for this span (90m, 24h, 7d).",
+        ),
     ] = None,
     limit: Limit = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens from now.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new entries until stopped.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what happened, oldest first: to a file, to an artist, of a kind, since a time."""
+    """Show the history, oldest first: all of it, or of one file, artist, action or period."""
     from soulspot.cli.actions.audit import AuditQuestion, print_audit
 
     question = AuditQuestion(file=file, artist=artist, action=action, since=since, limit=limit)
@@ -63,10 +71,10 @@ def albums(
     config: ConfigOption = None,
     limit: Limit = None,
     *,
-    incomplete: Annotated[bool, typer.Option("--incomplete", help="Only those of which something is missing.")] = False,
+    incomplete: Annotated[bool, typer.Option("--incomplete", help="Only albums with missing tracks.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the albums whose title or artist hold every word, with the tracks of each that are not there."""
+    """List the albums that have every word in title or artist, with the tracks that each is missing."""
     from soulspot.cli.actions.albums import print_albums
 
     print_albums(words or [], config, incomplete=incomplete, limit=limit, as_json=as_json)
@@ -77,18 +85,19 @@ def duplicates(
     config: ConfigOption = None,
     limit: Limit = None,
     *,
-    by: Annotated[Kinship, typer.Option("--by", help="What has to be the same.")] = Kinship.BOTH,
+    by: Annotated[Match, typer.Option("--by", help="What the files must have in common.")] = Match.BOTH,
     below: Annotated[
-        str | None, typer.Option("--in", metavar="PATH", help="Only where one of the files is this one, or lies in it.")
+        str | None,
+        typer.Option("--in", metavar="PATH", help="Only groups with this file, or with a file in this folder."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the files that hold the same, in groups, with what there is to choose by. Changes nothing.
+    """List duplicate files in groups, with what helps to choose between them. Changes nothing.
 
-    By recording: their tags have the same MusicBrainz recording id, whatever they sound like. By sound: the audio data
-    are the same, tags aside, which finds copies, and not other encodings of one song. FLAC has the MD5 of all its
-    samples; of other formats the length of the audio data and three pieces of it (start, middle, end) are compared, so
-    look before you delete. In a group, files of the same letter sound the same.
+    By recording: files whose tags have the same MusicBrainz recording id. By sound: files with the same audio data
+    whatever their tags, which finds copies but not other encodings of a song. FLAC stores an MD5 of all samples; of
+    other formats only the length and three samples of the audio data (start, middle, end) are compared, so check before
+    you delete. In a group, files with the same letter have the same audio.
     """
     from soulspot.cli.actions.duplicates import Question, print_duplicates
 
@@ -101,26 +110,26 @@ def track(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Show everything that is known of one file: tags, credits, album, sound, history."""
+    """Show everything about one file: tags, credits, album, audio, history."""
     from soulspot.cli.actions.track import show
 
     show(asked, config, as_json=as_json)
 
 
 def explain(
-    path: Annotated[Path, typer.Argument(help="A file, there or not.")],
+    path: Annotated[Path, typer.Argument(help="A file, whether it exists or not.")],
     config: ConfigOption = None,
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what soulspot makes of a file: catalogued, failed, ignored, still being written, and why."""
+    """Explain the state of a file: catalogued, failed, ignored, still being written, and why."""
     from soulspot.cli.actions import verify
 
     verify.explain(path, config, as_json=as_json)
 
 
 def verify(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
-    """Hold the catalogue against the folders; list where they differ, and exit 1. Changes nothing."""
+    """Compare the catalogue with the folders; list the differences and exit 1 if there are any. Changes nothing."""
     from soulspot.cli.actions import verify
 
     verify.verify(config, as_json=as_json)
@@ -130,14 +139,14 @@ def purge(
     config: ConfigOption = None,
     *,
     older_than: Annotated[
-        str, typer.Option("--older-than", metavar="SPAN", help="How long a file has to be missing: 24h, 30d, 8w.")
+        str, typer.Option("--older-than", metavar="SPAN", help="Only files missing for longer than this: 24h, 30d, 8w.")
     ],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be removed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
     yes: Annotated[
-        int | None, typer.Option("--yes", metavar="N", min=0, help="Remove, if it is exactly so many.")
+        int | None, typer.Option("--yes", metavar="N", min=0, help="Confirm: remove only if it is exactly N files.")
     ] = None,
 ) -> None:
-    """Remove files that have been missing for long from the catalogue, with their tracks. Nothing else removes any."""
+    """Remove long-missing files and their tracks from the catalogue. No other command removes any."""
     from soulspot.cli.actions import purge
     from soulspot.cli.output import time_spans
 

@@ -1,4 +1,4 @@
-"""Arguments and help of the commands that run the daemon, or ask it."""
+"""Arguments and help of the commands that run the daemon or talk to it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from soulspot.cli.arguments.shared import ConfigOption, Folders, JsonOption
 
 
 def watch(folders: Folders = None, config: ConfigOption = None) -> None:
-    """Keep the catalogue true to the folders, from now until stopped. A line for each file."""
+    """Watch the folders and keep the catalogue up to date until stopped. Logs a line for each file."""
     from soulspot.cli.actions import watch_scan
 
     watch_scan.watch(folders or [], config)
@@ -22,14 +22,14 @@ def scan(
     ] = None,
     config: ConfigOption = None,
     *,
-    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until a running daemon has done it.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what there is to do, and do none of it.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until the running daemon has finished.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     confirm_missing: Annotated[
-        bool, typer.Option("--confirm-missing", help="Believe it when most of a folder is gone.")
+        bool, typer.Option("--confirm-missing", help="Accept that most files of a folder are gone.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring the catalogue up to date with the folders, once: by the daemon where one runs, else here."""
+    """Bring the catalogue up to date with the folders once; a running daemon does it, else this process."""
     from soulspot.cli.actions import watch_scan
 
     options = watch_scan.ScanOptions(dry_run=dry_run, confirm_missing=confirm_missing, wait=wait, as_json=as_json)
@@ -37,28 +37,28 @@ def scan(
 
 
 def status(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
-    """Show each folder, how many files are catalogued, failed and missing, and who is writing."""
+    """Show each folder with its catalogued, failed and missing files, and the daemon's health."""
     from soulspot.cli.actions import status
 
     status.status(config, as_json=as_json)
 
 
 def health(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
-    """Say in one line how the running daemon is; exit 1 for degraded or paused, 2 for failed or none. For probes."""
+    """Print the daemon's health on one line, for probes; exit 1 if degraded or paused, 2 if failed or not running."""
     from soulspot.cli.actions import health
 
     health.health(config, as_json=as_json)
 
 
 def top(config: ConfigOption = None) -> None:
-    """Show what happens while it happens: what arrives, how fast, what became of it. q quits."""
+    """Show live what arrives, how fast, and the outcome of each file. Press q to quit."""
     from soulspot.cli.actions.top import top
 
     top(config)
 
 
 def reload(config: ConfigOption = None) -> None:
-    """Have the running daemon read its settings again; where they are wrong, it keeps those that it has."""
+    """Make the running daemon reload its settings; it keeps the old ones if the new ones are invalid."""
     from soulspot.cli.actions import remote
 
     remote.reload(config)
@@ -68,11 +68,11 @@ def pause(
     config: ConfigOption = None,
     *,
     span: Annotated[
-        str | None, typer.Option("--for", metavar="SPAN", help="End it by itself after this: 90m, 2h, 1d.")
+        str | None, typer.Option("--for", metavar="SPAN", help="Resume automatically after this time: 90m, 2h, 1d.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Have the running daemon read and write nothing until `soulspot resume`; what happens meanwhile is not lost."""
+    """Pause the running daemon until `soulspot resume`: it reads and writes no files, and loses no changes."""
     from soulspot.cli.actions import remote
     from soulspot.cli.output import time_spans
 
@@ -80,7 +80,7 @@ def pause(
 
 
 def resume(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
-    """Let a paused daemon go on."""
+    """Resume a paused daemon."""
     from soulspot.cli.actions import remote
 
     remote.resume(config, as_json=as_json)
@@ -90,19 +90,20 @@ def web(
     config: ConfigOption = None,
     *,
     listen: Annotated[
-        str | None, typer.Option("--listen", metavar="ADDRESS", help="127.0.0.1:8337, or the path of a socket.")
+        str | None,
+        typer.Option("--listen", metavar="ADDRESS", help="An address such as 127.0.0.1:8337, or the path of a socket."),
     ] = None,
     idle: Annotated[
-        float | None, typer.Option("--idle", metavar="SECONDS", min=1, help="End when nobody has asked for so long.")
+        float | None, typer.Option("--idle", metavar="SECONDS", min=1, help="Stop after this long without a request.")
     ] = None,
     show_token: Annotated[
-        bool, typer.Option("--show-token", help="Print the token that lets a person retry failures on the page.")
+        bool, typer.Option("--show-token", help="Print the token that allows retrying failures on the page.")
     ] = False,
     new_token: Annotated[
-        bool, typer.Option("--new-token", help="Make another one; who knew the last is forgotten.")
+        bool, typer.Option("--new-token", help="Make a new token; the old one stops working.")
     ] = False,
 ) -> None:
-    """Serve a page that shows what becomes of the files; to this machine alone, unless told otherwise."""
+    """Serve the web page, by default to this machine only."""
     from soulspot.cli.actions.web import print_token, serve
 
     if show_token or new_token:

@@ -9,41 +9,43 @@ from soulspot.cli.arguments.shared import ConfigOption, JsonOption
 
 
 def db_upgrade(config: ConfigOption = None) -> None:
-    """Bring the schema up to date; an SQLite file is copied first."""
+    """Upgrade the schema to this version of soulspot; an SQLite file is backed up first."""
     from soulspot.cli.actions import database
 
     database.upgrade(config)
 
 
 def db_downgrade(
-    revision: Annotated[str, typer.Argument(metavar="REVISION", help="Or -1 for one step, after a `--`.")] = "-1",
+    revision: Annotated[
+        str, typer.Argument(metavar="REVISION", help="The target; -1 for one step back, written after `--`.")
+    ] = "-1",
     config: ConfigOption = None,
 ) -> None:
-    """Take the schema back, for an older soulspot; an SQLite file is copied first."""
+    """Downgrade the schema for an older soulspot; an SQLite file is backed up first."""
     from soulspot.cli.actions import database
 
     database.downgrade(revision, config)
 
 
 def db_copy(
-    source: Annotated[str, typer.Argument(metavar="FROM", help="A database's URL, or the file of one in SQLite.")],
-    target: Annotated[str, typer.Argument(metavar="TO", help="The same, of one that is new or empty.")],
+    source: Annotated[str, typer.Argument(metavar="FROM", help="The URL of a database, or an SQLite file.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="The same, for a new or empty database.")],
 ) -> None:
-    """Copy a catalogue with its history and its ids, between SQLite and PostgreSQL; then compare the two."""
+    """Copy a catalogue with history and ids between SQLite and PostgreSQL, then compare the two."""
     from soulspot.cli.actions.db_copy import copy
 
     copy(source, target)
 
 
 def db_current(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
-    """Show the schema's revision, and the one that is needed."""
+    """Show the revision of the schema and the one that this soulspot needs."""
     from soulspot.cli.actions import database
 
     database.current(config, as_json=as_json)
 
 
 def db_check(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
-    """Look for damage and for broken promises; exit 1 where there is any. A running daemon is not disturbed."""
+    """Check the database for damage and inconsistencies; exit 1 if there are any. Safe while the daemon runs."""
     from soulspot.cli.actions import database
 
     database.check(config, as_json=as_json)
@@ -53,21 +55,24 @@ def db_backup(
     config: ConfigOption = None,
     *,
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="FOLDER", help="Where to; else `backups` beside the catalogue.")
+        Path | None,
+        typer.Option("--to", metavar="FOLDER", help="Where to write; by default `backups` beside the catalogue."),
     ] = None,
-    keep: Annotated[int, typer.Option("--keep", min=1, help="Keep so many, and delete older ones.")] = 7,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="Keep this many backups and delete older ones.")] = 7,
 ) -> None:
-    """Copy the catalogue while it is in use; the copy is checked, and private."""
+    """Back up the catalogue while it is in use; the backup is checked, and only its owner can read it."""
     from soulspot.cli.actions import database
 
     database.back_up(to, keep, config)
 
 
 def db_restore(
-    source: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A copy; without one, list them.")] = None,
+    source: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A backup; without it, list the backups.")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Put a copy in the place of the catalogue, which is kept beside it. Stop the daemon first."""
+    """Restore a backup; the current catalogue is kept beside it. Stop the daemon first."""
     from soulspot.cli.actions import database
 
     database.restore(source, config)
@@ -77,11 +82,12 @@ def db_trim(
     config: ConfigOption = None,
     *,
     older_than: Annotated[
-        str | None, typer.Option("--older-than", metavar="SPAN", help="90d, 52w; else what audit.keep_days says.")
+        str | None,
+        typer.Option("--older-than", metavar="SPAN", help="90d, 52w; by default the setting audit.keep_days."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many entries that would be.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many entries would be removed.")] = False,
 ) -> None:
-    """Remove old entries of the history; of all that is there, the first and the latest stay. Stop the daemon first."""
+    """Remove old history; the first and last entry of everything that exists stay. Stop the daemon first."""
     from soulspot.cli.actions import database
     from soulspot.cli.output import time_spans
 
@@ -90,7 +96,7 @@ def db_trim(
 
 
 def db_vacuum(config: ConfigOption = None) -> None:
-    """Write the database anew, without the room that deleted rows have left. Stop the daemon first."""
+    """Rebuild the database file to reclaim free space (VACUUM). Stop the daemon first."""
     from soulspot.cli.actions import database
 
     database.vacuum(config)
@@ -99,10 +105,10 @@ def db_vacuum(config: ConfigOption = None) -> None:
 def db_partition(
     config: ConfigOption = None,
     *,
-    rows: Annotated[int, typer.Option("--rows", min=1, help="Entries of a part.")] = 10_000_000,
-    undo: Annotated[bool, typer.Option("--undo", help="Make it one table again.")] = False,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Entries in each partition.")] = 10_000_000,
+    undo: Annotated[bool, typer.Option("--undo", help="Merge the partitions back into one table.")] = False,
 ) -> None:
-    """Part a large history by its numbers, on PostgreSQL; again, to make more parts ahead. Watchers may run."""
+    """Partition a large history on PostgreSQL by entry number; repeat to add partitions. Safe while daemons run."""
     from soulspot.cli.actions import database
 
     database.partition(rows, config, undo=undo)

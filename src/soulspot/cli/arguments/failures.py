@@ -6,12 +6,21 @@ import typer
 
 from soulspot.cli.arguments.shared import ConfigOption, JsonOption, Limit
 
-Failed = Annotated[str | None, typer.Argument(metavar="[PATH]", help="A file, or a folder and all in it.")]
-Code = Annotated[str | None, typer.Option("--code", metavar="CODE", help="Such as corrupt, empty or timeout.")]
-OlderThan = Annotated[str | None, typer.Option("--older-than", metavar="WHEN", help="Last tried before: 7d, a date.")]
-NewerThan = Annotated[str | None, typer.Option("--newer-than", metavar="WHEN", help="Last tried since: 24h, a date.")]
-Ignored = Annotated[bool, typer.Option("--ignored", help="Of those that are ignored, instead of the others.")]
-All = Annotated[bool, typer.Option("--all", help="All of them.")]
+Failed = Annotated[str | None, typer.Argument(metavar="[PATH]", help="Only this file, or everything in this folder.")]
+Code = Annotated[
+    str | None,
+    typer.Option("--code", metavar="CODE", help="Only this failure code, for example corrupt, empty or timeout."),
+]
+OlderThan = Annotated[
+    str | None,
+    typer.Option("--older-than", metavar="WHEN", help="Only files last tried before this time: 7d, or a date."),
+]
+NewerThan = Annotated[
+    str | None,
+    typer.Option("--newer-than", metavar="WHEN", help="Only files last tried since this time: 24h, or a date."),
+]
+Ignored = Annotated[bool, typer.Option("--ignored", help="Ignored failures, in place of the others.")]
+All = Annotated[bool, typer.Option("--all", help="All failures.")]
 
 
 def failures_list(  # noqa: PLR0917 - typer's, by name
@@ -25,7 +34,7 @@ def failures_list(  # noqa: PLR0917 - typer's, by name
     ignored: Ignored = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the files that could not be read, with the reasons."""
+    """List the files that could not be read, with the reason of each."""
     from soulspot.cli.actions.failures import Asked, print_list
 
     asked = Asked(path, code, older_than, newer_than, ignored)
@@ -38,7 +47,7 @@ def failures_show(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Show why a file could not be read, what to do, and what happened to it."""
+    """Show why a file could not be read, what to do about it, and its history."""
     from soulspot.cli.actions.failures import show
 
     show(asked, config, as_json=as_json)
@@ -55,7 +64,7 @@ def failures_retry(
     of_all: All = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Have files read again by the next scan, although they have not changed. Stop the daemon first."""
+    """Read files again although they have not changed: at once by a running daemon, else by the next scan."""
     from soulspot.cli.actions.failures import Asked, decide
 
     asked = Asked(path, code, older_than, newer_than, ignored)
@@ -72,7 +81,7 @@ def failures_ignore(
     of_all: All = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Count files as failures no more, until they change. Stop the daemon first."""
+    """Ignore failures of these files until the files change."""
     from soulspot.cli.actions.failures import Asked, decide
 
     asked = Asked(path, code, older_than, newer_than)

@@ -1,1 +1,1 @@
-"""What prints: tables, times, progress, logs, the terminal. The actions import it."""
+"""Prints tables, times, progress, logs and the live view. The actions import it."""

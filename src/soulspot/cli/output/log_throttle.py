@@ -1,8 +1,7 @@
-"""Errors that come again and again: the first few are lines of their own, the others a number now and then.
+"""Throttles repeated errors: logs the first few of a kind, then only how many more there were.
 
-A disk that cannot be read makes ten thousand lines that differ in nothing but the file. Kinds are told apart by the
-error code of a file, else by the words before the names are filled in, so that kinds that come in turn are counted each
-for itself. What became of a file that is well is never counted: that is no error.
+A failing disk makes ten thousand lines that differ only in the file. The kind of a record is the error code of its
+file, or its message before the arguments are filled in. Outcomes that are no failure are never throttled.
 """
 
 import logging
@@ -12,79 +11,84 @@ from dataclasses import dataclass
 from typing import Final
 
 FIRST: Final = 10
-"""Lines of one kind that are written before the others are counted."""
-EVERY: Final = 10.0
-"""Seconds between two lines that say how many there were; after as many without one, a kind is new again."""
+"""Lines of one kind that are written before the rest is only counted."""
+REPORT_SECONDS: Final = 10.0
+"""Seconds between two reports of the counts; a kind that pauses for longer starts from the beginning."""
 
 
 @dataclass(slots=True)
-class _Storm:
+class _Burst:
     last: logging.LogRecord
     last_at: float
     written: int = 0
     counted: int = 0
 
 
-class Folding:
-    """Knows how often each kind of error came lately."""
+class LogThrottle:
+    """Counts how often each kind of error came lately."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._storms: dict[tuple[str, str], _Storm] = {}
-        self._last_words = ""
+        self._bursts: dict[tuple[str, str], _Burst] = {}
+        self._last_message = ""
 
-    def takes(self, record: logging.LogRecord) -> bool:
-        """Whether a record is counted, and not to be written."""
-        words, before = record.getMessage(), self._last_words
-        self._last_words = words
+    def suppresses(self, record: logging.LogRecord) -> bool:
+        """Whether a record is only counted and must not be written."""
+        message, before = record.getMessage(), self._last_message
+        self._last_message = message
         kind = _kind_of(record)
         if kind is None:
             return False
         now = self._clock()
-        storm = self._storms.get(kind)
-        if storm is None or (not storm.counted and now - storm.last_at > EVERY):
-            storm = self._storms[kind] = _Storm(record, now)
-        storm.last, storm.last_at = record, now
-        if storm.written < FIRST and words != before:
-            storm.written += 1
+        burst = self._bursts.get(kind)
+        if burst is None or (not burst.counted and now - burst.last_at > REPORT_SECONDS):
+            burst = self._bursts[kind] = _Burst(record, now)
+        burst.last, burst.last_at = record, now
+        if burst.written < FIRST and message != before:
+            burst.written += 1
             return False
-        storm.counted += 1
+        burst.counted += 1
         return True
 
-    def counts(self) -> Iterator[logging.LogRecord]:
-        """Yield a record for what was counted since the last time: one for all files, one for each other kind."""
+    def reports(self) -> Iterator[logging.LogRecord]:
+        """Yield a record with the counts since the last report: one for all files, one for each other kind."""
         codes: dict[str, int] = {}
         last_file: logging.LogRecord | None = None
-        for storm in self._storms.values():
-            count, storm.counted = storm.counted, 0
+        for burst in self._bursts.values():
+            count, burst.counted = burst.counted, 0
             if not count:
                 continue
-            if code := fields_of(storm.last).get("code"):
+            if code := fields_of(burst.last).get("code"):
                 codes[str(code)] = count
-                last_file = storm.last
+                last_file = burst.last
             else:
-                yield like(storm.last, {"count": count}, "%d more lines such as: %s", count, storm.last.getMessage())
+                yield derive_record(
+                    burst.last, {"count": count}, "%d more lines such as: %s", count, burst.last.getMessage()
+                )
         if last_file is not None:
             count, listed = sum(codes.values()), ", ".join(f"{count} {code}" for code, count in sorted(codes.items()))
             fields = {"kind": "failed", "count": count, "codes": codes}
-            yield like(last_file, fields, "failed %d more: %s; `soulspot failures list` has each", count, listed)
+            message = "failed %d more: %s; `soulspot failures list` shows each"
+            yield derive_record(last_file, fields, message, count, listed)
 
 
 def fields_of(record: logging.LogRecord) -> Mapping[str, object]:
-    """Return what a record says besides its words; of one that is about a file: what became of it, and where."""
+    """Return the structured fields of a record; those of a record about a file are its outcome and path."""
     fields: Mapping[str, object] = getattr(record, "fields", {})
     return fields
 
 
-def like(record: logging.LogRecord, fields: Mapping[str, object], words: str, *arguments: object) -> logging.LogRecord:
-    """Return a record of the same origin and gravity that says something else."""
-    made = logging.LogRecord(record.name, record.levelno, "", 0, words, arguments, exc_info=None)
+def derive_record(
+    record: logging.LogRecord, fields: Mapping[str, object], message: str, *arguments: object
+) -> logging.LogRecord:
+    """Return a copy of a record with another message."""
+    made = logging.LogRecord(record.name, record.levelno, "", 0, message, arguments, exc_info=None)
     made.__dict__["fields"] = fields
     return made
 
 
 def _kind_of(record: logging.LogRecord) -> tuple[str, str] | None:
-    """Return what others of the same kind have too, None where each is worth a line."""
+    """Return the kind of a record, None if it is never throttled."""
     if record.levelno < logging.WARNING or record.levelno >= logging.CRITICAL or record.exc_info:
         return None
     fields = fields_of(record)

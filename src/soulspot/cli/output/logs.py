@@ -1,6 +1,6 @@
-"""Where log lines go: standard error, in the form that fits who reads it.
+"""Writes log lines to standard error, in the form that fits the reader.
 
-A terminal gets colours, the journal a priority before each line, a program one JSON object a line when asked.
+A terminal gets colours, the journal a priority before each line, a program one JSON object a line if configured.
 """
 
 import json
@@ -9,31 +9,32 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
-from soulspot.cli.output.log_throttle import EVERY, Folding, fields_of, like
+import typer
+
+from soulspot.cli.output.log_throttle import REPORT_SECONDS, LogThrottle, derive_record, fields_of
 from soulspot.cli.output.text import printable
 from soulspot.errors import SoulspotError
 from soulspot.infrastructure.systemd import priority, stderr_is_the_journal
 
-_RESET: Final = "\x1b[0m"
-_FAINT: Final = "\x1b[2m"
-_RED: Final = "\x1b[31m"
-_GREEN: Final = "\x1b[32m"
-_YELLOW: Final = "\x1b[33m"
-_CYAN: Final = "\x1b[36m"
-_LEVELS: Final = {"DEBUG": _FAINT, "WARNING": _YELLOW, "ERROR": _RED, "CRITICAL": "\x1b[1;31m"}
+_LEVELS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "DEBUG": {"dim": True},
+    "WARNING": {"fg": "yellow"},
+    "ERROR": {"fg": "red"},
+    "CRITICAL": {"fg": "red", "bold": True},
+}
 _KINDS: Final = {
-    "added": _GREEN, "restored": _GREEN, "updated": _CYAN, "moved": _CYAN, "missing": _YELLOW, "failed": _RED,
+    "added": "green", "restored": "green", "updated": "cyan", "moved": "cyan", "missing": "yellow", "failed": "red",
 }  # fmt: skip
 
 
 class _Plain(logging.Formatter):
-    """Formats a record so that a file's name can neither end a line nor colour it."""
+    """Formats a record so that a file name can neither break the line nor colour it."""
 
     def __init__(self, time_format: str = "%Y-%m-%d %H:%M:%S") -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", time_format)
@@ -44,23 +45,23 @@ class _Plain(logging.Formatter):
 
 
 class _Journal(_Plain):
-    """Leaves out what the journal knows by itself."""
+    """Leaves out time and level, which the journal records itself."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         return printable(record.message)
 
 
 class _Coloured(_Plain):
-    """Colours the level, and what became of a file."""
+    """Colours the level and the outcome of a file."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        level, words = f"{record.levelname:7}", printable(record.message)
-        if colour := _LEVELS.get(record.levelname):
-            level = f"{colour}{level}{_RESET}"
-        kind, _, rest = words.partition(" ")
-        if fields_of(record) and (colour := _KINDS.get(kind)):
-            words = f"{colour}{kind}{_RESET} {rest}"
-        return f"{_FAINT}{record.asctime}{_RESET} {level} {words}"
+        level, message = f"{record.levelname:7}", printable(record.message)
+        if style := _LEVELS.get(record.levelname):
+            level = typer.style(level, **style)
+        kind, _, rest = message.partition(" ")
+        if fields_of(record) and kind in _KINDS:
+            message = f"{typer.style(kind, fg=_KINDS[kind])} {rest}"
+        return f"{typer.style(record.asctime, dim=True)} {level} {message}"
 
 
 class _Json(logging.Formatter):
@@ -85,8 +86,8 @@ def _escaped(character: str) -> str:
     return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
-class _NeverWaits(logging.Handler):
-    """Writes to a descriptor, as long as that does not have to wait: what nobody reads is lost, and counted."""
+class _NonBlocking(logging.Handler):
+    """Writes to a descriptor without ever blocking: lines that nobody reads are dropped and counted."""
 
     def __init__(self, descriptor: int, *, for_journal: bool) -> None:
         super().__init__()
@@ -96,21 +97,21 @@ class _NeverWaits(logging.Handler):
         self._poll.register(descriptor, select.POLLOUT)
         self._lost = 0
         self._is_torn = False
-        self._folding = Folding()
+        self._throttle = LogThrottle()
         self._timer: threading.Timer | None = None
         self.write_elsewhere: Callable[[str], None] | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._folds and self._folding.takes(record):
-            self._count_later()
+        if self._throttles and self._throttle.suppresses(record):
+            self._report_later()
             return
         self._write_record(record)
 
     def flush(self) -> None:
-        """Write how many were counted since the last time."""
+        """Write how many lines were suppressed since the last report."""
         assert self.lock is not None
         with self.lock:
-            for record in self._folding.counts():
+            for record in self._throttle.reports():
                 self._write_record(record)
 
     def close(self) -> None:
@@ -120,16 +121,16 @@ class _NeverWaits(logging.Handler):
         super().close()
 
     @property
-    def _folds(self) -> bool:
-        return not logging.getLogger().isEnabledFor(logging.DEBUG)  # who looks for a fault wants every line
+    def _throttles(self) -> bool:
+        return not logging.getLogger().isEnabledFor(logging.DEBUG)  # at debug level every line counts
 
-    def _count_later(self) -> None:
+    def _report_later(self) -> None:
         if self._timer is None:
-            self._timer = threading.Timer(EVERY, self._count_now)
+            self._timer = threading.Timer(REPORT_SECONDS, self._report_now)
             self._timer.daemon = True
             self._timer.start()
 
-    def _count_now(self) -> None:
+    def _report_now(self) -> None:
         assert self.lock is not None
         with self.lock:
             self._timer = None
@@ -137,22 +138,23 @@ class _NeverWaits(logging.Handler):
 
     def _write_record(self, record: logging.LogRecord) -> None:
         if self._lost:
-            told = like(record, {"count": self._lost}, "%d lines were lost, as nobody read them", self._lost)
-            told.levelno, told.levelname = logging.WARNING, "WARNING"
-            if self._write(self.format(told), told.levelno):
+            message = "%d lines were lost because nobody read them"
+            loss = derive_record(record, {"count": self._lost}, message, self._lost)
+            loss.levelno, loss.levelname = logging.WARNING, "WARNING"
+            if self._write(self.format(loss), loss.levelno):
                 self._lost = 0
         if not self._write(self.format(record), record.levelno):
             self._lost += 1
 
     def _write(self, text: str, level: int) -> bool:
-        """Write lines; a pipe takes so many bytes at once when it takes any (pipe(7)), so that none waits."""
+        """Write lines; return False if some were lost. A pipe that is ready takes PIPE_BUF bytes at once (pipe(7))."""
         if self.write_elsewhere is not None:
             self.write_elsewhere(text)
             return True
         if self._for_journal:
             prefix = f"<{priority(level)}>"
             text = "\n".join(prefix + line for line in text.split("\n"))
-        if self._is_torn:  # the rest of a line that was begun is lost: what follows is a line of its own
+        if self._is_torn:  # the rest of the last line was lost: begin a new one
             text = f"\n{text}"
         whole = written = memoryview(f"{text}\n".encode(errors="backslashreplace"))
         try:
@@ -166,27 +168,27 @@ class _NeverWaits(logging.Handler):
 
 
 def set_up(level: str, form: str = "auto") -> None:
-    """Send every log line to standard error; one that cannot be written is lost, and stops nothing.
+    """Send every log line to standard error; a line that cannot be written is dropped and blocks nothing.
 
-    `form` is auto, plain, colour or json, as the setting `log.format` has it.
+    `form` is the setting `log.format`: auto, plain, colour or json.
     """
     logging.raiseExceptions = False
     for_journal = stderr_is_the_journal()
     try:
-        handler: logging.Handler = _NeverWaits(sys.stderr.fileno(), for_journal=for_journal)
-    except OSError:  # it was exchanged for something in memory, which cannot block
+        handler: logging.Handler = _NonBlocking(sys.stderr.fileno(), for_journal=for_journal)
+    except OSError:  # replaced by a stream in memory, which cannot block
         handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_formatter(form, for_journal=for_journal))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in ("alembic", "sqlalchemy", "aiosqlite", "asyncio", "watchfiles"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    sys.excepthook = _log_the_end
+    sys.excepthook = _log_crash
 
 
 @contextmanager
 def written_by(write: Callable[[str], None]) -> Iterator[None]:
-    """Have log lines written by another, which draws on the same terminal."""
-    handlers = [each for each in logging.getLogger().handlers if isinstance(each, _NeverWaits)]
+    """Pass log lines to `write`, which draws on the same terminal, while the block runs."""
+    handlers = [each for each in logging.getLogger().handlers if isinstance(each, _NonBlocking)]
     for handler in handlers:
         handler.write_elsewhere = write
     try:
@@ -197,8 +199,8 @@ def written_by(write: Callable[[str], None]) -> Iterator[None]:
             handler.write_elsewhere = None
 
 
-def say_why_it_ends(error: SoulspotError) -> None:
-    """Say on standard error what a person has to mend: in one sentence, or as a log line where a program reads them."""
+def print_error(error: SoulspotError) -> None:
+    """Print the error that ends the program to standard error: a sentence, or a log line if a program reads them."""
     handlers = logging.getLogger().handlers
     if any(isinstance(handler.formatter, (_Json, _Journal)) for handler in handlers):
         logging.getLogger("soulspot").critical("%s", error)
@@ -219,8 +221,8 @@ def _formatter(form: str, *, for_journal: bool) -> logging.Formatter:
     return _Coloured(time_format) if form == "colour" or (form == "auto" and is_coloured) else _Plain(time_format)
 
 
-def _log_the_end(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _log_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, Exception):
-        logging.getLogger("soulspot").critical("ended by a fault of the program", exc_info=(kind, error, trace))
+        logging.getLogger("soulspot").critical("internal error", exc_info=(kind, error, trace))
     else:
         sys.__excepthook__(kind, error, trace)

@@ -1,4 +1,4 @@
-"""How far a scan is: a bar on a terminal, elsewhere a log line now and then."""
+"""Shows the progress of a scan: a bar on a terminal, otherwise a log line every ten seconds."""
 
 import logging
 import sys
@@ -23,7 +23,7 @@ _LEVELS = {"failed": logging.WARNING, "missing": logging.WARNING, "unchanged": l
 
 
 def log_outcome(outcome: Outcome) -> None:
-    """Log what became of one file, a line each."""
+    """Log the outcome of one file."""
     detail = f"{outcome.code}: {outcome.detail}" if outcome.code else outcome.detail
     path = f"{outcome.path} ({detail})" if detail else outcome.path
     level = _LEVELS.get(outcome.kind, logging.INFO)
@@ -35,18 +35,18 @@ def listed(counts: Counter[str]) -> str:
 
 
 class Shown(Progress, Protocol):
-    """How far a scan is, as a person sees it."""
+    """The progress of a scan, shown to the user."""
 
     def count(self, counts: Mapping[str, int]) -> None:
-        """Hear of so many more files, by what became of them."""
+        """Add these numbers of files by outcome."""
 
     def say(self, line: str) -> None:
-        """Tell something that is not to be passed over."""
+        """Show a line that must not be overlooked."""
 
 
 @contextmanager
 def shown_progress() -> Iterator[Shown]:
-    """Show how far a scan is, on standard error; failures are told one by one."""
+    """Show the progress of a scan on standard error, with each failure."""
     if not sys.stderr.isatty():
         yield LoggedProgress()
         return
@@ -66,7 +66,7 @@ def shown_progress() -> Iterator[Shown]:
 
 
 class LoggedProgress:
-    """Logs failures at once, and how far it is every ten seconds."""
+    """Logs failures at once and the progress every ten seconds."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -1,4 +1,4 @@
-"""How things are printed: text that cannot harm a terminal, tables for people, JSON for programs."""
+"""Prints text that is safe for a terminal, tables for people and JSON for programs."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ __all__ = ["duration", "local_time", "print_json", "print_table", "printable"]
 
 
 def printable(text: str) -> str:
-    r"""Return a text in which nothing controls the terminal: a newline is `\n`, a bidi mark its code."""
+    r"""Escape everything that controls a terminal: a newline becomes `\n`, a bidi mark its code."""
     if text.isprintable():
         return text
     return "".join(
@@ -25,7 +25,7 @@ def print_json(value: object) -> None:
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table: drawn on a terminal, values between tabs elsewhere."""
+    """Print a table: aligned on a terminal, tab-separated otherwise."""
     cells = ([printable("" if value is None else str(value)) for value in row] for row in rows)
     if not sys.stdout.isatty():
         for row in cells:
