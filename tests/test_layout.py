@@ -1,6 +1,8 @@
 """The layout of the source tree: few rooms at the top, no cycle of imports or callbacks, every package introduced."""
 
 import ast
+import pkgutil
+import re
 import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -144,3 +146,13 @@ def _unnamed_tasks(path: Path) -> list[int]:
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
     tasks = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr in MAKES_A_TASK]
     return [call.lineno for call in tasks if "name" not in {keyword.arg for keyword in call.keywords}]
+
+
+def test_the_walk_of_one_file_names_functions_that_exist() -> None:
+    text = (SOURCE.parents[1] / "docs" / "design.md").read_text()
+    walk = text.partition("<!-- walk -->")[2].partition("<!-- /walk -->")[0]
+    steps = re.findall(r"^\| \d+ \| `([\w.]+)` \|", walk, re.MULTILINE)
+
+    assert 1 <= len(steps) <= 10
+    for step in steps:
+        assert callable(pkgutil.resolve_name(step)), step
