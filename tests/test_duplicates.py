@@ -134,7 +134,7 @@ def test_an_index_says_what_is_there_twice_in_postgresql(postgres_server: Server
 MEASURED = """
 import asyncio, resource, sys
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.duplicates import duplicates
+from soulspot.infrastructure.persistence.queries.duplicates import duplicates
 
 
 async def ask():
