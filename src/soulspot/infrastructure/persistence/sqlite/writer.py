@@ -159,7 +159,7 @@ class SameThreadSession(WriterSession):
         self._updates: dict[tuple[Table, tuple[str, ...]], PreparedStatement] = {}
 
     async def execute(self, statement: Executable, params: Any = None, **options: Any) -> Result[Any]:  # noqa: ANN401 - the base class's signature
-        if params and (query := self._prepared(statement)) is not None:
+        if params and isinstance(params, dict) and (query := self._prepared(statement)) is not None:
             return query.execute(self._driver, params)
         if isinstance(statement, UpdateBase):
             return self._connection.execute(statement, params)
