@@ -47,8 +47,11 @@ def assert_equal_to_the_disk(soulspot: Soulspot) -> None:
 
 
 def process_state(pid: int) -> str:
-    """Return the state of a process as one letter: "T" is stopped, "Z" is dead (proc(5))."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    """Return the state of a process as one letter: "T" is stopped, "Z" is dead or gone (proc(5))."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "Z"
 
 
 def fill(disk: Path) -> Path:
