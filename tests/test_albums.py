@@ -30,11 +30,11 @@ from soulspot.infrastructure.tags import TrackTags
         ("01.mp3", ""),
     ],
 )
-def test_the_folder_of_a_disc_counts_as_its_albums(path: str, folder: str) -> None:
+def test_a_disc_folder_counts_as_its_album_folder(path: str, folder: str) -> None:
     assert album_folder(path) == folder
 
 
-async def test_albums_of_one_name_in_two_folders_or_of_two_years_are_two(catalogue: Catalogue) -> None:
+async def test_equal_titles_in_two_folders_or_years_are_separate_albums(catalogue: Catalogue) -> None:
     await catalogue.put("Blue/1", "Weezer", album="Weezer", date="1994-05-10")
     await catalogue.put("Blue/2", "Weezer", album="Weezer", date="1994")
     await catalogue.put("Green/1", "Weezer", album="Weezer", date="2001")
@@ -44,7 +44,7 @@ async def test_albums_of_one_name_in_two_folders_or_of_two_years_are_two(catalog
     assert (await catalogue.albums())["Weezer 1994-05-10"] == ["Blue/1", "Blue/2"]
 
 
-async def test_a_release_id_says_which_album_it_is_wherever_the_file_lies(catalogue: Catalogue) -> None:
+async def test_a_release_id_identifies_the_album_in_any_folder(catalogue: Catalogue) -> None:
     await catalogue.put("a/1", "A", album="X", musicbrainz_album_id=FIRST)
     await catalogue.put("b/2", "A", album="X", musicbrainz_album_id=FIRST)
     await catalogue.put("b/3", "A", album="X", musicbrainz_album_id=SECOND)
@@ -53,7 +53,7 @@ async def test_a_release_id_says_which_album_it_is_wherever_the_file_lies(catalo
 
 
 @pytest.mark.parametrize("tags", [{"compilation": True}, {"album_artist": "Various Artists"}])
-async def test_a_compilation_whose_songs_have_their_own_years_is_one_album(
+async def test_a_compilation_of_songs_from_several_years_is_one_album(
     catalogue: Catalogue, tags: dict[str, object]
 ) -> None:
     for number in range(5):
@@ -62,7 +62,7 @@ async def test_a_compilation_whose_songs_have_their_own_years_is_one_album(
     assert await catalogue.rows("SELECT count(*) FROM albums") == [(1,)]
 
 
-async def test_an_album_that_is_retagged_file_by_file_keeps_its_id(catalogue: Catalogue) -> None:
+async def test_an_album_retagged_file_by_file_keeps_its_id(catalogue: Catalogue) -> None:
     for number in range(4):
         await catalogue.put(f"a/{number}", "A", album="Wrnog", album_artist="A")
     before = await catalogue.rows("SELECT id FROM albums")
@@ -76,7 +76,7 @@ async def test_an_album_that_is_retagged_file_by_file_keeps_its_id(catalogue: Ca
     assert (await catalogue.actions()).count("album_removed") == 1
 
 
-async def test_a_retag_of_some_tracks_leaves_two_albums(catalogue: Catalogue) -> None:
+async def test_retagging_some_tracks_splits_the_album(catalogue: Catalogue) -> None:
     for number in range(3):
         await catalogue.put(f"a/{number}", "A", album="X")
 
@@ -85,7 +85,7 @@ async def test_a_retag_of_some_tracks_leaves_two_albums(catalogue: Catalogue) ->
     assert await catalogue.albums() == {"X": ["a/1", "a/2"], "Y": ["a/0"]}
 
 
-async def test_a_track_that_is_retagged_to_a_known_album_joins_it_and_its_old_one_goes(catalogue: Catalogue) -> None:
+async def test_a_retagged_track_changes_album_and_an_empty_album_is_removed(catalogue: Catalogue) -> None:
     await catalogue.put("a/0", "A", album="X")
     await catalogue.put("a/1", "A", album="Y")
 
@@ -96,7 +96,7 @@ async def test_a_track_that_is_retagged_to_a_known_album_joins_it_and_its_old_on
     assert await catalogue.rows("SELECT title FROM albums") == [("X",)]
 
 
-async def test_a_retag_changes_what_the_album_itself_says(catalogue: Catalogue) -> None:
+async def test_a_retag_updates_the_album_itself(catalogue: Catalogue) -> None:
     await catalogue.put("a/0", "A", album="x", album_artist="A", disc_total=1)
 
     await catalogue.put(
@@ -108,7 +108,7 @@ async def test_a_retag_changes_what_the_album_itself_says(catalogue: Catalogue) 
     ) == [("X", 2, SECOND)]
 
 
-async def test_tracks_that_disagree_do_not_change_their_album_when_they_are_only_read_again(
+async def test_rereading_tracks_that_disagree_does_not_change_their_album(
     catalogue: Catalogue,
 ) -> None:
     tags: dict[str, Any] = {"album": "Hits", "compilation": True}
@@ -127,7 +127,7 @@ async def test_tracks_that_disagree_do_not_change_their_album_when_they_are_only
     assert "album_updated" not in await catalogue.actions()
 
 
-async def test_an_album_whose_folder_is_renamed_keeps_its_id_and_new_files_find_it(catalogue: Catalogue) -> None:
+async def test_an_album_in_a_renamed_folder_keeps_its_id_and_takes_new_files(catalogue: Catalogue) -> None:
     for number in range(3):
         await catalogue.put(f"a/{number}", "A", album="X")
 
@@ -144,9 +144,7 @@ async def test_an_album_whose_folder_is_renamed_keeps_its_id_and_new_files_find_
 
 
 @pytest.mark.parametrize("what", ["goes missing", "is on another album", "goes elsewhere", "is beside it at once"])
-async def test_an_album_goes_along_when_its_last_file_leaves_in_whatever_way_the_others_do(
-    catalogue: Catalogue, what: str
-) -> None:
+async def test_an_album_moves_with_its_last_file_however_the_others_left(catalogue: Catalogue, what: str) -> None:
     for number in range(4):
         await catalogue.put(f"a/{number}", "A", album="X")
     await catalogue.move("a/0", "b/0")
@@ -172,7 +170,7 @@ async def test_an_album_goes_along_when_its_last_file_leaves_in_whatever_way_the
     assert (await catalogue.albums())["X"][-1] in {"b/4", "c/1"}
 
 
-async def test_files_of_an_album_that_leave_at_once_take_it_along(catalogue: Catalogue) -> None:
+async def test_files_of_an_album_that_move_at_once_take_it_along(catalogue: Catalogue) -> None:
     for number in range(6):
         await catalogue.put(f"a/{number}", "A", album="X")
 
@@ -182,7 +180,7 @@ async def test_files_of_an_album_that_leave_at_once_take_it_along(catalogue: Cat
     assert await catalogue.albums() == {"X": [f"b/{number}" for number in range(7)]}
 
 
-async def test_a_file_that_is_moved_beside_its_album_joins_it(catalogue: Catalogue) -> None:
+async def test_a_file_moved_into_the_folder_of_its_album_joins_it(catalogue: Catalogue) -> None:
     await catalogue.put("a/0", "A", album="X")
     await catalogue.put("b/1", "A", album="X")
 
@@ -220,7 +218,7 @@ def some(disc: int | None, numbers: range, total: int | None = None, discs: int 
         ([], {}, (), None),
     ],
 )
-def test_the_numbers_and_totals_in_the_tags_tell_what_is_missing(
+def test_numbers_and_totals_in_the_tags_show_which_tracks_are_missing(
     tracks: list[OnAlbum],
     missing: dict[int, tuple[tuple[int, int], ...]],
     discs: tuple[tuple[int, int], ...],

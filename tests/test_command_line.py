@@ -25,7 +25,7 @@ def installed_command() -> str:
     return str(Path(sys.executable).with_name("soulspot"))
 
 
-def test_follow_prints_new_entries_as_they_come(soulspot: Soulspot) -> None:
+def test_audit_follow_prints_new_entries_as_they_arrive(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "before.mp3")
     soulspot.scan()
     seen = soulspot.music.parent / "seen"
@@ -63,7 +63,7 @@ def test_audit_filters_by_file_artist_action_and_time(soulspot: Soulspot) -> Non
     assert paths("--limit", "1") == ["two.flac"]
 
 
-def test_an_invalid_time_is_refused_with_what_is_allowed(soulspot: Soulspot) -> None:
+def test_an_invalid_time_is_refused_with_the_allowed_forms(soulspot: Soulspot) -> None:
     soulspot.scan()
 
     result = soulspot.run("audit", "--since", "yesterday-ish")
@@ -125,7 +125,7 @@ def test_completion_lists_the_matching_commands() -> None:
     assert "watch" not in result.stdout.split()
 
 
-def test_a_scan_on_a_terminal_shows_a_bar_and_then_its_summary(soulspot: Soulspot) -> None:
+def test_a_scan_on_a_terminal_shows_a_progress_bar_and_a_summary(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "song.mp3")
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "soulspot", "scan", str(soulspot.music)]
@@ -186,7 +186,7 @@ def test_every_line_for_the_journal_has_a_priority(
     assert len(lines) > 3
 
 
-def test_version_takes_well_under_a_third_of_a_second() -> None:
+def test_version_takes_at_most_2_5_times_as_long_as_importing_typer() -> None:
     """The share of a bare interpreter's start, as seconds say nothing on a shared machine."""
 
     def seconds(*command: str) -> float:

@@ -118,7 +118,7 @@ def test_reading_the_settings_creates_nothing(home: Path, tmp_path: Path) -> Non
     assert list(tmp_path.rglob("*")) == [home]
 
 
-def test_equal_settings_read_twice_are_equal_and_a_change_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_read_twice_are_equal_until_one_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = get_settings(), get_settings()
     monkeypatch.setenv("SOULSPOT_LOG__LEVEL", "debug")
 
@@ -180,7 +180,9 @@ def test_folders_on_the_command_line_replace_all_others(
     assert settings.library.quiet_period == 3
 
 
-def test_a_named_file_replaces_the_two_usual_ones(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_named_file_replaces_the_system_and_user_files(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(user_config(home), "[library]\nmissing_after = 40\n")
     named = write(tmp_path / "named.toml", '[log]\nlevel = "error"\n')
     other = write(tmp_path / "other.toml", '[log]\nlevel = "warning"\n')
@@ -222,7 +224,7 @@ def test_the_environment_may_name_a_folder_that_is_not_utf8(monkeypatch: pytest.
     assert get_settings().library.folders == [Path("/a/\udcff")]
 
 
-def test_sizes_and_words_may_be_written_naturally(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes_may_have_units_and_words_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOULSPOT_TAGS__MEMORY_LIMIT", "1GiB")
     monkeypatch.setenv("SOULSPOT_DATABASE__SYNCHRONOUS", "full")
 
@@ -257,7 +259,7 @@ def test_an_unknown_variable_is_refused_with_the_nearest_name(
     assert refusal() == f"the environment variable {variable} is not a setting{ending}"
 
 
-def test_an_unlike_variable_is_refused_with_all_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_like_no_setting_is_refused_with_all_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOULSPOT_ZZZ", "x")
 
     message = refusal()
@@ -280,7 +282,7 @@ def test_an_unlike_variable_is_refused_with_all_names(monkeypatch: pytest.Monkey
         ("\n[[log]]\n", 2, "log but a section, of log.level, log.format"),
     ],
 )
-def test_an_unknown_name_in_a_file_is_refused_with_line_and_nearest(
+def test_an_unknown_name_in_a_file_is_refused_with_line_and_nearest_name(
     home: Path, text: str, line: int, ending: str
 ) -> None:
     file = write(user_config(home), text)
@@ -297,7 +299,9 @@ def test_an_empty_section_is_allowed(home: Path) -> None:
 # Files that cannot be read
 
 
-def test_a_missing_named_file_is_refused_with_what_named_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_named_file_is_refused_with_its_option_or_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     by_option = refusal(Path("no.toml"))
     monkeypatch.setenv("SOULSPOT_CONFIG", str(tmp_path / "none.toml"))
     by_variable = refusal()
@@ -370,7 +374,7 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
         ("LOG__LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
     ],
 )
-def test_a_wrong_variable_is_refused_with_what_is_allowed(
+def test_a_wrong_variable_is_refused_with_the_allowed_values(
     monkeypatch: pytest.MonkeyPatch, setting: str, value: str, allowed: str
 ) -> None:
     monkeypatch.setenv(f"SOULSPOT_{setting}", value)
@@ -391,7 +395,7 @@ def test_a_wrong_variable_is_refused_with_what_is_allowed(
         ("\n\ndatabase.url = 3\n", "database.url", "3: it must be a text"),
     ],
 )
-def test_a_wrong_value_in_a_file_is_refused_with_line_and_allowed(
+def test_a_wrong_value_in_a_file_is_refused_with_line_and_allowed_values(
     tmp_path: Path, text: str, place: str, fault: str
 ) -> None:
     file = write(tmp_path / "config.toml", text)
@@ -456,7 +460,7 @@ def test_an_unsupported_url_is_refused_with_the_right_form(
         '["postgresql://al:hunter2@host/music"]',
     ],
 )
-def test_a_password_is_not_even_shown_in_a_traceback(tmp_path: Path, url: str) -> None:
+def test_a_traceback_shows_no_password(tmp_path: Path, url: str) -> None:
     value = url if url.startswith("[") else json.dumps(url)
     file = write(tmp_path / "config.toml", f"[database]\nurl = {value}\n")
 
@@ -466,7 +470,7 @@ def test_a_password_is_not_even_shown_in_a_traceback(tmp_path: Path, url: str) -
     assert "hunter2" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_the_settings_show_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_repr_of_the_settings_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOULSPOT_DATABASE__URL", "postgresql+asyncpg://al:hunter2@host/music")
 
     assert "hunter2" not in repr(get_settings())
@@ -496,7 +500,7 @@ def test_a_postgresql_url_is_unchanged(monkeypatch: pytest.MonkeyPatch, url: str
         ("sqlite+aiosqlite:////srv/100%25 music%3F.db", "/srv/100% music?.db"),
     ],
 )
-def test_the_file_of_an_sqlite_url_is_absolute_as_in_sqlalchemy(
+def test_an_sqlite_url_names_the_same_absolute_file_as_in_sqlalchemy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, file: str
 ) -> None:
     monkeypatch.setenv("SOULSPOT_DATABASE__URL", url)
@@ -534,11 +538,11 @@ def test_readable_folders_pass(music: Path, tmp_path: Path) -> None:
     check_library(get_settings(folders=[music, tmp_path / "music2"]))
 
 
-def test_a_start_without_a_folder_says_how_to_name_one() -> None:
+def test_a_start_without_folders_is_refused_with_how_to_name_one() -> None:
     assert library_refusal() == ("no music folder given: name one on the command line or set SOULSPOT_LIBRARY__FOLDERS")
 
 
-def test_a_folder_that_is_named_twice_is_refused(music: Path) -> None:
+def test_a_folder_named_twice_is_refused(music: Path) -> None:
     assert refusal(folders=(music, Path("music"))) == f"the music folder {music} is named twice: name it once"
 
 
@@ -551,7 +555,7 @@ def test_a_folder_inside_another_is_refused(music: Path, turned: bool) -> None:
     assert message == f"the music folder {music}/jazz is inside {music}: name only {music}"
 
 
-def test_a_folder_inside_another_by_a_link_is_refused(music: Path, tmp_path: Path) -> None:
+def test_a_folder_inside_another_through_a_link_is_refused(music: Path, tmp_path: Path) -> None:
     (music / "jazz").mkdir()
     inner, same = tmp_path / "jazz", tmp_path / "same"
     inner.symlink_to(music / "jazz")
@@ -605,7 +609,7 @@ def test_a_folder_that_cannot_be_listed_or_searched_is_refused(open_folder: Path
     assert message == f"cannot read the music folder {folder}: grant this user read and search access"
 
 
-def test_a_database_in_a_music_folder_is_refused_even_by_a_link(
+def test_a_database_in_a_music_folder_is_refused_even_through_a_link(
     music: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link = tmp_path / "link"
@@ -630,7 +634,7 @@ def test_a_database_beside_a_music_folder_or_on_a_server_passes(music: Path, mon
 # The catalogue of a read-only command
 
 
-def test_the_users_own_catalogue_comes_before_the_service_one(home: Path, tmp_path: Path) -> None:
+def test_the_users_own_catalogue_comes_before_that_of_the_service(home: Path, tmp_path: Path) -> None:
     service = write(tmp_path / "var" / "soulspot.db", "")
     own = home / ".local" / "share" / "soulspot" / "soulspot.db"
 
@@ -666,7 +670,7 @@ def test_an_unreadable_catalogue_is_named(open_folder: Path, monkeypatch: pytest
     )
 
 
-def test_a_configured_catalogue_is_never_searched_elsewhere(home: Path, tmp_path: Path) -> None:
+def test_a_configured_catalogue_is_not_searched_for_elsewhere(home: Path, tmp_path: Path) -> None:
     write(tmp_path / "var" / "soulspot.db", "")
     write(user_config(home), '[database]\nurl = "sqlite+aiosqlite:///mine.db"\n')
 

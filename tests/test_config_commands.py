@@ -59,7 +59,9 @@ def test_a_secret_can_come_from_a_credential(soulspot: Soulspot, tmp_path: Path)
         ('[library]\nfolders = ["/srv", "/srv/music"]\n', "is inside /srv"),
     ],
 )
-def test_check_names_the_place_and_what_is_allowed(soulspot: Soulspot, tmp_path: Path, text: str, words: str) -> None:
+def test_check_names_the_place_and_the_allowed_values(
+    soulspot: Soulspot, tmp_path: Path, text: str, words: str
+) -> None:
     (tmp_path / "config.toml").write_text(text)
 
     result = soulspot.run("config", "check", "--config", str(tmp_path / "config.toml"))
@@ -76,7 +78,7 @@ def test_check_allows_a_folder_that_is_not_mounted(soulspot: Soulspot) -> None:
     assert result.stdout == "all settings are valid\nmissing now: /nowhere\n"
 
 
-def test_init_writes_every_setting_and_changes_none(soulspot: Soulspot, tmp_path: Path) -> None:
+def test_init_writes_every_setting_commented_out_with_its_default(soulspot: Soulspot, tmp_path: Path) -> None:
     file = tmp_path / "etc" / "config.toml"
 
     assert soulspot.run("config", "init", str(file)).returncode == 0

@@ -44,7 +44,7 @@ def start(soulspot: Soulspot) -> int:
     return daemon.pid
 
 
-def test_the_status_is_that_of_the_running_daemon(soulspot: Soulspot) -> None:
+def test_status_comes_from_the_running_daemon(soulspot: Soulspot) -> None:
     daemon = soulspot.watch()
     write_song(soulspot.music / "song.mp3")
     until(soulspot.tracks)
@@ -62,7 +62,7 @@ def test_the_status_is_that_of_the_running_daemon(soulspot: Soulspot) -> None:
     assert "watcher   0 overflows, 0 restarts" in soulspot.run("status").stdout
 
 
-def test_without_a_daemon_the_status_is_that_of_the_catalogue(soulspot: Soulspot) -> None:
+def test_status_without_a_daemon_comes_from_the_catalogue(soulspot: Soulspot) -> None:
     soulspot.scan()
 
     told = status(soulspot)
@@ -71,7 +71,7 @@ def test_without_a_daemon_the_status_is_that_of_the_catalogue(soulspot: Soulspot
     assert "health    degraded\n          no soulspot is watching\n" in soulspot.run("status").stdout
 
 
-def test_a_folder_that_goes_offline_degrades(soulspot: Soulspot) -> None:
+def test_an_offline_folder_degrades_the_health(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "song.mp3")
     soulspot.scan()
     soulspot.watch()
@@ -82,7 +82,7 @@ def test_a_folder_that_goes_offline_degrades(soulspot: Soulspot) -> None:
     assert "is offline" in status(soulspot)["reasons"][0]
 
 
-def test_only_the_owner_and_the_group_may_ask(soulspot: Soulspot) -> None:
+def test_the_control_socket_is_for_owner_and_group_and_goes_at_the_end(soulspot: Soulspot) -> None:
     daemon = soulspot.watch()
     place = control_socket.socket_of(soulspot.database)
 
@@ -104,7 +104,7 @@ def test_an_unknown_command_is_answered_with_an_error(soulspot: Soulspot) -> Non
     assert (control_socket.ask(place, "status") or {})["health"] == "ok"
 
 
-async def test_what_becomes_of_a_file_is_told_to_all_who_follow(soulspot: Soulspot) -> None:
+async def test_the_outcome_of_a_file_reaches_every_follower(soulspot: Soulspot) -> None:
     soulspot.watch()
     place = control_socket.socket_of(soulspot.database)
     followers = [control_socket.stream_answers(place, "follow") for _number in range(2)]
@@ -122,7 +122,7 @@ async def test_what_becomes_of_a_file_is_told_to_all_who_follow(soulspot: Soulsp
         await follower.aclose()
 
 
-def test_new_settings_are_in_force_when_the_reload_ends(configured: Soulspot) -> None:
+def test_new_settings_are_in_force_once_reload_returns(configured: Soulspot) -> None:
     more = configured.music.parent / "more"
     more.mkdir()
     pid = start(configured)
@@ -140,7 +140,7 @@ def test_new_settings_are_in_force_when_the_reload_ends(configured: Soulspot) ->
 @pytest.mark.parametrize(
     "fault", ["[library]\nfolder = 1\n", "[tags]\nworkers = -1\n", "[library]\nfolders = ['/no']\n"]
 )
-def test_wrong_settings_are_refused_and_those_from_before_stay_in_force(configured: Soulspot, fault: str) -> None:
+def test_reload_refuses_wrong_settings_and_keeps_the_old_ones(configured: Soulspot, fault: str) -> None:
     start(configured)
 
     (configured.music.parent / "config.toml").write_text(fault)
@@ -152,7 +152,7 @@ def test_wrong_settings_are_refused_and_those_from_before_stay_in_force(configur
     until(lambda: configured.tracks() == {("song.mp3", "song")}, 5)
 
 
-def test_a_reload_without_a_daemon_says_so(configured: Soulspot) -> None:
+def test_reload_without_a_daemon_is_refused(configured: Soulspot) -> None:
     configured.run("scan")
 
     result = configured.run("reload")
@@ -161,7 +161,7 @@ def test_a_reload_without_a_daemon_says_so(configured: Soulspot) -> None:
     assert "no soulspot answers" in result.stderr
 
 
-def test_mode_and_group_and_place_of_the_socket_are_settings(soulspot: Soulspot, tmp_path: Path) -> None:
+def test_place_mode_and_group_of_the_socket_are_settings(soulspot: Soulspot, tmp_path: Path) -> None:
     place = tmp_path / "socket"
     group = os.getgroups()[0] if os.geteuid() else 65534
     settings = {
@@ -177,7 +177,7 @@ def test_mode_and_group_and_place_of_the_socket_are_settings(soulspot: Soulspot,
     assert (stat.S_IMODE(place.stat().st_mode), place.stat().st_gid) == (0o600, group)
 
 
-def test_a_socket_that_cannot_be_made_is_named_where_a_person_chose_it(soulspot: Soulspot, tmp_path: Path) -> None:
+def test_a_configured_socket_that_cannot_be_created_is_refused(soulspot: Soulspot, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("precious")
     for settings in (
         {"SOULSPOT_CONTROL__SOCKET": f"{tmp_path}/no/socket"},
@@ -204,9 +204,7 @@ def test_a_second_daemon_leaves_the_socket_to_the_first(soulspot: Soulspot, tmp_
 
 
 @pytest.mark.postgresql
-def test_with_postgresql_the_daemon_is_found_by_the_name_of_its_database(
-    postgres_soulspot: Soulspot, tmp_path: Path
-) -> None:
+def test_on_postgresql_the_database_name_leads_to_the_daemon(postgres_soulspot: Soulspot, tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     daemon = postgres_soulspot.watch(RUNTIME_DIRECTORY=str(tmp_path))
 
@@ -241,7 +239,7 @@ async def test_follow_uses_the_daemon_and_polls_without_one(
             await asyncio.wait_for(wait(), 3)
 
 
-def test_follow_goes_on_through_the_end_and_the_start_of_daemons(soulspot: Soulspot, tmp_path: Path) -> None:
+def test_audit_follow_survives_the_end_and_the_start_of_daemons(soulspot: Soulspot, tmp_path: Path) -> None:
     write_song(soulspot.music / "before.mp3")
     soulspot.scan()
     printed = tmp_path / "printed"

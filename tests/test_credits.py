@@ -21,7 +21,7 @@ def names(tags: TrackTags, **rules: Any) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     "name", ["AC/DC", "Earth, Wind & Fire", "Simon & Garfunkel", "Tyler, The Creator", "A feat. B"]
 )
-def test_a_name_is_never_split_by_itself(name: str) -> None:
+def test_a_name_is_not_split_by_default(name: str) -> None:
     assert names(TrackTags(artist=name, artists=(name,))) == [("main", name)]
 
 
@@ -40,15 +40,13 @@ def test_a_name_is_never_split_by_itself(name: str) -> None:
         ("A; A", ["A"]),
     ],
 )
-def test_a_text_is_split_at_the_separators_that_are_set_and_not_in_a_name_to_keep_whole(
-    text: str, split: list[str]
-) -> None:
+def test_a_text_is_split_at_set_separators_outside_names_to_keep_whole(text: str, split: list[str]) -> None:
     rules = {"separators": [";", "/", " vs. "], "keep_whole": ["AC/DC"]}
 
     assert names(TrackTags(artist=text, artists=(text,)), **rules) == [("main", name) for name in split]
 
 
-def test_names_that_have_an_id_each_are_not_split() -> None:
+def test_names_with_one_id_each_are_not_split() -> None:
     tags = TrackTags(artist="A/B, C", artists=("A/B", "C"), musicbrainz_artist_ids=(FIRST, SECOND))
 
     found = credits_of(tags, "A/B, C", CreditRules(separators=["/"]))
@@ -56,7 +54,7 @@ def test_names_that_have_an_id_each_are_not_split() -> None:
     assert found == [Credit("main", "A/B", FIRST), Credit("main", "C", SECOND)]
 
 
-def test_ids_are_paired_with_names_only_where_there_are_as_many_of_both() -> None:
+def test_ids_are_paired_with_names_only_in_equal_numbers() -> None:
     tags = TrackTags(artist="A & B", artists=("A & B",), musicbrainz_artist_ids=(FIRST, SECOND))
 
     assert credits_of(tags, "A & B") == [Credit("main", "A & B")]
@@ -80,12 +78,12 @@ def test_ids_are_paired_with_names_only_where_there_are_as_many_of_both() -> Non
         (TrackTags(artist="Defeat. Us"), [("main", "Defeat. Us")]),
     ],
 )
-def test_who_is_featured_is_read_where_that_is_set(tags: TrackTags, expected: list[tuple[str, str]]) -> None:
+def test_featured_artists_are_read_only_with_the_setting(tags: TrackTags, expected: list[tuple[str, str]]) -> None:
     assert names(tags, featured=True) == expected
     assert "featured" not in dict(names(tags))
 
 
-def test_a_featured_artist_has_the_id_that_the_tags_give() -> None:
+def test_a_featured_artist_gets_its_id_from_the_tags() -> None:
     tags = TrackTags(artist="A feat. B", artists=("A feat. B",), musicbrainz_artist_ids=(FIRST, SECOND))
 
     found = credits_of(tags, "A feat. B", CreditRules(featured=True))
@@ -93,7 +91,7 @@ def test_a_featured_artist_has_the_id_that_the_tags_give() -> None:
     assert found == [Credit("main", "A", FIRST), Credit("featured", "B", SECOND)]
 
 
-def test_a_name_without_an_id_has_the_one_that_it_has_elsewhere_in_the_file() -> None:
+def test_a_name_without_an_id_takes_the_id_it_has_in_another_role() -> None:
     tags = TrackTags(
         artist="A", artists=("A",), album_artist="a", musicbrainz_artist_ids=(FIRST,), composers=("A", "B")
     )
@@ -106,7 +104,7 @@ def test_a_name_without_an_id_has_the_one_that_it_has_elsewhere_in_the_file() ->
     ]
 
 
-def test_every_role_is_a_credit_and_an_instrument_stands_beside_its_performer() -> None:
+def test_every_role_is_a_credit_and_performers_have_instruments() -> None:
     tags = TrackTags(
         artist="M",
         album_artist="AA",
@@ -163,7 +161,7 @@ async def test_one_id_with_two_names_is_one_artist_and_each_credit_keeps_its_nam
     assert await catalogue.credited("2") == [("main", "Prince", FIRST, "The Artist")]
 
 
-async def test_an_id_that_arrives_later_adopts_the_artist_and_its_other_tracks(catalogue: Catalogue) -> None:
+async def test_a_later_id_adopts_the_artist_with_its_other_tracks(catalogue: Catalogue) -> None:
     await catalogue.put("1", "A")
     await catalogue.put("2", "A")
     before = await catalogue.rows("SELECT id FROM artists")
@@ -175,7 +173,7 @@ async def test_an_id_that_arrives_later_adopts_the_artist_and_its_other_tracks(c
     assert await catalogue.rows("SELECT path FROM audit_log WHERE action = 'artist_updated'") == [("/music/2",)]
 
 
-async def test_a_name_that_two_artists_with_ids_have_is_the_one_of_the_same_album(catalogue: Catalogue) -> None:
+async def test_an_ambiguous_name_is_the_artist_of_the_same_album(catalogue: Catalogue) -> None:
     await catalogue.put("a/1", "A", album="X", musicbrainz_artist_ids=(FIRST,))
     await catalogue.put("b/1", "A", album="Y", musicbrainz_artist_ids=(SECOND,))
 
@@ -185,7 +183,7 @@ async def test_a_name_that_two_artists_with_ids_have_is_the_one_of_the_same_albu
     assert (await catalogue.actions()).count("artist_ambiguous") == 1
 
 
-async def test_a_name_that_nothing_decides_is_an_artist_of_its_own_and_stays_whom_it_was(catalogue: Catalogue) -> None:
+async def test_an_ambiguous_name_becomes_an_artist_of_its_own(catalogue: Catalogue) -> None:
     await catalogue.put("1", "A", musicbrainz_artist_ids=(FIRST,))
     await catalogue.put("2", "A", musicbrainz_artist_ids=(SECOND,))
 
@@ -199,7 +197,7 @@ async def test_a_name_that_nothing_decides_is_an_artist_of_its_own_and_stays_who
     assert (await catalogue.actions()).count("artist_ambiguous") == 1
 
 
-async def test_a_name_is_ambiguous_at_once_when_a_second_id_arrives(catalogue: Catalogue) -> None:
+async def test_a_name_becomes_ambiguous_as_soon_as_a_second_id_arrives(catalogue: Catalogue) -> None:
     await catalogue.put("1", "A", musicbrainz_artist_ids=(FIRST,))
     await catalogue.put("2", "A")
     await catalogue.put("3", "A", musicbrainz_artist_ids=(SECOND,))
@@ -210,7 +208,7 @@ async def test_a_name_is_ambiguous_at_once_when_a_second_id_arrives(catalogue: C
     assert await catalogue.credited("4") == [("main", "A", None, "A")]
 
 
-async def test_a_retag_of_one_track_renames_no_artist_of_another(catalogue: Catalogue) -> None:
+async def test_retagging_one_track_does_not_rename_the_artist_of_another(catalogue: Catalogue) -> None:
     await catalogue.put("1", "The Beatles")
     await catalogue.put("2", "The Beatles")
 
@@ -222,7 +220,7 @@ async def test_a_retag_of_one_track_renames_no_artist_of_another(catalogue: Cata
     assert await catalogue.credited("2") == [("main", "Beatles", None, "Beatles")]
 
 
-async def test_an_artist_takes_a_new_spelling_when_no_credit_has_the_old_one(catalogue: Catalogue) -> None:
+async def test_an_artist_takes_a_new_spelling_once_no_credit_uses_the_old(catalogue: Catalogue) -> None:
     await catalogue.put("1", "the beatles")
     await catalogue.put("2", "the beatles")
 
@@ -234,7 +232,7 @@ async def test_an_artist_takes_a_new_spelling_when_no_credit_has_the_old_one(cat
     assert (await catalogue.actions()).count("artist_updated") == 1
 
 
-async def test_a_sort_name_is_kept_and_changed_by_a_retag(catalogue: Catalogue) -> None:
+async def test_a_sort_name_changes_only_when_its_own_track_is_retagged(catalogue: Catalogue) -> None:
     await catalogue.put("1", "Björk Guðmundsdóttir")
     await catalogue.put("2", "Björk Guðmundsdóttir", artist_sort="Bjork")
     await catalogue.put("3", "Björk Guðmundsdóttir", artist_sort="another")
@@ -245,7 +243,7 @@ async def test_a_sort_name_is_kept_and_changed_by_a_retag(catalogue: Catalogue) 
     assert await catalogue.rows("SELECT sort_name FROM artists") == [("Gudmundsdottir, Bjork",)]
 
 
-async def test_nobody_is_credited_twice_in_one_role(catalogue: Catalogue) -> None:
+async def test_two_spellings_of_one_artist_are_one_credit(catalogue: Catalogue) -> None:
     spellings = ("Beyonc\u00e9", "Beyonce\u0301")
 
     await catalogue.put("1", ", ".join(spellings), artists=spellings)
@@ -253,7 +251,7 @@ async def test_nobody_is_credited_twice_in_one_role(catalogue: Catalogue) -> Non
     assert await catalogue.credited("1") == [("main", spellings[0], None, spellings[0])]
 
 
-async def test_a_purged_file_takes_its_album_and_its_artists_along_and_nobody_elses(catalogue: Catalogue) -> None:
+async def test_purging_a_file_removes_only_its_own_album_and_artists(catalogue: Catalogue) -> None:
     await catalogue.put("1", "A", album="X", composers=("C",))
     await catalogue.put("2", "A", album="Y")
     known = await catalogue.known("1")
@@ -269,7 +267,7 @@ async def test_a_purged_file_takes_its_album_and_its_artists_along_and_nobody_el
     assert (await catalogue.actions())[-3:] == ["track_purged", "album_removed", "artist_removed"]
 
 
-async def test_a_file_without_an_artist_has_that_of_its_album(catalogue: Catalogue) -> None:
+async def test_a_file_without_an_artist_takes_the_album_artist(catalogue: Catalogue) -> None:
     await catalogue.put("1", album="X", album_artist="A", album_artists=("A",))
     await catalogue.put("2", album="X", album_artist="Various Artists", album_artists=("Various Artists",))
 
@@ -280,7 +278,7 @@ async def test_a_file_without_an_artist_has_that_of_its_album(catalogue: Catalog
     ]
 
 
-async def test_a_text_that_is_longer_than_its_column_is_cut_there_and_kept_whole_in_the_tags(
+async def test_a_text_too_long_for_its_column_stays_whole_in_the_tags(
     catalogue: Catalogue,
 ) -> None:
     long = {name: name * 200 for name in ("title", "artist", "album", "album_artist", "composer")}
@@ -297,7 +295,7 @@ async def test_a_text_that_is_longer_than_its_column_is_cut_there_and_kept_whole
     assert await catalogue.rows("SELECT max(length(name)) FROM artists") == [(500,)]
 
 
-async def test_an_absurd_number_of_names_is_cut_with_a_note_and_kept_in_the_tags(catalogue: Catalogue) -> None:
+async def test_an_absurd_number_of_names_is_cut_but_stays_in_the_tags(catalogue: Catalogue) -> None:
     people = tuple(f"Person {number}" for number in range(5_000))
 
     await catalogue.put("1", "A", composers=people)

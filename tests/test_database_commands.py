@@ -118,7 +118,7 @@ def test_restore_without_a_file_lists_the_backups(filled: Soulspot) -> None:
         ("DELETE FROM tracks", "is damaged (table"),
     ],
 )
-def test_a_file_that_is_not_a_sound_backup_is_not_restored(
+def test_restore_refuses_a_file_that_is_not_an_intact_backup(
     filled: Soulspot, made: bytes | str | None, words: str
 ) -> None:
     source = filled.music.parent / "copy.db"
@@ -137,7 +137,7 @@ def test_a_file_that_is_not_a_sound_backup_is_not_restored(
     assert list(filled.database.parent.glob("*restor*")) == []
 
 
-def test_the_schema_goes_down_and_up_with_a_backup_before_each(filled: Soulspot) -> None:
+def test_the_schema_goes_down_and_up_with_a_backup_before_the_upgrade(filled: Soulspot) -> None:
     assert filled.run("db", "downgrade", "base").returncode == 0
     behind = json.loads(filled.run("db", "current", "--json").stdout)
     upgraded = filled.run("db", "upgrade")
@@ -150,7 +150,7 @@ def test_the_schema_goes_down_and_up_with_a_backup_before_each(filled: Soulspot)
     assert copy.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_failed_upgrade_says_why_and_loses_nothing(filled: Soulspot) -> None:
+def test_a_failed_upgrade_gives_its_reason_and_loses_nothing(filled: Soulspot) -> None:
     assert filled.run("db", "downgrade", "--", "-1").returncode == 0
     change(filled.database, "CREATE TABLE catalogue_tracks (mine)")
     before = filled.dump()

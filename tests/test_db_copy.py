@@ -43,7 +43,7 @@ def fill(soulspot: Soulspot) -> None:
 
 
 @pytest.mark.postgresql
-def test_a_catalogue_comes_back_from_postgresql_as_it_was(
+def test_a_copy_to_postgresql_and_back_changes_nothing(
     soulspot: Soulspot, postgres_server: Server, empty_database: str, tmp_path: Path
 ) -> None:
     fill(soulspot)
@@ -59,7 +59,7 @@ def test_a_catalogue_comes_back_from_postgresql_as_it_was(
 
 
 @pytest.mark.postgresql
-def test_a_copied_catalogue_is_gone_on_with_where_it_was(
+def test_a_scan_continues_in_the_copy_where_the_original_ended(
     soulspot: Soulspot, postgres_soulspot: PostgresSoulspot
 ) -> None:
     write_song(soulspot.music / "song.mp3", title="One")
@@ -77,7 +77,7 @@ def test_a_copied_catalogue_is_gone_on_with_where_it_was(
     assert postgres_soulspot.rows("SELECT min(sequence) FROM audit_log WHERE path LIKE '%more%'") > last
 
 
-def test_a_database_that_holds_something_is_not_copied_over(soulspot: Soulspot, tmp_path: Path) -> None:
+def test_copy_refuses_to_overwrite_a_database_with_content(soulspot: Soulspot, tmp_path: Path) -> None:
     write_song(soulspot.music / "song.mp3", title="One")
     soulspot.scan()
     copied = soulspot.run("db", "copy", str(soulspot.database), str(tmp_path / "copy.db"))
@@ -91,7 +91,7 @@ def test_a_database_that_holds_something_is_not_copied_over(soulspot: Soulspot, 
     assert soulspot.dump() == before
 
 
-def test_a_catalogue_that_is_being_written_is_not_copied(soulspot: Soulspot, tmp_path: Path) -> None:
+def test_copy_refuses_a_catalogue_in_use(soulspot: Soulspot, tmp_path: Path) -> None:
     soulspot.watch()
 
     result = soulspot.run("db", "copy", str(soulspot.database), str(tmp_path / "copy.db"))

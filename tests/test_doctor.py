@@ -209,7 +209,7 @@ async def test_doctor_changes_nothing(place: Place) -> None:
     assert {file: file.stat().st_mtime_ns for file in before} == {file: at.st_mtime_ns for file, at in before.items()}
 
 
-def test_the_exit_code_is_that_of_the_worst_finding(place: Place) -> None:
+def test_the_exit_code_follows_the_worst_finding(place: Place) -> None:
     bad = place.run("doctor", "--json", SOULSPOT_LIBRARY__FOLDERS="/nowhere")
 
     report = json.loads(bad.stdout)
@@ -217,5 +217,5 @@ def test_the_exit_code_is_that_of_the_worst_finding(place: Place) -> None:
     assert {"check", "level", "text", "cure"} == set(report["findings"][0])
 
 
-def test_each_cure_for_a_unit_names_a_shipped_file() -> None:
+def test_the_drop_in_for_a_hidden_home_is_shipped() -> None:
     assert (Path(__file__).parents[1] / "systemd" / "drop-ins" / "home.conf").is_file()

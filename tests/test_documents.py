@@ -53,14 +53,14 @@ def quoted_commands(text: str) -> list[str]:
     return [found[1].strip() for line in lines if (found := re.match(r"(?:\S*/)?soulspot((?: [^&|;…]+)?)$", line))]
 
 
-def test_each_failure_has_its_cure_and_no_other_is_named() -> None:
+def test_the_documented_failures_are_those_of_the_reader() -> None:
     documented = [row[0].strip("`") for row in rows("docs/operations.md", "failures")]
 
     assert documented == sorted(FAILURE_CODES)
 
 
 @pytest.mark.parametrize("words", [row[0].strip("`") for row in rows("docs/operations.md", "alerts")])
-def test_each_alert_is_one_that_the_program_gives(words: str) -> None:
+def test_each_documented_alert_exists_in_the_program(words: str) -> None:
     assert words in re.sub(r'"\s*f?"', "", SOURCE)
 
 
@@ -81,11 +81,11 @@ def _is_a_warning(called: ast.expr) -> bool:
 
 
 @pytest.mark.parametrize("words", alerts())
-def test_each_alert_of_the_program_has_its_meaning_and_its_cure(words: str) -> None:
+def test_each_alert_of_the_program_is_documented(words: str) -> None:
     assert any(row[0].strip("`") in words for row in rows("docs/operations.md", "alerts"))
 
 
-def test_each_exit_code_has_its_meaning_and_no_other_is_named() -> None:
+def test_the_documented_exit_codes_are_those_of_the_program() -> None:
     errors = {SoulspotError.exit_code} | {error.exit_code for error in SoulspotError.__subclasses__()}
     told_by_others = {0, 130, 134}  # a good end; the command line's own library, on Ctrl-C; SIGABRT
 
@@ -95,7 +95,7 @@ def test_each_exit_code_has_its_meaning_and_no_other_is_named() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_each_command_and_option_that_is_quoted_exists(document: str) -> None:
+def test_each_quoted_command_and_option_exists(document: str) -> None:
     for line in quoted_commands((HERE / document).read_text()):
         command, rest = get_command(app), line.split()
         while rest and (below := getattr(command, "commands", {}).get(rest[0])) is not None:
@@ -105,32 +105,32 @@ def test_each_command_and_option_that_is_quoted_exists(document: str) -> None:
         assert {word for word in rest if word.startswith("-")} <= known, line
 
 
-def test_the_checks_that_are_asked_of_a_contributor_are_those_of_ci() -> None:
+def test_the_checks_for_contributors_are_those_of_ci() -> None:
     checks = set(marked("docs/contributing.md", "checks").splitlines()) - {"```sh", "```"}
 
     assert checks <= set((HERE / ".ci" / "run").read_text().splitlines())
 
 
-def test_each_file_that_a_document_links_to_is_there() -> None:
+def test_each_linked_file_exists() -> None:
     for document in [HERE / "README.md", *(HERE / "docs").glob("*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
-def test_each_module_that_a_document_names_exists() -> None:
+def test_each_named_module_exists() -> None:
     modules = [f"/{path.relative_to(HERE)}" for path in HERE.glob("[a-z]*/**/*.py")]
     for document in [HERE / "README.md", *(HERE / "docs").glob("*.md")]:
         for name in re.findall(r"`(?:python )?([\w/]+\.py)\b", document.read_text()):
             assert any(module.endswith(f"/{name}") for module in modules), f"{document.name}: {name}"
 
 
-def test_what_is_made_out_of_the_code_is_what_the_code_makes() -> None:
+def test_the_generated_documents_are_current() -> None:
     result = subprocess.run([sys.executable, HERE / "docs" / "make.py", "--check"], capture_output=True, check=False)
 
     assert result.returncode == 0, f"run docs/make.py: {result.stdout.decode()}"
 
 
-def test_the_picture_shows_what_a_run_shows() -> None:
+def test_the_picture_is_current() -> None:
     result = subprocess.run([sys.executable, HERE / "docs" / "picture.py", "--check"], capture_output=True, check=False)
 
     assert result.returncode == 0, f"run docs/picture.py: {result.stderr.decode()}"
@@ -152,7 +152,7 @@ def test_man_shows_each_page_without_a_warning(page: str) -> None:
     assert "SEE ALSO" in result.stdout
 
 
-def test_each_example_of_a_drop_in_is_named_with_what_it_is_for() -> None:
+def test_each_example_drop_in_is_documented() -> None:
     text = (HERE / "docs/install.md").read_text()
 
     assert set(re.findall(r"^\| `([\w-]+\.conf)`", text, re.MULTILINE)) == {
@@ -167,7 +167,7 @@ def described(name: str) -> dict[str, list[tuple[str, str]]]:
     return {table: [(column, kind) for column, kind in found] for table, found in columns.items()}
 
 
-def test_each_example_of_a_hook_is_one_that_the_settings_allow(tmp_path: Path) -> None:
+def test_each_example_hook_is_a_valid_setting(tmp_path: Path) -> None:
     examples = re.findall(r"```toml\n(.*?)```", (HERE / "docs/hooks.md").read_text(), re.DOTALL)
 
     assert len(examples) == 5
@@ -183,7 +183,7 @@ def test_each_field_of_a_batch_is_documented() -> None:
     assert documented == set(json.loads(Batch(1).payload(run="", node="", number=1, roots=())))
 
 
-def test_each_metric_that_is_named_is_one_of_the_program() -> None:
+def test_each_named_metric_exists() -> None:
     text = "".join((HERE / document).read_text() for document in ("docs/operations.md", "docs/hooks.md"))
 
     assert all(f'"{name}"' in SOURCE for name in re.findall(r"\bsoulspot_\w+", text))
@@ -200,7 +200,7 @@ def kind_of(column: Column[object]) -> str:
     return f"{kind} or null" if column.nullable else kind
 
 
-def test_each_column_of_each_table_is_described_and_no_other() -> None:
+def test_the_described_columns_are_those_of_the_tables() -> None:
     tables = {
         name: [(each.name, kind_of(each)) for each in table.columns] for name, table in Base.metadata.tables.items()
     }
@@ -208,18 +208,18 @@ def test_each_column_of_each_table_is_described_and_no_other() -> None:
     assert described("tables") == tables
 
 
-def test_the_schema_that_is_described_is_that_of_this_program() -> None:
+def test_the_described_schema_is_the_current_revision() -> None:
     assert f"schema `{REVISION}`" in (HERE / "docs/schema.md").read_text()
 
 
-def test_each_action_of_the_history_is_described_and_no_other() -> None:
+def test_the_described_actions_are_those_of_the_history() -> None:
     documented = [row[0].strip("`") for row in rows("docs/schema.md", "actions")]
 
     assert len(documented) == len(set(documented))
     assert set(documented) == ACTIONS
 
 
-def test_each_question_to_the_catalogue_has_an_answer(soulspot: Soulspot) -> None:
+def test_each_example_query_finds_the_expected_rows(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "song.mp3", album="Album", composer="Somebody")
     (soulspot.music / "broken.mp3").write_bytes(b"no audio at all" * 100)
     soulspot.scan()
@@ -231,7 +231,7 @@ def test_each_question_to_the_catalogue_has_an_answer(soulspot: Soulspot) -> Non
     connection.close()
 
 
-def test_each_question_of_the_control_socket_is_told_of(soulspot: Soulspot) -> None:
+def test_the_documented_socket_commands_are_those_of_the_daemon(soulspot: Soulspot) -> None:
     soulspot.watch()
     place = control_socket.socket_of(soulspot.database)
 
@@ -241,7 +241,7 @@ def test_each_question_of_the_control_socket_is_told_of(soulspot: Soulspot) -> N
     assert asked == set(refused.rpartition(" of: ")[2].split(", "))
 
 
-def test_the_example_that_follows_what_happens_does(soulspot: Soulspot, tmp_path: Path) -> None:
+def test_the_example_client_prints_events(soulspot: Soulspot, tmp_path: Path) -> None:
     example = marked("docs/control.md", "example").removeprefix("```python\n").removesuffix("```\n")
     (tmp_path / "example.py").write_text(example)
     soulspot.watch()

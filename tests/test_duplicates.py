@@ -83,7 +83,7 @@ def test_a_missing_file_is_not_a_duplicate(soulspot: Soulspot) -> None:
     assert soulspot.run("duplicates").stdout.startswith("0 groups, 0 files")
 
 
-def test_each_file_has_what_helps_to_choose(soulspot: Soulspot) -> None:
+def test_each_duplicate_has_the_facts_to_choose_by(soulspot: Soulspot) -> None:
     fill(soulspot)
 
     found = json.loads(soulspot.run("duplicates", "--json", "--by", "recording").stdout)

@@ -78,7 +78,7 @@ def locked(database: Path) -> Iterator[None]:
 
 
 @pytest.mark.root
-def test_a_full_disk_pauses_and_free_room_resumes(small_disk: Soulspot) -> None:
+def test_a_full_disk_pauses_and_free_space_resumes(small_disk: Soulspot) -> None:
     daemon = small_disk.watch()
     filler = fill(small_disk.database.parent)
 
@@ -92,7 +92,7 @@ def test_a_full_disk_pauses_and_free_room_resumes(small_disk: Soulspot) -> None:
 
 
 @pytest.mark.root
-def test_a_stop_in_a_pause_is_as_quick_as_any_and_the_next_start_finds_what_is_left(small_disk: Soulspot) -> None:
+def test_a_stop_during_a_pause_is_quick_and_the_next_start_finishes(small_disk: Soulspot) -> None:
     daemon = small_disk.watch()
     filler = fill(small_disk.database.parent)
     drop(small_disk, 20)
@@ -110,7 +110,7 @@ def test_a_stop_in_a_pause_is_as_quick_as_any_and_the_next_start_finds_what_is_l
 
 @pytest.mark.root
 @pytest.mark.parametrize("is_new", [True, False])
-def test_a_start_on_a_full_disk_waits_for_room(small_disk: Soulspot, *, is_new: bool) -> None:
+def test_a_start_on_a_full_disk_waits_for_space(small_disk: Soulspot, *, is_new: bool) -> None:
     if not is_new:
         drop(small_disk, 3)
         small_disk.scan()
@@ -128,7 +128,7 @@ def test_a_start_on_a_full_disk_waits_for_room(small_disk: Soulspot, *, is_new: 
 
 
 @pytest.mark.root
-def test_a_disk_that_cannot_be_written_is_refused_at_the_start_with_what_to_do(small_disk: Soulspot) -> None:
+def test_a_start_on_a_read_only_disk_is_refused(small_disk: Soulspot) -> None:
     small_disk.scan()
     disk = small_disk.database.parent
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
@@ -139,7 +139,7 @@ def test_a_disk_that_cannot_be_written_is_refused_at_the_start_with_what_to_do(s
     assert f"cannot write {disk}" in result.stderr
 
 
-def test_a_lock_of_another_program_pauses_and_its_end_resumes(soulspot: Soulspot) -> None:
+def test_a_lock_of_another_program_pauses_until_it_ends(soulspot: Soulspot) -> None:
     soulspot.watch()
 
     with locked(soulspot.database):
@@ -161,7 +161,7 @@ def test_a_start_waits_for_the_lock_of_another_program(soulspot: Soulspot) -> No
     assert_equal_to_the_disk(soulspot)
 
 
-def test_too_many_open_files_cost_time_and_no_file(soulspot: Soulspot) -> None:
+def test_too_many_open_files_delay_but_lose_no_file(soulspot: Soulspot) -> None:
     daemon = soulspot.watch()
     allowed = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (3, allowed[1]))
@@ -176,7 +176,7 @@ def test_too_many_open_files_cost_time_and_no_file(soulspot: Soulspot) -> None:
     assert daemon.poll() is None
 
 
-def test_tag_readers_that_are_killed_cost_no_file(soulspot: Soulspot) -> None:
+def test_killing_all_tag_readers_loses_no_file(soulspot: Soulspot) -> None:
     soulspot.readers = {}
     daemon = soulspot.watch()
     drop(soulspot, 300)
@@ -195,7 +195,7 @@ def test_tag_readers_that_are_killed_cost_no_file(soulspot: Soulspot) -> None:
     assert_equal_to_the_disk(soulspot)
 
 
-def test_a_machine_that_slept_finds_what_has_changed(soulspot: Soulspot) -> None:
+def test_a_machine_that_wakes_from_sleep_finds_all_changes(soulspot: Soulspot) -> None:
     drop(soulspot, 5)
     daemon = soulspot.watch()
     until(lambda: len(soulspot.tracks()) == 5)
@@ -211,7 +211,7 @@ def test_a_machine_that_slept_finds_what_has_changed(soulspot: Soulspot) -> None
 
 
 @pytest.mark.parametrize("stamp", [0, 1, 4_000_000_000])
-def test_a_clock_that_was_wrong_delays_and_doubles_nothing(soulspot: Soulspot, stamp: int) -> None:
+def test_a_wrong_clock_neither_delays_nor_duplicates_files(soulspot: Soulspot, stamp: int) -> None:
     drop(soulspot, 2)
     os.utime(soulspot.music / "0.mp3", (stamp, stamp))
     soulspot.scan()
@@ -224,7 +224,7 @@ def test_a_clock_that_was_wrong_delays_and_doubles_nothing(soulspot: Soulspot, s
 
 
 @pytest.mark.parametrize("reader", ["gone", "asleep", "never there"])
-def test_a_log_that_nobody_reads_stops_nothing(soulspot: Soulspot, reader: str) -> None:
+def test_a_log_without_a_reader_stops_nothing(soulspot: Soulspot, reader: str) -> None:
     soulspot.scan()
     ours, theirs = os.pipe()
     command = [*soulspot.command, "watch", str(soulspot.music)]
@@ -251,7 +251,7 @@ def test_a_log_that_nobody_reads_stops_nothing(soulspot: Soulspot, reader: str) 
     assert daemon.wait(timeout=15) == 0
 
 
-def test_the_same_words_again_and_again_are_one_line(soulspot: Soulspot) -> None:
+def test_a_repeated_message_is_logged_once(soulspot: Soulspot) -> None:
     soulspot.watch()
 
     with locked(soulspot.database):

@@ -33,7 +33,7 @@ def write_broken(soulspot: Soulspot) -> None:
     (soulspot.music / "empty.mp3").touch()
 
 
-def test_every_failure_that_the_reader_knows_has_an_advice() -> None:
+def test_every_failure_code_has_advice() -> None:
     sources = Path(soulspot.infrastructure.tags.__file__).parent.rglob("*.py")
     used = {code for source in sources for code in re.findall(r'Failure\(\s*"([\w-]+)"', source.read_text())}
 
@@ -74,7 +74,7 @@ def test_failures_are_listed_and_shown_with_reason_and_advice(soulspot: Soulspot
         (FailureQuestion(ignored=True), []),
     ],
 )
-async def test_failures_are_asked_by_code_path_and_age(
+async def test_failures_can_be_selected_by_code_path_and_age(
     catalogue: Catalogue, question: FailureQuestion, paths: list[str]
 ) -> None:
     for path, code in (("b", "corrupt"), ("a/2", "empty"), ("a/1", "corrupt")):
@@ -86,7 +86,7 @@ async def test_failures_are_asked_by_code_path_and_age(
     assert [file.path for file in found] == paths
 
 
-def test_a_question_that_means_nothing_is_refused_with_what_there_is(soulspot: Soulspot) -> None:
+def test_an_invalid_selection_of_failures_is_refused(soulspot: Soulspot) -> None:
     write_broken(soulspot)
     soulspot.scan()
 
@@ -118,7 +118,7 @@ def test_a_retried_failure_is_read_again_once(soulspot: Soulspot) -> None:
 
 
 @both
-def test_an_ignored_failure_counts_no_more_until_its_file_changes(soulspot: Soulspot) -> None:
+def test_an_ignored_failure_is_not_counted_until_its_file_changes(soulspot: Soulspot) -> None:
     write_broken(soulspot)
     soulspot.scan()
 
@@ -137,7 +137,7 @@ def test_an_ignored_failure_counts_no_more_until_its_file_changes(soulspot: Soul
 
 
 @both
-def test_a_running_daemon_reads_again_at_once_what_is_retried(soulspot: Soulspot) -> None:
+def test_a_running_daemon_retries_failures_at_once(soulspot: Soulspot) -> None:
     write_broken(soulspot)
     soulspot.watch()
     until(lambda: len(failed(soulspot)) == 3)
@@ -151,7 +151,7 @@ def test_a_running_daemon_reads_again_at_once_what_is_retried(soulspot: Soulspot
 
 
 @both
-def test_a_running_daemon_ignores_what_it_is_told_to(soulspot: Soulspot) -> None:
+def test_a_running_daemon_ignores_failures_on_command(soulspot: Soulspot) -> None:
     write_broken(soulspot)
     soulspot.watch()
     until(lambda: len(failed(soulspot)) == 3)
@@ -164,7 +164,7 @@ def test_a_running_daemon_ignores_what_it_is_told_to(soulspot: Soulspot) -> None
     assert (nothing.returncode, nothing.stdout) == (1, "")
 
 
-def test_deciding_is_refused_while_a_scan_runs_and_looking_is_not(soulspot: Soulspot) -> None:
+def test_failures_can_be_listed_but_not_retried_while_a_scan_runs(soulspot: Soulspot) -> None:
     write_broken(soulspot)
     soulspot.scan()
 
@@ -177,7 +177,7 @@ def test_deciding_is_refused_while_a_scan_runs_and_looking_is_not(soulspot: Soul
 
 
 @pytest.mark.parametrize("asked", [{}, {"verb": "burn", "which": {}}, {"verb": "retry", "which": {"code": 3}}])
-def test_what_is_no_decision_is_answered_as_such(soulspot: Soulspot, asked: dict[str, Any]) -> None:
+def test_an_invalid_decision_is_answered_with_an_error(soulspot: Soulspot, asked: dict[str, Any]) -> None:
     write_broken(soulspot)
     soulspot.watch()
     until(lambda: len(failed(soulspot)) == 3)
@@ -188,7 +188,7 @@ def test_what_is_no_decision_is_answered_as_such(soulspot: Soulspot, asked: dict
     assert soulspot.actions("file_retried") == 0
 
 
-async def test_an_ignored_file_stays_ignored_when_only_the_reader_has_changed(catalogue: Catalogue) -> None:
+async def test_an_ignored_file_stays_ignored_under_a_newer_reader(catalogue: Catalogue) -> None:
     file = catalogue.found("a.mp3")
     await catalogue.service.reject(file, Failure("corrupt", "bad"), None)
     async with catalogue.database.transaction() as session:
@@ -202,7 +202,7 @@ async def test_an_ignored_file_stays_ignored_when_only_the_reader_has_changed(ca
     assert (await catalogue.actions()).count("file_failed") == 1
 
 
-async def test_the_failure_of_a_track_ends_when_it_is_read_again(catalogue: Catalogue) -> None:
+async def test_a_failed_track_recovers_when_its_file_is_read_again(catalogue: Catalogue) -> None:
     await catalogue.put("a.mp3", "A")
     await catalogue.service.reject(catalogue.found("a.mp3"), Failure("corrupt", "bad"), await catalogue.known("a.mp3"))
     assert await catalogue.rows("SELECT status, failed_at IS NULL FROM files") == [("failed", 0)]

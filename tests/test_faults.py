@@ -32,52 +32,52 @@ HERE = Path(__file__).parent
 SONG = (AUDIO / "tone.mp3").read_bytes()
 
 TESTS = {
-    "F1": "test_faults.test_200_kills_at_random_moments_lose_and_double_nothing",
+    "F1": "test_faults.test_200_kills_at_random_moments_lose_and_duplicate_nothing",
     "F2": "test_faults.test_600_random_cuts_of_the_log_leave_a_consistent_catalogue",
     "F3": "test_journal.test_a_file_that_takes_everything_down_is_set_aside_after_the_third_time",
-    "F4": "test_environment.test_a_full_disk_pauses_and_free_room_resumes",
-    "F5": "test_ill_disks.test_a_catalogue_that_cannot_be_written_pauses_and_goes_on",
-    "F6": "test_environment.test_a_lock_of_another_program_pauses_and_its_end_resumes",
+    "F4": "test_environment.test_a_full_disk_pauses_and_free_space_resumes",
+    "F5": "test_failing_disks.test_write_errors_of_the_catalogue_pause_until_its_disk_recovers",
+    "F6": "test_environment.test_a_lock_of_another_program_pauses_until_it_ends",
     "F7": "test_main_job.test_a_second_writer_is_refused_and_told_who_is_first",
-    "F8": "test_database_commands.test_damage_under_a_running_daemon_ends_it_with_a_sentence",
-    "F9": "test_database_commands.test_a_catalogue_that_is_taken_away_from_a_running_daemon_is_saved_and_never_begun_anew",  # noqa: E501
+    "F8": "test_database_commands.test_damage_stops_a_running_daemon_with_an_explanation",
+    "F9": "test_database_commands.test_a_catalogue_deleted_under_a_running_daemon_is_rescued",  # noqa: E501
     "F10": "test_persistence.test_a_newer_schema_is_refused_and_left_alone",
-    "F11": "test_faults.test_songs_that_came_while_the_queue_ran_over_are_found",
+    "F11": "test_faults.test_songs_dropped_while_the_queue_overflows_are_found",
     "F12": "test_watching.test_the_watch_limit_is_told_once_with_the_line_that_mends_it",
     "F13": "test_watching.test_a_deaf_watcher_tries_again_slowly",
     "F14": "test_watching.test_what_no_event_told_of_is_found_by_the_mtime_of_its_folder",
     "F15": "test_losses.test_a_library_of_5000_survives_its_disk_going_away",
-    "F16": "test_faults.test_a_folder_that_is_deleted_and_made_again_is_watched_again",
-    "F17": "test_faults.test_folders_that_are_made_moved_in_or_copied_are_seen_whole",
-    "F18": "test_faults.test_a_copy_that_stalls_ends_complete",
-    "F19": "test_faults.test_a_file_that_never_settles_is_reported_once_and_does_not_spin",
+    "F16": "test_faults.test_a_deleted_and_recreated_folder_is_watched_again",
+    "F17": "test_faults.test_created_moved_and_copied_folders_are_found_complete",
+    "F18": "test_faults.test_a_stalled_copy_ends_complete",
+    "F19": "test_faults.test_a_file_that_never_settles_is_reported_once_without_spinning",
     "F20": "test_faults.test_a_file_that_changes_while_it_is_read_is_read_again",
     "F21": "test_faults.test_a_file_that_vanishes_before_it_is_read_leaves_no_trace",
-    "F22": "test_identity.test_a_file_that_is_replaced_by_rename_is_the_same_track",
-    "F23": "test_identity.test_a_moved_folder_takes_its_tracks_along",
+    "F22": "test_identity.test_a_file_replaced_by_rename_is_the_same_track",
+    "F23": "test_identity.test_a_moved_folder_keeps_its_tracks",
     "F24": "test_identity.test_a_moved_file_is_the_same_track",
     "F25": "test_identity.test_a_hard_link_is_another_track",
-    "F26": "test_identity.test_an_inode_that_is_used_again_is_no_move",
-    "F27": "test_faults.test_a_file_dropped_during_an_import_is_not_kept_waiting",
+    "F26": "test_identity.test_a_reused_inode_is_not_a_move",
+    "F27": "test_faults.test_a_file_dropped_during_an_import_overtakes_it",
     "F28": "test_watching.test_a_folder_whose_name_kills_each_watch_never_stops_the_ingest",
-    "F29": "test_faults.test_hostile_names_are_rows_of_their_own",
+    "F29": "test_faults.test_hostile_file_names_are_catalogued_separately",
     "F30": "test_faults.test_hostile_tags_become_valid_text",
-    "F31": "test_faults.test_an_empty_file_is_waited_for_and_then_a_failure",
-    "F32": "test_faults.test_a_file_cut_off_anywhere_is_a_track_or_a_failure_with_a_reason",
+    "F31": "test_faults.test_an_empty_file_may_still_be_filled_before_it_fails",
+    "F32": "test_faults.test_a_truncated_file_is_a_track_or_a_failure_with_a_reason",
     "F33": "test_faults.test_a_bomb_costs_one_file",
-    "F34": "test_faults.test_what_is_not_a_regular_file_is_left_alone",
-    "F35": "test_faults.test_links_are_not_followed_unless_set_and_never_out_or_round",
-    "F36": "test_faults.test_a_file_that_may_not_be_read_is_told_and_read_when_it_may",
-    "F37": "test_ill_disks.test_files_that_cannot_be_read_are_failures_until_they_can",
-    "F38": "test_faults.test_times_from_before_and_after_all_reason_are_as_good_as_any",
+    "F34": "test_faults.test_pipes_sockets_and_folders_named_like_songs_are_left_alone",
+    "F35": "test_faults.test_links_are_followed_only_if_set_and_never_out_or_in_circles",
+    "F36": "test_faults.test_an_unreadable_file_fails_until_permission_is_granted",
+    "F37": "test_failing_disks.test_unreadable_files_are_failures_until_the_disk_recovers",
+    "F38": "test_faults.test_files_with_absurd_timestamps_are_catalogued_and_updated",
     "F39": "test_watching.test_a_process_that_stood_still_looks_at_everything",
     "F40": "test_main_job.test_a_restart_of_the_daemon_writes_nothing",
-    "F41": "test_control.test_wrong_settings_are_refused_and_those_from_before_stay_in_force",
+    "F41": "test_control.test_reload_refuses_wrong_settings_and_keeps_the_old_ones",
     "F42": "test_faults.test_a_file_whose_reader_is_killed_is_read_by_the_next",
     "F43": "test_watching.test_a_network_mount_is_polled",
     "F44": "test_main_job.test_a_wrong_setting_is_one_clear_sentence_and_exit_78",
     "F45": "test_postgres_faults.test_a_server_that_is_stopped_and_started_costs_time_and_no_file",
-    "F46": "test_environment.test_a_log_that_nobody_reads_stops_nothing",
+    "F46": "test_environment.test_a_log_without_a_reader_stops_nothing",
 }
 
 
@@ -89,7 +89,7 @@ def test_each_fault_has_a_test() -> None:
         assert re.search(rf"^(async )?def {function}\(", source, re.MULTILINE), f"{fault}: there is no {name}"
 
 
-def test_200_kills_at_random_moments_lose_and_double_nothing() -> None:
+def test_200_kills_at_random_moments_lose_and_duplicate_nothing() -> None:
     """A longer run: python tests/support/kill_loop.py --kills 10000."""
     command = [sys.executable, str(HERE / "support" / "kill_loop.py"), "--kills", "200"]
 
@@ -156,7 +156,7 @@ def test_a_file_whose_reader_is_killed_is_read_by_the_next(daemon: InProcessDaem
     daemon.until(lambda: daemon.paths() == {"first.flac", "song.mp3"})
 
 
-def test_songs_that_came_while_the_queue_ran_over_are_found(soulspot: Soulspot) -> None:
+def test_songs_dropped_while_the_queue_overflows_are_found(soulspot: Soulspot) -> None:
     """The process is stopped, the kernel's queue runs over, and songs come that no event tells of."""
     daemon = soulspot.watch(SOULSPOT_LIBRARY__RECONCILE_INTERVAL="3600")
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
@@ -174,7 +174,7 @@ def test_songs_that_came_while_the_queue_ran_over_are_found(soulspot: Soulspot) 
     until(lambda: len(soulspot.tracks()) == 31)
 
 
-def test_a_folder_that_is_deleted_and_made_again_is_watched_again(
+def test_a_deleted_and_recreated_folder_is_watched_again(
     catalogue_url: str, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("soulspot.ingest.polling.ROOT_CHECK", 0.1)
@@ -189,7 +189,7 @@ def test_a_folder_that_is_deleted_and_made_again_is_watched_again(
                 time.sleep(0.02)
 
 
-def test_folders_that_are_made_moved_in_or_copied_are_seen_whole(
+def test_created_moved_and_copied_folders_are_found_complete(
     daemon: InProcessDaemon, tmp_path: Path, music: Path
 ) -> None:
     tree = tmp_path / "tree"
@@ -207,7 +207,7 @@ def test_folders_that_are_made_moved_in_or_copied_are_seen_whole(
 
 
 @pytest.mark.parametrize("leases", [True, False])
-def test_a_copy_that_stalls_ends_complete(catalogue_url: str, music: Path, *, leases: bool) -> None:
+def test_a_stalled_copy_ends_complete(catalogue_url: str, music: Path, *, leases: bool) -> None:
     """Closed half way, left alone for longer than the quiet period, then written to its end."""
     whole = (AUDIO / "tone.flac").read_bytes()
     with InProcessDaemon(catalogue_url, music, leases=leases) as daemon:
@@ -221,7 +221,7 @@ def test_a_copy_that_stalls_ends_complete(catalogue_url: str, music: Path, *, le
 
 
 @on_sqlite
-def test_a_young_file_is_not_condemned_before_it_was_quiet(catalogue_url: str, music: Path) -> None:
+def test_a_growing_file_does_not_fail_before_its_quiet_period(catalogue_url: str, music: Path) -> None:
     whole = (AUDIO / "tone.flac").read_bytes()
     with InProcessDaemon(catalogue_url, music, quiet_period=1.0) as daemon:
         for end in range(10, 40, 10):
@@ -233,7 +233,7 @@ def test_a_young_file_is_not_condemned_before_it_was_quiet(catalogue_url: str, m
         assert daemon.actions() == ["track_added"]
 
 
-def test_what_failed_is_tried_again_though_nobody_touched_it(
+def test_retrying_an_unchanged_failure_writes_nothing(
     catalogue_url: str, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake, "RETRY_AFTER", (0.1, 0.1, 0.1))
@@ -247,7 +247,7 @@ def test_what_failed_is_tried_again_though_nobody_touched_it(
 
 
 @on_sqlite
-def test_a_file_that_never_settles_is_reported_once_and_does_not_spin(
+def test_a_file_that_never_settles_is_reported_once_without_spinning(
     catalogue_url: str, music: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def reports() -> int:
@@ -313,7 +313,7 @@ def test_a_file_that_vanishes_before_it_is_read_leaves_no_trace(daemon: InProces
     assert daemon.paths("failed") == set()
 
 
-def test_a_file_dropped_during_an_import_is_not_kept_waiting(catalogue_url: str, music: Path) -> None:
+def test_a_file_dropped_during_an_import_overtakes_it(catalogue_url: str, music: Path) -> None:
     for number in range(1500):
         (music / f"{number}.mp3").write_bytes(SONG)
     with InProcessDaemon(catalogue_url, music) as daemon:
@@ -328,7 +328,7 @@ def test_a_file_dropped_during_an_import_is_not_kept_waiting(catalogue_url: str,
         assert imported < 1500, f"it came last, after {waited:.1f} s"
 
 
-def test_hostile_names_are_rows_of_their_own(daemon: InProcessDaemon, music: Path) -> None:
+def test_hostile_file_names_are_catalogued_separately(daemon: InProcessDaemon, music: Path) -> None:
     names = [
         b"new\nline.mp3",
         b"tab\t\x1b[31m.mp3",
@@ -369,7 +369,7 @@ def test_hostile_tags_become_valid_text(daemon: InProcessDaemon, music: Path) ->
     assert (artist.encode("utf-8").decode("utf-8"), len(album)) == (artist, 500)
 
 
-def test_an_empty_file_is_waited_for_and_then_a_failure(daemon: InProcessDaemon, music: Path) -> None:
+def test_an_empty_file_may_still_be_filled_before_it_fails(daemon: InProcessDaemon, music: Path) -> None:
     (music / "filled.mp3").touch()
     (music / "empty.mp3").touch()
     (music / "filled.mp3").write_bytes(SONG)
@@ -378,7 +378,7 @@ def test_an_empty_file_is_waited_for_and_then_a_failure(daemon: InProcessDaemon,
     assert daemon.rows("SELECT error_code FROM files WHERE path = 'empty.mp3'") == [("empty",)]
 
 
-def test_a_file_cut_off_anywhere_is_a_track_or_a_failure_with_a_reason(catalogue_url: str, music: Path) -> None:
+def test_a_truncated_file_is_a_track_or_a_failure_with_a_reason(catalogue_url: str, music: Path) -> None:
     for kind in ("mp3", "flac", "ogg", "opus", "m4a", "wav", "wma"):
         whole = (AUDIO / f"tone.{kind}").read_bytes()
         for length in (1, 3, 4, 9, 10, 11, 27, 28, 30, 42, 64, 100, 200, 500, 1000, len(whole) // 2, len(whole) - 1):
@@ -410,7 +410,7 @@ def test_a_bomb_costs_one_file(catalogue_url: str, music: Path) -> None:
 
 
 @on_sqlite
-def test_what_is_not_a_regular_file_is_left_alone(daemon: InProcessDaemon, music: Path) -> None:
+def test_pipes_sockets_and_folders_named_like_songs_are_left_alone(daemon: InProcessDaemon, music: Path) -> None:
     os.mkfifo(music / "pipe.mp3")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(music / "socket.flac"))
@@ -422,7 +422,7 @@ def test_what_is_not_a_regular_file_is_left_alone(daemon: InProcessDaemon, music
 
 @on_sqlite
 @pytest.mark.parametrize("follow", [False, True])
-def test_links_are_not_followed_unless_set_and_never_out_or_round(
+def test_links_are_followed_only_if_set_and_never_out_or_in_circles(
     catalogue_url: str, tmp_path: Path, music: Path, *, follow: bool
 ) -> None:
     write_song(music / "real" / "song.mp3")
@@ -451,7 +451,7 @@ def test_links_are_not_followed_unless_set_and_never_out_or_round(
 
 
 @pytest.mark.root
-def test_a_file_that_may_not_be_read_is_told_and_read_when_it_may(soulspot: Soulspot) -> None:
+def test_an_unreadable_file_fails_until_permission_is_granted(soulspot: Soulspot) -> None:
     """Without the right of root to read everything."""
     without = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
     for name in ("plain.mp3", "secret.mp3", "folder/inside.mp3"):
@@ -471,7 +471,7 @@ def test_a_file_that_may_not_be_read_is_told_and_read_when_it_may(soulspot: Soul
     assert {path for path, _title in soulspot.tracks()} == {"plain.mp3", "secret.mp3", "folder/inside.mp3"}
 
 
-def test_times_from_before_and_after_all_reason_are_as_good_as_any(daemon: InProcessDaemon, music: Path) -> None:
+def test_files_with_absurd_timestamps_are_catalogued_and_updated(daemon: InProcessDaemon, music: Path) -> None:
     for name, moment in (("old.mp3", 0), ("before.mp3", -1000), ("future.mp3", 2**33)):
         song = write_song(music.parent / name, title="first")
         os.utime(song, (moment, moment))
@@ -485,7 +485,7 @@ def test_times_from_before_and_after_all_reason_are_as_good_as_any(daemon: InPro
     daemon.until(lambda: daemon.rows("SELECT 1 FROM tracks WHERE title = 'a longer title than before'"))
 
 
-def test_ignore_rules_leave_files_alone_and_a_changed_rule_takes_effect(daemon: InProcessDaemon, music: Path) -> None:
+def test_ignore_rules_exclude_files_and_take_effect_when_changed(daemon: InProcessDaemon, music: Path) -> None:
     for name in ("a.mp3", "live/b.flac", "live/keep/c.ogg", "studio/d.opus"):
         write_song(music / name)
     daemon.until(lambda: len(daemon.paths()) == 4)
@@ -503,7 +503,7 @@ def test_ignore_rules_leave_files_alone_and_a_changed_rule_takes_effect(daemon: 
 
 
 @on_sqlite
-def test_the_setting_of_what_is_ignored_counts_everywhere(catalogue_url: str, music: Path) -> None:
+def test_the_ignore_setting_applies_in_every_folder(catalogue_url: str, music: Path) -> None:
     for name in ("a.mp3", "x/demo/b.mp3", "x/c.live.mp3"):
         write_song(music / name)
 
@@ -513,7 +513,7 @@ def test_the_setting_of_what_is_ignored_counts_everywhere(catalogue_url: str, mu
         assert daemon.paths() == {"a.mp3"}
 
 
-def test_an_album_that_arrives_over_a_while_ends_complete(daemon: InProcessDaemon, music: Path) -> None:
+def test_an_album_that_arrives_slowly_ends_complete(daemon: InProcessDaemon, music: Path) -> None:
     """As a slow network copies it: names at once, content in pieces, several files open at a time."""
     whole = {f"song.{kind}": (AUDIO / f"tone.{kind}").read_bytes() for kind in ("mp3", "flac", "ogg")}
     (music / "album").mkdir()

@@ -28,18 +28,18 @@ def stuck_after(seconds: float, before: PipelineStats, after: PipelineStats) -> 
     return watchdog.is_stuck(after)
 
 
-def test_work_that_does_not_move_is_stuck_after_its_time_and_not_before() -> None:
+def test_work_without_progress_is_stuck_only_after_the_limit() -> None:
     assert not stuck_after(LIMIT - 1, vitals(in_hand=3), vitals(in_hand=3))
     assert stuck_after(LIMIT + 1, vitals(in_hand=3), vitals(in_hand=3))
 
 
-def test_work_that_moves_rests_or_waits_for_the_database_is_not_stuck() -> None:
+def test_work_is_not_stuck_while_it_progresses_rests_or_is_paused() -> None:
     assert not stuck_after(LIMIT + 1, vitals(in_hand=3), vitals(finished=1, in_hand=3))
     assert not stuck_after(LIMIT + 1, vitals(), vitals())
     assert not stuck_after(LIMIT + 1, vitals(in_hand=3), vitals(in_hand=3, paused="disk full"))
 
 
-def test_the_worst_comes_first_and_nothing_is_left_out() -> None:
+def test_health_is_the_worst_state_with_every_reason() -> None:
     root = Root("1", "/srv/music")
 
     assert health.judge(vitals(), {}, {}, is_stuck=False) == Health("ok")
@@ -50,7 +50,7 @@ def test_the_worst_comes_first_and_nothing_is_left_out() -> None:
     assert health.judge(vitals(in_hand=2), {}, {}, is_stuck=True).state == "failed"
 
 
-def test_the_line_for_systemd_says_what_is_done_and_what_is_wrong() -> None:
+def test_the_line_for_systemd_shows_progress_and_problems() -> None:
     root = Root("1", "/srv/music")
     busy = vitals(finished=5, in_hand=2)
 

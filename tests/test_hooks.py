@@ -57,7 +57,7 @@ def test_a_batch_names_what_changed_and_where() -> None:
     ]  # fmt: skip
 
 
-def test_a_batch_that_is_too_long_is_cut_and_says_so() -> None:
+def test_a_batch_over_its_limit_is_cut_and_marked() -> None:
     batch = Batch(limit=2)
     batch.add(EventBatch(happened("a/1.mp3", "b/2.mp3", "c/3.mp3", "d/4.mp3")))
 
@@ -67,7 +67,7 @@ def test_a_batch_that_is_too_long_is_cut_and_says_so() -> None:
     assert payload["cut"] is True
 
 
-def test_what_there_was_no_room_for_is_told_as_cut() -> None:
+def test_lost_events_mark_the_batch_as_cut() -> None:
     batch = Batch(limit=2)
     assert not batch
     batch.add(EventBatch((), lost=3))
@@ -76,7 +76,7 @@ def test_what_there_was_no_room_for_is_told_as_cut() -> None:
     assert told(batch)["cut"] is True
 
 
-def test_what_could_not_be_told_goes_before_what_came_later() -> None:
+def test_undelivered_changes_come_before_later_ones() -> None:
     first, later = Batch(limit=3), Batch(limit=3)
     first.add(EventBatch(happened("a/1.mp3", "a/2.mp3")))
     later.add(EventBatch(happened("b/3.mp3", "b/4.mp3")))
@@ -90,7 +90,7 @@ def test_what_could_not_be_told_goes_before_what_came_later() -> None:
     assert payload["cut"] is True
 
 
-def test_a_folder_whose_name_begins_like_another_is_another() -> None:
+def test_a_folder_is_not_mistaken_for_one_with_the_same_prefix() -> None:
     batch = Batch(limit=3)
     batch.add(EventBatch([FileEvent(datetime.now(UTC), Outcome("added", "/music2/song.mp3"))]))
 
@@ -170,7 +170,7 @@ async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., 
 Start = Callable[..., Running]
 
 
-async def test_many_changes_are_one_batch_once_it_is_quiet(start: Start) -> None:
+async def test_many_changes_become_one_batch_after_a_quiet_time(start: Start) -> None:
     running = start()
     for number in range(10):
         running.tell(f"{number}.mp3")
@@ -184,7 +184,7 @@ async def test_many_changes_are_one_batch_once_it_is_quiet(start: Start) -> None
     assert [payload["batch"] for payload in running.told.payloads] == [1, 2]
 
 
-async def test_changes_without_an_end_are_told_all_the_same(start: Start) -> None:
+async def test_endless_changes_are_delivered_after_the_longest_wait(start: Start) -> None:
     running = start(quiet=60.0, longest=0.3)
     began = time.monotonic()
 
@@ -195,7 +195,7 @@ async def test_changes_without_an_end_are_told_all_the_same(start: Start) -> Non
     assert time.monotonic() - began > 0.8
 
 
-async def test_one_is_told_at_a_time_and_what_comes_meanwhile_is_the_next_batch(start: Start) -> None:
+async def test_one_batch_goes_at_a_time_and_later_changes_form_the_next(start: Start) -> None:
     running = start(quiet=0.0)
     running.told.gate.clear()
     running.tell("1.mp3")
@@ -210,7 +210,7 @@ async def test_one_is_told_at_a_time_and_what_comes_meanwhile_is_the_next_batch(
     assert (running.told.counts, running.told.most_at_once) == ([1, 5], 1)
 
 
-async def test_one_that_fails_is_tried_again_with_what_came_since_and_said_once(
+async def test_a_failed_delivery_is_retried_with_newer_changes_and_logged_once(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -231,7 +231,7 @@ async def test_one_that_fails_is_tried_again_with_what_came_since_and_said_once(
     assert lines == ["the hook it fails (it is away) and is tried again until it does not", "the hook it works again"]
 
 
-async def test_what_is_left_is_told_when_the_daemon_stops(start: Start) -> None:
+async def test_the_last_batch_is_delivered_when_the_daemon_stops(start: Start) -> None:
     running = start(quiet=60.0)
     running.tell("1.mp3")
 
@@ -240,7 +240,7 @@ async def test_what_is_left_is_told_when_the_daemon_stops(start: Start) -> None:
     assert running.told.counts == [1]
 
 
-async def test_one_that_hangs_holds_the_stop_up_for_its_time_and_no_longer(
+async def test_a_hanging_hook_delays_the_stop_no_longer_than_its_limit(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hooks, "STOP_LIMIT", 0.3)
@@ -255,7 +255,7 @@ async def test_one_that_hangs_holds_the_stop_up_for_its_time_and_no_longer(
     assert running.hook.waiting == 2
 
 
-async def test_what_one_was_not_told_goes_to_the_one_in_its_place(start: Start) -> None:
+async def test_a_replacement_hook_takes_over_undelivered_changes(start: Start) -> None:
     before, after = start(quiet=0.0), start(quiet=0.0)
     before.told.wrong = "the URL is wrong"
     before.tell("1.mp3")
@@ -278,7 +278,9 @@ async def python(program: str, text: bytes = b"", within: float = 10.0) -> str |
     return await run(sys.executable, "-c", program, text=text, within=within)
 
 
-async def test_a_program_gets_the_text_and_a_plain_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_program_gets_its_input_and_a_plain_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
     monkeypatch.setenv("SOULSPOT_ON_BATCH__URL", "http://secret@host/")
     written = tmp_path / "written"
@@ -303,15 +305,15 @@ async def test_a_program_gets_the_text_and_a_plain_environment(tmp_path: Path, m
         ("import os; os.write(2, b'\\xff\\n'); raise SystemExit(6)", "exit code 6: \ufffd"),
     ],
 )
-async def test_what_went_wrong_is_the_last_line(program: str, said: str) -> None:
+async def test_a_failed_program_gives_its_exit_and_its_last_line(program: str, said: str) -> None:
     assert await python(program) == said
 
 
-async def test_a_program_that_is_not_there_is_said(tmp_path: Path) -> None:
+async def test_a_missing_program_is_an_error(tmp_path: Path) -> None:
     assert await run(str(tmp_path / "none")) == f"{tmp_path}/none cannot be run: no such file or directory"
 
 
-async def test_a_program_that_takes_too_long_ends_with_all_that_it_started(tmp_path: Path) -> None:
+async def test_a_program_over_its_time_is_killed_with_its_children(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     program = f"trap '' TERM; sleep 300 & echo $! >{pid}; wait; sleep 300"
     began = time.monotonic()
@@ -322,7 +324,7 @@ async def test_a_program_that_takes_too_long_ends_with_all_that_it_started(tmp_p
     await asyncio.to_thread(until, lambda: not _lives(int(pid.read_text())))
 
 
-async def test_what_a_program_leaves_behind_is_not_waited_for() -> None:
+async def test_a_run_does_not_wait_for_background_children() -> None:
     began = time.monotonic()
 
     assert await run("sh", "-c", "sleep 20 & exit 0") is None
@@ -330,7 +332,7 @@ async def test_what_a_program_leaves_behind_is_not_waited_for() -> None:
     assert time.monotonic() - began < 5
 
 
-async def test_a_run_that_is_cancelled_leaves_no_program_and_no_descriptor(tmp_path: Path) -> None:
+async def test_a_cancelled_run_leaves_no_process_and_no_descriptor(tmp_path: Path) -> None:
     pid, before = tmp_path / "pid", len(os.listdir("/proc/self/fd"))
     running = asyncio.create_task(run("sh", "-c", f"echo $$ >{pid}; exec sleep 300"))
     await asyncio.to_thread(until, lambda: pid.exists() and pid.read_text())
@@ -368,7 +370,7 @@ async def test_a_post_carries_the_batch_the_headers_and_the_user() -> None:
     assert headers["Authorization"] == "Basic bWU6cEBzcw=="
 
 
-async def test_whatever_is_no_success_is_said_without_the_secrets_in_the_url() -> None:
+async def test_a_failed_post_gives_its_reason_without_secrets_of_the_url() -> None:
     with recording_server() as posted:
         posted.status = 401
         assert await post(posted.url)(b"{}") == "the answer is 401 Unauthorized"
@@ -380,7 +382,7 @@ async def test_whatever_is_no_success_is_said_without_the_secrets_in_the_url() -
     assert "abc" not in (await post("http://no.such.machine.invalid/?token=abc")(b"{}") or "")
 
 
-async def test_a_server_that_never_answers_is_given_up() -> None:
+async def test_a_post_to_a_silent_server_times_out() -> None:
     with recording_server(stuck=True) as posted:
         assert re.search("timed out|took longer", await post(posted.url, within=0.5)(b"{}") or "")
 
@@ -389,7 +391,7 @@ async def test_a_server_that_never_answers_is_given_up() -> None:
 
 
 @both
-def test_a_command_hears_of_each_batch_and_of_what_is_left_at_the_end(soulspot: Soulspot) -> None:
+def test_a_command_gets_each_batch_and_the_rest_at_the_stop(soulspot: Soulspot) -> None:
     written = soulspot.music.parent / "written"
     command = json.dumps(["sh", "-c", f"cat >>{written}; echo >>{written}"])
     daemon = soulspot.watch(SOULSPOT_ON_BATCH__COMMAND=command, SOULSPOT_ON_BATCH__QUIET="1")
@@ -413,7 +415,7 @@ def test_a_command_hears_of_each_batch_and_of_what_is_left_at_the_end(soulspot: 
     assert {each["track_id"] for told in (first, second) for each in told["changes"]} == ids
 
 
-def test_a_server_that_is_away_is_told_when_it_is_back_and_no_secret_is_shown(soulspot: Soulspot) -> None:
+def test_a_server_gets_its_batch_after_an_outage_and_no_secret_leaks(soulspot: Soulspot) -> None:
     with recording_server() as posted:
         posted.status = 503
         secrets = {
@@ -437,7 +439,7 @@ def test_a_server_that_is_away_is_told_when_it_is_back_and_no_secret_is_shown(so
         assert "s3cret" not in shown + wrong + soulspot.log.read_text() + soulspot.run("status", "--json").stdout
 
 
-def test_a_hook_that_hangs_keeps_no_file_waiting_and_the_stop_short(soulspot: Soulspot) -> None:
+def test_a_hanging_hook_delays_no_file_and_the_stop_only_briefly(soulspot: Soulspot) -> None:
     daemon = soulspot.watch(SOULSPOT_ON_BATCH__COMMAND='["sleep", "300"]', SOULSPOT_ON_BATCH__QUIET="0")
     write_song(soulspot.music / "1.mp3")
     until(lambda: len(soulspot.tracks()) == 1)
@@ -452,7 +454,7 @@ def test_a_hook_that_hangs_keeps_no_file_waiting_and_the_stop_short(soulspot: So
     assert b"the hook sleep was not told of the last 2 changes" in soulspot.log.read_bytes()
 
 
-def test_a_wrong_url_is_corrected_by_a_reload_and_nothing_is_untold(soulspot: Soulspot) -> None:
+def test_a_reload_corrects_a_wrong_url_and_every_change_arrives(soulspot: Soulspot) -> None:
     file = soulspot.music.parent / "config.toml"
     soulspot.environment["SOULSPOT_CONFIG"] = str(file)
     with recording_server() as posted:

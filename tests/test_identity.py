@@ -138,7 +138,7 @@ def test_a_move_between_two_watched_folders_keeps_the_track(
     assert daemon.actions() == ["track_added", "track_added", "track_moved"]
 
 
-def test_a_moved_folder_takes_its_tracks_along(do: Callable[[Change], InProcessDaemon], music: Path) -> None:
+def test_a_moved_folder_keeps_its_tracks(do: Callable[[Change], InProcessDaemon], music: Path) -> None:
     for name in "abcdef":
         write_song(music / "old" / name / f"{name}.flac", title=name)
 
@@ -148,9 +148,7 @@ def test_a_moved_folder_takes_its_tracks_along(do: Callable[[Change], InProcessD
     assert tracks(daemon) == added(daemon)
 
 
-def test_a_file_that_is_replaced_by_rename_is_the_same_track(
-    do: Callable[[Change], InProcessDaemon], music: Path
-) -> None:
+def test_a_file_replaced_by_rename_is_the_same_track(do: Callable[[Change], InProcessDaemon], music: Path) -> None:
     songs(music, "a")
 
     daemon = do(lambda m: os.replace(write_song(m.parent / "new.mp3", title="better"), m / "a.mp3"))
@@ -159,7 +157,7 @@ def test_a_file_that_is_replaced_by_rename_is_the_same_track(
     assert daemon.actions() == ["track_added", "track_updated"]
 
 
-def test_a_known_file_that_takes_the_place_of_another_is_itself(
+def test_a_known_file_that_replaces_another_keeps_its_own_track(
     do: Callable[[Change], InProcessDaemon], music: Path
 ) -> None:
     songs(music, "a", "b")
@@ -189,7 +187,7 @@ def test_a_hard_link_is_another_track(do: Callable[[Change], InProcessDaemon], m
     assert len(set(daemon.ids().values())) == 2
 
 
-def test_a_file_whose_old_path_is_there_again_before_it_is_written_has_not_moved(
+def test_a_file_whose_old_path_reappears_before_commit_has_not_moved(
     do: Callable[[Change], InProcessDaemon], music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     songs(music, "a")
@@ -212,7 +210,7 @@ def test_a_file_whose_old_path_is_there_again_before_it_is_written_has_not_moved
     assert "track_moved" not in daemon.actions()
 
 
-def test_an_inode_that_is_used_again_is_no_move(do: Callable[[Change], InProcessDaemon], music: Path) -> None:
+def test_a_reused_inode_is_not_a_move(do: Callable[[Change], InProcessDaemon], music: Path) -> None:
     freed = [f"a{number}" for number in range(16)]  # many, as whoever else writes to the same disk gets some of them
     songs(music, *freed, "b")
 
@@ -237,9 +235,7 @@ def test_an_inode_that_is_used_again_is_no_move(do: Callable[[Change], InProcess
     assert "track_moved" not in daemon.actions()
 
 
-def test_a_file_that_was_missing_for_long_and_is_back_elsewhere_is_the_same_track(
-    catalogue_url: str, music: Path
-) -> None:
+def test_a_missing_file_that_reappears_elsewhere_is_the_same_track(catalogue_url: str, music: Path) -> None:
     songs(music, "a", "b")
     away = music.parent / "away.mp3"
 
@@ -255,7 +251,7 @@ def test_a_file_that_was_missing_for_long_and_is_back_elsewhere_is_the_same_trac
 
 
 @pytest.mark.parametrize("extension", ["mp3", "flac", "ogg", "opus", "m4a"])
-def test_a_file_that_is_moved_and_tagged_anew_is_the_same_track(
+def test_a_moved_and_retagged_file_is_the_same_track(
     do: Callable[[Change], InProcessDaemon], music: Path, extension: str
 ) -> None:
     write_song(music / f"a.{extension}", title="old")
@@ -276,7 +272,7 @@ def test_a_file_that_is_moved_and_tagged_anew_is_the_same_track(
 
 @pytest.mark.parametrize("target", ["music", "other"])
 @pytest.mark.parametrize("order", ["tagged, moved", "removed, written", "written, removed"])
-def test_whatever_comes_first_a_file_that_is_moved_and_tagged_anew_is_the_same_track(
+def test_a_moved_and_retagged_file_is_the_same_track_in_any_order(
     do: Callable[[Change], InProcessDaemon], music: Path, target: str, order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(missing_files, "HEIR_YOUNGER_BY", timedelta(0))
@@ -304,7 +300,7 @@ def test_whatever_comes_first_a_file_that_is_moved_and_tagged_anew_is_the_same_t
     assert daemon.rows("SELECT count(*) FROM tracks") == [(2,)]
 
 
-def test_a_file_that_is_moved_and_tagged_anew_is_the_same_track_before_its_old_path_is_known_to_be_gone(
+def test_a_moved_and_retagged_file_is_known_before_its_old_path_is_checked(
     watched: InProcessDaemon, music: Path, other: Path
 ) -> None:
     watched.tamper = lambda paths: [path for path in paths if "album" not in path]
@@ -316,7 +312,7 @@ def test_a_file_that_is_moved_and_tagged_anew_is_the_same_track_before_its_old_p
     assert watched.actions() == ["track_added", "track_added", "track_moved", "track_updated"]
 
 
-def test_a_file_that_is_written_anew_is_the_same_track_while_the_hint_at_its_old_path_waits(
+def test_a_rewritten_file_is_known_while_the_hint_at_its_old_path_waits(
     watched: InProcessDaemon, music: Path, other: Path
 ) -> None:
     watched.tamper = lambda _paths: []
@@ -331,7 +327,7 @@ def test_a_file_that_is_written_anew_is_the_same_track_while_the_hint_at_its_old
     assert watched.actions() == ["track_added", "track_added", "track_moved", "track_updated"]
 
 
-def test_a_file_that_was_taken_for_a_new_one_is_the_same_track_when_its_old_path_is_found_to_be_gone(
+def test_a_file_first_added_as_new_gets_its_old_track_after_a_scan(
     watched: InProcessDaemon, music: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(missing_files, "HEIR_YOUNGER_BY", timedelta(0))
@@ -347,7 +343,7 @@ def test_a_file_that_was_taken_for_a_new_one_is_the_same_track_when_its_old_path
     assert tracks(watched)["new"] == added_first(watched)["old"]
 
 
-def test_of_two_copies_none_is_the_file_that_is_removed(
+def test_neither_of_two_copies_takes_over_a_removed_file(
     watched: InProcessDaemon, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(missing_files, "HEIR_YOUNGER_BY", timedelta(0))
@@ -363,7 +359,7 @@ def test_of_two_copies_none_is_the_file_that_is_removed(
     assert watched.ids() | watched.ids("missing") == before
 
 
-def test_a_copy_that_is_tagged_anew_is_another_track_though_something_happened_at_its_original(
+def test_a_retagged_copy_is_another_track_despite_hints_at_its_original(
     watched: InProcessDaemon, music: Path, other: Path
 ) -> None:
     song = music / "album" / "old.mp3"
@@ -379,7 +375,7 @@ def test_a_copy_that_is_tagged_anew_is_another_track_though_something_happened_a
     assert watched.actions() == ["track_added"] * 3
 
 
-def test_a_copy_that_is_tagged_anew_is_another_track(do: Callable[[Change], InProcessDaemon], music: Path) -> None:
+def test_a_retagged_copy_is_another_track(do: Callable[[Change], InProcessDaemon], music: Path) -> None:
     songs(music, "a")
 
     def copy_and_tag(folder: Path) -> None:
@@ -393,7 +389,7 @@ def test_a_copy_that_is_tagged_anew_is_another_track(do: Callable[[Change], InPr
     assert daemon.actions() == ["track_added", "track_added"]
 
 
-def test_a_folder_that_is_moved_to_another_disk_keeps_its_tracks(
+def test_a_folder_moved_to_another_disk_keeps_its_tracks(
     do: Callable[[Change], InProcessDaemon], music: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `mv` does it: everything is copied, then everything is removed."""
@@ -422,7 +418,7 @@ def added_first(daemon: InProcessDaemon) -> dict[str, str]:
     return dict(entries)
 
 
-async def test_a_move_is_not_written_when_the_track_has_become_another_file(catalogue: Catalogue) -> None:
+async def test_a_move_is_refused_once_the_track_has_another_file(catalogue: Catalogue) -> None:
     """Found by the model: two files swapped, one of which was seen as a replacement first."""
     service, root = catalogue.service, catalogue.root
     first, second = (FoundFile(root, "a.mp3", Signature(1, 2, 3, inode)) for inode in (10, 20))

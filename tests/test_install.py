@@ -43,9 +43,7 @@ def tree(tmp_path: Path) -> Iterator[BareDebian]:
     shutil.rmtree(made.root)  # 200 MB
 
 
-def test_the_readme_leads_from_nothing_to_a_catalogued_file_within_two_minutes(
-    tree: BareDebian, wheels: Path, tmp_path: Path
-) -> None:
+def test_the_readme_catalogues_a_first_file_within_two_minutes(tree: BareDebian, wheels: Path, tmp_path: Path) -> None:
     tree.make(PYTHON_PACKAGE)
     assert not any((tree.root / "usr/bin" / name).exists() for name in ("git", "pip", "gcc", "curl"))
 
@@ -101,7 +99,7 @@ def shell(words: str) -> str:
     return shlex.join(json.loads(words))
 
 
-def test_the_containerfile_leads_to_a_service_that_catalogues_and_is_well(
+def test_the_containerfile_builds_a_healthy_service_that_catalogues(
     tree: BareDebian, wheels: Path, tmp_path: Path
 ) -> None:
     made = build((HERE / "Containerfile").read_text(), tree, wheels)

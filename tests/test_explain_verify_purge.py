@@ -25,7 +25,9 @@ def explained(
     return explain
 
 
-def test_each_kind_of_path_is_explained(soulspot: Soulspot, explained: Callable[[Path], dict[str, str]]) -> None:
+def test_explain_gives_the_state_of_each_kind_of_path_with_a_reason(
+    soulspot: Soulspot, explained: Callable[[Path], dict[str, str]]
+) -> None:
     song = write_song(soulspot.music / "song.mp3", title="Wish", artist="Nine").read_bytes()
     write_song(soulspot.music / "gone.flac")
     write_song(soulspot.music / "changed.ogg")
@@ -73,7 +75,7 @@ def test_each_kind_of_path_is_explained(soulspot: Soulspot, explained: Callable[
     assert "corrupt" in found["broken.mp3"]["reason"]
 
 
-def test_a_path_in_an_offline_folder_is_explained(
+def test_explain_reports_that_a_folder_is_offline(
     soulspot: Soulspot, explained: Callable[[Path], dict[str, str]]
 ) -> None:
     write_song(soulspot.music / "song.mp3")
@@ -125,7 +127,7 @@ def two_missing(soulspot: Soulspot) -> Soulspot:
     return soulspot
 
 
-def test_purge_removes_long_missing_tracks_and_what_only_they_had(two_missing: Soulspot) -> None:
+def test_purge_removes_long_missing_tracks_with_their_album_and_artist(two_missing: Soulspot) -> None:
     listed = two_missing.run("purge", "--older-than", "30d", "--dry-run")
     asked = two_missing.run("purge", "--older-than", "30d")
     refused = two_missing.run("purge", "--older-than", "30d", "--yes", "1")
@@ -143,7 +145,7 @@ def test_purge_removes_long_missing_tracks_and_what_only_they_had(two_missing: S
     assert two_missing.actions("track_purged") == 2
 
 
-def test_purge_keeps_files_that_have_not_been_missing_for_long(two_missing: Soulspot) -> None:
+def test_purge_keeps_recently_missing_files(two_missing: Soulspot) -> None:
     result = two_missing.run("purge", "--older-than", "60d")
 
     assert (result.returncode, result.stdout) == (0, "no file has been missing for that long\n")

@@ -54,7 +54,7 @@ def status(soulspot: Soulspot) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("illness", ILLNESSES)
-def test_files_that_cannot_be_read_are_failures_until_they_can(
+def test_unreadable_files_are_failures_until_the_disk_recovers(
     soulspot: Soulspot, faulty_music: FaultyFilesystem, illness: str
 ) -> None:
     faulty_music.fail(illness, "read", below="/1*")
@@ -76,7 +76,7 @@ def test_files_that_cannot_be_read_are_failures_until_they_can(
 
 @pytest.mark.parametrize("illness", ILLNESSES)
 @pytest.mark.parametrize("operation", ["getattr", "open"])
-def test_what_cannot_be_looked_at_is_not_gone(
+def test_a_file_that_cannot_be_checked_does_not_go_missing(
     soulspot: Soulspot, faulty_music: FaultyFilesystem, illness: str, operation: str
 ) -> None:
     daemon = watch(soulspot)
@@ -100,7 +100,7 @@ def drop_below(faulty_music: FaultyFilesystem, count: int, start: int) -> None:
 
 
 @pytest.mark.parametrize("illness", ILLNESSES)
-def test_a_folder_that_cannot_be_listed_loses_nothing_and_is_told(
+def test_a_folder_that_cannot_be_listed_degrades_and_loses_nothing(
     soulspot: Soulspot, faulty_music: FaultyFilesystem, illness: str
 ) -> None:
     write_song(faulty_music.source / "album" / "a.mp3")
@@ -124,7 +124,7 @@ def test_a_folder_that_cannot_be_listed_loses_nothing_and_is_told(
 
 
 @pytest.mark.parametrize("illness", ILLNESSES)
-def test_a_server_that_answers_nothing_well_is_offline_until_it_does(
+def test_a_server_that_gives_only_errors_is_offline_until_it_recovers(
     soulspot: Soulspot, faulty_music: FaultyFilesystem, illness: str
 ) -> None:
     daemon = watch(soulspot)
@@ -144,7 +144,7 @@ def test_a_server_that_answers_nothing_well_is_offline_until_it_does(
     assert daemon.poll() is None
 
 
-def test_a_server_that_is_gone_and_comes_back_loses_nothing(soulspot: Soulspot, faulty_music: FaultyFilesystem) -> None:
+def test_a_server_that_disappears_and_returns_loses_nothing(soulspot: Soulspot, faulty_music: FaultyFilesystem) -> None:
     daemon = watch(soulspot)
     drop(soulspot, 10)
     until(lambda: len(soulspot.tracks()) == 10)
@@ -160,9 +160,7 @@ def test_a_server_that_is_gone_and_comes_back_loses_nothing(soulspot: Soulspot, 
     assert daemon.poll() is None
 
 
-def test_an_import_from_a_disk_that_fails_now_and_then_ends_complete(
-    soulspot: Soulspot, faulty_music: FaultyFilesystem
-) -> None:
+def test_an_import_from_an_unreliable_disk_ends_complete(soulspot: Soulspot, faulty_music: FaultyFilesystem) -> None:
     drop_below(faulty_music, 200, start=0)
     daemon = watch(soulspot)
     for illness in ILLNESSES * 2:
@@ -177,7 +175,7 @@ def test_an_import_from_a_disk_that_fails_now_and_then_ends_complete(
 
 
 @pytest.mark.parametrize("illness", ["EIO", "EROFS", "ENOSPC", "EDQUOT", "ESTALE"])
-def test_a_catalogue_that_cannot_be_written_pauses_and_goes_on(
+def test_write_errors_of_the_catalogue_pause_until_its_disk_recovers(
     soulspot: Soulspot, faulty_catalogue: FaultyFilesystem, illness: str
 ) -> None:
     daemon = soulspot.watch()
@@ -197,7 +195,7 @@ def test_a_catalogue_that_cannot_be_written_pauses_and_goes_on(
 
 
 @pytest.mark.parametrize("illness", ["EIO", "ESTALE", "ETIMEDOUT"])
-def test_a_catalogue_whose_disk_answers_nothing_pauses_and_goes_on(
+def test_a_dead_catalogue_disk_pauses_until_it_recovers(
     soulspot: Soulspot, faulty_catalogue: FaultyFilesystem, illness: str
 ) -> None:
     daemon = soulspot.watch()
@@ -216,7 +214,7 @@ def test_a_catalogue_whose_disk_answers_nothing_pauses_and_goes_on(
 
 
 @pytest.mark.parametrize("illness", ["EIO", "ESTALE", "ETIMEDOUT"])
-def test_the_daemon_says_how_it_is_although_nobody_can_read_its_catalogue(
+def test_status_works_while_the_catalogue_cannot_be_read(
     soulspot: Soulspot, faulty_catalogue: FaultyFilesystem, illness: str
 ) -> None:
     soulspot.watch()

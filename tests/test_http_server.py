@@ -44,7 +44,7 @@ async def sent(port: int, words: bytes) -> bytes:
         writer.close()
 
 
-async def test_it_answers_get_and_head_and_nothing_else(port: int) -> None:
+async def test_only_get_and_head_are_answered(port: int) -> None:
     assert (await asked(port)).text == "hello\n"
     head = await asked(port, method="HEAD")
     assert (head.status, head.text, head.headers["Content-Length"]) == (200, "", "6")
@@ -56,12 +56,12 @@ async def test_it_answers_get_and_head_and_nothing_else(port: int) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:1", "localhost", "LOCALHOST:80", "[::1]:80", "127.8.9.1"])
-async def test_it_may_be_asked_by_the_names_of_this_machine(port: int, host: str) -> None:
+async def test_requests_to_the_names_of_this_machine_are_answered(port: int, host: str) -> None:
     assert (await asked(port, Host=host)).status == 200
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil", "8.8.8.8", "[::1", ""])
-async def test_a_page_that_has_another_name_point_here_is_refused(port: int, host: str) -> None:
+async def test_requests_to_a_foreign_host_name_are_refused(port: int, host: str) -> None:
     assert (await asked(port, Host=host)).status == 403
 
 
@@ -75,18 +75,18 @@ async def test_a_page_that_has_another_name_point_here_is_refused(port: int, hos
         (b"GET /hello HTTP/1.0\r\n\r\n", b"403"),
     ],
 )
-async def test_what_is_no_request_is_told_so_and_closed(port: int, words: bytes, status: bytes) -> None:
+async def test_an_invalid_request_gets_an_error_and_is_closed(port: int, words: bytes, status: bytes) -> None:
     assert (await sent(port, words)).startswith(b"HTTP/1.1 " + status)
     assert (await asked(port)).status == 200
 
 
-async def test_who_does_not_come_to_an_end_is_closed(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unfinished_request_is_closed(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_server, "CONNECTION_SECONDS", 0.2)
 
     assert await sent(port, b"GET /hello HTTP/1.1\r\nHost: local") == b""
 
 
-async def test_many_slow_clients_keep_nobody_out(port: int) -> None:
+async def test_many_slow_clients_do_not_block_others(port: int) -> None:
     slow = [await asyncio.open_connection("127.0.0.1", port) for _number in range(http_server.MAX_CONNECTIONS * 3)]
     for _reader, writer in slow:
         writer.write(b"GET /hello HTTP/1.1\r\nX-Slow: ")
@@ -98,7 +98,7 @@ async def test_many_slow_clients_keep_nobody_out(port: int) -> None:
         writer.close()
 
 
-async def test_a_socket_is_for_the_owner_and_the_group_and_gone_at_the_end(tmp_path: Path) -> None:
+async def test_the_http_socket_is_for_owner_and_group_and_goes_at_the_end(tmp_path: Path) -> None:
     place = tmp_path / "metrics.socket"
 
     async with http_server.serve(str(place), ANSWERS, mode=0o660, group=""):
@@ -108,7 +108,7 @@ async def test_a_socket_is_for_the_owner_and_the_group_and_gone_at_the_end(tmp_p
     assert not place.exists()
 
 
-async def test_the_socket_of_one_that_was_killed_is_taken_over_and_nothing_else(tmp_path: Path) -> None:
+async def test_only_the_socket_of_a_dead_process_is_taken_over(tmp_path: Path) -> None:
     place = tmp_path / "metrics.socket"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(place))
@@ -123,7 +123,7 @@ async def test_the_socket_of_one_that_was_killed_is_taken_over_and_nothing_else(
     assert place.read_text() == "mine"
 
 
-async def test_answers_leave_no_descriptor_behind(port: int) -> None:
+async def test_requests_leave_no_descriptor_behind(port: int) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _number in range(50):
         await asked(port)
