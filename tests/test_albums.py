@@ -1,4 +1,4 @@
-"""Which album a file is on, what becomes of an album that is retagged or moved, and what of it is not there."""
+"""Which album a file belongs to, what a retag or a move does to an album, and which of its tracks are missing."""
 
 import asyncio
 from typing import Any
@@ -137,27 +137,27 @@ async def test_an_album_in_a_renamed_folder_keeps_its_id_and_takes_new_files(cat
     await catalogue.put("a/0", "A", album="X")
 
     query = "SELECT f.path FROM files f JOIN tracks t ON t.id = f.track_id JOIN albums l ON l.id = t.album_id"
-    together = await catalogue.rows(f"{query} ORDER BY l.created_at, f.path")
-    assert together == [("b/0",), ("b/1",), ("b/2",), ("b/3",), ("a/0",)]
+    by_album = await catalogue.rows(f"{query} ORDER BY l.created_at, f.path")
+    assert by_album == [("b/0",), ("b/1",), ("b/2",), ("b/3",), ("a/0",)]
     assert await catalogue.rows("SELECT count(*) FROM tracks GROUP BY album_id ORDER BY 1") == [(1,), (4,)]
     assert (await catalogue.actions()).count("album_added") == 2
 
 
-@pytest.mark.parametrize("what", ["goes missing", "is on another album", "goes elsewhere", "is beside it at once"])
-async def test_an_album_moves_with_its_last_file_however_the_others_left(catalogue: Catalogue, what: str) -> None:
+@pytest.mark.parametrize("departure", ["goes missing", "changes album", "moves elsewhere", "moves at the same time"])
+async def test_an_album_moves_with_its_last_file_however_the_others_left(catalogue: Catalogue, departure: str) -> None:
     for number in range(4):
         await catalogue.put(f"a/{number}", "A", album="X")
     await catalogue.move("a/0", "b/0")
     known = await catalogue.known("a/1")
     assert known is not None
 
-    if what == "goes missing":
+    if departure == "goes missing":
         await catalogue.service.lose(known)
         await catalogue.move("a/2", "b/2")
-    elif what == "is on another album":
+    elif departure == "changes album":
         await catalogue.put("a/1", "A", album="Y")
         await catalogue.move("a/2", "b/2")
-    elif what == "goes elsewhere":
+    elif departure == "moves elsewhere":
         await catalogue.move("a/1", "c/1")
         await catalogue.move("a/2", "b/2")
     else:
@@ -191,30 +191,30 @@ async def test_a_file_moved_into_the_folder_of_its_album_joins_it(catalogue: Cat
     assert list((await catalogue.changes("track_moved"))[0]) == ["path", "album_id"]
 
 
-# What is not there
+# Missing tracks and discs
 
 
-def track(disc: int | None, number: int | None, total: int | None = None, discs: int | None = None) -> OnAlbum:
+def on_album(disc: int | None, number: int | None, total: int | None = None, discs: int | None = None) -> OnAlbum:
     return OnAlbum(disc, number, total, discs, compilation=None, artist="A", is_present=True)
 
 
-def some(disc: int | None, numbers: range, total: int | None = None, discs: int | None = None) -> list[OnAlbum]:
-    return [track(disc, number, total, discs) for number in numbers]
+def numbered(disc: int | None, numbers: range, total: int | None = None, discs: int | None = None) -> list[OnAlbum]:
+    return [on_album(disc, number, total, discs) for number in numbers]
 
 
 @pytest.mark.parametrize(
     ("tracks", "missing", "discs", "complete"),
     [
-        (some(1, range(1, 13), 12), {}, (), True),
-        (some(None, range(1, 13)), {}, (), None),
-        ([*some(1, range(1, 3), 12), *some(1, range(5, 11), 12)], {1: ((3, 4), (11, 12))}, (), False),
-        ([track(None, 1), track(None, 4)], {1: ((2, 3),)}, (), False),
-        (some(1, range(1, 6), 5, 3) + some(3, range(1, 4), 4, 3), {3: ((4, 4),)}, ((2, 2),), False),
-        (some(2, range(1, 6), 5), {}, ((1, 1),), False),
-        ([track(None, None, 3), track(None, None, 3), track(None, 1, 3)], {}, (), True),
-        ([track(1, 1, 999_999, 999_999)], {1: ((2, 999_999),)}, ((2, 999_999),), False),
-        (some(1, range(1, 11), 20, 2) + some(2, range(11, 21), 20, 2), {}, (), True),
-        (some(1, range(1, 11), 20, 2) + some(2, range(11, 19), 20, 2), {2: ((19, 20),)}, (), False),
+        (numbered(1, range(1, 13), 12), {}, (), True),
+        (numbered(None, range(1, 13)), {}, (), None),
+        ([*numbered(1, range(1, 3), 12), *numbered(1, range(5, 11), 12)], {1: ((3, 4), (11, 12))}, (), False),
+        ([on_album(None, 1), on_album(None, 4)], {1: ((2, 3),)}, (), False),
+        (numbered(1, range(1, 6), 5, 3) + numbered(3, range(1, 4), 4, 3), {3: ((4, 4),)}, ((2, 2),), False),
+        (numbered(2, range(1, 6), 5), {}, ((1, 1),), False),
+        ([on_album(None, None, 3), on_album(None, None, 3), on_album(None, 1, 3)], {}, (), True),
+        ([on_album(1, 1, 999_999, 999_999)], {1: ((2, 999_999),)}, ((2, 999_999),), False),
+        (numbered(1, range(1, 11), 20, 2) + numbered(2, range(11, 21), 20, 2), {}, (), True),
+        (numbered(1, range(1, 11), 20, 2) + numbered(2, range(11, 19), 20, 2), {2: ((19, 20),)}, (), False),
         ([], {}, (), None),
     ],
 )

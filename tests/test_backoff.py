@@ -1,4 +1,4 @@
-"""Waiting times between retries."""
+"""Growing pauses between retries."""
 
 from itertools import islice
 

@@ -1,4 +1,4 @@
-"""What a person or a program sees of the commands: output, logs, completion, progress."""
+"""What commands show to people and programs: output, logs, completion, progress."""
 
 import contextlib
 import json
@@ -28,18 +28,18 @@ def installed_command() -> str:
 def test_audit_follow_prints_new_entries_as_they_arrive(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "before.mp3")
     soulspot.scan()
-    seen = soulspot.music.parent / "seen"
-    with seen.open("wb") as output:
+    printed = soulspot.music.parent / "printed"
+    with printed.open("wb") as output:
         command = [sys.executable, "-m", "soulspot", "audit", "--follow", "--json", "--action", "track_added"]
         follower = prefork.start(command, soulspot.environment, output)
     soulspot.running.append(follower)
-    until(lambda: b"before.mp3" in seen.read_bytes())
+    until(lambda: b"before.mp3" in printed.read_bytes())
 
     write_song(soulspot.music / "after.mp3")
     soulspot.scan()
 
-    until(lambda: seen.read_bytes().count(b"\n") == 2)
-    entries = [json.loads(line) for line in seen.read_text().splitlines()]
+    until(lambda: printed.read_bytes().count(b"\n") == 2)
+    entries = [json.loads(line) for line in printed.read_text().splitlines()]
     assert [Path(entry["path"]).name for entry in entries] == ["before.mp3", "after.mp3"]
     follower.send_signal(signal.SIGINT)
     assert follower.wait(timeout=10) == 0
@@ -51,8 +51,8 @@ def test_audit_filters_by_file_artist_action_and_time(soulspot: Soulspot) -> Non
     write_song(soulspot.music / "b" / "two.flac", title="Two", artist="Low")
     soulspot.scan()
 
-    def paths(*question: str) -> list[str]:
-        lines = soulspot.run("audit", "--json", "--action", "track_added", *question).stdout.splitlines()
+    def paths(*filters: str) -> list[str]:
+        lines = soulspot.run("audit", "--json", "--action", "track_added", *filters).stdout.splitlines()
         return [Path(json.loads(line)["path"]).name for line in lines]
 
     assert paths() == ["one.flac", "two.flac"]
@@ -108,18 +108,18 @@ def test_a_closed_pipe_ends_a_listing_quietly(soulspot: Soulspot) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_can_be_installed(shell: str) -> None:
-    # What `--install-completion` writes; that itself looks for the shell it was called from, and here may be none.
-    asked = os.environ | {"_SOULSPOT_COMPLETE": f"source_{shell}"}
-    script = subprocess.run([installed_command()], env=asked, capture_output=True, text=True, check=False)
+    # This prints what `--install-completion` writes. The option itself detects the calling shell; a test has none.
+    environment = os.environ | {"_SOULSPOT_COMPLETE": f"source_{shell}"}
+    script = subprocess.run([installed_command()], env=environment, capture_output=True, text=True, check=False)
 
     assert script.returncode == 0, script.stderr
     assert "_SOULSPOT_COMPLETE" in script.stdout
 
 
 def test_completion_lists_the_matching_commands() -> None:
-    asked = os.environ | {"_SOULSPOT_COMPLETE": "complete_bash", "COMP_WORDS": "soulspot tra", "COMP_CWORD": "1"}
+    environment = os.environ | {"_SOULSPOT_COMPLETE": "complete_bash", "COMP_WORDS": "soulspot tra", "COMP_CWORD": "1"}
 
-    result = subprocess.run([installed_command()], env=asked, capture_output=True, text=True, check=False)
+    result = subprocess.run([installed_command()], env=environment, capture_output=True, text=True, check=False)
 
     assert "tracks" in result.stdout.split()
     assert "watch" not in result.stdout.split()
@@ -135,7 +135,7 @@ def test_a_scan_on_a_terminal_shows_a_progress_bar_and_a_summary(soulspot: Souls
     drawn = b""
     with subprocess.Popen(command, env=terminal, stdout=subprocess.PIPE, stderr=theirs) as scan:
         os.close(theirs)
-        with contextlib.suppress(OSError):  # a terminal that nobody has open any more
+        with contextlib.suppress(OSError):  # reading fails once the scan has closed the terminal
             while True:
                 drawn += os.read(ours, 4096)
         assert scan.stdout is not None
@@ -187,16 +187,16 @@ def test_every_line_for_the_journal_has_a_priority(
 
 
 def test_version_takes_at_most_2_5_times_as_long_as_importing_typer() -> None:
-    """The share of a bare interpreter's start, as seconds say nothing on a shared machine."""
+    """Compare two CPU times: seconds vary too much on a shared machine."""
 
-    def seconds(*command: str) -> float:
-        """Return the time of the processor that a command takes, whatever else it has to do."""
+    def cpu_seconds(*command: str) -> float:
+        """Return the CPU time of a command, which other processes do not change."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, *command], check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    bare = min(seconds("-c", "import typer") for _time in range(3))
-    ours = min(seconds("-m", "soulspot", "--version") for _time in range(3))
+    typer_alone = min(cpu_seconds("-c", "import typer") for _run in range(3))
+    soulspot = min(cpu_seconds("-m", "soulspot", "--version") for _run in range(3))
 
-    assert ours < bare * 2.5
+    assert soulspot < typer_alone * 2.5

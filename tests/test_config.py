@@ -1,4 +1,4 @@
-"""What can be set, where it is read from, and what a person is told when it is wrong."""
+"""The settings: their defaults, their sources, and the message for each mistake."""
 
 import json
 import os
@@ -30,7 +30,7 @@ MARKED = re.compile(r"<!-- settings -->\n(.*?)\n<!-- /settings -->", re.DOTALL)
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home of its own, and a system that has no soulspot."""
+    """An empty home folder, on a system without soulspot."""
     for variable in list(os.environ):
         if variable.upper().startswith(("SOULSPOT_", "XDG_", "STATE_DIRECTORY")):
             monkeypatch.delenv(variable)
@@ -45,7 +45,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def open_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder that every user can reach, which pytest's own is not, with all the places in it."""
+    """A folder that every user can reach, unlike those of pytest, with all files of soulspot in it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -56,7 +56,7 @@ def open_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @contextmanager
-def as_a_user_with_few_rights() -> Iterator[None]:
+def as_an_unprivileged_user() -> Iterator[None]:
     if os.geteuid() != 0:
         yield
         return
@@ -136,12 +136,12 @@ def test_a_user_without_a_home_learns_what_to_set(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
 
-    without_a_place = refusal()
+    without_url = refusal()
     monkeypatch.setenv("SOULSPOT_DATABASE__URL", "sqlite+aiosqlite:////srv/music.db")
-    with_a_place = get_settings()
+    with_url = get_settings()
 
-    assert without_a_place == "there is no home folder for the catalogue: set HOME or SOULSPOT_DATABASE__URL"
-    assert with_a_place.database.url == "sqlite+aiosqlite:////srv/music.db"
+    assert without_url == "there is no home folder for the catalogue: set HOME or SOULSPOT_DATABASE__URL"
+    assert with_url.database.url == "sqlite+aiosqlite:////srv/music.db"
 
 
 def test_importing_the_settings_loads_no_heavy_library() -> None:
@@ -238,7 +238,7 @@ def test_sizes_may_have_units_and_words_any_case(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("variable", "ending"),
+    ("variable", "hint"),
     [
         ("SOULSPOT_DATABASE_URL", ": did you mean SOULSPOT_DATABASE__URL?"),
         ("SOULSPOT_LIBRARY__QUITE_PERIOD", ": did you mean SOULSPOT_LIBRARY__QUIET_PERIOD?"),
@@ -252,11 +252,11 @@ def test_sizes_may_have_units_and_words_any_case(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_an_unknown_variable_is_refused_with_the_nearest_name(
-    monkeypatch: pytest.MonkeyPatch, variable: str, ending: str
+    monkeypatch: pytest.MonkeyPatch, variable: str, hint: str
 ) -> None:
     monkeypatch.setenv(variable, "x")
 
-    assert refusal() == f"the environment variable {variable} is not a setting{ending}"
+    assert refusal() == f"the environment variable {variable} is not a setting{hint}"
 
 
 def test_a_variable_like_no_setting_is_refused_with_all_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +271,7 @@ def test_a_variable_like_no_setting_is_refused_with_all_names(monkeypatch: pytes
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "ending"),
+    ("text", "line", "hint"),
     [
         ("[library]\nquiet_perod = 3\n", 2, "library.quiet_perod: did you mean library.quiet_period?"),
         ('[databse]\nurl = "x"\n', 2, "databse.url: did you mean database.url?"),
@@ -283,11 +283,11 @@ def test_a_variable_like_no_setting_is_refused_with_all_names(monkeypatch: pytes
     ],
 )
 def test_an_unknown_name_in_a_file_is_refused_with_line_and_nearest_name(
-    home: Path, text: str, line: int, ending: str
+    home: Path, text: str, line: int, hint: str
 ) -> None:
     file = write(user_config(home), text)
 
-    assert refusal() == f"{file}, line {line}: there is no setting {ending}"
+    assert refusal() == f"{file}, line {line}: there is no setting {hint}"
 
 
 def test_an_empty_section_is_allowed(home: Path) -> None:
@@ -314,7 +314,7 @@ def test_an_unreadable_file_is_never_ignored(open_folder: Path) -> None:
     file = write(open_folder / "config.toml", "")
     file.chmod(0)
 
-    with as_a_user_with_few_rights():
+    with as_an_unprivileged_user():
         message = refusal()
 
     assert message == (
@@ -326,24 +326,24 @@ def test_an_inaccessible_home_has_no_configuration(open_folder: Path) -> None:
     write(user_config(open_folder), '[log]\nlevel = "debug"\n')
     (open_folder / ".config").chmod(0)
 
-    with as_a_user_with_few_rights():
+    with as_an_unprivileged_user():
         settings = get_settings()
 
     assert settings.log.level == "info"
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"),
+    ("text", "problem"),
     [
         ("[log]\nlevel: info\n", ", line 2: invalid TOML: expected '=' after a key in a key/value pair"),
         ("[log]\nlevel = debug\n", ", line 2: invalid TOML: invalid value"),
         ("[log]\nlevel = [", ", at its end: invalid TOML: invalid value"),
     ],
 )
-def test_a_file_that_is_not_toml_is_refused_with_its_line(tmp_path: Path, text: str, fault: str) -> None:
+def test_a_file_that_is_not_toml_is_refused_with_its_line(tmp_path: Path, text: str, problem: str) -> None:
     file = write(tmp_path / "config.toml", text)
 
-    assert refusal(file) == f"{file}{fault}"
+    assert refusal(file) == f"{file}{problem}"
 
 
 def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
@@ -383,7 +383,7 @@ def test_a_wrong_variable_is_refused_with_the_allowed_values(
 
 
 @pytest.mark.parametrize(
-    ("text", "place", "fault"),
+    ("text", "place", "problem"),
     [
         ("[library]\n\nquiet_period = -1\n", "library.quiet_period", "-1: it must be at least 0"),
         ("[library]\nhidden = 0\nmissing_after = true\n", "library.missing_after", "true: it must be a number"),
@@ -396,11 +396,11 @@ def test_a_wrong_variable_is_refused_with_the_allowed_values(
     ],
 )
 def test_a_wrong_value_in_a_file_is_refused_with_line_and_allowed_values(
-    tmp_path: Path, text: str, place: str, fault: str
+    tmp_path: Path, text: str, place: str, problem: str
 ) -> None:
     file = write(tmp_path / "config.toml", text)
 
-    assert refusal(file).startswith(f"{place} in {file}, line 3 is {fault}")
+    assert refusal(file).startswith(f"{place} in {file}, line 3 is {problem}")
 
 
 def test_a_wrong_value_is_traced_to_the_source_that_won(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -546,9 +546,9 @@ def test_a_folder_named_twice_is_refused(music: Path) -> None:
     assert refusal(folders=(music, Path("music"))) == f"the music folder {music} is named twice: name it once"
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_a_folder_inside_another_is_refused(music: Path, turned: bool) -> None:
-    folders = (music / "jazz", music) if turned else (music, music / "jazz")
+@pytest.mark.parametrize("inner_first", [False, True])
+def test_a_folder_inside_another_is_refused(music: Path, inner_first: bool) -> None:
+    folders = (music / "jazz", music) if inner_first else (music, music / "jazz")
 
     message = refusal(folders=folders)
 
@@ -597,13 +597,13 @@ def test_an_unreadable_folder_is_refused_with_the_reason(tmp_path: Path) -> None
     )
 
 
-@pytest.mark.parametrize("mode", [0o000, 0o444, 0o111], ids=["nothing", "list alone", "search alone"])
+@pytest.mark.parametrize("mode", [0o000, 0o444, 0o111], ids=["nothing", "list only", "search only"])
 def test_a_folder_that_cannot_be_listed_or_searched_is_refused(open_folder: Path, mode: int) -> None:
     folder = open_folder / "music"
     folder.mkdir()
     folder.chmod(mode)
 
-    with as_a_user_with_few_rights():
+    with as_an_unprivileged_user():
         message = library_refusal(folder, known=(folder,))
 
     assert message == f"cannot read the music folder {folder}: grant this user read and search access"
@@ -659,7 +659,7 @@ def test_an_unreadable_catalogue_is_named(open_folder: Path, monkeypatch: pytest
     file = write(open_folder / "soulspot.db", "")
     file.chmod(0)
 
-    with as_a_user_with_few_rights():
+    with as_an_unprivileged_user():
         tried = catalogue_refusal()
         monkeypatch.setenv("SOULSPOT_DATABASE__URL", f"sqlite+aiosqlite:///{file}")
         named = catalogue_refusal()

@@ -1,4 +1,4 @@
-"""`soulspot config`: shows the settings, checks them, writes a file to start from."""
+"""`soulspot config` shows settings, checks them, and writes a file to start from."""
 
 import json
 import re
@@ -51,7 +51,7 @@ def test_a_secret_can_come_from_a_credential(soulspot: Soulspot, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         ("[library]\nquiet = 3\n", "config.toml, line 2: there is no setting library.quiet"),
         ("[tags]\nworkers = -1\n", "tags.workers in"),
@@ -60,14 +60,14 @@ def test_a_secret_can_come_from_a_credential(soulspot: Soulspot, tmp_path: Path)
     ],
 )
 def test_check_names_the_place_and_the_allowed_values(
-    soulspot: Soulspot, tmp_path: Path, text: str, words: str
+    soulspot: Soulspot, tmp_path: Path, text: str, message: str
 ) -> None:
     (tmp_path / "config.toml").write_text(text)
 
     result = soulspot.run("config", "check", "--config", str(tmp_path / "config.toml"))
 
     assert result.returncode == 78
-    assert words in result.stderr
+    assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 

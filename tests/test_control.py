@@ -1,4 +1,4 @@
-"""The control socket: what the running daemon says of itself, and how it takes new settings."""
+"""The control socket: the status of the running daemon, its events, and a reload of its settings."""
 
 import asyncio
 import json
@@ -26,19 +26,19 @@ def status(soulspot: Soulspot) -> dict[str, Any]:
 
 @pytest.fixture
 def configured(soulspot: Soulspot) -> Soulspot:
-    """Have the settings in a file, as an admin does."""
+    """Settings in a file, as an admin keeps them."""
     configure(soulspot, [soulspot.music])
     soulspot.environment["SOULSPOT_CONFIG"] = str(soulspot.music.parent / "config.toml")
     return soulspot
 
 
-def configure(soulspot: Soulspot, folders: list[Path], more: str = "") -> None:
+def configure(soulspot: Soulspot, folders: list[Path]) -> None:
     (soulspot.music.parent / "config.toml").write_text(
-        f"[library]\nfolders = {json.dumps([str(each) for each in folders])}\n{more}"
+        f"[library]\nfolders = {json.dumps([str(each) for each in folders])}\n"
     )
 
 
-def start(soulspot: Soulspot) -> int:
+def start_configured(soulspot: Soulspot) -> int:
     daemon = soulspot.start_watching(folders=False)
     until(lambda: soulspot.log.exists() and "watching" in soulspot.log.read_text())
     return daemon.pid
@@ -49,25 +49,25 @@ def test_status_comes_from_the_running_daemon(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "song.mp3")
     until(soulspot.tracks)
 
-    told = status(soulspot)
+    report = status(soulspot)
 
-    assert (told["health"], told["reasons"], told["pid"]) == ("ok", [], daemon.pid)
-    assert told["queue"] == {"in_hand": 0, "settling": 0, "oldest_seconds": 0}
-    [folder] = told["folders"]
+    assert (report["health"], report["reasons"], report["pid"]) == ("ok", [], daemon.pid)
+    assert report["queue"] == {"in_hand": 0, "settling": 0, "oldest_seconds": 0}
+    [folder] = report["folders"]
     assert folder["watched"] == "inotify"
-    assert folder["last_event"] > told["since"]
-    assert folder["last_reconcile"] > told["since"]
+    assert folder["last_event"] > report["since"]
+    assert folder["last_reconcile"] > report["since"]
     assert [folder[name] for name in ("missed_by_watcher", "unwatched_folders", "unreadable")] == [0, 0, 0]
-    assert told["watcher"] == {"is_deaf": False, "overflows": 0, "restarts": 0}
+    assert report["watcher"] == {"is_deaf": False, "overflows": 0, "restarts": 0}
     assert "watcher   0 overflows, 0 restarts" in soulspot.run("status").stdout
 
 
 def test_status_without_a_daemon_comes_from_the_catalogue(soulspot: Soulspot) -> None:
     soulspot.scan()
 
-    told = status(soulspot)
+    report = status(soulspot)
 
-    assert (told["health"], told["reasons"]) == ("degraded", ["no soulspot is watching"])
+    assert (report["health"], report["reasons"]) == ("degraded", ["no soulspot is watching"])
     assert "health    degraded\n          no soulspot is watching\n" in soulspot.run("status").stdout
 
 
@@ -97,10 +97,10 @@ def test_an_unknown_command_is_answered_with_an_error(soulspot: Soulspot) -> Non
     place = control_socket.socket_of(soulspot.database)
 
     assert "unknown command 'sing'" in (control_socket.ask(place, "sing") or {})["error"]
-    for rudeness in (b"x" * 100_000, b"[1]\n", b'{"ask": []}\n', b"\xff\n", b"\n"):
-        with socket.socket(socket.AF_UNIX) as rude:
-            rude.connect(str(place))
-            rude.sendall(rudeness)
+    for bad_request in (b"x" * 100_000, b"[1]\n", b'{"ask": []}\n', b"\xff\n", b"\n"):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(place))
+            client.sendall(bad_request)
     assert (control_socket.ask(place, "status") or {})["health"] == "ok"
 
 
@@ -114,8 +114,8 @@ async def test_the_outcome_of_a_file_reaches_every_follower(soulspot: Soulspot) 
     write_song(soulspot.music / "song.mp3")
 
     for follower in followers:
-        told = await asyncio.wait_for(anext(follower), 5)
-        assert (told["lost"], [(each["kind"], Path(each["path"]).name) for each in told["happened"]]) == (
+        event = await asyncio.wait_for(anext(follower), 5)
+        assert (event["lost"], [(each["kind"], Path(each["path"]).name) for each in event["happened"]]) == (
             0,
             [("added", "song.mp3")],
         )
@@ -125,7 +125,7 @@ async def test_the_outcome_of_a_file_reaches_every_follower(soulspot: Soulspot) 
 def test_new_settings_are_in_force_once_reload_returns(configured: Soulspot) -> None:
     more = configured.music.parent / "more"
     more.mkdir()
-    pid = start(configured)
+    pid = start_configured(configured)
 
     configure(configured, [configured.music, more])
     result = configured.run("reload")
@@ -141,7 +141,7 @@ def test_new_settings_are_in_force_once_reload_returns(configured: Soulspot) -> 
     "fault", ["[library]\nfolder = 1\n", "[tags]\nworkers = -1\n", "[library]\nfolders = ['/no']\n"]
 )
 def test_reload_refuses_wrong_settings_and_keeps_the_old_ones(configured: Soulspot, fault: str) -> None:
-    start(configured)
+    start_configured(configured)
 
     (configured.music.parent / "config.toml").write_text(fault)
     result = configured.run("reload")
@@ -171,9 +171,9 @@ def test_place_mode_and_group_of_the_socket_are_settings(soulspot: Soulspot, tmp
     }
     daemon = soulspot.watch(**settings)
 
-    told = json.loads(soulspot.run("status", "--json", **settings).stdout)
+    report = json.loads(soulspot.run("status", "--json", **settings).stdout)
 
-    assert told["pid"] == daemon.pid
+    assert report["pid"] == daemon.pid
     assert (stat.S_IMODE(place.stat().st_mode), place.stat().st_gid) == (0o600, group)
 
 
@@ -208,10 +208,10 @@ def test_on_postgresql_the_database_name_leads_to_the_daemon(postgres_soulspot: 
     tmp_path.chmod(0o700)
     daemon = postgres_soulspot.watch(RUNTIME_DIRECTORY=str(tmp_path))
 
-    told = json.loads(postgres_soulspot.run("status", "--json", RUNTIME_DIRECTORY=str(tmp_path)).stdout)
+    report = json.loads(postgres_soulspot.run("status", "--json", RUNTIME_DIRECTORY=str(tmp_path)).stdout)
     second = postgres_soulspot.run("watch", str(postgres_soulspot.music), RUNTIME_DIRECTORY=str(tmp_path))
 
-    assert told["pid"] == daemon.pid
+    assert report["pid"] == daemon.pid
     assert (second.returncode, f"(pid {daemon.pid})" in second.stderr.splitlines()[-1]) == (75, True), second.stderr
 
 
@@ -225,7 +225,7 @@ async def test_follow_uses_the_daemon_and_polls_without_one(
         wait = changes.wait
         await asyncio.wait_for(wait(), 1)  # without a daemon it polls
         daemon = await asyncio.to_thread(soulspot.watch)
-        while True:  # until it has found the daemon
+        while True:  # polls until it finds the daemon
             try:
                 await asyncio.wait_for(wait(), 1.5)
             except TimeoutError:
@@ -235,7 +235,7 @@ async def test_follow_uses_the_daemon_and_polls_without_one(
         await asyncio.wait_for(wait(), 3)
 
         daemon.kill()
-        for _look in range(3):
+        for _poll in range(3):
             await asyncio.wait_for(wait(), 3)
 
 
@@ -248,18 +248,18 @@ def test_audit_follow_survives_the_end_and_the_start_of_daemons(soulspot: Soulsp
         follower = subprocess.Popen(command, env=soulspot.environment, stdout=output)
     soulspot.running.append(follower)
 
-    def told() -> list[str]:
+    def followed() -> list[str]:
         return [Path(json.loads(line)["path"]).name for line in printed.read_text().splitlines()]
 
-    until(lambda: told() == ["before.mp3"])
+    until(lambda: followed() == ["before.mp3"])
     for number in range(2):
         write_song(soulspot.music / f"scanned {number}.mp3")
         soulspot.scan()
-        until(lambda: told()[-1:] == [f"scanned {number}.mp3"])  # noqa: B023 - at once
+        until(lambda: followed()[-1:] == [f"scanned {number}.mp3"])  # noqa: B023 - runs in this turn of the loop
         daemon = soulspot.watch()
         write_song(soulspot.music / f"dropped {number}.mp3")
-        until(lambda: told()[-1:] == [f"dropped {number}.mp3"])  # noqa: B023 - at once
+        until(lambda: followed()[-1:] == [f"dropped {number}.mp3"])  # noqa: B023 - runs in this turn of the loop
         daemon.kill()
         daemon.wait()
 
-    assert len(told()) == 5
+    assert len(followed()) == 5

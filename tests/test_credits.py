@@ -1,4 +1,4 @@
-"""Who a file's tags name, and which artist that is."""
+"""The credits in a file's tags, and the artist that each name becomes."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +15,7 @@ def names(tags: TrackTags, **rules: Any) -> list[tuple[str, str]]:
     return [(each.role, each.name) for each in credits_of(tags, tags.artist or "", CreditRules(**rules))]
 
 
-# What the tags say
+# Credits in the tags
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_every_role_is_a_credit_and_performers_have_instruments() -> None:
     ]
 
 
-# Which artist that is
+# The artist of a name
 
 
 async def test_two_ids_with_one_name_are_two_artists(catalogue: Catalogue) -> None:

@@ -12,21 +12,21 @@ from soulspot.cli.actions import verify
 
 
 @pytest.fixture
-def explained(
+def explain(
     soulspot: Soulspot, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[Path], dict[str, str]]:
-    """Call the command in this process: starting one for each path takes long."""
+    """Run the command in this process: starting a process for each path is slow."""
     monkeypatch.setenv("SOULSPOT_DATABASE__URL", soulspot.environment["SOULSPOT_DATABASE__URL"])
 
-    def explain(path: Path) -> dict[str, str]:
+    def explain_here(path: Path) -> dict[str, str]:
         verify.explain(path, None, as_json=True)
         return dict(json.loads(capsys.readouterr().out))
 
-    return explain
+    return explain_here
 
 
 def test_explain_gives_the_state_of_each_kind_of_path_with_a_reason(
-    soulspot: Soulspot, explained: Callable[[Path], dict[str, str]]
+    soulspot: Soulspot, explain: Callable[[Path], dict[str, str]]
 ) -> None:
     song = write_song(soulspot.music / "song.mp3", title="Wish", artist="Nine").read_bytes()
     write_song(soulspot.music / "gone.flac")
@@ -42,14 +42,14 @@ def test_explain_gives_the_state_of_each_kind_of_path_with_a_reason(
     (soulspot.music / "cover.jpg").touch()
     os.mkfifo(soulspot.music / "pipe.mp3")
     (soulspot.music / "link.mp3").symlink_to("song.mp3")
-    writer = (soulspot.music / "open.mp3").open("wb")
-    writer.write(song)
-    writer.flush()
+    unfinished = (soulspot.music / "open.mp3").open("wb")
+    unfinished.write(song)
+    unfinished.flush()
 
-    found = {path.name: explained(path) for path in soulspot.music.iterdir()}
-    found |= {name: explained(soulspot.music / name) for name in ("gone.flac", "live/a.mp3", "nothing.mp3")}
-    found["outside"] = explained(Path("/etc/passwd"))
-    writer.close()
+    found = {path.name: explain(path) for path in soulspot.music.iterdir()}
+    found |= {name: explain(soulspot.music / name) for name in ("gone.flac", "live/a.mp3", "absent.mp3")}
+    found["outside"] = explain(Path("/etc/passwd"))
+    unfinished.close()
 
     assert {name: each["state"] for name, each in found.items() if name != ".soulspotignore"} == {
         "song.mp3": "catalogued",
@@ -65,7 +65,7 @@ def test_explain_gives_the_state_of_each_kind_of_path_with_a_reason(
         "pipe.mp3": "not-regular",
         "link.mp3": "left-alone",
         "open.mp3": "being-written",
-        "nothing.mp3": "absent",
+        "absent.mp3": "absent",
         "outside": "outside",
     }
     assert "Nine – Wish" in found["song.mp3"]["reason"]
@@ -76,14 +76,14 @@ def test_explain_gives_the_state_of_each_kind_of_path_with_a_reason(
 
 
 def test_explain_reports_that_a_folder_is_offline(
-    soulspot: Soulspot, explained: Callable[[Path], dict[str, str]]
+    soulspot: Soulspot, explain: Callable[[Path], dict[str, str]]
 ) -> None:
     write_song(soulspot.music / "song.mp3")
     soulspot.scan()
     soulspot.music.rename(soulspot.music.parent / "unmounted")
     soulspot.run("scan", str(soulspot.music))
 
-    found = explained(soulspot.music / "song.mp3")
+    found = explain(soulspot.music / "song.mp3")
 
     assert found["state"] == "offline"
     assert "is its disk mounted?" in found["reason"]
@@ -96,14 +96,14 @@ def test_verify_passes_a_correct_catalogue_and_lists_differences(soulspot: Souls
     (soulspot.music / "broken.mp3").write_bytes(b"no audio" * 100)
     soulspot.scan()
     before = soulspot.dump()
-    content = soulspot.run("verify")
+    matching = soulspot.run("verify")
     (soulspot.music / "gone.mp3").unlink()
     write_song(soulspot.music / "changed.mp3", title="another")
     write_song(soulspot.music / "new.mp3")
 
     differing = soulspot.run("verify", "--json")
 
-    assert (content.returncode, content.stdout) == (0, "the catalogue matches the folders\n")
+    assert (matching.returncode, matching.stdout) == (0, "the catalogue matches the folders\n")
     assert differing.returncode == 1
     assert {(each["kind"], Path(each["path"]).name) for each in map(json.loads, differing.stdout.splitlines())} == {
         ("not-there", "gone.mp3"),
@@ -129,15 +129,15 @@ def two_missing(soulspot: Soulspot) -> Soulspot:
 
 def test_purge_removes_long_missing_tracks_with_their_album_and_artist(two_missing: Soulspot) -> None:
     listed = two_missing.run("purge", "--older-than", "30d", "--dry-run")
-    asked = two_missing.run("purge", "--older-than", "30d")
-    refused = two_missing.run("purge", "--older-than", "30d", "--yes", "1")
+    unconfirmed = two_missing.run("purge", "--older-than", "30d")
+    wrong_count = two_missing.run("purge", "--older-than", "30d", "--yes", "1")
     assert len(two_missing.rows("SELECT 1 FROM tracks")) == 3
 
     done = two_missing.run("purge", "--older-than", "30d", "--yes", "2")
 
-    assert (listed.returncode, asked.returncode, refused.returncode, done.returncode) == (0, 1, 1, 0)
+    assert (listed.returncode, unconfirmed.returncode, wrong_count.returncode, done.returncode) == (0, 1, 1, 0)
     assert "a.flac" in listed.stdout
-    assert "--yes 2" in asked.stdout
+    assert "--yes 2" in unconfirmed.stdout
     assert two_missing.rows("SELECT title FROM tracks") == [("stays",)]
     assert two_missing.rows("SELECT name FROM artists") == [("Stays",)]
     assert two_missing.rows("SELECT 1 FROM albums") == []

@@ -40,7 +40,7 @@ TESTS = {
     "F6": "test_environment.test_a_lock_of_another_program_pauses_until_it_ends",
     "F7": "test_main_job.test_a_second_writer_is_refused_and_told_who_is_first",
     "F8": "test_database_commands.test_damage_stops_a_running_daemon_with_an_explanation",
-    "F9": "test_database_commands.test_a_catalogue_deleted_under_a_running_daemon_is_rescued",  # noqa: E501
+    "F9": "test_database_commands.test_a_catalogue_deleted_under_a_running_daemon_is_rescued",
     "F10": "test_persistence.test_a_newer_schema_is_refused_and_left_alone",
     "F11": "test_faults.test_songs_dropped_while_the_queue_overflows_are_found",
     "F12": "test_watching.test_the_watch_limit_is_told_once_with_the_line_that_mends_it",
