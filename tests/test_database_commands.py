@@ -1,4 +1,4 @@
-"""The catalogue in an admin's hands: copies, upgrades, and what happens when its file is harmed."""
+"""Admin commands on the catalogue: backup, restore, upgrade; and damage to its file."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ def titles(database: Path) -> set[str]:
 
 
 def change(database: Path, *statements: str) -> None:
-    """Change a database by hand, and leave no write-ahead log."""
+    """Change a database by hand, and leave its write-ahead log empty."""
     connection = sqlite3.connect(database, isolation_level=None)
     for statement in (*statements, "PRAGMA wal_checkpoint(TRUNCATE)"):
         connection.execute(statement)
@@ -109,7 +109,7 @@ def test_restore_without_a_file_lists_the_backups(filled: Soulspot) -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "words"),
+    ("content", "message"),
     [
         (b"", "is empty"),
         (b"garbage" * 1000, "file is not a database"),
@@ -119,20 +119,20 @@ def test_restore_without_a_file_lists_the_backups(filled: Soulspot) -> None:
     ],
 )
 def test_restore_refuses_a_file_that_is_not_an_intact_backup(
-    filled: Soulspot, made: bytes | str | None, words: str
+    filled: Soulspot, content: bytes | str | None, message: str
 ) -> None:
     source = filled.music.parent / "copy.db"
-    if isinstance(made, bytes):
-        source.write_bytes(made)
-    elif made is not None:
+    if isinstance(content, bytes):
+        source.write_bytes(content)
+    elif content is not None:
         shutil.copyfile(filled.database, source)
-        change(source, made)
+        change(source, content)
     before = filled.dump()
 
     result = filled.run("db", "restore", str(source))
 
     assert result.returncode == 78
-    assert words in result.stderr
+    assert message in result.stderr
     assert filled.dump() == before
     assert list(filled.database.parent.glob("*restor*")) == []
 
@@ -199,16 +199,19 @@ def test_check_finds_damage_and_inconsistencies(filled: Soulspot) -> None:
 
     last = "SELECT max(sequence) FROM audit_log WHERE action = 'track_added'"
     change(filled.database, f"DELETE FROM audit_log WHERE sequence = ({last})")
-    promise = filled.run("db", "check", "--json")
-    harm(filled.database)
-    damage = filled.run("db", "check")
+    inconsistent = filled.run("db", "check", "--json")
+    damage(filled.database)
+    damaged = filled.run("db", "check")
 
-    assert json.loads(promise.stdout) == {"is_sound": False, "faults": ["1 tracks without an entry in the history"]}
-    assert (promise.returncode, damage.returncode) == (1, 1)
+    assert json.loads(inconsistent.stdout) == {
+        "is_sound": False,
+        "faults": ["1 tracks without an entry in the history"],
+    }
+    assert (inconsistent.returncode, damaged.returncode) == (1, 1)
 
 
-def harm(database: Path) -> None:
-    """Write over the middle of a database, and leave its first pages, which hold its name and its schema."""
+def damage(database: Path) -> None:
+    """Overwrite a database except for its first pages, which hold its header and schema."""
     with database.open("r+b") as file:
         file.seek(4096 * 3)
         file.write(b"\xa5" * (database.stat().st_size - 4096 * 3))
@@ -240,15 +243,15 @@ def test_a_file_that_is_not_a_database_is_left_unchanged(filled: Soulspot) -> No
 def test_damage_stops_a_running_daemon_with_an_explanation(filled: Soulspot) -> None:
     daemon = filled.watch()
     change(filled.database)
-    harm(filled.database)
-    harmed = filled.database.read_bytes()
+    damage(filled.database)
+    damaged = filled.database.read_bytes()
 
     write_song(filled.music / "new.mp3")
 
     assert daemon.wait(timeout=30) == 78
     assert "the catalogue is damaged" in filled.log.read_text()
     assert "Traceback" not in filled.log.read_text()
-    assert filled.database.read_bytes()[4096 * 3 :] == harmed[4096 * 3 :]
+    assert filled.database.read_bytes()[4096 * 3 :] == damaged[4096 * 3 :]
 
 
 @pytest.mark.parametrize("replaced", [False, True])
@@ -286,7 +289,7 @@ async def test_a_connection_never_creates_a_file(tmp_path: Path) -> None:
         with pytest.raises(OperationalError, match="unable to open"):
             async with database.transaction():
                 pass
-        for thread in threading.enumerate():  # the driver's, which has something to tell this loop yet
+        for thread in threading.enumerate():  # those of the driver still have results for this loop
             if "connection_worker" in thread.name:
                 await asyncio.to_thread(thread.join, 5)
 

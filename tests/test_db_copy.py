@@ -12,7 +12,7 @@ from tests.support.postgres_server import PostgresSoulspot, Server
 
 
 def rows(database: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Return every row of a catalogue in SQLite, with JSON as SQLite itself would write it."""
+    """Return every row of a catalogue in SQLite, with the keys of JSON columns sorted."""
     with sqlite3.connect(database) as connection:
         tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         found = {}
@@ -49,11 +49,11 @@ def test_a_copy_to_postgresql_and_back_changes_nothing(
     fill(soulspot)
     url, back = postgres_server.socket_url(empty_database), tmp_path / "back.db"
 
-    there = soulspot.run("db", "copy", str(soulspot.database), url)
-    home = soulspot.run("db", "copy", url, str(back))
+    to_server = soulspot.run("db", "copy", str(soulspot.database), url)
+    from_server = soulspot.run("db", "copy", url, str(back))
 
-    assert (there.returncode, home.returncode) == (0, 0), there.stderr + home.stderr
-    assert "copied and compared: " in there.stdout
+    assert (to_server.returncode, from_server.returncode) == (0, 0), to_server.stderr + from_server.stderr
+    assert "copied and compared: " in to_server.stdout
     assert rows(back) == rows(soulspot.database)
     assert len(rows(back)["audit_log"]) > 40
 

@@ -1,4 +1,4 @@
-"""The deadlines of the tests themselves, which follow the machine's load."""
+"""The deadlines of the tests themselves: they follow the load of the machine."""
 
 import os
 import time
@@ -15,7 +15,7 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getloadavg", lambda: (10.0 * (os.cpu_count() or 1), 0.0, 0.0))
 
 
-def test_deadline_passes_on_time_on_a_quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deadline_passes_on_time_on_a_quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
     deadline = Deadline(0.01)
 
@@ -24,7 +24,7 @@ def test_deadline_passes_on_time_on_a_quiet_machine(monkeypatch: pytest.MonkeyPa
     assert deadline.has_passed()
 
 
-def test_deadline_waits_longer_on_a_busy_machine(busy: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deadline_waits_longer_on_a_busy_machine(busy: None, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     deadline = Deadline(1)
@@ -36,7 +36,7 @@ def test_deadline_waits_longer_on_a_busy_machine(busy: None, monkeypatch: pytest
     assert deadline.has_passed()
 
 
-def test_time_limit_of_a_test_follows_the_load(
+def test_the_time_limit_of_a_test_follows_the_load(
     request: pytest.FixtureRequest, busy: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits: list[float] = []

@@ -1,4 +1,4 @@
-"""What the documents quote is what the program does."""
+"""The documents agree with the program."""
 
 import ast
 import json
@@ -46,7 +46,7 @@ def rows(document: str, name: str) -> list[list[str]]:
 
 
 def quoted_commands(text: str) -> list[str]:
-    """Return what follows `soulspot` in each piece of code, up to what is no part of the command."""
+    """Return the arguments of `soulspot` in each piece of code."""
     blocks = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
     spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
     lines = [*spans, *(line for block in blocks for line in block.splitlines())]
@@ -59,39 +59,39 @@ def test_the_documented_failures_are_those_of_the_reader() -> None:
     assert documented == sorted(FAILURE_CODES)
 
 
-@pytest.mark.parametrize("words", [row[0].strip("`") for row in rows("docs/operations.md", "alerts")])
-def test_each_documented_alert_exists_in_the_program(words: str) -> None:
-    assert words in re.sub(r'"\s*f?"', "", SOURCE)
+@pytest.mark.parametrize("message", [row[0].strip("`") for row in rows("docs/operations.md", "alerts")])
+def test_each_documented_alert_exists_in_the_program(message: str) -> None:
+    assert message in re.sub(r'"\s*f?"', "", SOURCE)
 
 
 def alerts() -> list[str]:
-    """Return what the program logs as a warning or worse, as it stands in the code."""
+    """Return the text of each warning or worse, from the code that logs it."""
     found = []
     for file in (HERE / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and _is_a_warning(node.func):
-                [words, *_] = node.args
-                assert isinstance(words, ast.Constant)
-                found.append(str(words.value))
-    return sorted({words for words in found if words != "%s"})
+                [message, *_] = node.args
+                assert isinstance(message, ast.Constant)
+                found.append(str(message.value))
+    return sorted({message for message in found if message != "%s"})
 
 
 def _is_a_warning(called: ast.expr) -> bool:
     return isinstance(called, ast.Attribute) and called.attr in LEVELS and ast.unparse(called.value) == "logger"
 
 
-@pytest.mark.parametrize("words", alerts())
-def test_each_alert_of_the_program_is_documented(words: str) -> None:
-    assert any(row[0].strip("`") in words for row in rows("docs/operations.md", "alerts"))
+@pytest.mark.parametrize("message", alerts())
+def test_each_alert_of_the_program_is_documented(message: str) -> None:
+    assert any(row[0].strip("`") in message for row in rows("docs/operations.md", "alerts"))
 
 
 def test_the_documented_exit_codes_are_those_of_the_program() -> None:
     errors = {SoulspotError.exit_code} | {error.exit_code for error in SoulspotError.__subclasses__()}
-    told_by_others = {0, 130, 134}  # a good end; the command line's own library, on Ctrl-C; SIGABRT
+    from_elsewhere = {0, 130, 134}  # success; typer, on Ctrl-C; SIGABRT
 
     documented = {int(row[0]) for row in rows("docs/operations.md", "exits")}
 
-    assert documented == errors | set(doctor.EXIT.values()) | set(health.EXIT.values()) | told_by_others
+    assert documented == errors | set(doctor.EXIT.values()) | set(health.EXIT.values()) | from_elsewhere
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -161,7 +161,7 @@ def test_each_example_drop_in_is_documented() -> None:
 
 
 def described(name: str) -> dict[str, list[tuple[str, str]]]:
-    """Return the columns that docs/schema.md gives of each table or view, with their types, in order."""
+    """Return the columns of each table or view in docs/schema.md, in order, with their types."""
     parts = re.split(r"^### `(\w+)`$", marked("docs/schema.md", name), flags=re.MULTILINE)[1:]
     columns = {table: re.findall(r"^\| `(\w+)` \| ([^|]+?) \|", text, re.MULTILINE) for table, text in pairs(parts)}
     return {table: [(column, kind) for column, kind in found] for table, found in columns.items()}
@@ -224,10 +224,10 @@ def test_each_example_query_finds_the_expected_rows(soulspot: Soulspot) -> None:
     (soulspot.music / "broken.mp3").write_bytes(b"no audio at all" * 100)
     soulspot.scan()
 
-    questions = re.findall(r"```sql\n(.*?)```", (HERE / "docs/schema.md").read_text(), re.DOTALL)
+    queries = re.findall(r"```sql\n(.*?)```", (HERE / "docs/schema.md").read_text(), re.DOTALL)
 
     connection = sqlite3.connect(soulspot.database)
-    assert [len(connection.execute(question).fetchall()) for question in questions] == [1, 1, 1, 1, 1, 0]
+    assert [len(connection.execute(query).fetchall()) for query in queries] == [1, 1, 1, 1, 1, 0]
     connection.close()
 
 
@@ -237,8 +237,8 @@ def test_the_documented_socket_commands_are_those_of_the_daemon(soulspot: Soulsp
 
     refused = (control_socket.ask(place, "sing") or {})["error"]
 
-    asked = {row[0].strip("`") for row in rows("docs/control.md", "questions")}
-    assert asked == set(refused.rpartition(" of: ")[2].split(", "))
+    documented = {row[0].strip("`") for row in rows("docs/control.md", "questions")}
+    assert documented == set(refused.rpartition(" of: ")[2].split(", "))
 
 
 def test_the_example_client_prints_events(soulspot: Soulspot, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""soulspot duplicates: which files hold the same, and what there is to choose by."""
+"""`soulspot duplicates`: files with the same recording or the same audio, and the facts to choose by."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def fill(soulspot: Soulspot) -> None:
     for name in ("a/song.flac", "b/song.ogg"):
         write_song(music / name, title="Wish", artist="Nine", musicbrainz_trackid=RECORDING)
     song = write_song(music / "c" / "tone.mp3", title="Tone", artist="Other")
-    write_song(music / "d" / "copy.mp3", title="Tone (tagged anew)", artist="Other")
+    write_song(music / "d" / "copy.mp3", title="Tone (retagged)", artist="Other")
     os.link(song, music / "d" / "link.mp3")
     write_song(music / "alone.m4a", title="Alone", artist="Other")
     soulspot.scan()
@@ -131,13 +131,13 @@ def test_postgresql_finds_duplicates_by_an_index(postgres_server: Server, postgr
         assert any(f"Index Only Scan using {index}" in step for step in plans[by]), plans[by]
 
 
-MEASURED = """
+MEASURE_MEMORY = """
 import asyncio, resource, sys
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.queries.duplicates import duplicates
 
 
-async def ask():
+async def measure():
     async with Database(sys.argv[1], read_only=True) as database:
         start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         count = 0
@@ -146,7 +146,7 @@ async def ask():
         print(count, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) // 1024)
 
 
-asyncio.run(ask())
+asyncio.run(measure())
 """
 
 
@@ -159,7 +159,7 @@ def test_many_groups_take_little_memory(tmp_path: Path) -> None:
     connection.execute("UPDATE files SET fingerprint = 'b2:' || (inode / 2)")
     connection.close()
 
-    result = subprocess.run([sys.executable, "-c", MEASURED, url], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", MEASURE_MEMORY, url], capture_output=True, text=True, check=True)
 
     count, megabytes = map(int, result.stdout.split())
     assert count > 24_000

@@ -1,4 +1,4 @@
-"""What the world does to a running daemon: it pauses, says so, goes on by itself, and has lost nothing."""
+"""A full disk, a lock, a sleeping machine: the daemon pauses, logs it, resumes by itself, and loses nothing."""
 
 import os
 import resource
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.fixture
 def small_disk(soulspot: Soulspot) -> Iterator[Soulspot]:
-    """Give the catalogue a disk of its own, of 4 MB."""
+    """A catalogue on a disk of its own, of 4 MB."""
     if os.geteuid() != 0:
         pytest.skip("mounting a small disk takes root")
     disk = soulspot.database.parent
@@ -28,7 +28,7 @@ def small_disk(soulspot: Soulspot) -> Iterator[Soulspot]:
     for process in soulspot.running:
         process.kill()
         process.wait()
-    until(lambda: subprocess.run(["umount", disk], check=False).returncode == 0)  # its tag readers end a little later
+    until(lambda: subprocess.run(["umount", disk], check=False).returncode == 0)  # busy while its tag readers still end
 
 
 def drop(soulspot: Soulspot, count: int, start: int = 0) -> None:
@@ -37,8 +37,8 @@ def drop(soulspot: Soulspot, count: int, start: int = 0) -> None:
         shutil.copyfile(song, soulspot.music / f"{number}.mp3")
 
 
-def assert_equal_to_the_disk(soulspot: Soulspot) -> None:
-    """Wait until the catalogue holds what the disk does, and look whether each file was added once."""
+def assert_catalogue_matches_disk(soulspot: Soulspot) -> None:
+    """Wait until the catalogue has every file on the disk; check that it added each one once."""
     on_disk = {file.name for file in soulspot.music.iterdir()}
     until(lambda: {path for path, _title in soulspot.tracks()} == on_disk, 60)
     added = soulspot.rows("SELECT count(*), count(DISTINCT entity_id) FROM audit_log WHERE action = 'track_added'")
@@ -55,7 +55,7 @@ def process_state(pid: int) -> str:
 
 
 def fill(disk: Path) -> Path:
-    """Leave no room on a disk; return the file to delete."""
+    """Fill a disk; return the file to delete."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file, suppress(OSError):
         while file.write(b"x" * 4096):
@@ -63,9 +63,9 @@ def fill(disk: Path) -> Path:
     return filler
 
 
-def says(soulspot: Soulspot, *words: str) -> bool:
+def has_logged(soulspot: Soulspot, *texts: str) -> bool:
     log = soulspot.log.read_text()
-    return all(each in log for each in words)
+    return all(each in log for each in texts)
 
 
 @contextmanager
@@ -83,12 +83,12 @@ def test_a_full_disk_pauses_and_free_space_resumes(small_disk: Soulspot) -> None
     filler = fill(small_disk.database.parent)
 
     drop(small_disk, 20)
-    until(lambda: says(small_disk, "paused: the database refuses", "full"))
+    until(lambda: has_logged(small_disk, "paused: the database refuses", "full"))
     assert daemon.poll() is None
     filler.unlink()
 
-    assert_equal_to_the_disk(small_disk)
-    assert says(small_disk, "the database answers again")
+    assert_catalogue_matches_disk(small_disk)
+    assert has_logged(small_disk, "the database answers again")
 
 
 @pytest.mark.root
@@ -96,7 +96,7 @@ def test_a_stop_during_a_pause_is_quick_and_the_next_start_finishes(small_disk: 
     daemon = small_disk.watch()
     filler = fill(small_disk.database.parent)
     drop(small_disk, 20)
-    until(lambda: says(small_disk, "paused: the database refuses"))
+    until(lambda: has_logged(small_disk, "paused: the database refuses"))
 
     began = time.monotonic()
     daemon.send_signal(signal.SIGTERM)
@@ -105,7 +105,7 @@ def test_a_stop_during_a_pause_is_quick_and_the_next_start_finishes(small_disk: 
     assert time.monotonic() - began < 10
     filler.unlink()
     small_disk.watch()
-    assert_equal_to_the_disk(small_disk)
+    assert_catalogue_matches_disk(small_disk)
 
 
 @pytest.mark.root
@@ -118,12 +118,12 @@ def test_a_start_on_a_full_disk_waits_for_space(small_disk: Soulspot, *, is_new:
     drop(small_disk, 5, start=3)
 
     daemon = small_disk.start_watching()
-    until(lambda: says(small_disk, "paused: the database refuses"))
+    until(lambda: has_logged(small_disk, "paused: the database refuses"))
     assert daemon.poll() is None
     filler.unlink()
-    until(lambda: says(small_disk, "watching"))
+    until(lambda: has_logged(small_disk, "watching"))
 
-    assert_equal_to_the_disk(small_disk)
+    assert_catalogue_matches_disk(small_disk)
     assert daemon.poll() is None, small_disk.log.read_text()
 
 
@@ -144,10 +144,10 @@ def test_a_lock_of_another_program_pauses_until_it_ends(soulspot: Soulspot) -> N
 
     with locked(soulspot.database):
         drop(soulspot, 20)
-        until(lambda: says(soulspot, "paused: the database refuses (database is locked)"))
+        until(lambda: has_logged(soulspot, "paused: the database refuses (database is locked)"))
         assert soulspot.tracks() == set()
 
-    assert_equal_to_the_disk(soulspot)
+    assert_catalogue_matches_disk(soulspot)
 
 
 def test_a_start_waits_for_the_lock_of_another_program(soulspot: Soulspot) -> None:
@@ -156,9 +156,9 @@ def test_a_start_waits_for_the_lock_of_another_program(soulspot: Soulspot) -> No
     drop(soulspot, 3)
     with locked(soulspot.database):
         soulspot.start_watching()
-        until(lambda: says(soulspot, "database is locked"))
+        until(lambda: has_logged(soulspot, "database is locked"))
 
-    assert_equal_to_the_disk(soulspot)
+    assert_catalogue_matches_disk(soulspot)
 
 
 def test_too_many_open_files_delay_but_lose_no_file(soulspot: Soulspot) -> None:
@@ -172,7 +172,7 @@ def test_too_many_open_files_delay_but_lose_no_file(soulspot: Soulspot) -> None:
     (soulspot.music / "folder").rmdir()
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, allowed)
 
-    assert_equal_to_the_disk(soulspot)
+    assert_catalogue_matches_disk(soulspot)
     assert daemon.poll() is None
 
 
@@ -182,8 +182,8 @@ def test_killing_all_tag_readers_loses_no_file(soulspot: Soulspot) -> None:
     drop(soulspot, 300)
 
     until(soulspot.tracks)
-    # All readers die before the daemon sees the first death, else it hands the same file to one that is about to die:
-    # a file that takes two readers down is a failure.
+    # All readers must die before the daemon sees the first death. Else it hands the same file to another reader that
+    # is about to die, and a file that kills two readers is a failure.
     daemon.send_signal(signal.SIGSTOP)
     until(lambda: process_state(daemon.pid) == "T")
     readers = list(map(int, Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()))
@@ -192,7 +192,7 @@ def test_killing_all_tag_readers_loses_no_file(soulspot: Soulspot) -> None:
     until(lambda: all(process_state(reader) == "Z" for reader in readers))
     daemon.send_signal(signal.SIGCONT)
 
-    assert_equal_to_the_disk(soulspot)
+    assert_catalogue_matches_disk(soulspot)
 
 
 def test_a_machine_that_wakes_from_sleep_finds_all_changes(soulspot: Soulspot) -> None:
@@ -206,7 +206,7 @@ def test_a_machine_that_wakes_from_sleep_finds_all_changes(soulspot: Soulspot) -
     time.sleep(0.5)
     daemon.send_signal(signal.SIGCONT)
 
-    assert_equal_to_the_disk(soulspot)
+    assert_catalogue_matches_disk(soulspot)
     assert soulspot.actions("track_moved") == 1
 
 
@@ -223,20 +223,20 @@ def test_a_wrong_clock_neither_delays_nor_duplicates_files(soulspot: Soulspot, s
     assert soulspot.dump() == before
 
 
-@pytest.mark.parametrize("reader", ["gone", "asleep", "never there"])
+@pytest.mark.parametrize("reader", ["gone", "stuck", "absent from the start"])
 def test_a_log_without_a_reader_stops_nothing(soulspot: Soulspot, reader: str) -> None:
     soulspot.scan()
     ours, theirs = os.pipe()
     command = [*soulspot.command, "watch", str(soulspot.music)]
     environment = soulspot.environment | {"SOULSPOT_LOG__LEVEL": "debug"}
-    if reader == "never there":
+    if reader == "absent from the start":
         daemon = subprocess.Popen(["sh", "-c", 'exec "$@" 2>&-', "sh", *command], env=environment)
     else:
         daemon = subprocess.Popen(command, env=environment, stderr=theirs)
     soulspot.running.append(daemon)
     if reader == "gone":
         os.close(ours)
-    if reader == "asleep":
+    if reader == "stuck":
         os.set_blocking(theirs, False)
         with suppress(BlockingIOError):
             while os.write(theirs, b"x" * 4096):
@@ -256,8 +256,8 @@ def test_a_repeated_message_is_logged_once(soulspot: Soulspot) -> None:
 
     with locked(soulspot.database):
         drop(soulspot, 20)
-        until(lambda: says(soulspot, "paused"))
+        until(lambda: has_logged(soulspot, "paused"))
         time.sleep(1)
 
-    assert_equal_to_the_disk(soulspot)
+    assert_catalogue_matches_disk(soulspot)
     assert soulspot.log.read_text().count("paused") == 1

@@ -1,4 +1,4 @@
-"""The event feed: published once, buffered for each subscriber, never waiting for one."""
+"""The event feed publishes once, buffers for each subscriber, and waits for none of them."""
 
 import asyncio
 

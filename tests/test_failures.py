@@ -1,4 +1,4 @@
-"""Files that could not be read: why, what to do, and what a person decides about them."""
+"""Files that could not be read: their reasons, the advice, and how to retry or ignore them."""
 
 import json
 import re
@@ -91,12 +91,12 @@ def test_an_invalid_selection_of_failures_is_refused(soulspot: Soulspot) -> None
     soulspot.scan()
 
     wrong_code = soulspot.run("failures", "list", "--code", "corupt")
-    of_all = soulspot.run("failures", "ignore")
-    nothing = soulspot.run("failures", "retry", str(soulspot.music / "none"))
+    no_filter = soulspot.run("failures", "ignore")
+    no_match = soulspot.run("failures", "retry", str(soulspot.music / "none"))
 
-    assert (wrong_code.returncode, of_all.returncode, nothing.returncode) == (78, 78, 1)
+    assert (wrong_code.returncode, no_filter.returncode, no_match.returncode) == (78, 78, 1)
     assert "the codes are empty, truncated" in wrong_code.stderr
-    assert "--all" in of_all.stderr
+    assert "--all" in no_filter.stderr
     assert soulspot.actions("file_ignored") == 0
 
 
@@ -156,10 +156,10 @@ def test_a_running_daemon_ignores_failures_on_command(soulspot: Soulspot) -> Non
     soulspot.watch()
     until(lambda: len(failed(soulspot)) == 3)
 
-    told = soulspot.run("failures", "ignore", "--code", "empty", "--json")
+    ignored = soulspot.run("failures", "ignore", "--code", "empty", "--json")
     nothing = soulspot.run("failures", "ignore", "--code", "timeout")
 
-    assert [Path(json.loads(line)["path"]).name for line in told.stdout.splitlines()] == ["empty.mp3"]
+    assert [Path(json.loads(line)["path"]).name for line in ignored.stdout.splitlines()] == ["empty.mp3"]
     assert failed(soulspot, "--ignored") == {"empty.mp3"}
     assert (nothing.returncode, nothing.stdout) == (1, "")
 
@@ -176,13 +176,13 @@ def test_failures_can_be_listed_but_not_retried_while_a_scan_runs(soulspot: Soul
     assert len(failed(soulspot)) == 3
 
 
-@pytest.mark.parametrize("asked", [{}, {"verb": "burn", "which": {}}, {"verb": "retry", "which": {"code": 3}}])
-def test_an_invalid_decision_is_answered_with_an_error(soulspot: Soulspot, asked: dict[str, Any]) -> None:
+@pytest.mark.parametrize("message", [{}, {"verb": "burn", "which": {}}, {"verb": "retry", "which": {"code": 3}}])
+def test_an_invalid_decision_is_answered_with_an_error(soulspot: Soulspot, message: dict[str, Any]) -> None:
     write_broken(soulspot)
     soulspot.watch()
     until(lambda: len(failed(soulspot)) == 3)
 
-    answer = control_socket.ask(control_socket.socket_of(soulspot.database), "failures", **asked) or {}
+    answer = control_socket.ask(control_socket.socket_of(soulspot.database), "failures", **message) or {}
 
     assert "no decision about failures" in answer["error"]
     assert soulspot.actions("file_retried") == 0

@@ -1,6 +1,6 @@
-"""The faults F1 to F46 that a watcher and its catalogue meet, each injected for real.
+"""The faults F1 to F46 of a watcher and its catalogue, each injected for real.
 
-`TESTS` names one test of each, here or where the matter is at home.
+`TESTS` names one test of each, here or in the file of its subject.
 """
 
 import json
@@ -90,7 +90,7 @@ def test_each_fault_has_a_test() -> None:
 
 
 def test_200_kills_at_random_moments_lose_and_duplicate_nothing() -> None:
-    """A longer run: python tests/support/kill_loop.py --kills 10000."""
+    """For a longer run: python tests/support/kill_loop.py --kills 10000."""
     command = [sys.executable, str(HERE / "support" / "kill_loop.py"), "--kills", "200"]
 
     result = subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
@@ -103,7 +103,7 @@ def test_200_kills_at_random_moments_lose_and_duplicate_nothing() -> None:
 def test_600_random_cuts_of_the_log_leave_a_consistent_catalogue(
     catalogue_url: str, tmp_path: Path, music: Path
 ) -> None:
-    """What a power cut leaves: the log ends anywhere, or a part of it was never written."""
+    """As after a power cut: the log ends anywhere, or a part of it was never written."""
     for number in range(40):
         (music / f"{number}.mp3").write_bytes(SONG)
     with InProcessDaemon(catalogue_url, music, watching=False) as daemon:
@@ -111,7 +111,7 @@ def test_600_random_cuts_of_the_log_leave_a_consistent_catalogue(
         database = shutil.copy(daemon.database_file, tmp_path / "whole.db")
         log = Path(f"{daemon.database_file}-wal").read_bytes()
     base, chance, recovered = Path(database).read_bytes(), random.Random(1), set[int]()
-    memory = Path("/dev/shm")  # 600 catalogues need not wait for a disk
+    memory = Path("/dev/shm")  # 600 catalogues are faster in memory
     cut = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else tmp_path)) / "cut.db"
 
     for number in range(600):
@@ -157,7 +157,7 @@ def test_a_file_whose_reader_is_killed_is_read_by_the_next(daemon: InProcessDaem
 
 
 def test_songs_dropped_while_the_queue_overflows_are_found(soulspot: Soulspot) -> None:
-    """The process is stopped, the kernel's queue runs over, and songs come that no event tells of."""
+    """Stop the process, overflow the kernel's queue, and drop songs whose events are lost."""
     daemon = soulspot.watch(SOULSPOT_LIBRARY__RECONCILE_INTERVAL="3600")
     limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
     daemon.send_signal(signal.SIGSTOP)
@@ -208,7 +208,7 @@ def test_created_moved_and_copied_folders_are_found_complete(
 
 @pytest.mark.parametrize("leases", [True, False])
 def test_a_stalled_copy_ends_complete(catalogue_url: str, music: Path, *, leases: bool) -> None:
-    """Closed half way, left alone for longer than the quiet period, then written to its end."""
+    """Close the file half way, wait longer than the quiet period, then write the rest."""
     whole = (AUDIO / "tone.flac").read_bytes()
     with InProcessDaemon(catalogue_url, music, leases=leases) as daemon:
         (music / "song.flac").write_bytes(whole[:30])
@@ -253,31 +253,31 @@ def test_a_file_that_never_settles_is_reported_once_without_spinning(
     def reports() -> int:
         return len([record for record in caplog.records if "still being written" in record.message])
 
-    def write(file: IO[bytes], seconds: float) -> None:
-        for _turn in range(int(seconds / 0.005)):
+    def write_for(seconds: float, file: IO[bytes]) -> None:
+        for _write in range(int(seconds / 0.005)):
             file.write(b"x")
             time.sleep(0.005)
 
-    looks = 0
+    checks = 0
     with InProcessDaemon(catalogue_url, music, quiet_period=0.02) as daemon:
         stability = daemon.pipeline._intake._stability
         judge = stability.judge
 
         def count(path: str) -> Verdict:
-            nonlocal looks
-            looks += 1
+            nonlocal checks
+            checks += 1
             return judge(path)
 
         monkeypatch.setattr(stability, "judge", count)
         with (music / "song.mp3").open("wb", buffering=0) as file:
             deadline = time.monotonic() + 20
             while not reports() and time.monotonic() < deadline:
-                write(file, 0.1)
-            looks = 0
-            write(file, 0.5)
+                write_for(0.1, file)
+            checks = 0
+            write_for(0.5, file)
             assert daemon.paths() == set()
             assert reports() == 1
-            assert looks < 50  # and not one for each of a hundred writes
+            assert checks < 50  # not one for each of a hundred writes
 
         daemon.until(lambda: daemon.paths("failed") == {"song.mp3"})
 
@@ -285,12 +285,12 @@ def test_a_file_that_never_settles_is_reported_once_without_spinning(
 def test_a_file_that_changes_while_it_is_read_is_read_again(
     daemon: InProcessDaemon, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, turns = shared().readers.read, []
+    read, readings = shared().readers.read, []
 
     async def read_and_change(path: str, *, is_urgent: bool) -> object:
         reading = await read(path, is_urgent=is_urgent)
-        turns.append(path)
-        if len(turns) == 1:
+        readings.append(path)
+        if len(readings) == 1:
             write_song(music / "song.mp3", title="second")
         return reading
 
@@ -298,7 +298,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(
     write_song(music / "song.mp3", title="first")
 
     daemon.until(lambda: daemon.rows("SELECT title FROM tracks WHERE title = 'second'"))
-    assert len(turns) >= 2
+    assert len(readings) >= 2
 
 
 def test_a_file_that_vanishes_before_it_is_read_leaves_no_trace(daemon: InProcessDaemon, music: Path) -> None:
@@ -452,7 +452,7 @@ def test_links_are_followed_only_if_set_and_never_out_or_in_circles(
 
 @pytest.mark.root
 def test_an_unreadable_file_fails_until_permission_is_granted(soulspot: Soulspot) -> None:
-    """Without the right of root to read everything."""
+    """The scan runs without root's right to read every file."""
     without = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
     for name in ("plain.mp3", "secret.mp3", "folder/inside.mp3"):
         write_song(soulspot.music / name)
@@ -514,7 +514,7 @@ def test_the_ignore_setting_applies_in_every_folder(catalogue_url: str, music: P
 
 
 def test_an_album_that_arrives_slowly_ends_complete(daemon: InProcessDaemon, music: Path) -> None:
-    """As a slow network copies it: names at once, content in pieces, several files open at a time."""
+    """As a slow network copies it: first the names, then the content in pieces, with several files open at once."""
     whole = {f"song.{kind}": (AUDIO / f"tone.{kind}").read_bytes() for kind in ("mp3", "flac", "ogg")}
     (music / "album").mkdir()
 

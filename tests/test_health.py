@@ -1,4 +1,4 @@
-"""How the daemon judges itself."""
+"""The daemon's health: ok, degraded, paused or failed."""
 
 from soulspot.daemon import health
 from soulspot.daemon.health import Health, Watchdog
@@ -8,7 +8,7 @@ from soulspot.ingest.outcome import PipelineStats
 LIMIT = health.STUCK_AFTER + 60
 
 
-def vitals(*, finished: int = 0, in_hand: int = 0, paused: str | None = None) -> PipelineStats:
+def stats(*, finished: int = 0, in_hand: int = 0, paused: str | None = None) -> PipelineStats:
     return PipelineStats(finished, in_hand, settling=0, oldest=0.0, paused=paused)
 
 
@@ -29,31 +29,31 @@ def stuck_after(seconds: float, before: PipelineStats, after: PipelineStats) -> 
 
 
 def test_work_without_progress_is_stuck_only_after_the_limit() -> None:
-    assert not stuck_after(LIMIT - 1, vitals(in_hand=3), vitals(in_hand=3))
-    assert stuck_after(LIMIT + 1, vitals(in_hand=3), vitals(in_hand=3))
+    assert not stuck_after(LIMIT - 1, stats(in_hand=3), stats(in_hand=3))
+    assert stuck_after(LIMIT + 1, stats(in_hand=3), stats(in_hand=3))
 
 
 def test_work_is_not_stuck_while_it_progresses_rests_or_is_paused() -> None:
-    assert not stuck_after(LIMIT + 1, vitals(in_hand=3), vitals(finished=1, in_hand=3))
-    assert not stuck_after(LIMIT + 1, vitals(), vitals())
-    assert not stuck_after(LIMIT + 1, vitals(in_hand=3), vitals(in_hand=3, paused="disk full"))
+    assert not stuck_after(LIMIT + 1, stats(in_hand=3), stats(finished=1, in_hand=3))
+    assert not stuck_after(LIMIT + 1, stats(), stats())
+    assert not stuck_after(LIMIT + 1, stats(in_hand=3), stats(in_hand=3, paused="disk full"))
 
 
 def test_health_is_the_worst_state_with_every_reason() -> None:
     root = Root("1", "/srv/music")
 
-    assert health.judge(vitals(), {}, {}, is_stuck=False) == Health("ok")
-    degraded = health.judge(vitals(), {root: "it is empty"}, {}, is_stuck=False)
+    assert health.judge(stats(), {}, {}, is_stuck=False) == Health("ok")
+    degraded = health.judge(stats(), {root: "it is empty"}, {}, is_stuck=False)
     assert degraded == Health("degraded", ("folder /srv/music is offline: it is empty",))
-    paused = health.judge(vitals(paused="disk full"), {root: "it is empty"}, {}, is_stuck=False)
+    paused = health.judge(stats(paused="disk full"), {root: "it is empty"}, {}, is_stuck=False)
     assert paused == Health("paused", ("the database refuses (disk full)", "folder /srv/music is offline: it is empty"))
-    assert health.judge(vitals(in_hand=2), {}, {}, is_stuck=True).state == "failed"
+    assert health.judge(stats(in_hand=2), {}, {}, is_stuck=True).state == "failed"
 
 
 def test_the_line_for_systemd_shows_progress_and_problems() -> None:
     root = Root("1", "/srv/music")
-    busy = vitals(finished=5, in_hand=2)
+    busy = stats(finished=5, in_hand=2)
 
     assert health.in_a_line(Health("ok"), busy, [root]) == "watching /srv/music; 2 files in hand, 5 done"
-    assert health.in_a_line(Health("degraded", ("it is so",)), vitals(), [root]) == "watching /srv/music; it is so"
+    assert health.in_a_line(Health("degraded", ("it is so",)), stats(), [root]) == "watching /srv/music; it is so"
     assert health.in_a_line(Health("paused", ("disk full",)), busy, [root]) == "paused: disk full"

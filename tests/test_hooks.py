@@ -1,4 +1,4 @@
-"""Hooks: each batch is told once, by a command or a POST; one that fails or hangs costs nobody else anything."""
+"""Hooks deliver each batch once, by a command or a POST; one that fails or hangs delays nothing else."""
 
 import asyncio
 import json
@@ -24,27 +24,29 @@ from soulspot.infrastructure.processes import run as commands
 from soulspot.ingest.outcome import Outcome
 
 
-def happened(*names: str, kind: str = "added", detail: str = "") -> list[FileEvent]:
+def file_events(*names: str, kind: str = "added", detail: str = "") -> list[FileEvent]:
     return [FileEvent(datetime.now(UTC), Outcome(kind, f"/music/{name}", "id", detail)) for name in names]
 
 
-def told(batch: Batch) -> dict[str, Any]:
+def payload_of(batch: Batch) -> dict[str, Any]:
     loaded = json.loads(batch.payload(run="run", node="node", number=1, roots=["/music", "/other"]))
     assert isinstance(loaded, dict)
     return loaded
 
 
-# What a batch holds.
+# Batches
 
 
 def test_a_batch_names_what_changed_and_where() -> None:
     batch = Batch(limit=10)
     batch.add(
-        EventBatch(happened("a/1.mp3", "a/2.mp3") + happened("b/3.mp3", kind="moved", detail="from /music/c/3.mp3"))
+        EventBatch(
+            file_events("a/1.mp3", "a/2.mp3") + file_events("b/3.mp3", kind="moved", detail="from /music/c/3.mp3")
+        )
     )
-    batch.add(EventBatch(happened("x.mp3", kind="unchanged")))
+    batch.add(EventBatch(file_events("x.mp3", kind="unchanged")))
 
-    payload = told(batch)
+    payload = payload_of(batch)
 
     assert payload | {"began": 0, "ended": 0, "changes": 0} == {
         "version": 1, "event": "batch", "node": "node", "run": "run", "batch": 1, "began": 0, "ended": 0,
@@ -59,9 +61,9 @@ def test_a_batch_names_what_changed_and_where() -> None:
 
 def test_a_batch_over_its_limit_is_cut_and_marked() -> None:
     batch = Batch(limit=2)
-    batch.add(EventBatch(happened("a/1.mp3", "b/2.mp3", "c/3.mp3", "d/4.mp3")))
+    batch.add(EventBatch(file_events("a/1.mp3", "b/2.mp3", "c/3.mp3", "d/4.mp3")))
 
-    payload = told(batch)
+    payload = payload_of(batch)
 
     assert (payload["counts"], len(payload["changes"]), len(payload["folders"])) == ({"added": 4}, 2, 2)
     assert payload["cut"] is True
@@ -73,17 +75,17 @@ def test_lost_events_mark_the_batch_as_cut() -> None:
     batch.add(EventBatch((), lost=3))
 
     assert batch
-    assert told(batch)["cut"] is True
+    assert payload_of(batch)["cut"] is True
 
 
 def test_undelivered_changes_come_before_later_ones() -> None:
     first, later = Batch(limit=3), Batch(limit=3)
-    first.add(EventBatch(happened("a/1.mp3", "a/2.mp3")))
-    later.add(EventBatch(happened("b/3.mp3", "b/4.mp3")))
+    first.add(EventBatch(file_events("a/1.mp3", "a/2.mp3")))
+    later.add(EventBatch(file_events("b/3.mp3", "b/4.mp3")))
 
     first.merge(later)
 
-    payload = told(first)
+    payload = payload_of(first)
     assert payload["counts"] == {"added": 4}
     assert [each["path"] for each in payload["changes"]] == ["/music/a/1.mp3", "/music/a/2.mp3", "/music/b/3.mp3"]
     assert payload["folders"] == ["/music/a", "/music/b"]
@@ -94,18 +96,18 @@ def test_a_folder_is_not_mistaken_for_one_with_the_same_prefix() -> None:
     batch = Batch(limit=3)
     batch.add(EventBatch([FileEvent(datetime.now(UTC), Outcome("added", "/music2/song.mp3"))]))
 
-    assert told(batch)["library"] == []
+    assert payload_of(batch)["library"] == []
 
 
-# When it is told.
+# Delivery
 
 
-class Told:
-    """What a hook delivered, and whether that is to work."""
+class Receiver:
+    """Keeps what a hook delivers; fails with `error`, and blocks while `gate` is closed."""
 
     def __init__(self) -> None:
         self.payloads: list[dict[str, Any]] = []
-        self.wrong: str | None = None
+        self.error: str | None = None
         self.gate = asyncio.Event()
         self.gate.set()
         self.at_once = self.most_at_once = 0
@@ -115,9 +117,9 @@ class Told:
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
             await self.gate.wait()
-            if self.wrong is None:
+            if self.error is None:
                 self.payloads.append(json.loads(payload))
-            return self.wrong
+            return self.error
         finally:
             self.at_once -= 1
 
@@ -126,25 +128,25 @@ class Told:
         return [sum(payload["counts"].values()) for payload in self.payloads]
 
 
-class Running:
-    """A hook that listens to a feed."""
+class RunningHook:
+    """A hook that is subscribed to a feed."""
 
     def __init__(self, quiet: float = 0.2, longest: float = 60.0) -> None:
-        self.feed, self.told = EventFeed(), Told()
-        self.hook = Hook("command", "it", self.told, quiet=quiet, longest=longest, paths=1000)
+        self.feed, self.receiver = EventFeed(), Receiver()
+        self.hook = Hook("command", "it", self.receiver, quiet=quiet, longest=longest, paths=1000)
         self.hook.sender = Sender("run", ["/music"], "node")
         self._subscribed = self.feed.subscribe(hooks.HOOK_BUFFER)
         self.subscription: Subscription = self._subscribed.__enter__()
         self.task = asyncio.create_task(self.hook.run(self.subscription))
 
-    def tell(self, *names: str) -> None:
-        for each in happened(*names):
+    def publish(self, *names: str) -> None:
+        for each in file_events(*names):
             self.feed.publish(each.outcome)
 
     async def until(self, condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + 10
         while not condition():
-            assert time.monotonic() < deadline, self.told.payloads
+            assert time.monotonic() < deadline, self.receiver.payloads
             await asyncio.sleep(0.01)
 
     async def end(self) -> None:
@@ -152,13 +154,13 @@ class Running:
 
 
 @pytest.fixture
-async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., Running]]:
+async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., RunningHook]]:
     monkeypatch.setattr(hooks, "COLLECT_INTERVAL", 0.01)
     monkeypatch.setattr(hooks, "FIRST_RETRY", 0.05)
-    running: list[Running] = []
+    running: list[RunningHook] = []
 
-    def begin(**times: float) -> Running:
-        running.append(Running(**times))
+    def begin(**times: float) -> RunningHook:
+        running.append(RunningHook(**times))
         return running[-1]
 
     yield begin
@@ -167,29 +169,29 @@ async def start(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[..., 
         await asyncio.gather(each.task, return_exceptions=True)
 
 
-Start = Callable[..., Running]
+Start = Callable[..., RunningHook]
 
 
 async def test_many_changes_become_one_batch_after_a_quiet_time(start: Start) -> None:
     running = start()
     for number in range(10):
-        running.tell(f"{number}.mp3")
+        running.publish(f"{number}.mp3")
         await asyncio.sleep(0.02)
 
-    await running.until(lambda: running.told.payloads)
-    running.tell("later.mp3")
-    await running.until(lambda: len(running.told.payloads) == 2)
+    await running.until(lambda: running.receiver.payloads)
+    running.publish("later.mp3")
+    await running.until(lambda: len(running.receiver.payloads) == 2)
 
-    assert running.told.counts == [10, 1]
-    assert [payload["batch"] for payload in running.told.payloads] == [1, 2]
+    assert running.receiver.counts == [10, 1]
+    assert [payload["batch"] for payload in running.receiver.payloads] == [1, 2]
 
 
 async def test_endless_changes_are_delivered_after_the_longest_wait(start: Start) -> None:
     running = start(quiet=60.0, longest=0.3)
     began = time.monotonic()
 
-    while len(running.told.payloads) < 3:
-        running.tell("song.mp3")
+    while len(running.receiver.payloads) < 3:
+        running.publish("song.mp3")
         await asyncio.sleep(0.01)
 
     assert time.monotonic() - began > 0.8
@@ -197,17 +199,17 @@ async def test_endless_changes_are_delivered_after_the_longest_wait(start: Start
 
 async def test_one_batch_goes_at_a_time_and_later_changes_form_the_next(start: Start) -> None:
     running = start(quiet=0.0)
-    running.told.gate.clear()
-    running.tell("1.mp3")
-    await running.until(lambda: running.told.at_once)
+    running.receiver.gate.clear()
+    running.publish("1.mp3")
+    await running.until(lambda: running.receiver.at_once)
     for number in range(5):
-        running.tell(f"more{number}.mp3")
+        running.publish(f"more{number}.mp3")
         await asyncio.sleep(0.02)
 
-    running.told.gate.set()
+    running.receiver.gate.set()
 
-    await running.until(lambda: sum(running.told.counts) == 6)
-    assert (running.told.counts, running.told.most_at_once) == ([1, 5], 1)
+    await running.until(lambda: sum(running.receiver.counts) == 6)
+    assert (running.receiver.counts, running.receiver.most_at_once) == ([1, 5], 1)
 
 
 async def test_a_failed_delivery_is_retried_with_newer_changes_and_logged_once(
@@ -215,17 +217,17 @@ async def test_a_failed_delivery_is_retried_with_newer_changes_and_logged_once(
 ) -> None:
     caplog.set_level(logging.INFO)
     running = start(quiet=0.0)
-    running.told.wrong = "it is away"
-    running.tell("1.mp3")
+    running.receiver.error = "it is away"
+    running.publish("1.mp3")
     await running.until(lambda: running.hook.failed >= 2)
-    running.tell("2.mp3")
+    running.publish("2.mp3")
     await running.until(lambda: running.hook.failed >= 4)
     assert (running.hook.error, running.hook.waiting) == ("it is away", 2)
 
-    running.told.wrong = None
+    running.receiver.error = None
 
-    await running.until(lambda: running.told.payloads)
-    assert (running.told.counts, running.told.payloads[0]["batch"]) == ([2], 1)
+    await running.until(lambda: running.receiver.payloads)
+    assert (running.receiver.counts, running.receiver.payloads[0]["batch"]) == ([2], 1)
     assert (running.hook.error, running.hook.waiting, running.hook.delivered) == (None, 0, 1)
     lines = [record.getMessage() for record in caplog.records]
     assert lines == ["the hook it fails (it is away) and is tried again until it does not", "the hook it works again"]
@@ -233,11 +235,11 @@ async def test_a_failed_delivery_is_retried_with_newer_changes_and_logged_once(
 
 async def test_the_last_batch_is_delivered_when_the_daemon_stops(start: Start) -> None:
     running = start(quiet=60.0)
-    running.tell("1.mp3")
+    running.publish("1.mp3")
 
     await running.end()
 
-    assert running.told.counts == [1]
+    assert running.receiver.counts == [1]
 
 
 async def test_a_hanging_hook_delays_the_stop_no_longer_than_its_limit(
@@ -245,8 +247,8 @@ async def test_a_hanging_hook_delays_the_stop_no_longer_than_its_limit(
 ) -> None:
     monkeypatch.setattr(hooks, "STOP_LIMIT", 0.3)
     running = start(quiet=60.0)
-    running.told.gate.clear()
-    running.tell("1.mp3", "2.mp3")
+    running.receiver.gate.clear()
+    running.publish("1.mp3", "2.mp3")
     began = time.monotonic()
 
     await running.end()
@@ -257,17 +259,17 @@ async def test_a_hanging_hook_delays_the_stop_no_longer_than_its_limit(
 
 async def test_a_replacement_hook_takes_over_undelivered_changes(start: Start) -> None:
     before, after = start(quiet=0.0), start(quiet=0.0)
-    before.told.wrong = "the URL is wrong"
-    before.tell("1.mp3")
+    before.receiver.error = "the URL is wrong"
+    before.publish("1.mp3")
     await before.until(lambda: before.hook.failed)
 
     after.hook.requeue(before.hook.undelivered)
 
-    await after.until(lambda: after.told.payloads)
-    assert after.told.counts == [1]
+    await after.until(lambda: after.receiver.payloads)
+    assert after.receiver.counts == [1]
 
 
-# What runs a program.
+# Running a program
 
 
 async def run(*argv: str, text: bytes = b"", within: float = 10.0) -> str | None:
@@ -285,9 +287,9 @@ async def test_a_program_gets_its_input_and_a_plain_environment(
     monkeypatch.setenv("SOULSPOT_ON_BATCH__URL", "http://secret@host/")
     written = tmp_path / "written"
 
-    wrong = await run("sh", "-c", f"cat >{written}; env >>{written}", text=b"hello\n" * 100_000)
+    error = await run("sh", "-c", f"cat >{written}; env >>{written}", text=b"hello\n" * 100_000)
 
-    assert wrong is None
+    assert error is None
     text = written.read_text()
     assert text.startswith("hello\n" * 100_000)
     assert "PATH=" in text
@@ -296,7 +298,7 @@ async def test_a_program_gets_its_input_and_a_plain_environment(
 
 
 @pytest.mark.parametrize(
-    ("program", "said"),
+    ("program", "error"),
     [
         ("import sys; print('no music here', file=sys.stderr); sys.exit(3)", "exit code 3: no music here"),
         ("import sys; sys.exit(4)", "exit code 4"),
@@ -305,8 +307,8 @@ async def test_a_program_gets_its_input_and_a_plain_environment(
         ("import os; os.write(2, b'\\xff\\n'); raise SystemExit(6)", "exit code 6: \ufffd"),
     ],
 )
-async def test_a_failed_program_gives_its_exit_and_its_last_line(program: str, said: str) -> None:
-    assert await python(program) == said
+async def test_a_failed_program_gives_its_exit_and_its_last_line(program: str, error: str) -> None:
+    assert await python(program) == error
 
 
 async def test_a_missing_program_is_an_error(tmp_path: Path) -> None:
@@ -321,7 +323,7 @@ async def test_a_program_over_its_time_is_killed_with_its_children(tmp_path: Pat
     assert await run("sh", "-c", program, within=0.5) == "it took longer than 0.5 s"
 
     assert time.monotonic() - began < 5
-    await asyncio.to_thread(until, lambda: not _lives(int(pid.read_text())))
+    await asyncio.to_thread(until, lambda: not _is_alive(int(pid.read_text())))
 
 
 async def test_a_run_does_not_wait_for_background_children() -> None:
@@ -340,18 +342,18 @@ async def test_a_cancelled_run_leaves_no_process_and_no_descriptor(tmp_path: Pat
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
-    await asyncio.to_thread(until, lambda: not _lives(int(pid.read_text())))
+    await asyncio.to_thread(until, lambda: not _is_alive(int(pid.read_text())))
     assert len(os.listdir("/proc/self/fd")) <= before + 1
 
 
-def _lives(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
 
 
-# What sends a POST.
+# Sending a POST
 
 
 def post(url: str, *headers: str, within: float = 10.0) -> Callable[[bytes], Awaitable[str | None]]:
@@ -359,35 +361,35 @@ def post(url: str, *headers: str, within: float = 10.0) -> Callable[[bytes], Awa
 
 
 async def test_a_post_carries_the_batch_the_headers_and_the_user() -> None:
-    with recording_server() as posted:
-        url = posted.url.replace("http://", "http://me:p%40ss@") + "?u=1&t=token"
+    with recording_server() as server:
+        url = server.url.replace("http://", "http://me:p%40ss@") + "?u=1&t=token"
 
         assert await post(url, "X-Token: abc:def")(b'{"a": "\xc3\xa9"}') is None
 
-    [(path, headers, body)] = posted.requests
+    [(path, headers, body)] = server.requests
     assert (path, body) == ("/refresh?u=1&t=token", '{"a": "é"}')
     assert (headers["Content-Type"], headers["X-Token"]) == ("application/json", "abc:def")
     assert headers["Authorization"] == "Basic bWU6cEBzcw=="
 
 
 async def test_a_failed_post_gives_its_reason_without_secrets_of_the_url() -> None:
-    with recording_server() as posted:
-        posted.status = 401
-        assert await post(posted.url)(b"{}") == "the answer is 401 Unauthorized"
-        posted.status, posted.location = 302, posted.url
-        assert await post(posted.url)(b"{}") == "the answer is 302 Found"
-        assert len(posted.requests) == 2  # a token is for the place that it was given for
-    assert await post(posted.url)(b"{}") == "connection refused"
+    with recording_server() as server:
+        server.status = 401
+        assert await post(server.url)(b"{}") == "the answer is 401 Unauthorized"
+        server.status, server.location = 302, server.url
+        assert await post(server.url)(b"{}") == "the answer is 302 Found"
+        assert len(server.requests) == 2  # no redirect is followed: the token is for this server
+    assert await post(server.url)(b"{}") == "connection refused"
     assert await post("http://no.such.machine.invalid/?token=abc")(b"{}") is not None
     assert "abc" not in (await post("http://no.such.machine.invalid/?token=abc")(b"{}") or "")
 
 
 async def test_a_post_to_a_silent_server_times_out() -> None:
-    with recording_server(stuck=True) as posted:
-        assert re.search("timed out|took longer", await post(posted.url, within=0.5)(b"{}") or "")
+    with recording_server(stuck=True) as server:
+        assert re.search("timed out|took longer", await post(server.url, within=0.5)(b"{}") or "")
 
 
-# The whole of it.
+# End to end
 
 
 @both
@@ -412,14 +414,14 @@ def test_a_command_gets_each_batch_and_the_rest_at_the_stop(soulspot: Soulspot) 
     runs = {run for (run,) in soulspot.rows("SELECT DISTINCT run FROM audit_log WHERE action = 'track_added'")}
     assert {first["run"], second["run"]} == runs
     ids = {track for (track,) in soulspot.rows("SELECT track_id FROM files")}
-    assert {each["track_id"] for told in (first, second) for each in told["changes"]} == ids
+    assert {each["track_id"] for batch in (first, second) for each in batch["changes"]} == ids
 
 
 def test_a_server_gets_its_batch_after_an_outage_and_no_secret_leaks(soulspot: Soulspot) -> None:
-    with recording_server() as posted:
-        posted.status = 503
+    with recording_server() as server:
+        server.status = 503
         secrets = {
-            "SOULSPOT_ON_BATCH__URL": posted.url.replace("http://", "http://me:s3cret@") + "?token=s3cret",
+            "SOULSPOT_ON_BATCH__URL": server.url.replace("http://", "http://me:s3cret@") + "?token=s3cret",
             "SOULSPOT_ON_BATCH__HEADERS": '["X-Token: s3cret"]',
         }
         soulspot.watch(SOULSPOT_ON_BATCH__QUIET="0", **secrets)
@@ -429,10 +431,10 @@ def test_a_server_gets_its_batch_after_an_outage_and_no_secret_leaks(soulspot: S
         assert (hook["error"], hook["waiting"], hook["delivered"]) == ("the answer is 503 Service Unavailable", 1, 0)
         assert "fails (the answer is 503" in soulspot.run("status").stdout
 
-        posted.status = 200
+        server.status = 200
 
         until(lambda: b"works again" in soulspot.log.read_bytes())
-        assert json.loads(posted.requests[-1][2])["counts"] == {"added": 1}
+        assert json.loads(server.requests[-1][2])["counts"] == {"added": 1}
         shown = soulspot.run("config", "show", **secrets).stdout + soulspot.run("config", "check", **secrets).stdout
         wrong = soulspot.run("config", "check", SOULSPOT_ON_BATCH__URL="ftp://host/?token=s3cret").stderr
         assert "is ***: it must be a URL" in wrong
@@ -457,7 +459,7 @@ def test_a_hanging_hook_delays_no_file_and_the_stop_only_briefly(soulspot: Souls
 def test_a_reload_corrects_a_wrong_url_and_every_change_arrives(soulspot: Soulspot) -> None:
     file = soulspot.music.parent / "config.toml"
     soulspot.environment["SOULSPOT_CONFIG"] = str(file)
-    with recording_server() as posted:
+    with recording_server() as server:
         settings = f'[library]\nfolders = ["{soulspot.music}"]\n[on_batch]\nquiet = 0\nurl = "{{}}"\n'
         file.write_text(settings.format("http://127.0.0.1:1/"))
         soulspot.start_watching(folders=False)
@@ -465,8 +467,8 @@ def test_a_reload_corrects_a_wrong_url_and_every_change_arrives(soulspot: Soulsp
         write_song(soulspot.music / "song.mp3")
         until(lambda: b"fails (connection refused)" in soulspot.log.read_bytes())
 
-        file.write_text(settings.format(posted.url))
+        file.write_text(settings.format(server.url))
         assert soulspot.run("reload").returncode == 0
 
-        until(lambda: posted.requests)
-        assert json.loads(posted.requests[0][2])["counts"] == {"added": 1}
+        until(lambda: server.requests)
+        assert json.loads(server.requests[0][2])["counts"] == {"added": 1}

@@ -1,4 +1,4 @@
-"""A track keeps its id, whatever is done to its file; a copy is another track. On each of the databases."""
+"""A track keeps its id through renames, moves and retags; a copy is another track. On each database."""
 
 import os
 import shutil
@@ -35,10 +35,10 @@ def other(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(params=["watched", "scanned after the daemon was down"])
-def do(
+def apply(
     request: pytest.FixtureRequest, catalogue_url: str, music: Path, other: Path
 ) -> Iterator[Callable[[Change], InProcessDaemon]]:
-    """Do something to a catalogued library, under the watcher or while nothing runs."""
+    """Change a catalogued library, under the watcher or while the daemon is down."""
     started: list[InProcessDaemon] = []
 
     def change(act: Change) -> InProcessDaemon:
@@ -63,7 +63,7 @@ def do(
 
 @pytest.fixture
 def watched(catalogue_url: str, music: Path, other: Path) -> Iterator[InProcessDaemon]:
-    """Watch two folders, of which the second is looked at after the first, with two songs in them."""
+    """Two watched folders with two songs; a scan reaches the second folder last."""
     write_song(music / "album" / "old.mp3", title="old")
     write_song(music / "stays.flac", title="stays")
     with InProcessDaemon(catalogue_url, music, other) as running:
@@ -82,7 +82,7 @@ def titles(daemon: InProcessDaemon) -> dict[str, str]:
 
 
 def tracks(daemon: InProcessDaemon) -> dict[str, str]:
-    """Return the id of each title: each song was written with its own."""
+    """Return the id of each title; every song has its own title."""
     return dict(daemon.rows("SELECT title, id FROM tracks"))
 
 
@@ -114,11 +114,11 @@ def added(daemon: InProcessDaemon) -> dict[str, str]:
     ],
 )
 def test_a_moved_file_is_the_same_track(
-    do: Callable[[Change], InProcessDaemon], music: Path, names: str, act: Change, expected: dict[str, str]
+    apply: Callable[[Change], InProcessDaemon], music: Path, names: str, act: Change, expected: dict[str, str]
 ) -> None:
     songs(music, *names)
 
-    daemon = do(act)
+    daemon = apply(act)
 
     assert titles(daemon) == expected
     assert tracks(daemon) == added(daemon)
@@ -128,67 +128,67 @@ def test_a_moved_file_is_the_same_track(
 
 
 def test_a_move_between_two_watched_folders_keeps_the_track(
-    do: Callable[[Change], InProcessDaemon], music: Path, other: Path
+    apply: Callable[[Change], InProcessDaemon], music: Path, other: Path
 ) -> None:
     songs(music, "a", "b")
 
-    daemon = do(lambda m: (m / "a.mp3").rename(other / "a.mp3"))
+    daemon = apply(lambda m: (m / "a.mp3").rename(other / "a.mp3"))
 
     assert titles(daemon) == {"a.mp3": "a", "b.mp3": "b"}
     assert daemon.actions() == ["track_added", "track_added", "track_moved"]
 
 
-def test_a_moved_folder_keeps_its_tracks(do: Callable[[Change], InProcessDaemon], music: Path) -> None:
+def test_a_moved_folder_keeps_its_tracks(apply: Callable[[Change], InProcessDaemon], music: Path) -> None:
     for name in "abcdef":
         write_song(music / "old" / name / f"{name}.flac", title=name)
 
-    daemon = do(lambda m: (m / "old").rename(m / "new"))
+    daemon = apply(lambda m: (m / "old").rename(m / "new"))
 
     assert titles(daemon) == {f"new/{name}/{name}.flac": name for name in "abcdef"}
     assert tracks(daemon) == added(daemon)
 
 
-def test_a_file_replaced_by_rename_is_the_same_track(do: Callable[[Change], InProcessDaemon], music: Path) -> None:
+def test_a_file_replaced_by_rename_is_the_same_track(apply: Callable[[Change], InProcessDaemon], music: Path) -> None:
     songs(music, "a")
 
-    daemon = do(lambda m: os.replace(write_song(m.parent / "new.mp3", title="better"), m / "a.mp3"))
+    daemon = apply(lambda m: os.replace(write_song(m.parent / "new.mp3", title="better"), m / "a.mp3"))
 
     assert titles(daemon) == {"a.mp3": "better"}
     assert daemon.actions() == ["track_added", "track_updated"]
 
 
 def test_a_known_file_that_replaces_another_keeps_its_own_track(
-    do: Callable[[Change], InProcessDaemon], music: Path
+    apply: Callable[[Change], InProcessDaemon], music: Path
 ) -> None:
     songs(music, "a", "b")
 
-    daemon = do(lambda m: os.replace(m / "b.mp3", m / "a.mp3"))
+    daemon = apply(lambda m: os.replace(m / "b.mp3", m / "a.mp3"))
 
     assert titles(daemon) == {"a.mp3": "b"}
     assert tracks(daemon) == added(daemon)
     assert daemon.ids("missing") == {"a.mp3": tracks(daemon)["a"]}
 
 
-def test_a_copy_is_another_track(do: Callable[[Change], InProcessDaemon], music: Path) -> None:
+def test_a_copy_is_another_track(apply: Callable[[Change], InProcessDaemon], music: Path) -> None:
     songs(music, "a")
 
-    daemon = do(lambda m: shutil.copy2(m / "a.mp3", m / "copy.mp3"))
+    daemon = apply(lambda m: shutil.copy2(m / "a.mp3", m / "copy.mp3"))
 
     assert titles(daemon) == {"a.mp3": "a", "copy.mp3": "a"}
     assert daemon.actions() == ["track_added", "track_added"]
 
 
-def test_a_hard_link_is_another_track(do: Callable[[Change], InProcessDaemon], music: Path) -> None:
+def test_a_hard_link_is_another_track(apply: Callable[[Change], InProcessDaemon], music: Path) -> None:
     songs(music, "a")
 
-    daemon = do(lambda m: os.link(m / "a.mp3", m / "link.mp3"))
+    daemon = apply(lambda m: os.link(m / "a.mp3", m / "link.mp3"))
 
     assert titles(daemon) == {"a.mp3": "a", "link.mp3": "a"}
     assert len(set(daemon.ids().values())) == 2
 
 
 def test_a_file_whose_old_path_reappears_before_commit_has_not_moved(
-    do: Callable[[Change], InProcessDaemon], music: Path, monkeypatch: pytest.MonkeyPatch
+    apply: Callable[[Change], InProcessDaemon], music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     songs(music, "a")
     is_gone, linked = Intake._is_gone, list[Known]()
@@ -199,10 +199,10 @@ def test_a_file_whose_old_path_reappears_before_commit_has_not_moved(
             os.link(pending.work.file.full_path, music / "a.mp3")
         return await is_gone(self, origin, pending)
 
-    monkeypatch.setattr(intake, "CHECK_HOLDS", -1.0)  # or what was seen when it was matched counts for a second
+    monkeypatch.setattr(intake, "CHECK_HOLDS", -1.0)  # otherwise the check at the match counts for a second
     monkeypatch.setattr(Intake, "_is_gone", is_gone_after_a_link)
 
-    daemon = do(lambda m: (m / "a.mp3").rename(m / "b.mp3"))
+    daemon = apply(lambda m: (m / "a.mp3").rename(m / "b.mp3"))
 
     assert [origin.path for origin in linked] == ["a.mp3"]
     assert titles(daemon) == {"a.mp3": "a", "b.mp3": "a"}
@@ -210,8 +210,8 @@ def test_a_file_whose_old_path_reappears_before_commit_has_not_moved(
     assert "track_moved" not in daemon.actions()
 
 
-def test_a_reused_inode_is_not_a_move(do: Callable[[Change], InProcessDaemon], music: Path) -> None:
-    freed = [f"a{number}" for number in range(16)]  # many, as whoever else writes to the same disk gets some of them
+def test_a_reused_inode_is_not_a_move(apply: Callable[[Change], InProcessDaemon], music: Path) -> None:
+    freed = [f"a{number}" for number in range(16)]  # many, because other writers to this disk take some
     songs(music, *freed, "b")
 
     def reuse(folder: Path) -> None:
@@ -219,16 +219,16 @@ def test_a_reused_inode_is_not_a_move(do: Callable[[Change], InProcessDaemon], m
         inodes = {path.stat().st_ino for path in paths}
         for path in paths:
             path.unlink()
-        for number in range(5000):  # the file system gives a freed inode to the next file, or to one soon after
+        for number in range(5000):  # the file system soon gives a freed inode to a new file
             path = folder / f".{number}.flac"
             path.touch()
             if path.stat().st_ino in inodes:
                 path.write_bytes(write_song(folder / ".song.flac", title="new").read_bytes())
                 path.rename(folder / "new.flac")
                 return
-        pytest.fail("no file got one of the inodes again")
+        pytest.fail("no new file got one of the freed inodes")
 
-    daemon = do(reuse)
+    daemon = apply(reuse)
 
     assert titles(daemon) == {"b.mp3": "b", "new.flac": "new"}
     assert daemon.paths("missing") == {f"{name}.mp3" for name in freed}
@@ -252,7 +252,7 @@ def test_a_missing_file_that_reappears_elsewhere_is_the_same_track(catalogue_url
 
 @pytest.mark.parametrize("extension", ["mp3", "flac", "ogg", "opus", "m4a"])
 def test_a_moved_and_retagged_file_is_the_same_track(
-    do: Callable[[Change], InProcessDaemon], music: Path, extension: str
+    apply: Callable[[Change], InProcessDaemon], music: Path, extension: str
 ) -> None:
     write_song(music / f"a.{extension}", title="old")
     write_song(music / "stays.mp3", title="stays")
@@ -263,7 +263,7 @@ def test_a_moved_and_retagged_file_is_the_same_track(
         (folder / "someone").mkdir()
         (folder.parent / f"tagged.{extension}").rename(folder / "someone" / f"new.{extension}")
 
-    daemon = do(move_and_tag)
+    daemon = apply(move_and_tag)
 
     assert titles(daemon) == {f"someone/new.{extension}": "new", "stays.mp3": "stays"}
     assert tracks(daemon)["new"] == added(daemon)["old"]
@@ -273,11 +273,11 @@ def test_a_moved_and_retagged_file_is_the_same_track(
 @pytest.mark.parametrize("target", ["music", "other"])
 @pytest.mark.parametrize("order", ["tagged, moved", "removed, written", "written, removed"])
 def test_a_moved_and_retagged_file_is_the_same_track_in_any_order(
-    do: Callable[[Change], InProcessDaemon], music: Path, target: str, order: str, monkeypatch: pytest.MonkeyPatch
+    apply: Callable[[Change], InProcessDaemon], music: Path, target: str, order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(missing_files, "HEIR_YOUNGER_BY", timedelta(0))
     old = write_song(music / "old.mp3", title="old")
-    write_song(music / "stays.flac", title="stays")  # with another sound: it is as young as the other
+    write_song(music / "stays.flac", title="stays")  # other audio, because it is as new as the moved file
     new = music.with_name(target) / "someone" / "new.mp3"
 
     def move_and_tag(folder: Path) -> None:
@@ -293,7 +293,7 @@ def test_a_moved_and_retagged_file_is_the_same_track_in_any_order(
         written.rename(new)
         old.unlink(missing_ok=True)
 
-    daemon = do(move_and_tag)
+    daemon = apply(move_and_tag)
     daemon.until(lambda: titles(daemon) == {"someone/new.mp3": "new", "stays.flac": "stays"})
     daemon.until(lambda: not daemon.paths("missing") and tracks(daemon)["new"] == added_first(daemon)["old"])
 
@@ -320,7 +320,8 @@ def test_a_rewritten_file_is_known_while_the_hint_at_its_old_path_waits(
 
     shutil.rmtree(music / "album")
     written.rename(other / "new.mp3")
-    others = [str(music / f"{number}.txt") for number in range(6 * AT_ONCE)]  # of which the newest and oldest go first
+    # More hints than one turn takes; the newest and the oldest go first.
+    others = [str(music / f"{number}.txt") for number in range(6 * AT_ONCE)]
     watched.hint([*others, str(music / "album"), *(f"{path}.txt" for path in others), str(other / "new.mp3")])
     watched.until(lambda: titles(watched) == {"new.mp3": "new", "stays.flac": "stays"})
 
@@ -375,7 +376,7 @@ def test_a_retagged_copy_is_another_track_despite_hints_at_its_original(
     assert watched.actions() == ["track_added"] * 3
 
 
-def test_a_retagged_copy_is_another_track(do: Callable[[Change], InProcessDaemon], music: Path) -> None:
+def test_a_retagged_copy_is_another_track(apply: Callable[[Change], InProcessDaemon], music: Path) -> None:
     songs(music, "a")
 
     def copy_and_tag(folder: Path) -> None:
@@ -383,16 +384,16 @@ def test_a_retagged_copy_is_another_track(do: Callable[[Change], InProcessDaemon
         tag(folder.parent / "copy.mp3", title="copy")
         (folder.parent / "copy.mp3").rename(folder / "copy.mp3")
 
-    daemon = do(copy_and_tag)
+    daemon = apply(copy_and_tag)
 
     assert titles(daemon) == {"a.mp3": "a", "copy.mp3": "copy"}
     assert daemon.actions() == ["track_added", "track_added"]
 
 
 def test_a_folder_moved_to_another_disk_keeps_its_tracks(
-    do: Callable[[Change], InProcessDaemon], music: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+    apply: Callable[[Change], InProcessDaemon], music: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As `mv` does it: everything is copied, then everything is removed."""
+    """As `mv` does it: copy everything, then remove everything."""
     monkeypatch.setattr(missing_files, "HEIR_YOUNGER_BY", timedelta(0))
     for number, name in enumerate(("flac", "ogg", "opus")):
         write_song(music / "album" / f"{number}.{name}", title=name)
@@ -403,7 +404,7 @@ def test_a_folder_moved_to_another_disk_keeps_its_tracks(
         time.sleep(0.5)
         shutil.rmtree(folder / "album")
 
-    daemon = do(move)
+    daemon = apply(move)
     daemon.until(lambda: len(titles(daemon)) == 4 and not daemon.paths("missing"))
 
     assert set(daemon.paths()) == {"album/0.flac", "album/1.ogg", "album/2.opus", "stays.mp3"}
@@ -419,7 +420,7 @@ def added_first(daemon: InProcessDaemon) -> dict[str, str]:
 
 
 async def test_a_move_is_refused_once_the_track_has_another_file(catalogue: Catalogue) -> None:
-    """Found by the model: two files swapped, one of which was seen as a replacement first."""
+    """The model test found this: two files swap, and one first looks like a replacement."""
     service, root = catalogue.service, catalogue.root
     first, second = (FoundFile(root, "a.mp3", Signature(1, 2, 3, inode)) for inode in (10, 20))
     await service.ingest(first, TrackTags(title="first", artist="A"), None)

@@ -1,4 +1,4 @@
-"""The wake-up by SIGIO: it wakes the watcher, and a signal at no moment ends the process."""
+"""SIGIO wakes the watcher, and never kills the process, whenever it arrives."""
 
 import signal
 import subprocess
@@ -14,9 +14,9 @@ async def main():
     with InotifyWakeup() as wakeup:
         wakeup.arm([descriptor])
         asyncio.get_running_loop().call_later(0.2, os.mkdir, sys.argv[1] + "/new")
-        began = time.monotonic()
+        start = time.monotonic()
         await wakeup.wait(30)
-        print(time.monotonic() - began)
+        print(time.monotonic() - start)
 
 asyncio.run(main())
 """
@@ -45,7 +45,7 @@ def test_an_inotify_event_ends_the_wait(tmp_path) -> None:
 
 
 def test_a_signal_between_two_wakeups_does_not_kill() -> None:
-    """SIGIO comes with each event, and when somebody opens a file that we hold a lease on; its default action kills."""
+    """SIGIO comes with each event, and when a process opens a file that we hold a lease on; by default it kills."""
     command = [sys.executable, "-c", MANY_WAKEUPS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -53,6 +53,6 @@ def test_a_signal_between_two_wakeups_does_not_kill() -> None:
         process.stdout.readline()
         while process.poll() is None:
             process.send_signal(signal.SIGIO)
-        complaints = process.stderr.read()
+        errors = process.stderr.read()
 
-    assert (process.returncode, complaints) == (0, b"")
+    assert (process.returncode, errors) == (0, b"")

@@ -1,4 +1,4 @@
-"""What the documents say of installing leads to a catalogued file, on a machine that has nothing."""
+"""The documented installation leads to a catalogued file on a bare machine."""
 
 import json
 import re
@@ -55,17 +55,17 @@ def test_the_readme_catalogues_a_first_file_within_two_minutes(tree: BareDebian,
 
 @dataclass
 class Stage:
-    """What a Containerfile has said of one image so far."""
+    """One image, as far as the Containerfile has defined it."""
 
     tree: BareDebian
     folder: str = "/"
     user: str = "0:0"
     environment: dict[str, str] = field(default_factory=dict)
-    told: dict[str, str] = field(default_factory=dict)
+    instructions: dict[str, str] = field(default_factory=dict)
 
 
 def build(containerfile: str, tree: BareDebian, wheels: Path) -> Stage:
-    """Do what a Containerfile says to bare trees; return its last stage."""
+    """Run a Containerfile on bare trees; return its last stage."""
     text = re.sub(r"^#.*\n", "", containerfile, flags=re.MULTILINE).replace("\\\n", "")
     stages: dict[str, Stage] = {}
     for line in filter(None, text.splitlines()):
@@ -91,28 +91,28 @@ def build(containerfile: str, tree: BareDebian, wheels: Path) -> Stage:
         elif word == "USER":
             stage.user = rest
         else:
-            stage.told[word] = rest
+            stage.instructions[word] = rest
     return stage
 
 
-def shell(words: str) -> str:
-    return shlex.join(json.loads(words))
+def shell(arguments: str) -> str:
+    return shlex.join(json.loads(arguments))
 
 
 def test_the_containerfile_builds_a_healthy_service_that_catalogues(
     tree: BareDebian, wheels: Path, tmp_path: Path
 ) -> None:
-    made = build((HERE / "Containerfile").read_text(), tree, wheels)
-    song = write_song(made.tree.root / "music/song.mp3", title="Contained")
-    (made.tree.root / "music").chmod(0o755)
-    told, inside = made.told, {"user": made.user, **made.environment}
+    image = build((HERE / "Containerfile").read_text(), tree, wheels)
+    song = write_song(image.tree.root / "music/song.mp3", title="Contained")
+    (image.tree.root / "music").chmod(0o755)
+    instructions, inside = image.instructions, {"user": image.user, **image.environment}
 
-    command = f"exec {shell(told['ENTRYPOINT'])} {shell(told['CMD'])}"
-    with made.tree.running(command, tmp_path / "log", **inside) as daemon:
-        catalogue = made.tree.root / "catalogue/soulspot.db"
+    command = f"exec {shell(instructions['ENTRYPOINT'])} {shell(instructions['CMD'])}"
+    with image.tree.running(command, tmp_path / "log", **inside) as daemon:
+        catalogue = image.tree.root / "catalogue/soulspot.db"
         until(lambda: daemon.poll() is not None or titles(catalogue) == ["Contained"])
         assert daemon.poll() is None, (tmp_path / "log").read_text()
-        made.tree.run(shell(told["HEALTHCHECK"].partition(" CMD ")[2]), **inside)
+        image.tree.run(shell(instructions["HEALTHCHECK"].partition(" CMD ")[2]), **inside)
 
     assert song.stat().st_uid == 0
     assert catalogue.stat().st_uid == 970
