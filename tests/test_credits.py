@@ -153,7 +153,7 @@ async def test_two_bands_of_one_name_without_ids_are_one_artist(catalogue: Catal
     assert await catalogue.artists() == [("Nirvana", None)]
 
 
-async def test_one_id_with_two_names_is_one_artist_and_each_credit_keeps_its_name(catalogue: Catalogue) -> None:
+async def test_one_id_with_two_names_is_one_artist_credited_under_each(catalogue: Catalogue) -> None:
     await catalogue.put("1", "Prince", musicbrainz_artist_ids=(FIRST,))
     await catalogue.put("2", "The Artist", musicbrainz_artist_ids=(FIRST,))
 

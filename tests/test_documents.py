@@ -53,7 +53,7 @@ def quoted_commands(text: str) -> list[str]:
     return [found[1].strip() for line in lines if (found := re.match(r"(?:\S*/)?soulspot((?: [^&|;…]+)?)$", line))]
 
 
-def test_the_documented_failures_are_those_of_the_reader() -> None:
+def test_every_failure_code_is_documented_and_no_other() -> None:
     documented = [row[0].strip("`") for row in rows("docs/operations.md", "failures")]
 
     assert documented == sorted(FAILURE_CODES)
@@ -85,7 +85,7 @@ def test_each_alert_of_the_program_is_documented(message: str) -> None:
     assert any(row[0].strip("`") in message for row in rows("docs/operations.md", "alerts"))
 
 
-def test_the_documented_exit_codes_are_those_of_the_program() -> None:
+def test_every_exit_code_is_documented_and_no_other() -> None:
     errors = {SoulspotError.exit_code} | {error.exit_code for error in SoulspotError.__subclasses__()}
     from_elsewhere = {0, 130, 134}  # success; typer, on Ctrl-C; SIGABRT
 
@@ -105,7 +105,7 @@ def test_each_quoted_command_and_option_exists(document: str) -> None:
         assert {word for word in rest if word.startswith("-")} <= known, line
 
 
-def test_the_checks_for_contributors_are_those_of_ci() -> None:
+def test_ci_runs_the_checks_for_contributors() -> None:
     checks = set(marked("docs/contributing.md", "checks").splitlines()) - {"```sh", "```"}
 
     assert checks <= set((HERE / ".ci" / "run").read_text().splitlines())
@@ -200,7 +200,7 @@ def kind_of(column: Column[object]) -> str:
     return f"{kind} or null" if column.nullable else kind
 
 
-def test_the_described_columns_are_those_of_the_tables() -> None:
+def test_every_column_is_documented_and_no_other() -> None:
     tables = {
         name: [(each.name, kind_of(each)) for each in table.columns] for name, table in Base.metadata.tables.items()
     }
@@ -208,11 +208,11 @@ def test_the_described_columns_are_those_of_the_tables() -> None:
     assert described("tables") == tables
 
 
-def test_the_described_schema_is_the_current_revision() -> None:
+def test_the_documented_schema_is_the_current_revision() -> None:
     assert f"schema `{REVISION}`" in (HERE / "docs/schema.md").read_text()
 
 
-def test_the_described_actions_are_those_of_the_history() -> None:
+def test_every_audit_action_is_documented_and_no_other() -> None:
     documented = [row[0].strip("`") for row in rows("docs/schema.md", "actions")]
 
     assert len(documented) == len(set(documented))
@@ -231,7 +231,7 @@ def test_each_example_query_finds_the_expected_rows(soulspot: Soulspot) -> None:
     connection.close()
 
 
-def test_the_documented_socket_commands_are_those_of_the_daemon(soulspot: Soulspot) -> None:
+def test_every_socket_command_is_documented_and_no_other(soulspot: Soulspot) -> None:
     soulspot.watch()
     place = control_socket.socket_of(soulspot.database)
 

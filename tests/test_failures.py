@@ -184,7 +184,7 @@ def test_an_invalid_decision_is_answered_with_an_error(soulspot: Soulspot, messa
 
     answer = control_socket.ask(control_socket.socket_of(soulspot.database), "failures", **message) or {}
 
-    assert "no decision about failures" in answer["error"]
+    assert "not a valid decision about failures" in answer["error"]
     assert soulspot.actions("file_retried") == 0
 
 

@@ -429,7 +429,7 @@ def test_a_server_gets_its_batch_after_an_outage_and_no_secret_leaks(soulspot: S
         until(lambda: b"fails (the answer is 503" in soulspot.log.read_bytes())
         [hook] = json.loads(soulspot.run("status", "--json").stdout)["hooks"]
         assert (hook["error"], hook["waiting"], hook["delivered"]) == ("the answer is 503 Service Unavailable", 1, 0)
-        assert "fails (the answer is 503" in soulspot.run("status").stdout
+        assert "failing (the answer is 503" in soulspot.run("status").stdout
 
         server.status = 200
 
