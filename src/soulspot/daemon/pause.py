@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from soulspot.config.paths import beside
+from soulspot.infrastructure.private_files import read_private, write_private
 from soulspot.ingest.pause_gate import Gate, Paused
 
 logger = logging.getLogger(__name__)
@@ -54,10 +55,8 @@ class Pauses:
         self._changed.set()
         logger.warning("the ingest was paused by %s", by)
         told = {"since": paused.since.isoformat(), "by": by, "until": paused.until and paused.until.isoformat()}
-        unfinished = self._place.with_name(f"{self._place.name}.new")
-        unfinished.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps(told), encoding="utf-8")
-        unfinished.replace(self._place)
+        self._place.parent.mkdir(parents=True, exist_ok=True)
+        write_private(self._place, json.dumps(told).encode(), 0o640)
         return paused
 
     def resume(self, why: str) -> Paused | None:
@@ -91,7 +90,7 @@ class Pauses:
 def remembered_in(place: Path) -> Paused | None:
     """Return the pause that is remembered there, None for none and for one whose time is up."""
     try:
-        told: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+        told: dict[str, Any] = json.loads(read_private(place))
         until = None if told["until"] is None else datetime.fromisoformat(told["until"])
         paused = Paused(datetime.fromisoformat(told["since"]), str(told["by"]), until)
     except FileNotFoundError:

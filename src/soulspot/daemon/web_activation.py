@@ -20,6 +20,7 @@ from soulspot.config import Settings
 from soulspot.config.sources import variable, why
 from soulspot.errors import ConfigError, LockHeldError
 from soulspot.infrastructure.net.sockets import BACKLOG, is_private, listen_at, name_of
+from soulspot.infrastructure.privileges import child_user
 from soulspot.infrastructure.processes.run import plain_environment
 
 logger = logging.getLogger(__name__)
@@ -136,7 +137,12 @@ async def _serve(listening: socket.socket, given: Mapping[str, str]) -> int:
     """Let the page answer until it ends; return its exit code."""
     command = (sys.executable, "-m", "soulspot", "web")
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=listening.fileno(), stdout=asyncio.subprocess.DEVNULL, env=given, start_new_session=True
+        *command,
+        stdin=listening.fileno(),
+        stdout=asyncio.subprocess.DEVNULL,
+        env=given,
+        start_new_session=True,
+        **child_user(),
     )
     try:
         return await process.wait()

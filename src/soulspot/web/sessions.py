@@ -6,13 +6,14 @@ site can read, and so none can send one.
 """
 
 import hmac
-import os
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from soulspot.infrastructure.private_files import read_private, write_private
 
 COOKIE: Final = "soulspot"
 SESSION: Final = 30 * 86_400
@@ -33,7 +34,7 @@ class Keys:
 
     def token(self) -> str | None:
         try:
-            token = self.place.read_text(encoding="ascii").strip()
+            token = read_private(self.place).decode("ascii").strip()
         except (OSError, UnicodeDecodeError):
             return None
         return token if len(token) >= _SHORTEST else None
@@ -48,14 +49,8 @@ class Keys:
         if not anew and (token := self.token()) is not None:
             return token
         self.place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        token, unfinished = secrets.token_urlsafe(32), self.place.with_name(f"{self.place.name}.{os.getpid()}")
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with open(descriptor, "w", encoding="ascii") as file:
-            if os.geteuid() == 0:
-                owner = os.stat(self.place.parent)
-                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-            file.write(token + "\n")
-        unfinished.replace(self.place)
+        token = secrets.token_urlsafe(32)
+        write_private(self.place, f"{token}\n".encode())
         return token
 
     def is_token(self, given: str) -> bool:

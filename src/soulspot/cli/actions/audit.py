@@ -11,7 +11,8 @@ from soulspot.cli.actions.follow import told_by_the_daemon
 from soulspot.cli.actions.open_catalogue import catalogue
 from soulspot.cli.output.text import local_time, print_json, printable
 from soulspot.cli.output.time_spans import moment
-from soulspot.config import daemon_address, get_settings
+from soulspot.cli.rights import get_settings
+from soulspot.config import daemon_address
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.models import AuditEntry
 from soulspot.infrastructure.persistence.queries.audit_tail import Following
