@@ -274,7 +274,15 @@ class LibraryStateMachine(RuleBasedStateMachine):
         rows = self.daemon.rows("SELECT path, status, inode, track_id FROM files")
         history = self.daemon.rows("SELECT action, path FROM audit_log ORDER BY sequence")
         shown = [(path, expected.get(path), found.get(path)) for path in sorted(differing)]
-        return f"{shown} differ; {rows}; {history}"
+        return f"{shown} differ; {rows}; {history}; {self._state()}"
+
+    def _state(self) -> str:
+        """Describe what the pipeline is at, for a failure that cannot be reproduced."""
+        pipeline = self.daemon.pipeline
+        return (
+            f"quiet: {pipeline.is_quiet}, {pipeline.stats()}, in progress: {pipeline.in_progress(9)},"
+            f" to scan: {bool(pipeline.queue)}, offline: {pipeline.faults}, held: {pipeline.held}"
+        )
 
     def _settle(self) -> None:
         while self.writers:

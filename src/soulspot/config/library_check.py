@@ -10,6 +10,7 @@ from soulspot.config.paths import database_file
 from soulspot.config.sections import Settings
 from soulspot.config.sources import variable, why
 from soulspot.errors import ConfigError
+from soulspot.infrastructure.privileges import acting_as
 
 
 def check_library(settings: Settings, known: Collection[Path] = ()) -> None:
@@ -41,7 +42,8 @@ def _check_folder(folder: Path, *, is_known: bool) -> None:
         if error.errno == errno.ENOTDIR and os.path.exists(folder):
             msg = f"the music folder {folder} is a file: name the folder that holds it"
         elif isinstance(error, PermissionError):
-            msg = f"cannot read the music folder {folder}: grant this user read and search access"
+            user = f"{acting_as()}, who owns the catalogue," if acting_as() else "this user"
+            msg = f"cannot read the music folder {folder}: grant {user} read and search access"
         elif is_known:
             return
         elif error.errno in {errno.ENOENT, errno.ENOTDIR}:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from soulspot.config.paths import private_file
+from soulspot.infrastructure.private_files import read_private, write_private
 from soulspot.ingest.pause_gate import Paused, PauseGate
 
 logger = logging.getLogger(__name__)
@@ -54,10 +55,8 @@ class Pauses:
         self._changed.set()
         logger.warning("the ingest was paused by %s", by)
         saved = {"since": paused.since.isoformat(), "by": by, "until": paused.until and paused.until.isoformat()}
-        unfinished = self._file.with_name(f"{self._file.name}.new")
-        unfinished.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(json.dumps(saved), encoding="utf-8")
-        unfinished.replace(self._file)
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        write_private(self._file, json.dumps(saved).encode(), 0o640)
         return paused
 
     def resume(self, why: str) -> Paused | None:
@@ -91,7 +90,7 @@ class Pauses:
 def read_pause(file: Path) -> Paused | None:
     """Return the saved pause, None if there is none or its time is up."""
     try:
-        saved: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        saved: dict[str, Any] = json.loads(read_private(file))
         until = None if saved["until"] is None else datetime.fromisoformat(saved["until"])
         paused = Paused(datetime.fromisoformat(saved["since"]), str(saved["by"]), until)
     except FileNotFoundError:

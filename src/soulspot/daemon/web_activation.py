@@ -20,6 +20,7 @@ from soulspot.config.sources import variable, why
 from soulspot.errors import ConfigError, LockHeldError
 from soulspot.infrastructure.backoff import Backoff
 from soulspot.infrastructure.net.sockets import BACKLOG, address_of, is_private, listen_at
+from soulspot.infrastructure.privileges import child_user
 from soulspot.infrastructure.processes.run import plain_environment
 
 logger = logging.getLogger(__name__)
@@ -136,7 +137,12 @@ async def _run(listening: socket.socket, given: Mapping[str, str]) -> int:
     """Run the web process to its end; return its exit code."""
     command = (sys.executable, "-m", "soulspot", "web")
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=listening.fileno(), stdout=asyncio.subprocess.DEVNULL, env=given, start_new_session=True
+        *command,
+        stdin=listening.fileno(),
+        stdout=asyncio.subprocess.DEVNULL,
+        env=given,
+        start_new_session=True,
+        **child_user(),
     )
     try:
         return await process.wait()

@@ -6,13 +6,14 @@ cookie, so it cannot send a valid form.
 """
 
 import hmac
-import os
 import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from soulspot.infrastructure.private_files import read_private, write_private
 
 COOKIE: Final = "soulspot"
 SESSION_SECONDS: Final = 30 * 86_400
@@ -33,7 +34,7 @@ class WebToken:
     def read(self) -> str | None:
         """Return the token, None if there is no valid one."""
         try:
-            token = self.file.read_text(encoding="ascii").strip()
+            token = read_private(self.file).decode("ascii").strip()
         except (OSError, UnicodeDecodeError):
             return None
         return token if len(token) >= MIN_TOKEN_LENGTH else None
@@ -48,14 +49,8 @@ class WebToken:
         if not replace and (token := self.read()) is not None:
             return token
         self.file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        token, unfinished = secrets.token_urlsafe(32), self.file.with_name(f"{self.file.name}.{os.getpid()}")
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with open(descriptor, "w", encoding="ascii") as written:
-            if os.geteuid() == 0:
-                owner = os.stat(self.file.parent)
-                os.fchown(written.fileno(), owner.st_uid, owner.st_gid)
-            written.write(token + "\n")
-        unfinished.replace(self.file)
+        token = secrets.token_urlsafe(32)
+        write_private(self.file, f"{token}\n".encode())
         return token
 
     def is_token(self, given: str) -> bool:

@@ -10,7 +10,8 @@ from typing import Any
 from soulspot.cli.actions.open_catalogue import open_catalogue
 from soulspot.cli.output.text import local_time, print_json, printable
 from soulspot.cli.output.time_spans import moment
-from soulspot.config import daemon_address, get_settings
+from soulspot.cli.rights import get_settings
+from soulspot.config import daemon_address
 from soulspot.infrastructure.catalogue_changes import CatalogueChanges
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.models import AuditEntry

@@ -10,15 +10,16 @@ import typer
 
 from soulspot.cli.output import logs
 from soulspot.cli.output.text import print_json
-from soulspot.config import Settings, get_settings
-from soulspot.config.catalogue import find_catalogue
+from soulspot.cli.rights import find_catalogue, get_settings
+from soulspot.config import Settings
 from soulspot.config.paths import database_file
 from soulspot.errors import CatalogueError, ConfigError
 from soulspot.infrastructure.persistence import backup, schema
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.queries import integrity
-from soulspot.infrastructure.persistence.sqlite.lock_file import hand_over, writer_lock
+from soulspot.infrastructure.persistence.sqlite.lock_file import writer_lock
+from soulspot.infrastructure.private_files import make_folder
 from soulspot.ingest.catalogue.audit_retention import Retention
 
 
@@ -75,8 +76,7 @@ def back_up(folder: Path | None, keep: int, config: Path | None) -> None:
 
     try:
         if not target.is_dir():
-            target.mkdir(mode=0o700, parents=True)
-            hand_over(target)
+            make_folder(target)
     except OSError as error:
         msg = f"cannot create the backup folder {target} ({error.strerror}): name another with --to"
         raise CatalogueError(msg) from error

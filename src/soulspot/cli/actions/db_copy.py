@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pydantic import ValidationError
 
 from soulspot.cli.output import logs
+from soulspot.cli.rights import act_as_owner_of
 from soulspot.config.paths import database_file
 from soulspot.config.sections import DatabaseSettings
 from soulspot.errors import CatalogueError, ConfigError
@@ -27,6 +28,7 @@ def copy(source: str, target: str) -> None:
     if source == target:
         msg = "source and target are the same database"
         raise ConfigError(msg)
+    act_as_owner_of(source if file is not None else target)
     with _alone(source), _alone(target):
         copied = asyncio.run(_copy(source, target))
     listed = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in copied.items())

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import text
 
+from soulspot.cli.rights import act_as_owner_of
 from soulspot.config import Settings, daemon_address, get_settings
 from soulspot.config.catalogue import find_catalogue
 from soulspot.config.library_check import check_library
@@ -271,6 +272,7 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
     if file is not None and not file.exists():
         yield Finding("database", "OK", f"there is no catalogue at {file} yet: the first start creates it")
         return
+    act_as_owner_of(settings.database.url)
     async with Database(settings.database.url, read_only=True) as database:
         try:
             revision = await schema.current_revision(database)

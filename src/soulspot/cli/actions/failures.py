@@ -16,8 +16,8 @@ from soulspot.cli.actions.purge import places_of
 from soulspot.cli.output import logs
 from soulspot.cli.output.text import local_time, print_json, print_table, printable
 from soulspot.cli.output.time_spans import moment
-from soulspot.config import daemon_address, get_settings
-from soulspot.config.catalogue import find_catalogue
+from soulspot.cli.rights import find_catalogue, get_settings
+from soulspot.config import daemon_address
 from soulspot.config.paths import database_file
 from soulspot.errors import ConfigError, LockHeldError, NotFoundError
 from soulspot.infrastructure.filesystem import path_to_text

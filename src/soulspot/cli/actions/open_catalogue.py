@@ -6,8 +6,7 @@ from pathlib import Path
 
 from soulspot.cli.output import logs
 from soulspot.cli.output.text import printable
-from soulspot.config import get_settings
-from soulspot.config.catalogue import find_catalogue
+from soulspot.cli.rights import find_catalogue, get_settings
 from soulspot.errors import NotFoundError
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database

@@ -11,8 +11,8 @@ import typer
 
 from soulspot.cli.output import logs
 from soulspot.cli.output.text import local_time, printable
-from soulspot.config import Settings, get_settings
-from soulspot.config.catalogue import find_catalogue
+from soulspot.cli.rights import find_catalogue, get_settings
+from soulspot.config import Settings
 from soulspot.config.paths import database_file
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from soulspot.cli.output.progress import shown_progress
 from soulspot.cli.output.text import local_time, print_json, printable
+from soulspot.cli.rights import act_as_owner_of
 from soulspot.config import Settings, daemon_address, get_settings
 from soulspot.config.catalogue import find_catalogue
 from soulspot.daemon.pause import pause_file, remove_pause
@@ -70,6 +71,7 @@ def resume(config: Path | None, *, as_json: bool) -> None:
 
 
 def _forget(url: str) -> bool:
+    act_as_owner_of(url)
     file = pause_file(url)
     try:
         return remove_pause(file)

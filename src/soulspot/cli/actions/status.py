@@ -10,8 +10,8 @@ from sqlalchemy.exc import DBAPIError
 from soulspot.cli.actions.open_catalogue import open_catalogue
 from soulspot.cli.output.text import local_time, print_json, printable
 from soulspot.cli.output.time_spans import ago
-from soulspot.config import daemon_address, get_settings
-from soulspot.config.catalogue import find_catalogue
+from soulspot.cli.rights import find_catalogue, get_settings
+from soulspot.config import daemon_address
 from soulspot.config.paths import database_file
 from soulspot.errors import CatalogueError, UnreachableError
 from soulspot.infrastructure.persistence.models import MOUNT_STATES

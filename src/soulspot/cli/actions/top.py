@@ -9,8 +9,8 @@ from typing import Any, Final
 from soulspot.cli.actions.open_catalogue import open_catalogue
 from soulspot.cli.output.terminal import Terminal, require_terminal
 from soulspot.cli.output.top_view import View, screen
-from soulspot.config import Settings, daemon_address, get_settings
-from soulspot.config.catalogue import find_catalogue
+from soulspot.cli.rights import find_catalogue, get_settings
+from soulspot.config import Settings, daemon_address
 from soulspot.errors import SoulspotError
 from soulspot.infrastructure.net import control_socket
 from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries

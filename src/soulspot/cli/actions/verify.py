@@ -13,8 +13,8 @@ import typer
 from soulspot.bootstrap import root_of, this_machine
 from soulspot.cli.output import logs
 from soulspot.cli.output.text import local_time, print_json, printable
-from soulspot.config import Settings, get_settings
-from soulspot.config.catalogue import find_catalogue
+from soulspot.cli.rights import find_catalogue, get_settings
+from soulspot.config import Settings
 from soulspot.infrastructure.filesystem import (
     NotRegularFileError,
     file_system_of,

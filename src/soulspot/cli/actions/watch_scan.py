@@ -15,15 +15,20 @@ from soulspot.cli.actions.remote import folders_of_the_daemon, scan_by_daemon
 from soulspot.cli.output import logs
 from soulspot.cli.output.progress import listed, log_outcome, shown_progress
 from soulspot.cli.output.text import print_json, printable
-from soulspot.config import Settings, get_settings
+from soulspot.cli.rights import act_as_owner_of, get_settings, get_settings_again
+from soulspot.config import Settings
+from soulspot.config import get_settings as settings_as_they_are
 from soulspot.ingest.outcome import KINDS, Outcome
 
 
 def watch(folders: Sequence[Path], config: Path | None) -> None:
     from soulspot.daemon import main
 
+    reads = [get_settings]
+
     def read() -> Settings:
-        settings = get_settings(config_file=config, folders=folders)
+        settings = reads.pop()(config_file=config, folders=folders)
+        reads.append(get_settings_again)
         logs.set_up(settings.log.level, settings.log.format)
         return settings
 
@@ -41,18 +46,20 @@ class ScanOptions:
 
 def scan(paths: Sequence[Path], config: Path | None, options: ScanOptions) -> None:
     """Let the running daemon scan; without one, scan in this process."""
-    settings, as_json = get_settings(config_file=config), options.as_json
+    settings, as_json = settings_as_they_are(config_file=config), options.as_json
     logs.set_up(settings.log.level, settings.log.format)
     began = time.monotonic()
     result = None
     if options.dry_run:
         folders = settings.library.folders or folders_of_the_daemon(settings)
+        act_as_owner_of(settings.database.url)
         report = _print_nothing if as_json else _print_plan
         result = asyncio.run(scan_once.dry_run(settings.with_folders(folders), paths, report=report))
     else:
         confirm = options.confirm_missing
         result = scan_by_daemon(settings, paths, confirm_missing=confirm, wait=options.wait, as_json=as_json)
         if result is None:
+            act_as_owner_of(settings.database.url)  # the daemon was asked as whoever runs this
             with shown_progress() as progress:
                 result = asyncio.run(scan_once.scan(settings, paths, progress=progress, confirm_missing=confirm))
     _print_summary(result, time.monotonic() - began, dry_run=options.dry_run, as_json=as_json)

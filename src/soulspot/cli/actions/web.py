@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from soulspot.cli.actions.open_catalogue import open_catalogue
-from soulspot.config import Settings, daemon_address, get_settings
+from soulspot.cli.rights import get_settings
+from soulspot.config import Settings, daemon_address
 from soulspot.config.outlet_sections import checked_address
 from soulspot.config.paths import database_file, state_file
 from soulspot.config.sources import why

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from soulspot.errors import LockHeldError
+from soulspot.infrastructure.private_files import set_socket_rights
 
 S = TypeVar("S")
 Arguments = Mapping[str, Any]
@@ -123,10 +124,7 @@ def bound(place: Path, *, mode: int, group: str) -> Iterator[socket.socket]:
             listening.bind(address)
         finally:
             os.umask(before)
-        made = place.lstat()
-        if group:
-            os.chown(place, -1, _group_id(group))
-        place.chmod(mode)
+        made = set_socket_rights(place, mode=mode, group=_group_id(group) if group else None)
         try:
             yield listening
         finally:

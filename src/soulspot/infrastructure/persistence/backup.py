@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from soulspot.errors import CatalogueError
-from soulspot.infrastructure.persistence.sqlite.lock_file import hand_over
+from soulspot.infrastructure.private_files import hand_over, open_private
 
 if TYPE_CHECKING:
     from soulspot.infrastructure.persistence.database import Database
@@ -36,7 +36,7 @@ async def copy(database: "Database", target: Path) -> Path:
     partial = target.with_name(target.name + ".part")
     partial.unlink(missing_ok=True)
     try:
-        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, _PRIVATE))
+        _make_private(partial)
         written = sqlite3.connect(partial, check_same_thread=False, isolation_level=None)
         try:
             await database.copy_into(written)
@@ -85,8 +85,12 @@ def put_in_place(copied: Path, file: Path) -> Restored:
     """Give a copy the catalogue's name; what had that name is kept beside it, with its write-ahead log; blocks."""
     kept = file.with_name(f"{file.name}.before-restore-{_moment()}")
     was_there = file.exists()
-    hand_over(copied)
-    os.chmod(copied, file.stat().st_mode & 0o777 if was_there else 0o640)
+    descriptor = open_private(copied, os.O_RDWR)
+    try:
+        hand_over(descriptor, copied.parent)
+        os.fchmod(descriptor, file.stat().st_mode & 0o777 if was_there else 0o640)
+    finally:
+        os.close(descriptor)
     for ending in _COMPANIONS:
         # Left where it is, a log of the old catalogue would be played into the new one.
         with contextlib.suppress(FileNotFoundError):
@@ -104,8 +108,16 @@ def _close_to_one_file(written: sqlite3.Connection) -> str:
     return verdict
 
 
+def _make_private(partial: Path) -> None:
+    descriptor = open_private(partial, os.O_CREAT | os.O_EXCL | os.O_RDWR, _PRIVATE)
+    try:
+        hand_over(descriptor, partial.parent)
+    finally:
+        os.close(descriptor)
+
+
 def _give_name(partial: Path, target: Path) -> None:
-    descriptor = os.open(partial, os.O_RDWR)
+    descriptor = open_private(partial, os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from soulspot.infrastructure.privileges import child_user
+
 KEPT_OUTPUT: Final = 2048
 """Bytes of a program's output that are kept: the last."""
 KILL_AFTER: Final = 1.0
@@ -28,7 +30,14 @@ async def run(argv: Sequence[str], text: bytes, *, within: float, environment: M
     with _as_file(text) as given, _gathering(printed) as output:
         try:
             process = await asyncio.create_subprocess_exec(
-                *argv, stdin=given, stdout=output, stderr=output, env=environment, cwd="/", start_new_session=True
+                *argv,
+                stdin=given,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                cwd="/",
+                start_new_session=True,
+                **child_user(),
             )
         except OSError as error:
             return f"{argv[0]} cannot be run: {(error.strerror or str(error)).lower()}"

@@ -303,6 +303,8 @@ def _list(batch: Batch, root: Root, prefix: str, chains: dict[str, Chain]) -> li
 
 def _chain(root: Root, prefix: str, chains: dict[str, Chain], *, has_rules: bool) -> Chain:
     """Return the rules that count in a folder, from those of the folder above where that was listed before."""
+    while chains and not prefix.startswith(last := next(reversed(chains))):
+        del chains[last]  # the walk has left that folder for good
     name = text_to_path(prefix)
     above = chains.get(prefix[: prefix.rstrip("/").rfind("/") + 1]) if prefix else None
     if above is None:

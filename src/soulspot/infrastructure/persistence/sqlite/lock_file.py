@@ -7,6 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from soulspot.errors import CatalogueError, LockHeldError
+from soulspot.infrastructure.private_files import NotPrivateError, hand_over, open_private
+from soulspot.infrastructure.privileges import acting_as
 
 
 @contextmanager
@@ -18,10 +20,16 @@ def writer_lock(database_file: Path, command: str) -> Iterator[None]:
     path = _lock_file(database_file)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        hand_over(path)
+        descriptor = open_private(path, os.O_RDWR | os.O_CREAT, 0o640)
+        hand_over(descriptor, path.parent)
+    except NotPrivateError as error:
+        msg = f"{path} is not the lock of a catalogue: {error.strerror}"
+        raise CatalogueError(msg) from error
     except OSError as error:
-        msg = f"cannot write {path.parent} ({error.strerror}): mend the folder's rights or set another database.url"
+        who = f" as {acting_as()}, the owner of the catalogue" if acting_as() else ""
+        msg = (
+            f"cannot write {path.parent}{who} ({error.strerror}): mend the folder's rights or set another database.url"
+        )
         raise CatalogueError(msg) from error
     try:
         try:
@@ -38,17 +46,10 @@ def writer_lock(database_file: Path, command: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def hand_over(path: Path) -> None:
-    """Give what root has made to the owner of its folder: the service could not use it otherwise."""
-    if os.geteuid() == 0:
-        owner = path.parent.stat()
-        os.chown(path, owner.st_uid, owner.st_gid)
-
-
 def holder_of(database_file: Path) -> str | None:
     """Return who holds the lock, None where nobody does or nobody can tell."""
     try:
-        descriptor = os.open(_lock_file(database_file), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_private(_lock_file(database_file), os.O_RDONLY)
     except OSError:
         return None
     try:

@@ -6,6 +6,7 @@ import sys
 from contextlib import suppress
 from typing import Final
 
+from soulspot.infrastructure.privileges import child_user
 from soulspot.infrastructure.tags.readers.frames import LENGTH
 from soulspot.infrastructure.tags.readers.pool import environment
 
@@ -58,7 +59,7 @@ class Covers:
                 self._process = await asyncio.create_subprocess_exec(
                     sys.executable, "-m", "soulspot.infrastructure.tags.readers.cover_process", str(MEMORY_LIMIT),
                     stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-                    env=environment(),
+                    env=environment(), **child_user(),
                 )  # fmt: skip
             content = await asyncio.wait_for(_question(self._process, os.fsencode(path)), TIME_LIMIT)
             is_answered = True

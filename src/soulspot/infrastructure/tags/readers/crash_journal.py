@@ -15,6 +15,7 @@ import struct
 from typing import Final
 
 from soulspot.infrastructure.filesystem import path_to_text, text_to_path
+from soulspot.infrastructure.private_files import READ_LIMIT, hand_over, open_private
 
 PLACES: Final = 64
 DEATHS_LIMIT: Final = 3
@@ -29,7 +30,7 @@ class Note:
     """One reader's place, as the reader has it."""
 
     def __init__(self, file: str, place: int) -> None:
-        self._descriptor = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
+        self._descriptor = open_private(file, os.O_WRONLY)
         self._offset = place * _PLACE
 
     def write(self, path: bytes) -> None:
@@ -54,13 +55,14 @@ class Journal:
 
     def __init__(self, file: str) -> None:
         self.file = file
-        self._descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self._descriptor = open_private(file, os.O_RDWR | os.O_CREAT, 0o640)
+        hand_over(self._descriptor, os.path.dirname(file))
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(self._descriptor)
             raise OSError(errno.EAGAIN, "another soulspot keeps it", file) from error
-        content = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
+        content = os.pread(self._descriptor, PLACES * _PLACE + READ_LIMIT, 0)
         self.deaths = _counted(content[PLACES * _PLACE :])
         noted = [_noted(content[place * _PLACE : (place + 1) * _PLACE]) for place in range(PLACES)]
         for path in filter(None, noted):

@@ -14,6 +14,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Self
 
+from soulspot.infrastructure.privileges import reader_user
 from soulspot.infrastructure.tags.model import Failure, Reading
 from soulspot.infrastructure.tags.readers.crash_journal import DEATHS_LIMIT, Journal
 from soulspot.infrastructure.tags.readers.frames import LENGTH, decode_readings, frame
@@ -197,12 +198,13 @@ class TagReaders:
 
     async def _keep_worker(self, place: int) -> None:
         noted = [self._journal.file, str(place)] if self._journal is not None else []
+        started, told = reader_user()
         while True:
             worker = _Worker(
                 await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", READER_PROCESS, str(self._memory_limit), *noted,
+                    sys.executable, "-m", READER_PROCESS, str(self._memory_limit), told, *noted,
                     stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-                    env=environment(),
+                    env=environment(), **started,
                 )
             )  # fmt: skip
             try:

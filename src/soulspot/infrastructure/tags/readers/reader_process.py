@@ -11,7 +11,11 @@ import signal
 import sys
 import time
 
+import mutagen
+
+from soulspot.infrastructure import tags
 from soulspot.infrastructure.filesystem import ignore_lease_signals
+from soulspot.infrastructure.privileges import NOBODY_ELSE, become, import_everything
 from soulspot.infrastructure.tags.model import Reading
 from soulspot.infrastructure.tags.reader import read_file
 from soulspot.infrastructure.tags.readers.crash_journal import Note
@@ -23,11 +27,15 @@ HELD_BACK = 0.003
 
 def main() -> None:
     memory_limit = int(sys.argv[1])
+    owner, further = sys.argv[2], sys.argv[3:]
+    if owner != NOBODY_ELSE:
+        import_everything(tags, mutagen)  # the owner of the catalogue may not be able to read them
+        become(owner)
     resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # whoever started this process ends it, by closing its input
     ignore_lease_signals()
-    note = Note(sys.argv[2], int(sys.argv[3])) if len(sys.argv) > 2 else None  # noqa: PLR2004
+    note = Note(further[0], int(further[1])) if further else None
     source = sys.stdin.buffer
     while len(head := source.read(LENGTH.size)) == LENGTH.size:
         _answer(decode_paths(source.read(LENGTH.unpack(head)[0])), note)
