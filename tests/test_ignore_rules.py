@@ -329,7 +329,7 @@ def test_an_ignore_file_that_the_disk_never_gives_costs_its_folder_alone(
             write_song(disk.source / folder / "a.ogg")
             (disk.source / folder / IGNORE_FILE).write_text("*.mp3\n")
         disk.fail("hangs", "open", "read", below=f"/ill/{IGNORE_FILE}")
-        root = Root("", str(disk.place))
+        root = Root("", str(disk.mount_point))
 
         batches = [list(walk(root)) for _look in range(3)]
         threads = [each for each in threading.enumerate() if each.name.startswith("read ")]
