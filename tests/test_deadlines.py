@@ -11,7 +11,7 @@ from tests.support.deadlines import Deadline, load_factor
 
 @pytest.fixture
 def busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The load average is ten times the number of cores."""
+    """A load average of ten times the number of cores."""
     monkeypatch.setattr(os, "getloadavg", lambda: (10.0 * (os.cpu_count() or 1), 0.0, 0.0))
 
 

@@ -1,4 +1,4 @@
-"""Rules of `.soulspotignore` files: they mean what git's do, and nobody can stall the ingest with them."""
+"""Rules in `.soulspotignore` files mean the same as in git, and none of them can stall the ingest."""
 
 import errno
 import os
@@ -34,20 +34,20 @@ from soulspot.ingest.disk.walker import Root, walk
 MINUTE = 60.0
 
 
-def against(folder: Path, path: str, *, is_folder: bool = False) -> str | None:
-    """Return the rule by which a path below a folder is left alone, as its folder's own look finds it."""
+def excluding_rule(folder: Path, path: str, *, is_folder: bool = False) -> str | None:
+    """Return the rule that excludes a path below a folder, as a scan of its parent folder finds it."""
     above = f"{path.rpartition('/')[0]}/".removeprefix("/")
     return rule_against(Ignoring().chain(str(folder), above), path, is_folder=is_folder)
 
 
-def processor_time(act: Callable[[], object]) -> float:
-    began = time.thread_time()
+def cpu_time(act: Callable[[], object]) -> float:
+    start = time.thread_time()
     act()
-    return time.thread_time() - began
+    return time.thread_time() - start
 
 
 @pytest.mark.timeout(180)
-def test_random_rules_mean_what_they_mean_to_git_and_cost_little() -> None:
+def test_random_rules_mean_the_same_as_in_git_and_cost_little() -> None:
     seed = secrets.randbelow(1 << 32)
     print(f"python tests/support/fuzz_ignore_rules.py --seed {seed}")  # noqa: T201 - shown when it fails
 
@@ -67,8 +67,8 @@ def test_random_rules_mean_what_they_mean_to_git_and_cost_little() -> None:
         (b"**/a/b", ["a/b", "x/a/b", "x/y/a/b"], ["xa/b"]),
         (b"a/**/b", ["a/b", "a/x/b", "a/x/y/b"], ["ab", "a/xb"]),
         (b"a/**", ["a/b", "a/b/c"], ["a", "b/a/c"]),
-        (b"foo**/bar", ["foobar", "foox/bar", "foo/x/bar"], ["bar"]),  # as git has it, whatever its manual says
-        (b"?", ["a"], ["é", ""]),  # a byte, as to git
+        (b"foo**/bar", ["foobar", "foox/bar", "foo/x/bar"], ["bar"]),  # like git, unlike its manual
+        (b"?", ["a"], ["é", ""]),  # one byte, like git
         (b"[[:digit:]-]x", ["1x", "-x"], ["ax"]),
         (b"[!a-c]", ["d"], ["a", "dd"]),
         (b"\\#a\\ ", ["#a "], ["#a"]),
@@ -76,7 +76,7 @@ def test_random_rules_mean_what_they_mean_to_git_and_cost_little() -> None:
         (b"a\r", ["a"], ["a\r"]),
     ],
 )
-def test_a_pattern_means_what_it_means_to_git(
+def test_a_pattern_means_the_same_as_in_git(
     tmp_path: Path, rule: bytes, matched: list[str], not_matched: list[str]
 ) -> None:
     (tmp_path / IGNORE_FILE).write_bytes(rule + b"\n")
@@ -87,29 +87,29 @@ def test_a_pattern_means_what_it_means_to_git(
 
 
 @pytest.mark.parametrize("rule", [b"[c-a]", b"[[:x:]]", b"a[", b"a\\", b"/", b"!", b"[a-"])
-def test_a_rule_that_matches_nothing_is_named_and_harms_no_other(
+def test_an_invalid_rule_is_logged_and_does_not_affect_others(
     tmp_path: Path, rule: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / IGNORE_FILE).write_bytes(b"*.tmp\n" + rule + b"\n*.bak\n")
 
-    assert against(tmp_path, "a.tmp")
-    assert against(tmp_path, "a.bak")
-    if rule != b"[c-a]":  # which is a set that is empty
+    assert excluding_rule(tmp_path, "a.tmp")
+    assert excluding_rule(tmp_path, "a.bak")
+    if rule != b"[c-a]":  # valid, but an empty set
         assert f"a rule that means nothing is passed over: {tmp_path}/{IGNORE_FILE}, line 2" in caplog.text
 
 
 @pytest.mark.parametrize(
     "pattern", [b"*a" * 14 + b"*b", b"**/" * 300 + b"b", b"*?" * 400, b"[!b]*" * 200 + b"/**/" * 5]
 )
-def test_no_single_pattern_takes_long_to_match(tmp_path: Path, pattern: bytes) -> None:
+def test_no_pattern_takes_long_to_match(tmp_path: Path, pattern: bytes) -> None:
     (tmp_path / IGNORE_FILE).write_bytes(pattern)
     chain = Ignoring().chain(str(tmp_path), "")
 
     for name in ("a" * 240 + ".ogg", "a/" * 2000 + "a", "b" * 255):
-        assert processor_time(lambda name=name: rule_against(chain, name, is_folder=False)) < SLOW  # type: ignore[misc]
+        assert cpu_time(lambda name=name: rule_against(chain, name, is_folder=False)) < SLOW  # type: ignore[misc]
 
 
-def test_as_many_rules_as_are_allowed_take_little_time_a_name(tmp_path: Path) -> None:
+def test_the_largest_allowed_set_of_rules_matches_a_name_quickly(tmp_path: Path) -> None:
     dice = random.Random(1)
     depths = IN_FORCE_LIMIT // FILE_LIMIT
     for depth in range(depths):
@@ -121,20 +121,20 @@ def test_as_many_rules_as_are_allowed_take_little_time_a_name(tmp_path: Path) ->
 
     assert len(chain) == depths
     for name in ("d/" * (depths - 1) + "ab" * 120, "d/" * 2000 + "ab" * 40):
-        assert processor_time(lambda name=name: rule_against(chain, name, is_folder=False)) < SLOW  # type: ignore[misc]
+        assert cpu_time(lambda name=name: rule_against(chain, name, is_folder=False)) < SLOW  # type: ignore[misc]
 
 
-def test_a_pattern_is_matched_in_time_linear_in_the_name() -> None:
+def test_matching_takes_time_linear_in_the_length_of_the_name() -> None:
     automaton = Automaton([(0, Glob.parse(b"*a" * 500 + b"*b"))])
 
     def time_of(length: int) -> float:
-        return min(processor_time(lambda: automaton.read(automaton.start, b"a" * length)) for _time in range(5))
+        return min(cpu_time(lambda: automaton.read(automaton.start, b"a" * length)) for _run in range(5))
 
     assert time_of(40_000) < 20 * time_of(4_000)
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (b"*.ogg\n" + b"# long\n" * FILE_LIMIT, "an ignore file of more than 32768 bytes"),
         (b"*.ogg\n" + b"a\n" * RULES_LIMIT, "more than 1000 rules: those from here on are not in force"),
@@ -142,18 +142,18 @@ def test_a_pattern_is_matched_in_time_linear_in_the_name() -> None:
     ],
     ids=["file", "rules", "rule"],
 )
-def test_each_bound_of_a_file_is_a_warning_and_what_is_within_it_holds(
-    tmp_path: Path, content: bytes, words: str, caplog: pytest.LogCaptureFixture
+def test_rules_beyond_a_limit_are_ignored_with_one_warning(
+    tmp_path: Path, content: bytes, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / IGNORE_FILE).write_bytes(content)
 
-    assert against(tmp_path, "a.ogg")
-    assert words in caplog.text
+    assert excluding_rule(tmp_path, "a.ogg")
+    assert message in caplog.text
     assert len(caplog.records) == 1
     assert len(caplog.text) < 1000
 
 
-def test_rules_of_many_folders_one_in_the_other_have_a_bound(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_rules_of_nested_folders_are_limited_together(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     full = b"\n".join(b"%04d" % number + b"x" * 96 for number in range(300)) + b"\n*.ogg"
     folder = tmp_path
     for _depth in range(10):
@@ -162,21 +162,21 @@ def test_rules_of_many_folders_one_in_the_other_have_a_bound(tmp_path: Path, cap
         folder.mkdir()
     ignoring = Ignoring()
 
-    chains = [ignoring.chain(str(tmp_path), "d/" * 10) for _time in range(2)]
+    chains = [ignoring.chain(str(tmp_path), "d/" * 10) for _run in range(2)]
 
     assert [sum(rules.size for rules in chain) <= IN_FORCE_LIMIT for chain in chains] == [True, True]
     assert rule_against(chains[0], "d/" * 10 + "a.ogg", is_folder=False)
-    assert caplog.text.count("rules of more than") == 8  # one line a file, and not one a look
+    assert caplog.text.count("rules of more than") == 8  # one line for each file, not for each scan
 
 
-def test_a_megabyte_of_rules_is_no_burden(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_megabyte_of_rules_costs_little(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / IGNORE_FILE).write_text("\n".join(f"*{number:05x}*" for number in range(149_000)))
     ignoring = Ignoring()
 
-    assert processor_time(lambda: ignoring.chain(str(tmp_path), "")) < 1.0
+    assert cpu_time(lambda: ignoring.chain(str(tmp_path), "")) < 1.0
     chain = ignoring.chain(str(tmp_path), "")
-    assert processor_time(lambda: rule_against(chain, "s1.ogg", is_folder=False)) < SLOW
-    assert len(caplog.records) == 1 + 1  # its size, and the number of its rules
+    assert cpu_time(lambda: rule_against(chain, "s1.ogg", is_folder=False)) < SLOW
+    assert len(caplog.records) == 1 + 1  # one for its size, one for the number of its rules
 
 
 def test_many_ignore_files_take_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +227,7 @@ def make_socket(path: Path) -> None:
 
 
 def make_device(path: Path) -> None:
-    os.mknod(path, 0o20666, os.makedev(1, 5))  # /dev/zero, which has no end
+    os.mknod(path, 0o20666, os.makedev(1, 5))  # /dev/zero never ends
 
 
 def make_folder(path: Path) -> None:
@@ -246,7 +246,7 @@ def make_folder(path: Path) -> None:
         pytest.param(make_device, marks=pytest.mark.root),
     ],
 )
-def test_what_is_no_regular_file_holds_no_rules_and_stalls_nothing(
+def test_an_ignore_file_that_is_not_a_regular_file_is_not_read(
     soulspot: Soulspot, make: Callable[[Path], None]
 ) -> None:
     soulspot.watch(SOULSPOT_LIBRARY__QUIET_PERIOD="0.1")
@@ -273,7 +273,7 @@ def test_a_pattern_with_many_stars_stalls_nothing(soulspot: Soulspot) -> None:
     assert len(soulspot.tracks()) == 2
 
 
-def test_a_set_that_ends_before_it_begins_ends_nothing_else(soulspot: Soulspot) -> None:
+def test_a_reversed_range_matches_nothing(soulspot: Soulspot) -> None:
     (soulspot.music / IGNORE_FILE).write_text("[c-a]\n")
     write_song(soulspot.music / "a.ogg")
 
@@ -282,7 +282,7 @@ def test_a_set_that_ends_before_it_begins_ends_nothing_else(soulspot: Soulspot) 
     assert len(soulspot.tracks()) == 1
 
 
-def test_rules_reach_below_a_folder_with_a_newline_in_its_name(soulspot: Soulspot) -> None:
+def test_rules_apply_below_a_folder_with_a_newline_in_its_name(soulspot: Soulspot) -> None:
     for folder in ("a\nb/c", "plain/c"):
         write_song(soulspot.music / folder / "x.ogg")
         write_song(soulspot.music / folder / "x.mp3")
@@ -293,9 +293,9 @@ def test_rules_reach_below_a_folder_with_a_newline_in_its_name(soulspot: Soulspo
     assert {path for path, _title in soulspot.tracks()} == {"a\nb/c/x.mp3", "plain/c/x.mp3"}
 
 
-def test_an_ignore_file_under_a_lease_is_not_waited_for(tmp_path: Path) -> None:
-    """Who owns a file may hold a lease on it, and the kernel has others wait until that is given back."""
-    holds = (
+def test_a_scan_does_not_wait_for_an_ignore_file_under_a_lease(tmp_path: Path) -> None:
+    """The owner of a file may hold a lease on it, and the kernel lets others wait until it is released."""
+    hold_a_lease = (
         "import fcntl, os, signal, sys, time\n"
         "signal.signal(signal.SIGIO, signal.SIG_IGN)\n"
         f"file = os.open({str(tmp_path / IGNORE_FILE)!r}, os.O_RDWR | os.O_CREAT)\n"
@@ -303,20 +303,20 @@ def test_an_ignore_file_under_a_lease_is_not_waited_for(tmp_path: Path) -> None:
         "print(flush=True)\n"
         "time.sleep(60)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", holds], stdout=subprocess.PIPE) as holder:
+    with subprocess.Popen([sys.executable, "-c", hold_a_lease], stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        began = time.monotonic()
+        start = time.monotonic()
 
         with pytest.raises(BlockingIOError):
             Ignoring().chain(str(tmp_path), "")
 
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - start < 5
         holder.kill()
 
 
 @pytest.mark.root
-def test_an_ignore_file_that_the_disk_never_gives_costs_its_folder_alone(
+def test_an_ignore_file_on_a_hanging_disk_costs_only_its_own_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if (reason := why_no_faulty_filesystem()) is not None:
@@ -325,22 +325,22 @@ def test_an_ignore_file_that_the_disk_never_gives_costs_its_folder_alone(
     disk = FaultyFilesystem(tmp_path / "below", tmp_path / "music")
     disk.mount()
     try:
-        for folder in ("ill", "well"):
+        for folder in ("failing", "healthy"):
             write_song(disk.source / folder / "a.ogg")
             (disk.source / folder / IGNORE_FILE).write_text("*.mp3\n")
-        disk.fail("hangs", "open", "read", below=f"/ill/{IGNORE_FILE}")
+        disk.fail("hangs", "open", "read", below=f"/failing/{IGNORE_FILE}")
         root = Root("", str(disk.mount_point))
 
-        batches = [list(walk(root)) for _look in range(3)]
+        batches = [list(walk(root)) for _scan in range(3)]
         threads = [each for each in threading.enumerate() if each.name.startswith("read ")]
         disk.recover()
         until(lambda: not any(each.is_alive() for each in threads))
         [batch] = walk(root)
 
         assert [(set(each.files), each.unreadable) for [each] in batches] == [
-            ({"well/a.ogg"}, {"ill": os.strerror(errno.ETIMEDOUT)})
+            ({"healthy/a.ogg"}, {"failing": os.strerror(errno.ETIMEDOUT)})
         ] * 3
         assert len(threads) == 1
-        assert set(batch.files) == {"ill/a.ogg", "well/a.ogg"}
+        assert set(batch.files) == {"failing/a.ogg", "healthy/a.ogg"}
     finally:
         disk.unmount()

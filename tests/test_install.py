@@ -37,10 +37,10 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Iterator[BareDebian]:
-    made = BareDebian(tmp_path / "tree")
-    made.root.mkdir()
-    yield made
-    shutil.rmtree(made.root)  # 200 MB
+    debian = BareDebian(tmp_path / "tree")
+    debian.root.mkdir()
+    yield debian
+    shutil.rmtree(debian.root)  # 200 MB
 
 
 def test_the_readme_catalogues_a_first_file_within_two_minutes(tree: BareDebian, wheels: Path, tmp_path: Path) -> None:
