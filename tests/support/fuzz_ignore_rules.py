@@ -32,7 +32,8 @@ PIECES: Sequence[bytes] = (
 )  # fmt: skip
 SETS: Sequence[bytes] = (
     b"[ab]", b"[a-c]", b"[!a]", b"[^a-b]", b"[]]", b"[]a]", b"[!]a]", b"[a-]", b"[-a]", b"[\\]a]", b"[\\-a]", b"[c-a]",
-    b"[a-\\c]", b"[[:alpha:]]", b"[[:digit:][:space:]]", b"[![:alnum:]]", b"[[:punct:]]", b"[[:upper:]]", b"[[:cntrl:]]",
+    b"[a-\\c]", b"[[:alpha:]]", b"[[:digit:][:space:]]", b"[![:alnum:]]", b"[[:punct:]]", b"[[:upper:]]",
+    b"[[:cntrl:]]",
     b"[[:print:]]", b"[[:graph:]]", b"[[:xdigit:]-z]", b"[[:bad:]]", b"[[:alpha]", b"[[:alpha:]", b"[", b"[a", b"[]",
     b"[!]", b"[/]", b"[!/]", b"[a/b]", b"[\xc3\xa9]", b"[\x80-\xff]", b"[a-", b"[a\\", b"[[:]", b"[[::]]",
     b"[a-[:digit:]]",

@@ -1,6 +1,8 @@
 """The commands for the catalogue's database: its schema, its copies, its soundness."""
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import timedelta
@@ -20,6 +22,7 @@ from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.queries import integrity
 from soulspot.infrastructure.persistence.sqlite.lock_file import writer_lock
 from soulspot.infrastructure.private_files import make_folder
+from soulspot.infrastructure.privileges import acting_as
 from soulspot.ingest.catalogue.audit_retention import Retention
 
 
@@ -77,12 +80,20 @@ def back_up(folder: Path | None, keep: int, config: Path | None) -> None:
     try:
         if not target.is_dir():
             make_folder(target)
+        if not os.access(target, os.W_OK | os.X_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))  # noqa: TRY301
     except OSError as error:
-        msg = f"the folder {target} for backups cannot be made ({error.strerror}): name another with --to"
+        msg = (
+            f"the folder {target} for backups cannot be written{_as_whom()} ({error.strerror}): name another with --to"
+        )
         raise CatalogueError(msg) from error
     made = asyncio.run(copy())
     deleted = backup.keep_newest(backup.backups(file, target), keep)
     print(f"{made} ({made.stat().st_size} bytes, checked)" + (f"; {len(deleted)} older deleted" if deleted else ""))
+
+
+def _as_whom() -> str:
+    return f" by {acting_as()}, as whom root's commands act here" if acting_as() else ""
 
 
 def restore(source: Path | None, config: Path | None) -> None:
