@@ -81,7 +81,7 @@ def back_up(folder: Path | None, keep: int, config: Path | None) -> None:
         if not target.is_dir():
             make_folder(target)
         if not os.access(target, os.W_OK | os.X_OK, effective_ids=True):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))  # noqa: TRY301
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
     except OSError as error:
         msg = (
             f"the folder {target} for backups cannot be written{_as_whom()} ({error.strerror}): name another with --to"
