@@ -198,6 +198,19 @@ def test_music_that_only_root_may_read_is_refused_with_whom_to_give_the_right(fo
 
 
 @pytest.mark.root
+def test_copies_where_only_root_may_go_are_refused_with_the_reason(foreign: Soulspot) -> None:
+    closed = foreign.music.parent / "closed"
+    closed.mkdir(mode=0o700)
+    shutil.copyfile(foreign.database, closed / "copy.db")
+
+    there, back = foreign.run("db", "backup", "--to", str(closed)), foreign.run("db", "restore", f"{closed}/copy.db")
+
+    assert (there.returncode, back.returncode) == (78, 78)
+    assert "cannot be written by nobody, as whom root's commands act here" in there.stderr
+    assert "cannot be read by nobody, as whom root's commands act here" in back.stderr
+
+
+@pytest.mark.root
 def test_an_owner_who_cannot_reach_the_catalogue_is_named(foreign: Soulspot) -> None:
     foreign.music.parent.chmod(0o700)
 

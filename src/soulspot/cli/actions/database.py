@@ -184,7 +184,13 @@ async def _changed(settings: Settings, act: Callable[[Database], Awaitable[None]
 
 async def _checked_copy(source: Path, file: Path) -> tuple[Path, str]:
     """Copy a backup beside the catalogue, once it was seen to be one; return that copy, and its schema."""
-    if not source.is_file():
+    try:
+        is_there = source.is_file()
+        os.close(os.open(source, os.O_RDONLY | os.O_NONBLOCK)) if is_there else None
+    except PermissionError as error:
+        msg = f"{source} cannot be read{_as_whom()}: copy it to where it can be, and restore it from there"
+        raise CatalogueError(msg) from error
+    if not is_there:
         msg = f"there is no backup at {source}: `soulspot db restore` alone lists those that there are"
         raise CatalogueError(msg)
     async with Database(f"sqlite+aiosqlite:///{source.as_posix().replace('%', '%25')}", read_only=True) as database:
