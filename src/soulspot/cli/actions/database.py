@@ -1,6 +1,8 @@
 """`soulspot db`: the schema, backups and integrity of the catalogue's database."""
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from datetime import timedelta
@@ -20,6 +22,7 @@ from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.queries import integrity
 from soulspot.infrastructure.persistence.sqlite.lock_file import writer_lock
 from soulspot.infrastructure.private_files import make_folder
+from soulspot.infrastructure.privileges import acting_as
 from soulspot.ingest.catalogue.audit_retention import Retention
 
 
@@ -77,12 +80,18 @@ def back_up(folder: Path | None, keep: int, config: Path | None) -> None:
     try:
         if not target.is_dir():
             make_folder(target)
+        if not os.access(target, os.W_OK | os.X_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
     except OSError as error:
-        msg = f"cannot create the backup folder {target} ({error.strerror}): name another with --to"
+        msg = f"cannot create the backup folder {target}{_as_whom()} ({error.strerror}): name another with --to"
         raise CatalogueError(msg) from error
     made = asyncio.run(copy())
     deleted = backup.keep_newest(backup.backups(file, target), keep)
     print(f"{made} ({made.stat().st_size} bytes, checked)" + (f"; {len(deleted)} older deleted" if deleted else ""))
+
+
+def _as_whom() -> str:
+    return f" by {acting_as()}, as whom root's commands act here" if acting_as() else ""
 
 
 def restore(source: Path | None, config: Path | None) -> None:
@@ -173,7 +182,13 @@ async def _changed(settings: Settings, act: Callable[[Database], Awaitable[None]
 
 async def _checked_copy(source: Path, file: Path) -> tuple[Path, str]:
     """Check a backup and copy it beside the catalogue; return the copy and its schema revision."""
-    if not source.is_file():
+    try:
+        if is_file := source.is_file():
+            os.close(os.open(source, os.O_RDONLY | os.O_NONBLOCK))
+    except PermissionError as error:
+        msg = f"cannot read {source}{_as_whom()}: copy it to a readable folder, and restore it from there"
+        raise CatalogueError(msg) from error
+    if not is_file:
         msg = f"there is no backup at {source}: `soulspot db restore` without a file lists the backups"
         raise CatalogueError(msg)
     async with Database(f"sqlite+aiosqlite:///{source.as_posix().replace('%', '%25')}", read_only=True) as database:

@@ -58,6 +58,8 @@ def why_not_readable(file: Path) -> str | None:
         with open(file, "rb", buffering=0) as opened:
             while opened.read(1 << 20):
                 pass
+    except PermissionError:  # time mends no rights
+        return None
     except OSError as error:
         return f"its disk does not answer: {error.strerror}"
     return None
