@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import Soulspot, until, write_song
 from tests.support import prefork
 
-from soulspot.daemon.pause import Pauses, remembered_in
+from soulspot.daemon.pause import Pauses, read_pause
 from soulspot.errors import CatalogueError
 from soulspot.infrastructure.net import control_socket
 from soulspot.infrastructure.persistence.sqlite.lock_file import holder_of, writer_lock
@@ -30,7 +30,7 @@ from soulspot.infrastructure.private_files import (
 )
 from soulspot.infrastructure.privileges import owner_of
 from soulspot.infrastructure.tags.readers.crash_journal import Journal, Note
-from soulspot.web.sessions import Keys
+from soulspot.web.sessions import WebToken
 
 HERE = Path(__file__).parent
 NOBODY = 65534
@@ -119,10 +119,10 @@ def test_root_touches_no_file_through_what_is_planted_in_the_state_folder(
 def test_root_starts_no_daemon_through_a_planted_lock(foreign: Soulspot, victim: Path) -> None:
     Path(f"{foreign.database}.lock").symlink_to(victim)
 
-    daemon = foreign.watch_unseen()
+    daemon = foreign.start_watching()
 
     assert daemon.wait(60) == 78
-    assert "it is a link or no regular file: remove it" in foreign.log.read_text()
+    assert "it is a link, or not a regular file: remove it" in foreign.log.read_text()
     assert is_untouched(victim)
 
 
@@ -194,7 +194,7 @@ def test_music_that_only_root_may_read_is_refused_with_whom_to_give_the_right(fo
     result = foreign.run("scan", str(foreign.music), **foreign.readers)
 
     assert result.returncode == 78
-    assert f"the music folder {foreign.music} cannot be read: give nobody, as whom root's commands act" in result.stderr
+    assert f"the music folder {foreign.music}: grant nobody (root acts as the owner of the catalogue)" in result.stderr
 
 
 @pytest.mark.root
@@ -206,8 +206,8 @@ def test_copies_where_only_root_may_go_are_refused_with_the_reason(foreign: Soul
     there, back = foreign.run("db", "backup", "--to", str(closed)), foreign.run("db", "restore", f"{closed}/copy.db")
 
     assert (there.returncode, back.returncode) == (78, 78)
-    assert "cannot be written by nobody, as whom root's commands act here" in there.stderr
-    assert "cannot be read by nobody, as whom root's commands act here" in back.stderr
+    assert "as nobody (root acts as the owner of the catalogue)" in there.stderr
+    assert "as nobody (root acts as the owner of the catalogue)" in back.stderr
 
 
 @pytest.mark.root
@@ -217,7 +217,7 @@ def test_an_owner_who_cannot_reach_the_catalogue_is_named(foreign: Soulspot) -> 
     result = foreign.run("db", "vacuum")
 
     assert result.returncode == 78
-    assert "belongs to nobody, as whom root's commands act here, and who cannot reach it" in result.stderr
+    assert "belongs to nobody, who cannot reach it; root acts as the owner of the catalogue" in result.stderr
 
 
 @pytest.mark.root
@@ -337,15 +337,18 @@ def test_each_file_beside_the_catalogue_is_opened_so(tmp_path: Path, make: Calla
         (tmp_path / "victim").unlink(missing_ok=True) if make is make_hard_link else None
         os.link(f"{file}{ending}", tmp_path / f"other{ending}") if make is make_hard_link else None
 
-    with pytest.raises(CatalogueError, match=r"it is a link or no regular file: remove it"), writer_lock(file, "scan"):
+    with (
+        pytest.raises(CatalogueError, match=r"it is a link, or not a regular file: remove it"),
+        writer_lock(file, "scan"),
+    ):
         pass
     assert holder_of(file) is None
     with pytest.raises(NotPrivateError):
         Journal(f"{file}.reading")
     with pytest.raises(NotPrivateError):
         Note(f"{file}.reading", 0)
-    assert remembered_in(Path(f"{file}.paused")) is None
-    assert Keys(Path(f"{file}.web-token")).token() is None
+    assert read_pause(Path(f"{file}.paused")) is None
+    assert WebToken(Path(f"{file}.web-token")).read() is None
 
 
 @pytest.mark.parametrize("make", [make_fifo, make_socket, make_link, make_dangling_link, make_hard_link])
@@ -355,10 +358,10 @@ def test_a_file_that_is_written_anew_takes_the_place_of_a_link(tmp_path: Path, m
         (tmp_path / "victim").unlink(missing_ok=True) if make is make_hard_link else None
 
     Pauses(tmp_path / "paused").pause("al", timedelta(hours=1))
-    token = Keys(tmp_path / "token").make(anew=True)
+    token = WebToken(tmp_path / "token").make(replace=True)
 
-    assert remembered_in(tmp_path / "paused") is not None
-    assert Keys(tmp_path / "token").token() == token
+    assert read_pause(tmp_path / "paused") is not None
+    assert WebToken(tmp_path / "token").read() == token
     assert stat.S_IMODE((tmp_path / "token").lstat().st_mode) == 0o600
     assert not (tmp_path / "victim").exists() or (tmp_path / "victim").read_text() == SECRET
     assert {each.name for each in tmp_path.iterdir()} <= {"paused", "token", "victim"}

@@ -42,7 +42,7 @@ def _check_folder(folder: Path, *, is_known: bool) -> None:
         if error.errno == errno.ENOTDIR and os.path.exists(folder):
             msg = f"the music folder {folder} is a file: name the folder that holds it"
         elif isinstance(error, PermissionError):
-            user = f"{acting_as()}, who owns the catalogue," if acting_as() else "this user"
+            user = f"{acting_as()} (root acts as the owner of the catalogue)" if acting_as() else "this user"
             msg = f"cannot read the music folder {folder}: grant {user} read and search access"
         elif is_known:
             return

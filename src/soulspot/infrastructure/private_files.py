@@ -125,4 +125,4 @@ def _opened(folder: int, name: str, path: str, flags: int, mode: int) -> int:
 
 
 def _refused(path: str) -> NotPrivateError:
-    return NotPrivateError(errno.EPERM, "it is a link or no regular file: remove it", path)
+    return NotPrivateError(errno.EPERM, "it is a link, or not a regular file: remove it", path)

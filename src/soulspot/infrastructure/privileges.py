@@ -82,7 +82,7 @@ def act_as_owner(file: Path, prepare: Callable[[], None]) -> None:
     try:
         os.stat(file)
     except PermissionError as error:
-        msg = f"{file} belongs to {account.name}, as whom root's commands act here, and who cannot reach it"
+        msg = f"{file} belongs to {account.name}, who cannot reach it; root acts as the owner of the catalogue"
         raise CatalogueError(msg) from error
     except OSError:  # the command itself comes to it
         return

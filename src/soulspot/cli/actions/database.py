@@ -83,15 +83,15 @@ def back_up(folder: Path | None, keep: int, config: Path | None) -> None:
         if not os.access(target, os.W_OK | os.X_OK, effective_ids=True):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
     except OSError as error:
-        msg = f"cannot create the backup folder {target}{_as_whom()} ({error.strerror}): name another with --to"
+        msg = f"cannot create the backup folder {target}{_as_owner()} ({error.strerror}): name another with --to"
         raise CatalogueError(msg) from error
     made = asyncio.run(copy())
     deleted = backup.keep_newest(backup.backups(file, target), keep)
     print(f"{made} ({made.stat().st_size} bytes, checked)" + (f"; {len(deleted)} older deleted" if deleted else ""))
 
 
-def _as_whom() -> str:
-    return f" by {acting_as()}, as whom root's commands act here" if acting_as() else ""
+def _as_owner() -> str:
+    return f" as {acting_as()} (root acts as the owner of the catalogue)" if acting_as() else ""
 
 
 def restore(source: Path | None, config: Path | None) -> None:
@@ -186,7 +186,7 @@ async def _checked_copy(source: Path, file: Path) -> tuple[Path, str]:
         if is_file := source.is_file():
             os.close(os.open(source, os.O_RDONLY | os.O_NONBLOCK))
     except PermissionError as error:
-        msg = f"cannot read {source}{_as_whom()}: copy it to a readable folder, and restore it from there"
+        msg = f"cannot read {source}{_as_owner()}: copy it to a readable folder, and restore it from there"
         raise CatalogueError(msg) from error
     if not is_file:
         msg = f"there is no backup at {source}: `soulspot db restore` without a file lists the backups"

@@ -164,7 +164,9 @@ class Ignoring:
     def _read(self, path: str, folder: str, status: os.stat_result) -> Rules | None:
         shown = path_to_text(path)
         if not stat.S_ISREG(status.st_mode):
-            logger.warning("cannot read the rules in %s: it is no regular file, and links are not followed", shown)
+            logger.warning(
+                "cannot read the rules in %s: it is not a regular file, and soulspot follows no links", shown
+            )
             return None
         try:
             content = self._content(path)
