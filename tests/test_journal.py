@@ -24,7 +24,7 @@ os.open = deadly
 
 
 @both
-def test_a_file_that_takes_everything_down_is_set_aside_after_the_third_time(
+def test_a_file_that_kills_the_process_is_set_aside_after_three_times(
     soulspot: Soulspot, tmp_path: Path
 ) -> None:
     for name in ("a", "deadly", "z"):
@@ -49,7 +49,7 @@ def test_a_file_that_takes_everything_down_is_set_aside_after_the_third_time(
     assert json.loads(again.stdout)["unchanged"] == 3
 
 
-async def test_a_file_that_was_read_while_something_else_died_is_read_and_forgiven(tmp_path: Path) -> None:
+async def test_a_file_that_was_open_when_another_crashed_is_read_and_cleared(tmp_path: Path) -> None:
     song, file = write_song(tmp_path / "song\udce9.mp3", title="One"), str(tmp_path / "x.db.reading")
     Journal(file).close()
     Note(file, 1).write(bytes(song))
@@ -62,7 +62,7 @@ async def test_a_file_that_was_read_while_something_else_died_is_read_and_forgiv
     assert Journal(file).deaths == {}
 
 
-def test_each_start_that_finds_a_file_noted_counts_once(tmp_path: Path) -> None:
+def test_each_start_counts_a_noted_file_once(tmp_path: Path) -> None:
     file = str(tmp_path / "x.db.reading")
     Journal(file).close()
 
@@ -74,7 +74,7 @@ def test_each_start_that_finds_a_file_noted_counts_once(tmp_path: Path) -> None:
     assert Journal(file).deaths == {"/music/\udce9.mp3": 3}
 
 
-def test_two_who_read_for_one_catalogue_do_not_blame_each_others_files(tmp_path: Path) -> None:
+def test_two_daemons_on_one_catalogue_do_not_blame_each_others_files(tmp_path: Path) -> None:
     """As with two daemons on one machine that have a server in common."""
     file = str(tmp_path / "x.reading")
     first = Journal(file)
@@ -88,7 +88,7 @@ def test_two_who_read_for_one_catalogue_do_not_blame_each_others_files(tmp_path:
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"\0" * 64 * 8192 + b'{"a": [', b"\0" * 64 * 8192 + b"[1]"])
-def test_a_damaged_journal_is_begun_anew(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_journal_is_started_again(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "x.db.reading"
     file.write_bytes(content)
 
@@ -98,7 +98,7 @@ def test_a_damaged_journal_is_begun_anew(tmp_path: Path, content: bytes) -> None
     assert all(count == 1 for count in Journal(str(file)).deaths.values())
 
 
-async def test_readers_work_without_a_journal_where_none_can_be_written(tmp_path: Path) -> None:
+async def test_readers_work_without_a_journal_if_it_cannot_be_written(tmp_path: Path) -> None:
     song = write_song(tmp_path / "song.mp3", title="One")
 
     async with TagReaders(1, journal=str(tmp_path / "nowhere" / "x.reading")) as readers:

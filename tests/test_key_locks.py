@@ -5,7 +5,7 @@ import asyncio
 from soulspot.ingest.catalogue.key_locks import KeyLocks
 
 
-async def test_those_who_waited_for_a_new_key_go_on_together_once_it_exists() -> None:
+async def test_waiting_tasks_continue_together_once_the_key_exists() -> None:
     locks, existing, all_inside = KeyLocks(), set[str](), asyncio.Barrier(5)
     makers = []
 
@@ -24,7 +24,7 @@ async def test_those_who_waited_for_a_new_key_go_on_together_once_it_exists() ->
     assert makers == [0]
 
 
-async def test_where_creating_it_fails_the_next_one_tries_alone() -> None:
+async def test_after_a_failed_creation_the_next_task_tries_alone() -> None:
     locks, inside, most = KeyLocks(), 0, 0
 
     async def fail() -> None:
@@ -42,7 +42,7 @@ async def test_where_creating_it_fails_the_next_one_tries_alone() -> None:
     assert most == 1
 
 
-async def test_a_key_that_is_being_created_is_waited_for_though_it_exists() -> None:
+async def test_a_key_is_locked_until_its_creator_has_committed() -> None:
     locks, existing, order = KeyLocks(), set[str](), []
 
     async def make() -> None:

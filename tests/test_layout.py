@@ -40,13 +40,13 @@ def test_no_import_cycle_among_the_members_of(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_the_docstring_introduces(package: str) -> None:
+def test_the_docstring_describes(package: str) -> None:
     text = (SOURCE.parent / package.replace(".", "/") / "__init__.py").read_text()
 
     assert text.startswith('"""'), f"{package}/__init__.py says what lives there, and who may import it"
 
 
-def test_tags_are_translated_with_the_tag_model_and_the_standard_library_alone() -> None:
+def test_translating_tags_imports_only_the_tag_model_and_the_stdlib() -> None:
     graph = grimp.build_graph("soulspot", include_external_packages=True)
     translation = {f"soulspot.ingest.catalogue.{name}" for name in ("entry", "columns", "credits")}
     identity = "soulspot.infrastructure.persistence.identity"
@@ -148,7 +148,7 @@ def _unnamed_tasks(path: Path) -> list[int]:
     return [call.lineno for call in tasks if "name" not in {keyword.arg for keyword in call.keywords}]
 
 
-def test_the_walk_of_one_file_names_functions_that_exist() -> None:
+def test_the_documented_walk_of_a_file_names_existing_functions() -> None:
     text = (SOURCE.parents[1] / "docs" / "design.md").read_text()
     walk = text.partition("<!-- walk -->")[2].partition("<!-- /walk -->")[0]
     steps = re.findall(r"^\| \d+ \| `([\w.]+)` \|", walk, re.MULTILINE)

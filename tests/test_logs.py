@@ -148,7 +148,7 @@ def test_a_pipe_gets_colours_only_on_request(soulspot: Soulspot, form: str, colo
     assert ("\x1b" in soulspot.log.read_text()) is coloured
 
 
-def test_an_unknown_format_is_refused_with_the_allowed_ones(soulspot: Soulspot) -> None:
+def test_an_unknown_format_is_refused_and_the_valid_ones_are_listed(soulspot: Soulspot) -> None:
     result = soulspot.run("watch", str(soulspot.music), SOULSPOT_LOG__FORMAT="xml")
 
     assert result.returncode == 78
@@ -180,7 +180,7 @@ def test_repeated_errors_are_counted_by_code_and_good_files_all_logged(soulspot:
 @pytest.mark.parametrize(
     ("form", "pattern"), [("auto", r"<4>failed /"), ("colour", r"<4>failed /"), ("json", r'<4>{"time')]
 )
-def test_the_journal_gets_priorities_and_no_colour_in_any_format(soulspot: Soulspot, form: str, pattern: str) -> None:
+def test_the_systemd_journal_gets_priorities_and_no_colours(soulspot: Soulspot, form: str, pattern: str) -> None:
     soulspot.log.touch()
     status = soulspot.log.stat()
     soulspot.watch(SOULSPOT_LOG__FORMAT=form, JOURNAL_STREAM=f"{status.st_dev}:{status.st_ino}")
@@ -222,7 +222,7 @@ def test_debug_level_logs_every_line(soulspot: Soulspot) -> None:
     assert result.stderr.count("failed /") == 2 * FIRST + 10
 
 
-def test_a_torn_line_does_not_run_into_the_next() -> None:
+def test_a_partly_written_line_does_not_run_into_the_next() -> None:
     """Tear a line, as a nearly full pipe with a slow reader does."""
     program = (
         "import logging, sys; from soulspot.cli.output import logs; logs.set_up('info', 'json'); "

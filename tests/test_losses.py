@@ -71,7 +71,7 @@ def rows(daemon: InProcessDaemon) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.root
-def test_a_library_of_5000_survives_its_disk_going_away(
+def test_a_library_of_5000_files_survives_the_loss_of_its_disk(
     catalogue_url: str, tmp_path: Path, make_disk: Callable[[str, Path], Disk]
 ) -> None:
     """Unmounted, emptied, another device over it; for ten minutes each, and with a restart in between.
@@ -135,7 +135,7 @@ def exchange(folder: Path, other: Path) -> None:
 
 
 @pytest.mark.root
-def test_another_number_of_the_same_device_changes_nothing(
+def test_a_new_device_number_for_the_same_disk_changes_nothing(
     catalogue_url: str, tmp_path: Path, music: Path, make_disk: Callable[[str, Path], Disk]
 ) -> None:
     disk = make_disk("library", music)
@@ -162,7 +162,7 @@ def test_another_number_of_the_same_device_changes_nothing(
 
 @pytest.mark.root
 @pytest.mark.parametrize("restart", [False, True])
-def test_a_file_system_mounted_below_a_folder_takes_nothing_along_when_it_goes(
+def test_unmounting_a_nested_file_system_loses_no_files(
     catalogue_url: str, music: Path, make_disk: Callable[[str, Path], Disk], *, restart: bool
 ) -> None:
     (music / "usb").mkdir()
@@ -216,7 +216,7 @@ def test_a_file_system_mounted_over_known_files_only_hides_them(
 
 
 @pytest.mark.root
-def test_a_person_can_say_that_a_file_system_below_is_gone_for_good(
+def test_a_person_can_confirm_that_a_nested_file_system_is_gone(
     catalogue_url: str, music: Path, make_disk: Callable[[str, Path], Disk]
 ) -> None:
     (music / "usb").mkdir()
@@ -235,7 +235,7 @@ def test_a_person_can_say_that_a_file_system_below_is_gone_for_good(
 
 
 @pytest.mark.root
-def test_a_running_daemon_notices_that_its_folder_was_unmounted_and_is_back(
+def test_a_running_daemon_notices_an_unmount_and_a_remount(
     catalogue_url: str, music: Path, make_disk: Callable[[str, Path], Disk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("soulspot.ingest.polling.ROOT_CHECK", 0.1)
@@ -254,7 +254,7 @@ def test_a_running_daemon_notices_that_its_folder_was_unmounted_and_is_back(
         assert "track_missing" not in daemon.actions()
 
 
-def test_a_loss_of_more_than_a_fifth_and_fifty_files_is_held_and_said(catalogue_url: str, music: Path) -> None:
+def test_a_loss_of_over_a_fifth_and_50_files_is_held_and_reported(catalogue_url: str, music: Path) -> None:
     fill(music, 300)
     with InProcessDaemon(catalogue_url, music, watching=False) as daemon:
         daemon.scan()
@@ -272,7 +272,7 @@ def test_a_loss_of_more_than_a_fifth_and_fifty_files_is_held_and_said(catalogue_
         assert daemon.rows("SELECT status FROM folders") == [("online",)]
 
 
-def test_files_that_are_back_end_what_was_held(catalogue_url: str, music: Path) -> None:
+def test_files_that_come_back_end_a_held_loss(catalogue_url: str, music: Path) -> None:
     fill(music, 300)
     with InProcessDaemon(catalogue_url, music, watching=False) as daemon:
         daemon.scan()
@@ -288,7 +288,7 @@ def test_files_that_are_back_end_what_was_held(catalogue_url: str, music: Path) 
         assert daemon.actions() == ["track_added"] * 300
 
 
-def test_files_that_are_back_elsewhere_end_what_was_held(catalogue_url: str, music: Path) -> None:
+def test_files_that_reappear_elsewhere_end_a_held_loss(catalogue_url: str, music: Path) -> None:
     fill(music, 300)
     with InProcessDaemon(catalogue_url, music, watching=False, missing_after=0.3) as daemon:
         daemon.scan()
@@ -307,7 +307,7 @@ def test_files_that_are_back_elsewhere_end_what_was_held(catalogue_url: str, mus
         assert set(daemon.actions()) == {"track_added", "track_moved"}
 
 
-def test_nothing_is_decided_while_a_walk_goes_on(tmp_path: Path, music: Path) -> None:
+def test_no_file_goes_missing_while_a_scan_is_running(tmp_path: Path, music: Path) -> None:
     """What it has not come to yet may be what is gone, although nothing is in hand."""
     write_song(music / "one.mp3")
     with InProcessDaemon(tmp_path / "state", music, watching=False) as daemon:
@@ -325,7 +325,7 @@ def test_nothing_is_decided_while_a_walk_goes_on(tmp_path: Path, music: Path) ->
 
 
 @pytest.mark.parametrize(("files", "lost"), [(300, 50), (300, 60), (60, 50)])
-def test_a_smaller_loss_is_believed(catalogue_url: str, music: Path, files: int, lost: int) -> None:
+def test_a_smaller_loss_is_not_held(catalogue_url: str, music: Path, files: int, lost: int) -> None:
     fill(music, files)
     with InProcessDaemon(catalogue_url, music, watching=False) as daemon:
         daemon.scan()
@@ -337,7 +337,7 @@ def test_a_smaller_loss_is_believed(catalogue_url: str, music: Path, files: int,
         assert len(daemon.paths("missing")) == lost
 
 
-def test_a_renamed_library_is_no_loss(catalogue_url: str, music: Path) -> None:
+def test_a_renamed_library_is_not_a_loss(catalogue_url: str, music: Path) -> None:
     fill(music, 300)
     with InProcessDaemon(catalogue_url, music, missing_after=0.0) as daemon:
         daemon.settled()
@@ -353,7 +353,7 @@ def test_a_renamed_library_is_no_loss(catalogue_url: str, music: Path) -> None:
         assert not daemon.pipeline.held
 
 
-def test_a_library_that_is_deleted_slowly_is_held_too(catalogue_url: str, music: Path) -> None:
+def test_a_slow_deletion_of_a_library_is_held_too(catalogue_url: str, music: Path) -> None:
     fill(music, 200)
     with InProcessDaemon(catalogue_url, music, watching=False) as daemon:
         daemon.scan()

@@ -40,7 +40,7 @@ def test_tags_become_track_artist_and_album(soulspot: Soulspot) -> None:
 
 
 @both
-def test_a_file_without_tags_says_where_its_title_is_from(soulspot: Soulspot) -> None:
+def test_an_untagged_file_has_a_note_of_where_its_title_came_from(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "My Song.mp3")
 
     soulspot.scan()
@@ -50,7 +50,7 @@ def test_a_file_without_tags_says_where_its_title_is_from(soulspot: Soulspot) ->
     assert json.loads(soulspot.rows("SELECT notes FROM files")[0][0]) == ["title-from-name", "artist-unknown"]
 
 
-def test_a_file_whose_extension_lies_is_read_by_its_content(soulspot: Soulspot) -> None:
+def test_a_file_with_a_wrong_extension_is_read_by_its_content(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "song.flac", "mp3")
     write_song(soulspot.music / "nameless", "ogg")
 
@@ -63,7 +63,7 @@ def test_a_file_whose_extension_lies_is_read_by_its_content(soulspot: Soulspot) 
 
 
 @both
-def test_what_cannot_be_read_is_a_failure_with_a_reason_and_clutter_is_nothing(soulspot: Soulspot) -> None:
+def test_an_unreadable_file_is_a_failure_and_clutter_is_ignored(soulspot: Soulspot) -> None:
     (soulspot.music / "broken.mp3").write_bytes(b"no audio at all" * 100)
     (soulspot.music / "cover.jpg").write_bytes(b"\xff\xd8\xff")
     (soulspot.music / "readme").write_text("words")
@@ -117,7 +117,7 @@ def test_a_changed_file_is_updated_with_before_and_after(soulspot: Soulspot) -> 
 
 
 @both
-def test_an_artist_goes_with_its_last_credit_and_that_is_audited(soulspot: Soulspot) -> None:
+def test_losing_its_last_credit_removes_an_artist_with_an_audit_entry(soulspot: Soulspot) -> None:
     song = write_song(soulspot.music / "song.mp3", title="One", artist="Old")
     soulspot.scan()
 
@@ -145,7 +145,7 @@ def test_a_renamed_file_and_a_renamed_folder_keep_their_ids(soulspot: Soulspot) 
 
 
 @both
-def test_a_scan_after_a_rename_does_not_wait_for_what_is_found_elsewhere_to_be_gone(soulspot: Soulspot) -> None:
+def test_a_scan_after_a_rename_skips_the_grace_period(soulspot: Soulspot) -> None:
     song = write_song(soulspot.music / "a" / "0.mp3")
     for number in range(1, 60):
         shutil.copyfile(song, soulspot.music / "a" / f"{number}.mp3")
@@ -160,7 +160,7 @@ def test_a_scan_after_a_rename_does_not_wait_for_what_is_found_elsewhere_to_be_g
 
 
 @both
-def test_a_vanished_file_is_missing_and_comes_back_with_its_id(soulspot: Soulspot) -> None:
+def test_a_vanished_file_goes_missing_and_returns_with_its_id(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "stays.mp3")
     song = write_song(soulspot.music / "song.mp3", title="One")
     soulspot.watch(SOULSPOT_LIBRARY__MISSING_AFTER="0.5")
@@ -176,7 +176,7 @@ def test_a_vanished_file_is_missing_and_comes_back_with_its_id(soulspot: Soulspo
 
 
 @pytest.mark.parametrize("leases", ["true", "false"])
-def test_a_slowly_written_file_is_catalogued_once_and_complete(soulspot: Soulspot, leases: str) -> None:
+def test_a_slowly_written_file_is_catalogued_once_when_complete(soulspot: Soulspot, leases: str) -> None:
     song = write_song(soulspot.music.parent / "song.flac", title="Whole").read_bytes()
     soulspot.watch(SOULSPOT_LIBRARY__LEASES=leases)
 
@@ -192,7 +192,7 @@ def test_a_slowly_written_file_is_catalogued_once_and_complete(soulspot: Soulspo
 
 
 @both
-def test_a_writer_that_closes_and_opens_again_ends_complete(soulspot: Soulspot) -> None:
+def test_a_file_that_is_closed_and_reopened_ends_up_complete(soulspot: Soulspot) -> None:
     whole = write_song(soulspot.music.parent / "song.flac", title="Whole").read_bytes()
     soulspot.watch()
 
@@ -207,7 +207,7 @@ def test_a_writer_that_closes_and_opens_again_ends_complete(soulspot: Soulspot) 
 
 
 @both
-def test_a_known_folder_that_is_gone_is_offline_and_loses_nothing(soulspot: Soulspot) -> None:
+def test_a_known_folder_that_disappears_is_offline_and_loses_nothing(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "song.mp3")
     soulspot.scan()
     soulspot.music.rename(soulspot.music.parent / "unmounted")
@@ -237,7 +237,7 @@ def test_an_empty_folder_loses_nothing(soulspot: Soulspot) -> None:
 
 
 @both
-def test_a_loss_of_most_files_is_held_until_it_is_confirmed(soulspot: Soulspot) -> None:
+def test_a_loss_of_most_files_is_held_until_confirmed(soulspot: Soulspot) -> None:
     for number in range(60):
         write_song(soulspot.music / f"{number}.mp3")
     soulspot.scan()
@@ -253,7 +253,7 @@ def test_a_loss_of_most_files_is_held_until_it_is_confirmed(soulspot: Soulspot) 
 
 
 @both
-def test_names_that_are_no_text_are_catalogued_and_shown_safely(soulspot: Soulspot) -> None:
+def test_names_that_are_not_utf8_are_catalogued_and_shown_safely(soulspot: Soulspot) -> None:
     song = write_song(soulspot.music / "song.mp3").read_bytes()
     for name in (b"latin\xe9.mp3", b"new\nline.mp3", b"back\\slash.mp3"):
         (Path(os.fsdecode(os.fsencode(soulspot.music) + b"/" + name))).write_bytes(song)
@@ -266,7 +266,7 @@ def test_names_that_are_no_text_are_catalogued_and_shown_safely(soulspot: Soulsp
 
 
 @both
-def test_kill_9_during_an_import_loses_and_doubles_nothing(soulspot: Soulspot) -> None:
+def test_kill_9_during_an_import_loses_and_duplicates_nothing(soulspot: Soulspot) -> None:
     soulspot.readers = {}
     song = write_song(soulspot.music / "0.mp3")
     for number in range(1, 300):
@@ -289,7 +289,7 @@ def test_kill_9_during_an_import_loses_and_doubles_nothing(soulspot: Soulspot) -
 
 
 @both
-def test_many_new_folders_at_once_are_all_seen(soulspot: Soulspot) -> None:
+def test_many_new_folders_at_once_are_all_found(soulspot: Soulspot) -> None:
     source = soulspot.music.parent / "source"
     song = write_song(source / "a0" / "0.mp3")
     for folder in range(40):
@@ -304,7 +304,7 @@ def test_many_new_folders_at_once_are_all_seen(soulspot: Soulspot) -> None:
     until(lambda: len(soulspot.tracks()) == 201, 60)
 
 
-def test_a_second_writer_is_refused_and_told_who_is_first(soulspot: Soulspot) -> None:
+def test_a_second_writer_is_refused_with_the_name_of_the_first(soulspot: Soulspot) -> None:
     daemon = soulspot.watch()
 
     result = soulspot.run("watch", str(soulspot.music))
@@ -328,7 +328,7 @@ def test_a_second_writer_is_refused_and_told_who_is_first(soulspot: Soulspot) ->
         (["tracks"], {"SOULSPOT_DATABASE__URL": "sqlite+aiosqlite:////nowhere/x.db"}, "there is no catalogue at"),
     ],
 )
-def test_a_wrong_setting_is_one_clear_sentence_and_exit_78(
+def test_a_wrong_setting_prints_one_clear_sentence_and_exits_with_78(
     soulspot: Soulspot, arguments: list[str], settings: dict[str, str], words: str
 ) -> None:
     result = soulspot.run(*arguments, **settings)
@@ -338,7 +338,7 @@ def test_a_wrong_setting_is_one_clear_sentence_and_exit_78(
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_dry_run_says_what_it_would_do_and_makes_no_database(new_soulspot: Soulspot) -> None:
+def test_a_dry_run_reports_its_plan_and_creates_no_database(new_soulspot: Soulspot) -> None:
     write_song(new_soulspot.music / "song.mp3")
 
     result = new_soulspot.run("scan", str(new_soulspot.music), "--dry-run", "--json")
@@ -347,7 +347,7 @@ def test_a_dry_run_says_what_it_would_do_and_makes_no_database(new_soulspot: Sou
     assert not new_soulspot.database.exists()
 
 
-def test_the_version_is_printed_at_once() -> None:
+def test_the_version_is_printed_quickly() -> None:
     result = subprocess.run([sys.executable, "-m", "soulspot", "--version"], capture_output=True, text=True, check=True)
 
     assert result.stdout.startswith("soulspot ")
@@ -356,7 +356,7 @@ def test_the_version_is_printed_at_once() -> None:
 
 @both
 @pytest.mark.corpus
-def test_each_real_file_is_a_track_or_a_failure_and_nothing_else_is_either(soulspot: Soulspot, corpus: Path) -> None:
+def test_each_real_audio_file_and_no_other_is_a_track_or_a_failure(soulspot: Soulspot, corpus: Path) -> None:
     shutil.copytree(corpus, soulspot.music / "corpus")
 
     soulspot.scan()
@@ -372,7 +372,7 @@ def test_each_real_file_is_a_track_or_a_failure_and_nothing_else_is_either(souls
 
 
 @pytest.mark.library_tool
-def test_cp_r_of_2000_files_misses_none(soulspot: Soulspot, make_library: Path) -> None:
+def test_a_recursive_copy_of_2000_files_misses_none(soulspot: Soulspot, make_library: Path) -> None:
     soulspot.readers = {}
     source = soulspot.music.parent / "library"
     command = [
@@ -395,7 +395,7 @@ def test_cp_r_of_2000_files_misses_none(soulspot: Soulspot, make_library: Path) 
     assert soulspot.actions("track_added") == 2000
 
 
-def test_a_machine_that_gets_another_name_keeps_its_catalogue(soulspot: Soulspot) -> None:
+def test_a_renamed_machine_keeps_its_catalogue(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "song.mp3")
     soulspot.environment["SOULSPOT_LIBRARY__NODE"] = "another-name"
     soulspot.scan()

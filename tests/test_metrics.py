@@ -53,7 +53,7 @@ def watched(soulspot: Soulspot) -> Watched:
     return Watched(soulspot)
 
 
-def test_a_scrape_tells_what_became_of_files(watched: Watched) -> None:
+def test_a_scrape_reports_the_outcomes_of_files(watched: Watched) -> None:
     music = watched.soulspot.music
     write_song(music / "before.mp3")
     (music / "broken.mp3").write_bytes(b"no audio at all" * 100)
@@ -73,7 +73,7 @@ def test_a_scrape_tells_what_became_of_files(watched: Watched) -> None:
     assert told["process_resident_memory_bytes"] > 1e6
 
 
-def test_what_the_catalogue_counts_is_asked_of_it_when_somebody_asks(watched: Watched) -> None:
+def test_catalogue_counts_are_queried_at_each_scrape(watched: Watched) -> None:
     write_song(watched.soulspot.music / "song.mp3")
     (watched.soulspot.music / "broken.mp3").write_bytes(b"no audio at all" * 100)
     watched.soulspot.scan()
@@ -87,7 +87,7 @@ def test_what_the_catalogue_counts_is_asked_of_it_when_somebody_asks(watched: Wa
     }
 
 
-def test_no_label_holds_a_path(watched: Watched) -> None:
+def test_no_label_contains_a_path(watched: Watched) -> None:
     write_song(watched.soulspot.music / "artist" / "song.mp3")
     watched.start(SOULSPOT_ON_BATCH__COMMAND='["true"]')
     until(lambda: watched.has('soulspot_files_total{outcome="added"}', 1))
@@ -99,7 +99,7 @@ def test_no_label_holds_a_path(watched: Watched) -> None:
     assert not [label for label in labels if "/" in label or "song" in label or "music" in label]
 
 
-def test_a_folder_that_goes_offline_shows_everywhere(watched: Watched) -> None:
+def test_an_offline_folder_shows_in_metrics_probes_and_health(watched: Watched) -> None:
     write_song(watched.soulspot.music / "song.mp3")
     watched.soulspot.scan()
     watched.start()
@@ -119,7 +119,7 @@ def test_a_folder_that_goes_offline_shows_everywhere(watched: Watched) -> None:
     assert re.fullmatch(r"degraded: folder \S+ is offline: .*\n", result.stdout)
 
 
-def test_one_whose_database_refuses_is_alive_and_not_ready(watched: Watched) -> None:
+def test_a_daemon_whose_database_refuses_is_alive_but_not_ready(watched: Watched) -> None:
     watched.start()
     assert ask(watched.place, "/livez").text == "ok\n"
     watched.soulspot.change("PRAGMA journal_mode")  # there is a catalogue
@@ -139,7 +139,7 @@ def test_one_whose_database_refuses_is_alive_and_not_ready(watched: Watched) -> 
     until(lambda: ask(watched.place, "/readyz").status == 200)
 
 
-def test_a_pause_by_a_person_is_told_as_such(watched: Watched) -> None:
+def test_a_pause_by_a_person_is_reported_as_one(watched: Watched) -> None:
     watched.start()
     until(lambda: ask(watched.place, "/readyz").status == 200)
 
@@ -171,7 +171,7 @@ def test_a_stopped_process_is_failed(watched: Watched) -> None:
     assert (result.returncode, result.stdout) == (2, "failed: no soulspot answers\n")
 
 
-def test_a_folder_that_is_moved_in_counts_from_the_move_and_not_from_when_its_files_were_made(watched: Watched) -> None:
+def test_the_latency_of_a_moved_in_folder_counts_from_the_move(watched: Watched) -> None:
     watched.start()
     song = write_song(watched.soulspot.music.parent / "album" / "song.mp3")
     until(lambda: time.time() - song.stat().st_ctime > 3)
@@ -199,7 +199,7 @@ def test_latencies_are_counted_in_the_right_buckets() -> None:
     assert sum(counters.within) == 5
 
 
-def test_the_textfile_is_whole_for_others_to_read_and_gone_at_the_end(soulspot: Soulspot) -> None:
+def test_the_textfile_is_complete_readable_and_removed_at_the_end(soulspot: Soulspot) -> None:
     file = soulspot.music.parent / "soulspot.prom"
     before = os.umask(0o077)
     daemon = soulspot.watch(SOULSPOT_METRICS__TEXTFILE=str(file), SOULSPOT_METRICS__TEXTFILE_INTERVAL="1")
@@ -216,7 +216,7 @@ def test_the_textfile_is_whole_for_others_to_read_and_gone_at_the_end(soulspot: 
     assert [each.name for each in file.parent.iterdir() if ".prom" in each.name] == []
 
 
-def test_a_textfile_that_cannot_be_written_for_a_while_costs_a_line(soulspot: Soulspot) -> None:
+def test_a_textfile_that_cannot_be_written_is_logged_once(soulspot: Soulspot) -> None:
     folder = soulspot.music.parent / "collector"
     folder.mkdir()
     file = folder / "soulspot.prom"
@@ -243,7 +243,7 @@ def test_a_textfile_that_cannot_be_written_for_a_while_costs_a_line(soulspot: So
         ({"SOULSPOT_METRICS__LISTEN": "127.0.0.1:70000"}, "a loopback address and port"),
     ],
 )
-def test_settings_that_cannot_be_used_are_refused_at_the_start(
+def test_unusable_settings_are_refused_at_the_start(
     soulspot: Soulspot, settings: dict[str, str], words: str
 ) -> None:
     result = soulspot.run("watch", str(soulspot.music), **settings)
@@ -253,7 +253,7 @@ def test_settings_that_cannot_be_used_are_refused_at_the_start(
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_without_the_extra_the_start_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_start_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoints, "find_spec", lambda name: None if name == "prometheus_client" else True)
 
     with pytest.raises(ConfigError, match=re.escape("pip install 'soulspot[metrics]'")) as refused:
@@ -262,7 +262,7 @@ def test_without_the_extra_the_start_says_what_to_install(monkeypatch: pytest.Mo
     assert refused.value.exit_code == 78
 
 
-def test_nothing_of_the_extra_is_loaded_where_metrics_are_off() -> None:
+def test_without_metrics_the_extra_is_not_imported() -> None:
     program = "import sys, soulspot.daemon; print(*sorted({'h11', 'prometheus_client'} & set(sys.modules)))"
 
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -270,7 +270,7 @@ def test_nothing_of_the_extra_is_loaded_where_metrics_are_off() -> None:
     assert loaded.stdout.strip() == ""
 
 
-def test_metrics_can_be_switched_on_by_a_reload_and_a_taken_port_leaves_all_as_it_was(soulspot: Soulspot) -> None:
+def test_a_reload_enables_metrics_and_a_port_in_use_changes_nothing(soulspot: Soulspot) -> None:
     file, port = soulspot.music.parent / "config.toml", free_port()
     soulspot.environment["SOULSPOT_CONFIG"] = str(file)
     folders = f'[library]\nfolders = ["{soulspot.music}"]\n'

@@ -19,12 +19,12 @@ BOUNDED = settings(
 )
 
 
-def test_the_catalogue_is_true_whatever_happens() -> None:
+def test_the_catalogue_matches_the_disk_whatever_happens() -> None:
     run_state_machine_as_test(LibraryStateMachine, settings=BOUNDED)
 
 
 @pytest.mark.postgresql
-def test_it_is_true_on_a_server_too(postgres_server: Server) -> None:
+def test_a_catalogue_in_postgresql_matches_the_disk(postgres_server: Server) -> None:
     class OnServer(LibraryStateMachine):
         name = ""
 
@@ -40,11 +40,11 @@ def test_it_is_true_on_a_server_too(postgres_server: Server) -> None:
     run_state_machine_as_test(OnServer, settings=settings(BOUNDED, max_examples=5))
 
 
-def test_the_reconcile_alone_makes_it_true() -> None:
+def test_the_reconcile_alone_makes_the_catalogue_match_the_disk() -> None:
     run_state_machine_as_test(ScanOnlyStateMachine, settings=BOUNDED)
 
 
-def test_what_the_watcher_alone_misses_is_a_figure(capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_how_much_the_watcher_alone_misses(capsys: pytest.CaptureFixture[str]) -> None:
     WatchOnlyStateMachine.done.clear()
 
     run_state_machine_as_test(WatchOnlyStateMachine, settings=settings(BOUNDED, max_examples=8))

@@ -79,14 +79,14 @@ def api(address: str, path: str, **arguments: str) -> Any:
 
 @pytest.mark.prometheus
 @pytest.mark.usefixtures("monitor")
-def test_promtool_finds_nothing_wrong_with_the_rules_and_each_fires_when_it_should() -> None:
+def test_promtool_accepts_the_rules_and_each_fires_when_it_should() -> None:
     for command in ("check", "test"):
         file = RULES.name if command == "check" else "soulspot.tests.yml"
         result = promtool(command, "rules", file)
         assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_each_alert_is_tested_and_documented_with_its_cure() -> None:
+def test_each_alert_is_tested_and_documented_with_its_remedy() -> None:
     tested = set(re.findall(r"alertname: (\w+)$", (FOLDER / "soulspot.tests.yml").read_text(), re.MULTILINE))
     documented = [row[0].strip("`") for row in rows("docs/operations.md", "prometheus-alerts")]
 
@@ -96,7 +96,7 @@ def test_each_alert_is_tested_and_documented_with_its_cure() -> None:
 
 @pytest.mark.prometheus
 @pytest.mark.usefixtures("monitor")
-def test_prometheus_scrapes_a_daemon_and_answers_every_query_of_the_dashboard(
+def test_prometheus_answers_every_query_of_the_dashboard(
     soulspot: Soulspot, tmp_path: Path
 ) -> None:
     port = free_port()
@@ -160,7 +160,7 @@ def _answers(port: int) -> bool:
         return False
 
 
-def test_each_panel_says_what_it_shows_and_none_lies_on_another() -> None:
+def test_each_panel_has_a_description_and_no_two_overlap() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]

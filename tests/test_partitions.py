@@ -24,7 +24,7 @@ def add_songs(soulspot: PostgresSoulspot, first: int, count: int) -> None:
         write_song(soulspot.music / f"{number}.mp3", title=f"T{number}", artist=f"A{number}")
 
 
-def test_what_is_there_stays_and_what_comes_goes_on_in_parts(postgres_soulspot: PostgresSoulspot) -> None:
+def test_old_entries_stay_and_new_ones_go_to_partitions(postgres_soulspot: PostgresSoulspot) -> None:
     add_songs(postgres_soulspot, 0, 6)
     postgres_soulspot.scan()
     before, indexes = postgres_soulspot.rows(LOG), set(postgres_soulspot.rows(INDEXES))
@@ -45,7 +45,7 @@ def test_what_is_there_stays_and_what_comes_goes_on_in_parts(postgres_soulspot: 
     assert "track_added" in postgres_soulspot.run("audit", "--file", str(postgres_soulspot.music / "25.mp3")).stdout
 
 
-def test_what_went_beyond_the_last_part_is_said_and_moved_into_new_ones(postgres_soulspot: PostgresSoulspot) -> None:
+def test_entries_beyond_the_last_partition_are_reported_and_moved(postgres_soulspot: PostgresSoulspot) -> None:
     partition(postgres_soulspot, "--rows", "5")
     add_songs(postgres_soulspot, 0, 20)
     postgres_soulspot.scan()
@@ -61,7 +61,7 @@ def test_what_went_beyond_the_last_part_is_said_and_moved_into_new_ones(postgres
     assert postgres_soulspot.rows(LOG) == before
 
 
-def test_it_can_be_taken_back(postgres_soulspot: PostgresSoulspot) -> None:
+def test_partitioning_can_be_undone(postgres_soulspot: PostgresSoulspot) -> None:
     add_songs(postgres_soulspot, 0, 3)
     postgres_soulspot.scan()
     tables, indexes = postgres_soulspot.rows(TABLES), set(postgres_soulspot.rows(INDEXES))
@@ -83,7 +83,7 @@ def test_it_can_be_taken_back(postgres_soulspot: PostgresSoulspot) -> None:
     assert partition(postgres_soulspot, "--undo") == "the history is one table already\n"
 
 
-def test_views_grants_and_triggers_see_what_comes_afterwards(postgres_soulspot: PostgresSoulspot) -> None:
+def test_views_grants_and_triggers_cover_later_entries(postgres_soulspot: PostgresSoulspot) -> None:
     postgres_soulspot.server.run(
         "SET ROLE soulspot; CREATE VIEW added AS SELECT entity_id FROM audit_log a WHERE a.action = 'track_added';"
         "CREATE TABLE told (sequence bigint);"
@@ -108,7 +108,7 @@ def test_views_grants_and_triggers_see_what_comes_afterwards(postgres_soulspot: 
         assert postgres_soulspot.rows(grants) == granted
 
 
-def test_a_watcher_goes_on_meanwhile(postgres_soulspot: PostgresSoulspot) -> None:
+def test_a_watcher_keeps_working_during_the_partitioning(postgres_soulspot: PostgresSoulspot) -> None:
     watcher = postgres_soulspot.watch()
     add_songs(postgres_soulspot, 0, 3)
     until(lambda: len(postgres_soulspot.tracks()) == 3)
@@ -122,7 +122,7 @@ def test_a_watcher_goes_on_meanwhile(postgres_soulspot: PostgresSoulspot) -> Non
     assert postgres_soulspot.actions("track_added") == 33
 
 
-def test_migrations_find_no_difference_and_go_down_and_up(postgres_soulspot: PostgresSoulspot) -> None:
+def test_migrations_run_both_ways_on_a_partitioned_catalogue(postgres_soulspot: PostgresSoulspot) -> None:
     partition(postgres_soulspot)
     config = alembic_config(postgres_soulspot.server.socket_url(postgres_soulspot.name))
 
@@ -136,7 +136,7 @@ def test_migrations_find_no_difference_and_go_down_and_up(postgres_soulspot: Pos
     assert postgres_soulspot.rows(TABLES) == []
 
 
-def test_a_view_that_would_go_stale_is_named_and_nothing_is_changed(postgres_soulspot: PostgresSoulspot) -> None:
+def test_a_view_that_would_go_stale_is_named_and_nothing_changes(postgres_soulspot: PostgresSoulspot) -> None:
     statement = "SET ROLE soulspot; CREATE MATERIALIZED VIEW busy AS SELECT count(*) FROM audit_log"
     postgres_soulspot.server.run(statement, postgres_soulspot.name)
 
@@ -148,7 +148,7 @@ def test_a_view_that_would_go_stale_is_named_and_nothing_is_changed(postgres_sou
 
 
 @pytest.mark.usefixtures("postgres_server")
-def test_a_catalogue_in_sqlite_is_told_what_there_is_instead(soulspot: Soulspot) -> None:
+def test_sqlite_gets_an_error_that_names_the_alternative(soulspot: Soulspot) -> None:
     result = soulspot.run("db", "partition")
 
     assert result.returncode == 78

@@ -145,7 +145,7 @@ async def test_a_child_task_cannot_share_a_transaction(database: Database) -> No
             await asyncio.create_task(tracks.count())
 
 
-async def test_transactions_that_wait_inside_are_one_after_the_other_and_none_is_forgotten(tmp_path: Path) -> None:
+async def test_transactions_that_wait_inside_run_in_turn_and_none_is_lost(tmp_path: Path) -> None:
     async with Database(f"sqlite+aiosqlite:///{tmp_path}/catalogue.db") as database:
         await schema.bring_up_to_date(database)
         artists, inside = ArtistRepository(database.session), list[str]()
@@ -170,7 +170,7 @@ async def test_transactions_that_wait_inside_are_one_after_the_other_and_none_is
         assert await counts(database) == [0, 27, 0]
 
 
-async def test_a_foreign_lock_leaves_the_turn_to_the_next(tmp_path: Path) -> None:
+async def test_a_transaction_that_fails_on_a_lock_lets_the_next_one_run(tmp_path: Path) -> None:
     async with Database(f"sqlite+aiosqlite:///{tmp_path}/catalogue.db") as database:
         await schema.bring_up_to_date(database)
         artists = ArtistRepository(database.session)
@@ -194,7 +194,7 @@ def test_no_repository_commits() -> None:
     assert ".begin(" not in source
 
 
-def test_migrations_go_up_and_down_and_leave_no_difference(tmp_path: Path) -> None:
+def test_migrations_run_up_and_down_and_match_the_models(tmp_path: Path) -> None:
     config = alembic_config(f"sqlite+aiosqlite:///{tmp_path}/x.db")
 
     command.upgrade(config, "head")
@@ -223,7 +223,7 @@ def columns_and_indexes(database: Path) -> set[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("revision", revisions())
-def test_a_schema_that_was_taken_back_is_what_it_was_before(tmp_path: Path, revision: str) -> None:
+def test_a_downgrade_restores_the_schema_exactly(tmp_path: Path, revision: str) -> None:
     there, back = (alembic_config(f"sqlite+aiosqlite:///{tmp_path}/{name}.db") for name in ("there", "back"))
 
     command.upgrade(there, revision)
@@ -234,7 +234,7 @@ def test_a_schema_that_was_taken_back_is_what_it_was_before(tmp_path: Path, revi
 
 
 @pytest.mark.parametrize("url", ["sqlite+aiosqlite:///x.db", "postgresql+asyncpg://me:p%25w%40rd@nowhere/x"])
-def test_migrations_are_printed_as_sql(url: str) -> None:
+def test_migrations_can_be_printed_as_sql(url: str) -> None:
     config = alembic_config(url)
     config.output_buffer = io.StringIO()
 
@@ -243,7 +243,7 @@ def test_migrations_are_printed_as_sql(url: str) -> None:
     assert "CREATE TABLE track_artists" in config.output_buffer.getvalue()
 
 
-async def test_a_newer_schema_is_refused_and_left_alone(database: Database) -> None:
+async def test_a_newer_schema_is_refused_and_unchanged(database: Database) -> None:
     async with database.transaction() as session:
         await session.execute(text("UPDATE alembic_version SET version_num = 'ffffffffffff'"))
 
@@ -252,14 +252,14 @@ async def test_a_newer_schema_is_refused_and_left_alone(database: Database) -> N
 
 
 @pytest.mark.parametrize("name", ["plain", "caf\udce9", "back\\slash", "\\xe9", "e\u0301", "new\nline"])
-def test_a_path_survives_becoming_text(name: str) -> None:
+def test_a_path_survives_conversion_to_text_and_back(name: str) -> None:
     text = path_to_text(name)
 
     assert text_to_path(text) == name
     text.encode()
 
 
-def test_the_wheel_carries_the_migrations(tmp_path: Path) -> None:
+def test_the_wheel_contains_the_migrations(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(HERE)]
     subprocess.run(build, check=True)
 

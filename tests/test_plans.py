@@ -26,7 +26,7 @@ TRACKS = 10_000
 
 
 @pytest.mark.postgresql
-async def test_no_query_of_one_file_reads_a_whole_table_in_postgresql(
+async def test_no_query_for_a_single_file_scans_a_table_in_postgresql(
     postgres_server: Server, postgres_catalogue: str
 ) -> None:
     async with Database(postgres_server.socket_url(postgres_catalogue)) as database:
@@ -45,7 +45,7 @@ async def test_no_query_of_one_file_reads_a_whole_table_in_postgresql(
 
 
 @pytest.mark.parametrize("catalogue_url", ["sqlite"], indirect=True)
-async def test_no_query_of_one_file_reads_a_whole_table_in_sqlite(catalogue: Catalogue) -> None:
+async def test_no_query_for_a_single_file_scans_a_table_in_sqlite(catalogue: Catalogue) -> None:
     database = catalogue.database
     fill_sqlite(Path(str(database.url.database)), Collection([Place(catalogue.root.id, "/music", 1_000)]))
 

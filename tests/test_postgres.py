@@ -24,7 +24,7 @@ def tables(server: Server, name: str) -> set[str]:
     return {row[0] for row in rows}
 
 
-def test_migrations_go_up_and_down_and_leave_no_difference(postgres_server: Server, empty_database: str) -> None:
+def test_migrations_run_up_and_down_and_match_the_models(postgres_server: Server, empty_database: str) -> None:
     config = alembic_config(postgres_server.socket_url(empty_database))
 
     command.upgrade(config, "head")
@@ -37,7 +37,7 @@ def test_migrations_go_up_and_down_and_leave_no_difference(postgres_server: Serv
     assert "track_artists" in tables(postgres_server, empty_database)
 
 
-def test_the_migrations_printed_as_sql_make_the_same_schema(postgres_server: Server, empty_database: str) -> None:
+def test_the_migrations_printed_as_sql_create_the_same_schema(postgres_server: Server, empty_database: str) -> None:
     config = alembic_config(postgres_server.socket_url(empty_database))
     config.output_buffer = io.StringIO()
     command.upgrade(config, "head", sql=True)
@@ -47,7 +47,7 @@ def test_the_migrations_printed_as_sql_make_the_same_schema(postgres_server: Ser
     command.check(config)
 
 
-async def test_a_password_with_every_sign_in_it_reaches_server_and_migrations(
+async def test_a_password_with_every_special_character_works(
     postgres_server: Server, empty_database: str
 ) -> None:
     async with Database(postgres_server.tcp_url(empty_database)) as database:
@@ -56,7 +56,7 @@ async def test_a_password_with_every_sign_in_it_reaches_server_and_migrations(
         assert await schema.current_revision(database) == schema.REVISION
 
 
-async def test_paths_are_in_the_order_of_their_bytes_whatever_the_locale(
+async def test_paths_sort_by_bytes_in_any_locale(
     postgres_server: Server, empty_database: str
 ) -> None:
     url = postgres_server.socket_url(empty_database)
@@ -73,7 +73,7 @@ async def test_paths_are_in_the_order_of_their_bytes_whatever_the_locale(
     assert found == [("audit_log", "path"), ("files", "path"), ("folders", "path")]
 
 
-async def test_each_statement_sees_what_was_committed_whatever_the_server_is_set_to(
+async def test_each_statement_sees_commits_whatever_the_server_default(
     postgres_server: Server, postgres_catalogue: str
 ) -> None:
     postgres_server.run(f"ALTER DATABASE {postgres_catalogue} SET default_transaction_isolation = serializable")
@@ -88,7 +88,7 @@ async def test_each_statement_sees_what_was_committed_whatever_the_server_is_set
     assert [reading, writing] == ["read committed", "read committed"]
 
 
-async def test_a_server_that_takes_in_few_connections_is_made_do_with(
+async def test_a_server_that_allows_few_connections_is_enough(
     postgres_server: Server, postgres_catalogue: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     postgres_server.run(f"ALTER DATABASE {postgres_catalogue} CONNECTION LIMIT 2")
@@ -107,7 +107,7 @@ async def test_a_server_that_takes_in_few_connections_is_made_do_with(
     assert "fewer connections than wanted have to do: too many connections" in caplog.text
 
 
-def test_every_question_is_answered_from_postgresql(postgres_soulspot: PostgresSoulspot) -> None:
+def test_every_read_command_works_with_postgresql(postgres_soulspot: PostgresSoulspot) -> None:
     song = str(write_song(postgres_soulspot.music / "song.mp3"))
     postgres_soulspot.scan()
     asked = [("explain", song), ("track", song), *((each,) for each in ("tracks", "artists", "albums", "audit"))]

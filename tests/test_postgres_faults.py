@@ -83,7 +83,7 @@ def assert_whole(soulspot: Soulspot, files: int, artists: int = 7) -> None:
     assert soulspot.rows(unknown) == []
 
 
-def test_a_server_that_is_stopped_and_started_costs_time_and_no_file(frail: PostgresSoulspot) -> None:
+def test_a_restart_of_the_server_loses_no_file(frail: PostgresSoulspot) -> None:
     frail.watch()
     add_songs(frail.music, 300)
     until(lambda: frail.rows("SELECT 1 FROM tracks"))
@@ -99,7 +99,7 @@ def test_a_server_that_is_stopped_and_started_costs_time_and_no_file(frail: Post
     assert "the database answers again, after" in frail.log.read_text()
 
 
-def test_backends_that_are_killed_in_a_transaction_lose_and_double_nothing(postgres_soulspot: PostgresSoulspot) -> None:
+def test_killed_server_processes_lose_and_duplicate_nothing(postgres_soulspot: PostgresSoulspot) -> None:
     add_songs(postgres_soulspot.music, 300)
     postgres_soulspot.watch()
     killed = 0
@@ -114,7 +114,7 @@ def test_backends_that_are_killed_in_a_transaction_lose_and_double_nothing(postg
     assert_whole(postgres_soulspot, 300)
 
 
-def test_a_server_without_a_free_connection_is_waited_for(postgres_soulspot: PostgresSoulspot) -> None:
+def test_ingest_waits_for_a_free_connection(postgres_soulspot: PostgresSoulspot) -> None:
     postgres_soulspot.watch()
     name = postgres_soulspot.name
     postgres_soulspot.server.run(f"ALTER DATABASE {name} CONNECTION LIMIT 0")
@@ -128,7 +128,7 @@ def test_a_server_without_a_free_connection_is_waited_for(postgres_soulspot: Pos
     assert_whole(postgres_soulspot, 20)
 
 
-def test_a_server_whose_connections_others_have_taken_is_waited_for(frail: PostgresSoulspot) -> None:
+def test_ingest_waits_while_other_clients_use_every_connection(frail: PostgresSoulspot) -> None:
     frail.watch()
     ours = b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'frail'"
     with frail.server.connect() as admin, ExitStack() as others:
@@ -151,7 +151,7 @@ def test_a_server_whose_connections_others_have_taken_is_waited_for(frail: Postg
 
 
 @pytest.mark.root
-def test_a_full_disk_at_the_server_is_waited_for(untouched: PostgresSoulspot) -> None:
+def test_ingest_waits_while_the_disk_of_the_server_is_full(untouched: PostgresSoulspot) -> None:
     server, disk = untouched.server, untouched.server.place / "disk"
     if os.geteuid() != 0:
         pytest.skip("mounting a small disk takes root")
@@ -184,7 +184,7 @@ def test_a_full_disk_at_the_server_is_waited_for(untouched: PostgresSoulspot) ->
 
 
 @pytest.mark.parametrize("limit", ["lock_timeout", "statement_timeout"])
-def test_a_statement_that_is_cut_off_is_tried_again(postgres_soulspot: PostgresSoulspot, limit: str) -> None:
+def test_a_cancelled_statement_is_retried(postgres_soulspot: PostgresSoulspot, limit: str) -> None:
     add_songs(postgres_soulspot.music, 20)
     server, name = postgres_soulspot.server, postgres_soulspot.name
     server.run(f"ALTER DATABASE {name} SET {limit} = '200ms'")
@@ -201,7 +201,7 @@ def test_a_statement_that_is_cut_off_is_tried_again(postgres_soulspot: PostgresS
     assert_whole(postgres_soulspot, 20)
 
 
-def test_an_unreachable_server_is_one_sentence_and_worth_another_try(
+def test_an_unreachable_server_is_one_clear_error_that_allows_a_retry(
     postgres_soulspot: PostgresSoulspot, postgres_server: Server
 ) -> None:
     away = postgres_server.tcp_url("nowhere", port=1)
@@ -214,7 +214,7 @@ def test_an_unreachable_server_is_one_sentence_and_worth_another_try(
     assert "p%25w" not in result.stderr
 
 
-def test_a_second_watcher_of_a_folder_is_refused_and_told_who_is_first(postgres_soulspot: PostgresSoulspot) -> None:
+def test_a_second_watcher_of_a_folder_is_refused_with_the_first_named(postgres_soulspot: PostgresSoulspot) -> None:
     daemon = postgres_soulspot.watch()
     other = postgres_soulspot.music.parent / "other"
     other.mkdir()
@@ -227,7 +227,7 @@ def test_a_second_watcher_of_a_folder_is_refused_and_told_who_is_first(postgres_
     assert elsewhere.returncode == 0, elsewhere.stderr
 
 
-def test_a_watcher_that_lost_its_folder_to_another_ends(postgres_soulspot: PostgresSoulspot) -> None:
+def test_a_watcher_exits_when_another_has_taken_its_folder(postgres_soulspot: PostgresSoulspot) -> None:
     daemon = postgres_soulspot.watch()
     holder = "SELECT objid::bigint, classid::bigint, pid FROM pg_locks WHERE locktype = 'advisory'"
     low, high, pid = postgres_soulspot.rows(f"{holder} AND mode = 'ExclusiveLock'")[0]
@@ -240,7 +240,7 @@ def test_a_watcher_that_lost_its_folder_to_another_ends(postgres_soulspot: Postg
     assert "is being watched by" in postgres_soulspot.log.read_text()
 
 
-def test_watchers_that_share_artists_make_each_of_them_once(postgres_soulspot: PostgresSoulspot) -> None:
+def test_watchers_that_share_artists_create_each_of_them_once(postgres_soulspot: PostgresSoulspot) -> None:
     folders = [postgres_soulspot.music.parent / f"root{number}" for number in range(4)]
     for folder in folders:
         add_songs(folder, 100, artists=20)
@@ -260,7 +260,7 @@ def test_watchers_that_share_artists_make_each_of_them_once(postgres_soulspot: P
     assert all(process.poll() is None for process in postgres_soulspot.running)
 
 
-def test_a_follower_is_told_of_an_entry_that_is_committed_after_a_later_one(
+def test_a_follower_gets_entries_that_commit_out_of_order(
     postgres_soulspot: PostgresSoulspot, tmp_path: Path
 ) -> None:
     add = (
@@ -323,7 +323,7 @@ def tags(artist: str, **more: object) -> TrackTags:
     return TrackTags(title="T", artist=artist, artists=(artist,), **more)  # type: ignore[arg-type]
 
 
-async def test_an_artist_that_another_watcher_removed_is_made_again(nodes: tuple[Node, Node]) -> None:
+async def test_an_artist_that_another_watcher_removed_is_created_again(nodes: tuple[Node, Node]) -> None:
     one, two = nodes
     await two.service.ingest(two.found("a.mp3"), tags("Old"), None)
     await one.service.ingest(one.found("a.mp3"), tags("Old"), None)
@@ -339,7 +339,7 @@ async def test_an_artist_that_another_watcher_removed_is_made_again(nodes: tuple
     assert found["b.mp3"].status == "catalogued"
 
 
-async def test_two_watchers_that_take_the_last_two_credits_remove_the_artist_once(
+async def test_two_watchers_removing_the_last_credits_remove_an_artist_once(
     nodes: tuple[Node, Node], postgres_server: Server, postgres_catalogue: str
 ) -> None:
     for node in nodes:
@@ -359,7 +359,7 @@ async def test_two_watchers_that_take_the_last_two_credits_remove_the_artist_onc
     assert (artists, removed) == ([("New",)], [(1,)])
 
 
-async def test_a_rejection_whose_commit_was_not_heard_of_is_not_told_twice(nodes: tuple[Node, Node]) -> None:
+async def test_a_failure_with_an_unconfirmed_commit_is_audited_once(nodes: tuple[Node, Node]) -> None:
     one, _two = nodes
     failure = Failure("corrupt", "no audio")
     await one.service.reject(one.found("a.mp3"), failure, None)

@@ -58,7 +58,7 @@ def proxy(postgres_server: Server) -> Iterator[TcpProxy]:
     made.close()
 
 
-async def test_a_change_wakes_at_once_and_a_hundred_wake_a_few_times(
+async def test_a_change_wakes_at_once_and_a_hundred_wake_only_a_few_times(
     postgres_server: Server, postgres_catalogue: str
 ) -> None:
     url = postgres_server.socket_url(postgres_catalogue)
@@ -82,7 +82,7 @@ async def test_a_change_wakes_at_once_and_a_hundred_wake_a_few_times(
     assert 1 <= len(told_of_all) <= took / notifications.NOTIFY_INTERVAL + 3
 
 
-async def test_what_was_committed_last_is_told_before_the_process_ends(
+async def test_the_last_commit_is_announced_before_the_process_ends(
     postgres_server: Server, postgres_catalogue: str
 ) -> None:
     with postgres_server.connect(postgres_catalogue) as connection:
@@ -127,7 +127,7 @@ async def test_changes_are_polled_while_the_server_is_away(
             await asyncio.wait_for(wait(), 10)
 
 
-def test_a_follower_shows_what_every_node_does_within_a_moment_and_outlives_the_server(
+def test_a_follower_shows_every_node_at_once_and_survives_a_restart(
     postgres_soulspot: PostgresSoulspot, tmp_path: Path
 ) -> None:
     said = tmp_path / "said"
@@ -151,7 +151,7 @@ def test_a_follower_shows_what_every_node_does_within_a_moment_and_outlives_the_
     assert len(said.read_text().splitlines()) == 2
 
 
-def test_the_example_of_the_documentation_hears_every_entry_once(
+def test_the_documented_example_receives_every_entry_once(
     postgres_soulspot: PostgresSoulspot, tmp_path: Path
 ) -> None:
     [example] = re.findall(r"```python\n(.*?)```", (HERE / "docs" / "scaling.md").read_text(), re.DOTALL)

@@ -94,7 +94,7 @@ def has_said(told: socket.socket, words: str) -> bool:
 
 
 @pytest.mark.root
-def test_a_network_that_is_cut_costs_time_and_no_file(
+def test_a_network_outage_loses_no_file(
     elsewhere: PostgresSoulspot, island: Island, told: socket.socket
 ) -> None:
     elsewhere.command = ["ip", "netns", "exec", island.name, *elsewhere.command]
@@ -124,7 +124,7 @@ def test_a_network_that_is_cut_costs_time_and_no_file(
     island.mend()
 
 
-def test_another_server_that_takes_over_is_found_once_it_is_the_primary(
+def test_a_standby_is_used_once_it_is_the_primary(
     elsewhere: PostgresSoulspot, told: socket.socket
 ) -> None:
     programs = server_programs()
@@ -160,7 +160,7 @@ def test_another_server_that_takes_over_is_found_once_it_is_the_primary(
         first.run("SELECT pg_reload_conf()")
 
 
-def test_a_server_that_has_become_a_replica_is_left_for_another(elsewhere: PostgresSoulspot) -> None:
+def test_a_server_that_became_a_replica_is_left_for_the_primary(elsewhere: PostgresSoulspot) -> None:
     add_songs(elsewhere.music, 20)
     elsewhere.server.run("ALTER ROLE soulspot SET default_transaction_read_only = on")
     try:

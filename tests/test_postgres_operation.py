@@ -48,7 +48,7 @@ def as_role(soulspot: PostgresSoulspot, role: str) -> None:
     soulspot.environment["SOULSPOT_DATABASE__URL"] = url.replace("soulspot@", f"soulspot_{role}@")
 
 
-def test_a_watcher_works_with_what_it_is_granted_and_another_role_makes_the_schema(shared: PostgresSoulspot) -> None:
+def test_a_watcher_needs_only_its_grants_and_not_the_schema_role(shared: PostgresSoulspot) -> None:
     as_role(shared, "watcher")
     shared.environment["SOULSPOT_DATABASE__UPGRADE"] = "false"
     song = write_song(shared.music / "a.mp3", title="A", artist="One", album="Album")
@@ -80,7 +80,7 @@ def test_a_watcher_works_with_what_it_is_granted_and_another_role_makes_the_sche
     assert shared.run("db", "check").returncode == 0
 
 
-def test_a_reader_can_look_and_not_write(shared: PostgresSoulspot) -> None:
+def test_a_reader_role_can_read_but_not_write(shared: PostgresSoulspot) -> None:
     as_role(shared, "owner")
     write_song(shared.music / "a.mp3", title="A", artist="One", album="Album")
     shared.scan()
@@ -97,7 +97,7 @@ def test_a_reader_can_look_and_not_write(shared: PostgresSoulspot) -> None:
 
 
 @pytest.mark.parametrize("in_parts", [False, True])
-def test_a_dump_that_is_restored_is_the_same_catalogue_and_goes_on(
+def test_a_restored_dump_is_the_same_catalogue_and_works(
     postgres_soulspot: PostgresSoulspot, tmp_path: Path, in_parts: bool
 ) -> None:
     for number in range(5):

@@ -45,7 +45,7 @@ async def is_refused(url: str, *paths: str, node: str = "one") -> str:
     return ""
 
 
-async def test_a_folder_is_not_watched_twice_nor_through_one_above_or_below_it(url: str) -> None:
+async def test_a_folder_its_parent_and_its_child_have_one_watcher(url: str) -> None:
     async with Database(url) as database, AsyncExitStack() as stack:
         await stack.enter_async_context(owning(database, "/srv/music", "/srv/talks"))
 
@@ -60,7 +60,7 @@ async def test_a_folder_is_not_watched_twice_nor_through_one_above_or_below_it(u
     assert [*free, elsewhere, afterwards] == [""] * 5
 
 
-async def test_whoever_changes_the_schema_is_alone(url: str) -> None:
+async def test_a_schema_change_excludes_all_other_writers(url: str) -> None:
     async with Database(url) as one, Database(url) as two, Database(url) as admin, AsyncExitStack() as stack:
         await stack.enter_async_context(owning(one, "/a", node="one"))
         await stack.enter_async_context(owning(two, "/b", node="two"))
@@ -84,7 +84,7 @@ async def test_a_watcher_that_starts_during_an_upgrade_waits_for_its_end(
     assert was_waiting
 
 
-async def test_of_ten_that_want_to_migrate_one_does_and_the_others_wait(
+async def test_of_ten_migrating_processes_one_runs_and_the_rest_wait(
     postgres_server: Server, empty_database: str
 ) -> None:
     url = postgres_server.socket_url(empty_database)
@@ -97,7 +97,7 @@ async def test_of_ten_that_want_to_migrate_one_does_and_the_others_wait(
     assert await asyncio.gather(*(start() for _number in range(10))) == [schema.REVISION] * 10
 
 
-async def test_one_database_holds_several_catalogues_each_in_a_schema(
+async def test_one_database_holds_several_catalogues_one_in_each_schema(
     postgres_server: Server, empty_database: str
 ) -> None:
     urls = []
@@ -121,7 +121,7 @@ async def test_one_database_holds_several_catalogues_each_in_a_schema(
     assert [len(each) for each in writers] == [1, 0]
 
 
-async def test_a_lock_that_a_dead_connection_of_ours_still_holds_is_taken_from_it(
+async def test_a_lock_of_our_own_dead_connection_is_taken_over(
     postgres_server: Server, postgres_catalogue: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("soulspot.infrastructure.persistence.postgresql.advisory_locks.LOOK_EVERY", 0.05)
@@ -138,7 +138,7 @@ async def test_a_lock_that_a_dead_connection_of_ours_still_holds_is_taken_from_i
             assert before not in connection.execute(backends).fetchall()
 
 
-def test_status_names_each_writer_and_what_it_has(postgres_soulspot: PostgresSoulspot) -> None:
+def test_status_names_each_writer_and_its_folders(postgres_soulspot: PostgresSoulspot) -> None:
     daemon = postgres_soulspot.watch()
 
     told = json.loads(postgres_soulspot.run("status", "--json").stdout)
@@ -153,7 +153,7 @@ def test_status_names_each_writer_and_what_it_has(postgres_soulspot: PostgresSou
     assert f"\n          {place['path']} of {place['node']}\n" in shown
 
 
-def test_what_changes_a_watched_folder_by_command_is_refused(
+def test_commands_that_change_a_watched_folder_are_refused(
     postgres_soulspot: PostgresSoulspot,
 ) -> None:
     watched = postgres_soulspot.music

@@ -62,7 +62,7 @@ async def away(postgres_server: Server, postgres_catalogue: str) -> AsyncIterato
         yield Away(Catalogue(database, service, Root(folder.id, "/music")), proxy, url)
 
 
-async def test_a_file_takes_few_round_trips(away: Away) -> None:
+async def test_a_file_needs_few_round_trips(away: Away) -> None:
     put, move, service = away.catalogue.put, away.catalogue.move, away.catalogue.service
     tags = {"album": "Album", "album_artist": "One"}
     for number in range(3):  # statements are prepared once
@@ -81,7 +81,7 @@ async def test_a_file_takes_few_round_trips(away: Away) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-async def test_whatever_a_text_holds_it_arrives_as_it_was(away: Away, text: str) -> None:
+async def test_any_text_is_stored_unchanged(away: Away, text: str) -> None:
     await away.catalogue.put("a.mp3", "One", album="Album")
     await away.catalogue.put("a.mp3", "One", title=text, album="Album")
     await away.catalogue.move("a.mp3", f"{text}.mp3")
@@ -92,7 +92,7 @@ async def test_whatever_a_text_holds_it_arrives_as_it_was(away: Away, text: str)
     assert changes == [(text,)]
 
 
-async def test_a_file_takes_the_place_of_another_in_one_transaction(away: Away) -> None:
+async def test_a_file_replaces_another_in_one_transaction(away: Away) -> None:
     await away.catalogue.put("a.mp3", "One")
     await away.catalogue.put("b.mp3", "Two")
     origin, occupant = await away.catalogue.known("a.mp3"), await away.catalogue.known("b.mp3")
@@ -104,7 +104,7 @@ async def test_a_file_takes_the_place_of_another_in_one_transaction(away: Away) 
     assert await away.catalogue.rows(query) == [("a.mp3", "b.mp3", "catalogued"), ("b.mp3", "b.mp3", "missing")]
 
 
-async def test_what_fails_in_the_trip_of_the_commit_is_undone_as_a_whole(away: Away) -> None:
+async def test_an_error_sent_with_the_commit_rolls_everything_back(away: Away) -> None:
     await away.catalogue.put("a.mp3", "One")
     known = await away.catalogue.known("a.mp3")
     assert known is not None
@@ -123,7 +123,7 @@ async def test_what_fails_in_the_trip_of_the_commit_is_undone_as_a_whole(away: A
     assert (await away.catalogue.put("b.mp3", "Two")).kind == "added"
 
 
-async def test_a_connection_is_asked_nothing_about_itself(away: Away, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_query_asks_a_connection_about_itself(away: Away, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare, asked = asyncpg.Connection.prepare, list[str]()
 
     async def note(connection: asyncpg.Connection, query: str, **options: object) -> object:
@@ -138,7 +138,7 @@ async def test_a_connection_is_asked_nothing_about_itself(away: Away, monkeypatc
     assert "FROM folders" in asked[0].replace("\n", " ")
 
 
-async def test_the_locks_of_all_folders_are_taken_in_one_trip(away: Away) -> None:
+async def test_all_folders_are_locked_in_one_round_trip(away: Away) -> None:
     async with Database(away.url) as database:
         asked: list[str] = []
 

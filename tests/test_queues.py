@@ -15,7 +15,7 @@ def pending(path: str, *, is_fresh: bool = False) -> Pending:
     return Pending(Work(FoundFile(Root("1", "/music"), path, Signature(1, 1, 1, 1))), is_fresh, 0.0)
 
 
-async def test_a_worker_cancelled_while_it_waits_takes_no_file_with_it() -> None:
+async def test_cancelling_a_waiting_worker_loses_no_file() -> None:
     ready = Ready(fresh_room=8, bulk_room=8)
     gone, left = asyncio.create_task(ready.take()), asyncio.create_task(ready.take())
     await asyncio.sleep(0)
@@ -51,7 +51,7 @@ class Clock:
         return self.now
 
 
-async def test_due_things_come_in_the_order_of_their_moments() -> None:
+async def test_items_come_in_the_order_in_which_they_are_due() -> None:
     clock = Clock()
     queue: DueQueue[str] = DueQueue(clock)
     queue.put("second", 2.0)
@@ -63,7 +63,7 @@ async def test_due_things_come_in_the_order_of_their_moments() -> None:
     assert await queue.take_due() == ["first", "second"]
 
 
-async def test_a_thing_that_is_put_again_is_due_once_at_its_new_moment() -> None:
+async def test_an_item_that_is_rescheduled_is_due_once_at_the_new_time() -> None:
     clock = Clock()
     queue: DueQueue[str] = DueQueue(clock)
     queue.put("later", 1.0)
@@ -78,7 +78,7 @@ async def test_a_thing_that_is_put_again_is_due_once_at_its_new_moment() -> None
     assert (first, await queue.take_due()) == (["sooner"], ["later"])
 
 
-async def test_a_thing_that_is_due_soon_wakes_one_that_waits_for_a_later_one() -> None:
+async def test_an_earlier_item_wakes_a_task_that_waits_for_a_later_one() -> None:
     queue: DueQueue[str] = DueQueue(time.monotonic)
     queue.put("late", 60.0)
     waiting = asyncio.create_task(queue.take_due())

@@ -48,7 +48,7 @@ KEPT = ["folder_added", "artist_added", "track_added", "track_updated", "scan_fi
 
 
 @both
-def test_what_is_there_keeps_its_first_and_latest_entry_and_the_rest_goes_when_it_is_old(soulspot: Soulspot) -> None:
+def test_the_first_and_latest_entry_of_what_exists_are_kept(soulspot: Soulspot) -> None:
     lived(soulspot)
     before = history(soulspot)
     young = soulspot.run("db", "trim", "--older-than", "30d")
@@ -76,7 +76,7 @@ def test_what_is_there_keeps_its_first_and_latest_entry_and_the_rest_goes_when_i
 
 
 @both
-def test_a_daemon_lets_old_entries_go_at_its_start_and_writes_nothing_when_there_are_none(soulspot: Soulspot) -> None:
+def test_the_start_removes_old_entries_and_writes_nothing_without_any(soulspot: Soulspot) -> None:
     lived(soulspot)
     soulspot.watch().terminate()
     grow_old(soulspot)
@@ -108,7 +108,7 @@ def test_without_a_limit_nothing_is_removed(soulspot: Soulspot) -> None:
     assert "audit.keep_days" in result.stderr
 
 
-def test_a_history_is_not_trimmed_under_a_running_daemon(soulspot: Soulspot) -> None:
+def test_the_history_is_not_trimmed_while_a_daemon_runs(soulspot: Soulspot) -> None:
     lived(soulspot)
     soulspot.watch()
 
@@ -135,7 +135,7 @@ async def entries(database: Database, what: str = "count(*)") -> int:
         return int(await session.scalar(text(f"SELECT {what} FROM audit_log")) or 0)
 
 
-async def test_a_pass_that_is_cut_short_has_told_of_all_that_it_removed(
+async def test_an_interrupted_trim_has_audited_all_that_it_removed(
     large: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit_retention, "PAUSE", 0.05)
@@ -157,7 +157,7 @@ async def test_a_pass_that_is_cut_short_has_told_of_all_that_it_removed(
     assert await integrity.faults(large) == []
 
 
-async def test_a_writer_need_not_wait_for_a_pass(large: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_writer_does_not_wait_for_the_trim(large: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit_retention, "PAUSE", 0)
     loop, waits = asyncio.get_running_loop(), []
     trimming = asyncio.create_task(Retention(large, keep=timedelta(days=1), run="run").trim())
@@ -174,7 +174,7 @@ async def test_a_writer_need_not_wait_for_a_pass(large: Database, monkeypatch: p
     assert sorted(waits)[len(waits) // 2] < sum(waits) / 10
 
 
-async def test_a_page_of_the_history_is_judged_by_indexes(large: Database) -> None:
+async def test_the_trim_uses_indexes(large: Database) -> None:
     seen: list[tuple[str, Any]] = []
     event.listen(
         large.backend.read_engine.sync_engine, "before_cursor_execute", lambda *told: seen.append((told[2], told[3]))

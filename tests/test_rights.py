@@ -102,7 +102,7 @@ def hard_link(target: Path, name: Path) -> None:
     "ending", [".lock", ".reading", ".paused", ".web-token", ".socket", "-wal", "-shm", "", ".part"]
 )
 @pytest.mark.parametrize("plant", [link, hard_link])
-def test_root_touches_no_file_through_what_is_planted_in_the_state_folder(
+def test_root_touches_no_file_through_a_planted_link(
     foreign: Soulspot, victim: Path, plant: Callable[[Path, Path], None], ending: str
 ) -> None:
     planted = Path(f"{foreign.database}{ending}")
@@ -137,7 +137,7 @@ def test_root_follows_no_planted_folder_of_backups(foreign: Soulspot, victim: Pa
 
 
 @pytest.mark.root
-def test_all_that_root_makes_belongs_to_the_owner_of_the_catalogue(foreign: Soulspot) -> None:
+def test_every_file_that_root_creates_belongs_to_the_catalogues_owner(foreign: Soulspot) -> None:
     foreign.database.unlink()
 
     for command in (
@@ -161,7 +161,7 @@ def test_all_that_root_makes_belongs_to_the_owner_of_the_catalogue(foreign: Soul
 
 
 @pytest.mark.root
-def test_a_daemon_of_roots_acts_as_the_owner_of_its_catalogue(foreign: Soulspot) -> None:
+def test_a_daemon_that_root_starts_runs_as_the_owner_of_its_catalogue(foreign: Soulspot) -> None:
     daemon = foreign.watch()
     until(foreign.tracks)
     assert foreign.run("pause").returncode == 0
@@ -177,7 +177,7 @@ def test_a_daemon_of_roots_acts_as_the_owner_of_its_catalogue(foreign: Soulspot)
 
 
 @pytest.mark.root
-def test_settings_that_only_root_may_read_hold_for_roots_commands(foreign: Soulspot) -> None:
+def test_settings_that_only_root_may_read_apply_to_commands_of_root(foreign: Soulspot) -> None:
     settings = foreign.music.parent / "closed.toml"
     settings.write_text(f'[library]\nfolders = ["{foreign.music}"]\n')
     settings.chmod(0o600)
@@ -188,7 +188,7 @@ def test_settings_that_only_root_may_read_hold_for_roots_commands(foreign: Souls
 
 
 @pytest.mark.root
-def test_music_that_only_root_may_read_is_refused_with_whom_to_give_the_right(foreign: Soulspot) -> None:
+def test_music_that_only_root_may_read_is_refused_with_advice(foreign: Soulspot) -> None:
     foreign.music.chmod(0o700)
 
     result = foreign.run("scan", str(foreign.music), **foreign.readers)
@@ -198,7 +198,7 @@ def test_music_that_only_root_may_read_is_refused_with_whom_to_give_the_right(fo
 
 
 @pytest.mark.root
-def test_copies_where_only_root_may_go_are_refused_with_the_reason(foreign: Soulspot) -> None:
+def test_a_backup_to_a_folder_of_root_is_refused_with_the_reason(foreign: Soulspot) -> None:
     closed = foreign.music.parent / "closed"
     closed.mkdir(mode=0o700)
     shutil.copyfile(foreign.database, closed / "copy.db")
@@ -221,7 +221,7 @@ def test_an_owner_who_cannot_reach_the_catalogue_is_named(foreign: Soulspot) -> 
 
 
 @pytest.mark.root
-def test_the_owner_of_a_catalogue_is_whoever_could_plant_something_there(tmp_path: Path) -> None:
+def test_the_owner_of_a_catalogue_is_the_user_who_can_write_there(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("to be another user takes root")
     own, foreign, shared = (tmp_path / name for name in ("own", "foreign", "shared"))
@@ -246,7 +246,7 @@ def test_the_owner_of_a_catalogue_is_whoever_could_plant_something_there(tmp_pat
 
 @pytest.mark.root
 @pytest.mark.parametrize(("user", "group"), [(12345, NOBODY), (12345, 12345)], ids=["member", "stranger"])
-def test_nobody_but_the_owner_writes_beside_the_catalogue_or_reads_the_token(
+def test_only_the_owner_writes_beside_the_catalogue_and_reads_the_token(
     foreign: Soulspot, user: int, group: int
 ) -> None:
     foreign.run("web", "--show-token")
@@ -266,7 +266,7 @@ def test_nobody_but_the_owner_writes_beside_the_catalogue_or_reads_the_token(
     [(NOBODY, NOBODY, True, True), (12345, NOBODY, True, False), (12345, 12345, False, False)],
     ids=["owner", "member", "stranger"],
 )
-def test_who_may_ask_and_steer_the_daemon(
+def test_which_users_may_query_and_control_the_daemon(
     foreign: Soulspot, user: int, group: int, may_ask: bool, may_steer: bool
 ) -> None:
     foreign.watch()
@@ -318,7 +318,7 @@ KINDS = [make_fifo, make_folder_there, make_socket, make_link, make_dangling_lin
 
 @pytest.mark.parametrize("make", KINDS)
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR | os.O_CREAT])
-def test_a_file_of_ours_is_a_regular_file_with_one_name(
+def test_only_a_regular_file_with_one_name_is_opened(
     tmp_path: Path, make: Callable[[Path], None], flags: int
 ) -> None:
     make(tmp_path / "file")
@@ -330,7 +330,7 @@ def test_a_file_of_ours_is_a_regular_file_with_one_name(
 
 
 @pytest.mark.parametrize("make", KINDS)
-def test_each_file_beside_the_catalogue_is_opened_so(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_each_file_beside_the_catalogue_is_opened_safely(tmp_path: Path, make: Callable[[Path], None]) -> None:
     file = tmp_path / "s.db"
     for ending in (".lock", ".reading", ".paused", ".web-token"):
         make(Path(f"{file}{ending}"))
@@ -352,7 +352,7 @@ def test_each_file_beside_the_catalogue_is_opened_so(tmp_path: Path, make: Calla
 
 
 @pytest.mark.parametrize("make", [make_fifo, make_socket, make_link, make_dangling_link, make_hard_link])
-def test_a_file_that_is_written_anew_takes_the_place_of_a_link(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_a_rewritten_file_replaces_a_link(tmp_path: Path, make: Callable[[Path], None]) -> None:
     for name in ("paused", "token"):
         make(tmp_path / name)
         (tmp_path / "victim").unlink(missing_ok=True) if make is make_hard_link else None
@@ -367,7 +367,7 @@ def test_a_file_that_is_written_anew_takes_the_place_of_a_link(tmp_path: Path, m
     assert {each.name for each in tmp_path.iterdir()} <= {"paused", "token", "victim"}
 
 
-def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_only_the_previous_file(tmp_path: Path) -> None:
     (tmp_path / "file").mkdir()
 
     with pytest.raises(OSError, match="directory"):
@@ -376,7 +376,7 @@ def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(tmp_path: Pat
     assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
-def test_no_more_is_read_of_a_file_than_ours_hold(tmp_path: Path) -> None:
+def test_an_oversized_file_is_read_only_up_to_the_limit(tmp_path: Path) -> None:
     with (tmp_path / "file").open("wb") as file:
         file.truncate(1 << 40)
 
@@ -385,7 +385,7 @@ def test_no_more_is_read_of_a_file_than_ours_hold(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [make_link, make_fifo])
-def test_only_a_socket_gets_the_rights_of_one(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_only_a_socket_gets_the_mode_of_a_socket(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "socket")
     before = (tmp_path / "socket").stat().st_mode
 
@@ -395,13 +395,13 @@ def test_only_a_socket_gets_the_rights_of_one(tmp_path: Path, make: Callable[[Pa
     assert (tmp_path / "socket").stat().st_mode == before
 
 
-def test_a_folder_of_ours_is_made_with_those_above_it(tmp_path: Path) -> None:
+def test_a_folder_is_created_with_its_parents(tmp_path: Path) -> None:
     make_folder(tmp_path / "a" / "b")
 
     assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
 
 
-def test_each_cell_of_who_can_do_what_is_tried_by_a_test() -> None:
+def test_each_cell_of_the_table_of_rights_names_a_test() -> None:
     text = (HERE.parent / "docs" / "operations.md").read_text()
     table = re.search(r"<!-- rights -->\n(.*?)<!-- /rights -->", text, re.DOTALL)
     assert table is not None

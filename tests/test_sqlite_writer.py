@@ -54,7 +54,7 @@ async def names(database: Database) -> list[str]:
         return list(await session.scalars(select(Artist.name).order_by(Artist.name)))
 
 
-async def test_core_queries_answer_the_same_with_and_without_values(database: Database) -> None:
+async def test_core_queries_return_the_same_with_and_without_values(database: Database) -> None:
     prepared = select(ARTISTS).where(ARTISTS.c.id == bindparam("id"))
 
     async with three_artists(database) as session:
@@ -105,7 +105,7 @@ async def test_an_error_rolls_back_whatever_way_it_was_written(database: Databas
     assert await names(database) == []
 
 
-async def test_values_are_converted_on_their_way_in_and_out(database: Database) -> None:
+async def test_values_are_converted_on_the_way_in_and_out(database: Database) -> None:
     entry = {"at": MOMENT, "action": "x", "entity_type": "x", "entity_id": "x", "path": None, "run": "r"}
 
     async with database.transaction() as session:

@@ -34,7 +34,7 @@ def write_songs(folder: Path, names: Sequence[object]) -> None:
 
 
 @both
-def test_a_scan_is_made_by_the_daemon_that_runs(soulspot: Soulspot, tmp_path: Path) -> None:
+def test_a_running_daemon_does_the_scan(soulspot: Soulspot, tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     environment = {"RUNTIME_DIRECTORY": str(tmp_path)}
     write_songs(soulspot.music, ["one", "two"])
@@ -49,7 +49,7 @@ def test_a_scan_is_made_by_the_daemon_that_runs(soulspot: Soulspot, tmp_path: Pa
 
 
 @both
-def test_a_scan_that_is_waited_for_ends_when_all_of_it_is_written(soulspot: Soulspot, tmp_path: Path) -> None:
+def test_a_scan_that_waits_ends_when_all_files_are_written(soulspot: Soulspot, tmp_path: Path) -> None:
     soulspot.watch()
     soulspot.run("pause")
     write_songs(soulspot.music / "album", range(20))
@@ -71,7 +71,7 @@ def test_a_scan_that_is_waited_for_ends_when_all_of_it_is_written(soulspot: Soul
     assert len(soulspot.tracks()) == 20
 
 
-async def test_what_fails_while_an_answer_is_sent_is_told_in_the_next_one() -> None:
+async def test_an_error_while_a_reply_is_sent_is_in_the_next_reply() -> None:
     request = Request({})
     answers = commands._progress(request)
     await anext(answers)
@@ -82,7 +82,7 @@ async def test_what_fails_while_an_answer_is_sent_is_told_in_the_next_one() -> N
     assert [answer["failed"] async for answer in answers] == [[{"path": "/music/broken.mp3", "detail": "no audio"}]]
 
 
-def test_only_what_is_named_is_looked_at(soulspot: Soulspot) -> None:
+def test_only_the_named_path_is_scanned(soulspot: Soulspot) -> None:
     write_songs(soulspot.music / "a", range(3))
     write_songs(soulspot.music / "b", range(2))
     soulspot.watch()
@@ -100,7 +100,7 @@ def test_only_what_is_named_is_looked_at(soulspot: Soulspot) -> None:
 
 
 @both
-def test_what_is_gone_is_found_gone_by_a_scan_of_its_path(soulspot: Soulspot) -> None:
+def test_a_scan_of_its_path_finds_a_deleted_file_missing(soulspot: Soulspot) -> None:
     write_songs(soulspot.music / "a", range(3))
     write_song(soulspot.music / "kept.flac")
     soulspot.watch(SOULSPOT_LIBRARY__MISSING_AFTER="0")
@@ -114,7 +114,7 @@ def test_what_is_gone_is_found_gone_by_a_scan_of_its_path(soulspot: Soulspot) ->
     assert soulspot.actions("track_missing") == 3
 
 
-def test_a_path_outside_of_the_folders_is_refused_with_those_that_are_watched(soulspot: Soulspot) -> None:
+def test_a_path_outside_the_watched_folders_is_refused(soulspot: Soulspot) -> None:
     soulspot.watch()
 
     for path in ("/nowhere", str(soulspot.music) + "-not", str(soulspot.music.parent)):
@@ -127,7 +127,7 @@ def test_a_path_outside_of_the_folders_is_refused_with_those_that_are_watched(so
 
 
 @both
-def test_a_loss_is_confirmed_with_the_daemon_running_and_only_where_that_was_said(soulspot: Soulspot) -> None:
+def test_a_running_daemon_confirms_a_loss_only_below_the_given_path(soulspot: Soulspot) -> None:
     for folder in ("a", "b"):
         write_songs(soulspot.music / folder, range(60))
     write_song(soulspot.music / "kept.mp3")
@@ -150,7 +150,7 @@ def test_a_loss_is_confirmed_with_the_daemon_running_and_only_where_that_was_sai
     until(lambda: soulspot.actions("track_missing") == 121)
 
 
-def test_a_dry_run_beside_the_daemon_looks_where_it_watches(soulspot: Soulspot) -> None:
+def test_a_dry_run_beside_a_daemon_scans_the_folders_of_the_daemon(soulspot: Soulspot) -> None:
     soulspot.watch()
     soulspot.run("pause")
     write_song(soulspot.music / "song.mp3")
@@ -161,7 +161,7 @@ def test_a_dry_run_beside_the_daemon_looks_where_it_watches(soulspot: Soulspot) 
 
 
 @both
-def test_without_a_daemon_a_part_of_a_known_folder_is_scanned_as_that(soulspot: Soulspot) -> None:
+def test_without_a_daemon_part_of_a_known_folder_can_be_scanned(soulspot: Soulspot) -> None:
     write_songs(soulspot.music / "a", range(2))
     soulspot.scan()
     write_songs(soulspot.music / "a", ["new"])
@@ -206,7 +206,7 @@ def test_nothing_is_written_while_paused_and_nothing_is_lost(soulspot: Soulspot)
 
 
 @both
-def test_a_pause_outlives_the_daemon_and_is_taken_back_without_one(soulspot: Soulspot) -> None:
+def test_a_pause_survives_the_daemon_and_ends_without_one(soulspot: Soulspot) -> None:
     daemon = soulspot.watch()
     soulspot.run("pause")
     daemon.send_signal(signal.SIGKILL)
@@ -226,7 +226,7 @@ def test_a_pause_outlives_the_daemon_and_is_taken_back_without_one(soulspot: Sou
     until(lambda: len(soulspot.tracks()) == 1)
 
 
-def test_a_pause_for_a_time_ends_by_itself(soulspot: Soulspot) -> None:
+def test_a_pause_with_an_end_time_ends_by_itself(soulspot: Soulspot) -> None:
     soulspot.watch()
     told = soulspot.run("pause", "--for", "1s")
     write_song(soulspot.music / "song.mp3")
@@ -237,7 +237,7 @@ def test_a_pause_for_a_time_ends_by_itself(soulspot: Soulspot) -> None:
     assert "the time of the pause is up" in soulspot.log.read_text()
 
 
-def test_the_daemon_ends_soon_while_it_is_paused(soulspot: Soulspot) -> None:
+def test_a_paused_daemon_stops_quickly(soulspot: Soulspot) -> None:
     daemon = soulspot.watch()
     with contextlib.closing(sqlite3.connect(soulspot.database, isolation_level=None)) as held:
         held.execute("BEGIN IMMEDIATE")  # so that there are files in hand when the pause comes
@@ -251,7 +251,7 @@ def test_the_daemon_ends_soon_while_it_is_paused(soulspot: Soulspot) -> None:
     assert daemon.wait(5) == 0
 
 
-def test_a_pause_without_a_daemon_says_that_there_is_nothing_to_pause(soulspot: Soulspot) -> None:
+def test_a_pause_without_a_daemon_reports_nothing_to_pause(soulspot: Soulspot) -> None:
     soulspot.scan()
 
     result = soulspot.run("pause")
@@ -259,7 +259,7 @@ def test_a_pause_without_a_daemon_says_that_there_is_nothing_to_pause(soulspot: 
     assert (result.returncode, "nothing to pause" in result.stderr) == (1, True)
 
 
-def test_a_pause_is_no_reason_to_restart() -> None:
+def test_a_paused_daemon_is_not_restarted() -> None:
     now = 0.0
     watchdog = health.Watchdog(1, clock=lambda: now)
     held_up = Paused(datetime.now(UTC), "me", datetime.now(UTC) + timedelta(days=1))
@@ -273,7 +273,7 @@ def test_a_pause_is_no_reason_to_restart() -> None:
 
 
 @pytest.mark.root
-def test_a_member_of_the_group_may_ask_what_only_reads(soulspot: Soulspot) -> None:
+def test_a_member_of_the_group_may_use_read_only_commands(soulspot: Soulspot) -> None:
     if os.geteuid() != 0:
         pytest.skip("to be another user takes root")
     soulspot.watch(SOULSPOT_CONTROL__GROUP="4242")

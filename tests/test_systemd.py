@@ -98,7 +98,7 @@ def copies(container: SystemdContainer, count: int) -> None:
         shutil.copyfile(song, container.music / f"{number}.mp3")
 
 
-def test_ready_is_said_when_the_kernel_watches_the_folder_and_not_before(new_soulspot: Soulspot) -> None:
+def test_systemd_gets_ready_once_inotify_watches_and_not_before(new_soulspot: Soulspot) -> None:
     address = new_soulspot.music.parent / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(address))
@@ -120,7 +120,7 @@ UNITS = ["soulspot.service", "soulspot@.service", "soulspot-backup.service", "so
 
 
 @in_a_box
-def test_systemd_has_nothing_to_say_against_the_units(container: SystemdContainer) -> None:
+def test_systemd_finds_no_fault_with_the_units(container: SystemdContainer) -> None:
     named = " ".join(f"/etc/systemd/system/{unit}" for unit in [*UNITS, "soulspot-backup.timer", "soulspot-web.socket"])
 
     assert container.shell(f"systemd-analyze verify --recursive-errors=no --man=no {named}") == ""
@@ -128,7 +128,7 @@ def test_systemd_has_nothing_to_say_against_the_units(container: SystemdContaine
 
 
 @in_a_box
-def test_the_user_unit_is_sound_and_runs_as_a_user(container: SystemdContainer) -> None:
+def test_the_user_unit_is_valid_and_runs_as_a_user(container: SystemdContainer) -> None:
     container.shell(
         "useradd --create-home me; loginctl enable-linger me; mkdir -p ~me/.local/bin ~me/.config/soulspot ~me/Music"
     )
@@ -152,20 +152,20 @@ def test_the_user_unit_is_sound_and_runs_as_a_user(container: SystemdContainer) 
 
 @in_a_box
 @pytest.mark.parametrize("unit", UNITS)
-def test_a_unit_exposes_little(container: SystemdContainer, unit: str) -> None:
+def test_a_unit_has_a_low_exposure_score(container: SystemdContainer, unit: str) -> None:
     told = container.shell(f"systemd-analyze security --offline=yes --threshold=6 /etc/systemd/system/{unit}")
 
     assert re.search(r"Overall exposure level for \S+: 0\.[0-6] SAFE", told)
 
 
-def test_the_units_are_held_to_the_same() -> None:
+def test_all_units_have_the_same_restrictions() -> None:
     marked = [(HERE / "systemd" / unit).read_text().partition("# What the service may not do")[2] for unit in UNITS]
 
     assert len({text.partition("[Install]")[0].strip() for text in marked}) == 1
 
 
 @in_a_box
-def test_the_service_is_ready_when_a_drop_will_be_seen(container: SystemdContainer) -> None:
+def test_a_ready_service_notices_a_dropped_file(container: SystemdContainer) -> None:
     container.shell("systemctl start soulspot.service")
     write_song(container.music / "song.mp3", title="Dropped")
 
@@ -176,7 +176,7 @@ def test_the_service_is_ready_when_a_drop_will_be_seen(container: SystemdContain
 
 
 @in_a_box
-def test_the_service_stops_at_once_and_well_in_the_middle_of_an_import(container: SystemdContainer) -> None:
+def test_the_service_stops_quickly_and_cleanly_during_an_import(container: SystemdContainer) -> None:
     copies(container, 2000)
     container.shell("systemctl start soulspot.service")
     until(container.tracks)
@@ -196,7 +196,7 @@ def test_the_service_stops_at_once_and_well_in_the_middle_of_an_import(container
 
 
 @in_a_box
-def test_a_wrong_setting_fails_the_start_and_is_not_tried_again(container: SystemdContainer) -> None:
+def test_a_wrong_setting_fails_the_start_without_a_restart(container: SystemdContainer) -> None:
     container.write("/etc/soulspot/config.toml", '[library]\nfolders = ["/srv/music"]\nquiet = 3\n')
 
     container.shell("systemctl start soulspot.service", fails=True)
@@ -207,7 +207,7 @@ def test_a_wrong_setting_fails_the_start_and_is_not_tried_again(container: Syste
 
 
 @in_a_box
-def test_a_killed_service_is_started_again_and_loses_and_doubles_nothing(container: SystemdContainer) -> None:
+def test_a_killed_service_restarts_and_loses_and_duplicates_nothing(container: SystemdContainer) -> None:
     copies(container, 300)
     container.shell("systemctl start soulspot.service")
     until(container.tracks)
@@ -235,7 +235,7 @@ def test_the_service_takes_leases_on_the_files_of_other_users(container: Systemd
 
 
 @in_a_box
-def test_the_journal_knows_how_grave_a_line_is(container: SystemdContainer) -> None:
+def test_the_journal_knows_the_priority_of_each_line(container: SystemdContainer) -> None:
     container.shell("systemctl start soulspot.service")
     (container.music / "broken.mp3").write_bytes(b"no audio at all" * 100)
 
@@ -246,7 +246,7 @@ def test_the_journal_knows_how_grave_a_line_is(container: SystemdContainer) -> N
 
 
 @in_a_box
-def test_a_stuck_loop_is_ended_by_the_watchdog_and_the_service_goes_on(container: SystemdContainer) -> None:
+def test_the_watchdog_restarts_a_service_with_a_blocked_loop(container: SystemdContainer) -> None:
     drop_in(container, "WatchdogSec=2", "TimeoutAbortSec=1")
     container.shell("systemctl start soulspot.service")
     time.sleep(3)
@@ -262,7 +262,7 @@ def test_a_stuck_loop_is_ended_by_the_watchdog_and_the_service_goes_on(container
 
 @in_a_box
 @pytest.mark.parametrize("example", ["no-capability", "quieter-disks", "network-database", "loopback", "network-hooks"])
-def test_the_service_runs_with_each_example_of_a_drop_in(container: SystemdContainer, example: str) -> None:
+def test_the_service_runs_with_each_example_drop_in(container: SystemdContainer, example: str) -> None:
     container.shell(
         "mkdir /etc/systemd/system/soulspot.service.d &&"
         f"cp /opt/units/drop-ins/{example}.conf /etc/systemd/system/soulspot.service.d && systemctl daemon-reload"
@@ -275,7 +275,7 @@ def test_the_service_runs_with_each_example_of_a_drop_in(container: SystemdConta
 
 
 @in_a_box
-def test_a_folder_in_home_is_refused_until_the_drop_in_shows_it(container: SystemdContainer) -> None:
+def test_a_folder_in_home_is_refused_until_a_drop_in_exposes_it(container: SystemdContainer) -> None:
     container.write("/etc/soulspot/config.toml", '[library]\nfolders = ["/home/me/Music"]\n')
     container.shell("mkdir -p /home/me/Music")
     container.shell("systemctl start soulspot.service", fails=True)
@@ -299,7 +299,7 @@ def configure(container: SystemdContainer, text: str, *examples: str) -> None:
 
 
 @in_a_box
-def test_metrics_on_a_socket_need_no_drop_in(container: SystemdContainer) -> None:
+def test_metrics_on_a_unix_socket_need_no_drop_in(container: SystemdContainer) -> None:
     configure(container, '[metrics]\nlisten = "/var/lib/soulspot/metrics.socket"\n')
 
     assert (
@@ -309,7 +309,7 @@ def test_metrics_on_a_socket_need_no_drop_in(container: SystemdContainer) -> Non
 
 
 @in_a_box
-def test_metrics_on_a_port_are_refused_until_the_drop_in_opens_this_machine(container: SystemdContainer) -> None:
+def test_metrics_on_a_port_need_the_drop_in_for_localhost(container: SystemdContainer) -> None:
     container.write(
         "/etc/soulspot/config.toml", '[library]\nfolders = ["/srv/music"]\n[metrics]\nlisten = "[::1]:9842"\n'
     )
@@ -334,7 +334,7 @@ def test_the_textfile_is_written_where_the_drop_in_allows_it(container: SystemdC
 
 
 @in_a_box
-def test_a_hook_runs_in_the_sandbox_and_reaches_this_machine_with_the_drop_in(container: SystemdContainer) -> None:
+def test_a_sandboxed_hook_reaches_localhost_with_the_drop_in(container: SystemdContainer) -> None:
     program = "cat >/var/lib/soulspot/batch; touch /srv/music/x 2>/dev/null; curl -s http://127.0.0.1:9999/ || exit 1"
     configure(
         container, f'[on_batch]\nquiet = 0\ncommand = ["sh", "-c", "{program}"]\nurl = "http://127.0.0.1:9999/"\n'
@@ -354,7 +354,7 @@ def test_a_hook_runs_in_the_sandbox_and_reaches_this_machine_with_the_drop_in(co
 
 
 @in_a_box
-def test_an_instance_keeps_a_catalogue_of_its_own(container: SystemdContainer) -> None:
+def test_each_instance_has_its_own_catalogue(container: SystemdContainer) -> None:
     container.write("/etc/soulspot/classical.toml", '[library]\nfolders = ["/srv/music"]\n')
     write_song(container.music / "song.mp3")
 
@@ -366,7 +366,7 @@ def test_an_instance_keeps_a_catalogue_of_its_own(container: SystemdContainer) -
 
 
 @in_a_box
-def test_a_tag_reader_keeps_its_limit_on_memory_in_the_sandbox(container: SystemdContainer) -> None:
+def test_a_tag_reader_keeps_its_memory_limit_in_the_sandbox(container: SystemdContainer) -> None:
     container.shell("systemctl start soulspot.service")
 
     def limits() -> set[str]:
@@ -378,7 +378,7 @@ def test_a_tag_reader_keeps_its_limit_on_memory_in_the_sandbox(container: System
 
 
 @in_a_box
-def test_a_reload_waits_for_the_new_settings_and_a_wrong_one_leaves_the_old_in_force(
+def test_a_reload_applies_settings_and_a_wrong_one_keeps_the_old(
     container: SystemdContainer,
 ) -> None:
     container.shell("mkdir -p /srv/more && systemctl start soulspot.service")
@@ -401,7 +401,7 @@ def test_a_reload_waits_for_the_new_settings_and_a_wrong_one_leaves_the_old_in_f
 
 
 @in_a_box
-def test_the_backup_of_the_timer_is_made_while_the_service_runs(container: SystemdContainer) -> None:
+def test_the_timer_backs_up_while_the_service_runs(container: SystemdContainer) -> None:
     write_song(container.music / "song.mp3")
     container.shell("systemctl start soulspot.service")
     until(container.tracks, 10)
@@ -414,7 +414,7 @@ def test_the_backup_of_the_timer_is_made_while_the_service_runs(container: Syste
 
 @in_a_box
 @pytest.mark.usefixtures("put_back")
-def test_the_service_is_installed_by_one_command_and_taken_away_by_another(container: SystemdContainer) -> None:
+def test_one_command_installs_the_service_and_another_removes_it(container: SystemdContainer) -> None:
     container.shell(
         "rm /etc/systemd/system/soulspot* /etc/soulspot/config.toml /etc/sysusers.d/soulspot.conf;"
         "systemctl daemon-reload"
@@ -450,7 +450,7 @@ def page(container: SystemdContainer, path: str = "") -> str:
 
 
 @in_a_box
-def test_the_page_is_started_by_who_comes_and_ends_when_nobody_does(container: SystemdContainer) -> None:
+def test_a_visit_starts_the_page_and_it_ends_when_idle(container: SystemdContainer) -> None:
     unit = "/etc/systemd/system/soulspot-web.service.d/test.conf"
     container.write(unit, "[Service]\nExecStart=\nExecStart=/usr/local/bin/soulspot web --idle 2\n")
     write_song(container.music / "song.mp3", title="On the page")
@@ -470,7 +470,7 @@ def test_the_page_is_started_by_who_comes_and_ends_when_nobody_does(container: S
 
 
 @in_a_box
-def test_the_page_has_no_network_writes_no_music_and_shows_covers(container: SystemdContainer) -> None:
+def test_the_page_has_no_network_cannot_write_and_shows_covers(container: SystemdContainer) -> None:
     song = write_song(container.music / "Album" / "song.mp3", title="Song")
     (song.parent / "cover.png").write_bytes(picture())
     container.shell("systemctl start soulspot.service soulspot-web.socket")
@@ -494,7 +494,7 @@ def test_the_page_has_no_network_writes_no_music_and_shows_covers(container: Sys
 
 @in_a_box
 @pytest.mark.usefixtures("put_back")
-def test_the_page_is_installed_with_the_service_where_that_is_wanted(container: SystemdContainer) -> None:
+def test_the_page_is_installed_with_the_service_on_request(container: SystemdContainer) -> None:
     container.shell("rm /etc/systemd/system/soulspot*; systemctl daemon-reload")
 
     container.shell("/opt/soulspot/bin/soulspot service install --web --yes")
@@ -506,7 +506,7 @@ def test_the_page_is_installed_with_the_service_where_that_is_wanted(container: 
 
 @in_a_box
 @pytest.mark.usefixtures("put_back")
-def test_the_lines_of_the_documents_lead_from_nothing_to_a_catalogued_file(container: SystemdContainer) -> None:
+def test_the_documented_commands_lead_to_a_catalogued_file(container: SystemdContainer) -> None:
     lines = marked("docs/install.md", "install") + marked("docs/install.md", "start")
     lines = re.sub(r"```\w*\n", "", lines).replace("/opt/soulspot", "/opt/fresh")
     lines = lines.replace("--quiet soulspot", f"--quiet --constraint {CONSTRAINTS} /opt/built/*.whl")
@@ -522,7 +522,7 @@ def test_the_lines_of_the_documents_lead_from_nothing_to_a_catalogued_file(conta
 
 
 @in_a_box
-def test_a_command_that_the_service_cannot_see_is_not_installed(container: SystemdContainer) -> None:
+def test_a_command_hidden_from_the_service_is_not_installed(container: SystemdContainer) -> None:
     container.shell("cp -r /opt/soulspot /root/soulspot")
 
     refused = container.shell("/root/soulspot/bin/python -m soulspot service install --yes", fails=True)
@@ -557,7 +557,7 @@ def left_by_the_version_before(container: SystemdContainer, *statements: str) ->
 
 
 @in_a_box
-def test_the_catalogue_of_the_version_before_is_upgraded_at_the_start_and_can_be_put_back(
+def test_the_start_upgrades_an_old_catalogue_and_a_backup_restores_it(
     container: SystemdContainer,
 ) -> None:
     left_by_the_version_before(container)
@@ -585,7 +585,7 @@ def test_the_catalogue_of_the_version_before_is_upgraded_at_the_start_and_can_be
 
 
 @in_a_box
-def test_an_upgrade_that_is_not_wanted_is_refused_and_the_catalogue_left_as_it_is(container: SystemdContainer) -> None:
+def test_a_disabled_upgrade_is_refused_and_changes_nothing(container: SystemdContainer) -> None:
     left_by_the_version_before(container)
     container.write("/etc/soulspot/config.toml", '[library]\nfolders = ["/srv/music"]\n[database]\nupgrade = false\n')
     before = content(container.state / "soulspot.db")
@@ -599,7 +599,7 @@ def test_an_upgrade_that_is_not_wanted_is_refused_and_the_catalogue_left_as_it_i
 
 
 @in_a_box
-def test_systemd_waits_for_an_upgrade_that_takes_longer_than_a_start_may(container: SystemdContainer) -> None:
+def test_systemd_waits_for_an_upgrade_longer_than_its_start_limit(container: SystemdContainer) -> None:
     slowly = "SELECT count(*) FROM slow a, slow b, slow c WHERE c.x < 120 AND a.x + b.x + c.x > 5"
     left_by_the_version_before(
         container,
@@ -639,7 +639,7 @@ NO_LEASE = ["AmbientCapabilities=", "CapabilityBoundingSet=", "PrivateUsers=yes"
         ([], "/srv/private", "FAIL  folders   the service user soulspot cannot read", "setfacl -R -m u:soulspot:rX"),
     ],
 )
-def test_the_doctor_names_the_directive_that_is_in_the_way(
+def test_doctor_names_the_directive_that_prevents_access(
     container: SystemdContainer, directives: list[str], folder: str, finding: str, cure: str
 ) -> None:
     container.shell(

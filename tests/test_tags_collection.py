@@ -45,7 +45,7 @@ def collection(tmp_path: Path) -> Path:
 
 @pytest.mark.library_tool
 @pytest.mark.timeout(1800)
-def test_a_made_collection_is_read_as_it_was_written(collection: Path) -> None:
+def test_a_generated_collection_is_read_as_it_was_written(collection: Path) -> None:
     rows = [json.loads(line) for line in Path(f"{collection}.truth.jsonl").read_text().splitlines()]
     compared = 0
     wrong = []

@@ -96,13 +96,13 @@ def test_other_audio_has_another_fingerprint(template: str, tmp_path: Path) -> N
     assert fingerprint(path) != before
 
 
-def test_all_templates_sound_different_to_it() -> None:
+def test_all_templates_have_different_fingerprints() -> None:
     found = {template: fingerprint(AUDIO / template) for template in TEMPLATES}
 
     assert len(set(found.values())) == len(found)
 
 
-def test_flac_is_flac_in_ogg_too(tmp_path: Path) -> None:
+def test_flac_has_the_same_fingerprint_in_ogg(tmp_path: Path) -> None:
     path = copy("tone.oga", tmp_path)
     content = bytearray(path.read_bytes())
     streaminfo = content.find(b"fLaC") + 8  # ffmpeg leaves the MD5 unset
@@ -113,7 +113,7 @@ def test_flac_is_flac_in_ogg_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("template", ["tone.ogg", "tone.opus", "tone.spx"])
-def test_new_pages_for_the_same_packets_keep_the_fingerprint(template: str, tmp_path: Path) -> None:
+def test_repaginated_packets_keep_the_fingerprint(template: str, tmp_path: Path) -> None:
     path = copy(template, tmp_path)
     before = fingerprint(path)
 
@@ -164,7 +164,7 @@ def two_leading_tags(content: bytes) -> bytes:
 
 @pytest.mark.parametrize("dress", [id3v1, id3v1_twice_over_ape, lyrics3, two_leading_tags])
 @pytest.mark.parametrize("template", ["tone.mp3", "tone.mp2", "tone.tta", "tone.wv", "tone.mpc"])
-def test_tags_at_either_end_are_no_audio(template: str, dress: Callable[[bytes], bytes], tmp_path: Path) -> None:
+def test_tags_at_either_end_do_not_count_as_audio(template: str, dress: Callable[[bytes], bytes], tmp_path: Path) -> None:
     path = copy(template, tmp_path)
     before = fingerprint(path)
 
@@ -173,11 +173,11 @@ def test_tags_at_either_end_are_no_audio(template: str, dress: Callable[[bytes],
     assert fingerprint(path) == before
 
 
-def test_flac_gives_its_own_md5() -> None:
+def test_the_fingerprint_of_flac_is_its_own_md5() -> None:
     assert fingerprint(AUDIO / "tone.flac").startswith("flac:")
 
 
-def test_flac_without_an_md5_is_known_by_its_frames(tmp_path: Path) -> None:
+def test_flac_without_an_md5_is_identified_by_its_frames(tmp_path: Path) -> None:
     path = tmp_path / "tone.flac"
     content = bytearray((AUDIO / "tone.flac").read_bytes())
     content[26:42] = bytes(16)

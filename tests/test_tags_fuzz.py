@@ -8,7 +8,7 @@ from tests.support.fuzz_tags import bombs, run
 from soulspot.infrastructure.tags.reader import read_file
 
 
-def test_every_damaged_file_ends_as_tags_or_a_failure_with_a_code() -> None:
+def test_every_damaged_file_yields_tags_or_a_failure_with_a_code() -> None:
     ended, wrong = run(2500, seed=4, workers_share=0.2)
 
     assert wrong == []
@@ -17,7 +17,7 @@ def test_every_damaged_file_ends_as_tags_or_a_failure_with_a_code() -> None:
 
 
 @pytest.mark.parametrize("name", ["many-frames.mp3", "many-frames-2.3.mp3", "many-comments.flac", "chunks.wav"])
-def test_a_tag_of_very_many_parts_takes_no_quadratic_time(name: str, tmp_path: Path) -> None:
+def test_a_tag_with_very_many_parts_takes_less_than_quadratic_time(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(bombs()[name])
 
@@ -26,7 +26,7 @@ def test_a_tag_of_very_many_parts_takes_no_quadratic_time(name: str, tmp_path: P
     assert reading.tags or reading.failure
 
 
-def test_a_parser_that_goes_round_in_circles_is_stopped(tmp_path: Path) -> None:
+def test_a_parser_in_an_endless_loop_is_stopped(tmp_path: Path) -> None:
     path = tmp_path / "circle.mpc"
     # A packet of Musepack whose size of nought bytes leads back to its own beginning.
     path.write_bytes(b"MPCK" + b"XX\0" * 3)

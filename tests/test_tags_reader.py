@@ -52,7 +52,7 @@ def tagged(path: Path, title: str = "Title") -> Path:
     return path
 
 
-def test_ape_on_mp3_is_read_and_yields_to_id3(song: Path) -> None:
+def test_ape_tags_on_mp3_are_read_and_id3_has_priority(song: Path) -> None:
     ape = APEv2()
     ape["Title"], ape["Album"] = "of APE", "Album of APE"
     ape.save(song)
@@ -63,7 +63,7 @@ def test_ape_on_mp3_is_read_and_yields_to_id3(song: Path) -> None:
     assert (tags.title, tags.album) == ("of ID3", "Album of APE")
 
 
-def test_id3v1_gives_what_longer_tags_lack(song: Path) -> None:
+def test_id3v1_fills_in_what_longer_tags_lack(song: Path) -> None:
     tagged(song, "A title of much more than thirty characters")
     write_id3v1(song, "title", ("A title of much more than thir",))
 
@@ -71,7 +71,7 @@ def test_id3v1_gives_what_longer_tags_lack(song: Path) -> None:
 
 
 @pytest.mark.parametrize("extension", ["mpc", "aac", "flac", "wv", "tta", "ogg", "m4a", "wma", "ac3"])
-def test_a_leading_id3_tag_does_not_change_what_a_file_is(extension: str, tmp_path: Path) -> None:
+def test_a_leading_id3_tag_does_not_change_the_detected_format(extension: str, tmp_path: Path) -> None:
     path = tmp_path / f"tone.{extension}"
     path.write_bytes(id3(text_frame(b"TIT2", b"\3Title"), 4) + audio(extension))
 
@@ -83,7 +83,7 @@ def test_a_leading_id3_tag_does_not_change_what_a_file_is(extension: str, tmp_pa
 
 
 @pytest.mark.parametrize("extension", ["mp3", "flac", "ogg", "m4a", "wav", "aiff", "wma", "wv", "mpc", "opus", "dsf"])
-def test_an_extension_may_lie(extension: str, tmp_path: Path) -> None:
+def test_a_wrong_extension_does_not_matter(extension: str, tmp_path: Path) -> None:
     path = Path(shutil.copy(AUDIO / f"tone.{extension}", tmp_path / ("tone.flac" if extension != "flac" else "x.mp3")))
 
     assert read(path).codec == read(AUDIO / f"tone.{extension}").codec
@@ -99,7 +99,7 @@ def test_the_tag_of_a_file_whose_audio_is_missing_is_kept(tmp_path: Path) -> Non
     assert tags.notes == ("no-audio",)
 
 
-def test_a_tag_that_ends_with_the_file_is_read_until_there(tmp_path: Path) -> None:
+def test_a_truncated_tag_is_read_to_the_end_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "cut.mp3"
     frames = text_frame(b"TIT2", b"\3Title") + text_frame(b"TALB", b"\3An album")
     path.write_bytes(id3(frames + bytes(5000), 4)[:40])
@@ -108,7 +108,7 @@ def test_a_tag_that_ends_with_the_file_is_read_until_there(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("version", [3, 4])
-def test_a_plain_and_an_unsynchronised_tag_say_the_same(version: int, song: Path) -> None:
+def test_a_plain_and_an_unsynchronised_tag_read_the_same(version: int, song: Path) -> None:
     frames = text_frame(b"TIT2", b"\1\xff\xfe" + "Ünï".encode("utf-16-le")) + text_frame(b"TALB", b"\0a\xff\xfeb")
     flags = bytearray(id3(frames.replace(b"\xff", b"\xff\0"), version))
     flags[5] = 0x80
@@ -126,7 +126,7 @@ def test_a_plain_and_an_unsynchronised_tag_say_the_same(version: int, song: Path
     assert (tags.title, tags.album) == ("Ünï", "aÿþb")
 
 
-def test_version_2_2_is_read(song: Path) -> None:
+def test_id3_version_2_2_is_read(song: Path) -> None:
     def frame(name: bytes, body: bytes) -> bytes:
         return name + len(body).to_bytes(3, "big") + body
 
@@ -145,14 +145,14 @@ def test_the_day_of_an_old_tag_is_read(song: Path) -> None:
     assert (read(song).date, read(song).original_date) == ("1999-12-31", "1967")
 
 
-def test_beside_grouping_of_itunes_the_other_one_is_the_work(song: Path) -> None:
+def test_beside_the_grouping_of_itunes_the_other_frame_is_the_work(song: Path) -> None:
     frames = text_frame(b"TIT1", b"\3Symphony No. 5") + text_frame(b"GRP1", b"\3Favourites")
     song.write_bytes(id3(frames, 4) + audio("mp3"))
 
     assert (read(song).work, read(song).grouping) == ("Symphony No. 5", "Favourites")
 
 
-def test_a_wav_that_claims_four_gigabytes_lasts_as_long_as_its_bytes(tmp_path: Path) -> None:
+def test_the_duration_of_a_wav_with_a_false_size_is_that_of_its_bytes(tmp_path: Path) -> None:
     content = bytearray(audio("wav"))
     place = content.find(b"data") + 4
     content[place : place + 4] = b"\xff\xff\xff\xff"
@@ -162,7 +162,7 @@ def test_a_wav_that_claims_four_gigabytes_lasts_as_long_as_its_bytes(tmp_path: P
     assert read(path).duration == pytest.approx(0.5)
 
 
-def test_dts_in_wav_is_no_music_in_pcm(tmp_path: Path) -> None:
+def test_dts_in_wav_is_not_taken_for_pcm(tmp_path: Path) -> None:
     content = bytearray(audio("wav"))
     place = content.find(b"data") + 8
     content[place : place + 4] = b"\xff\x1f\x00\xe8"
@@ -182,7 +182,7 @@ def test_dts_in_wav_is_no_music_in_pcm(tmp_path: Path) -> None:
         ("ac3", "ac3", False, 1),
     ],
 )  # fmt: skip
-def test_what_the_audio_is(extension: str, codec: str, is_lossless: bool, channels: int) -> None:
+def test_codec_lossless_and_channels_are_detected(extension: str, codec: str, is_lossless: bool, channels: int) -> None:
     tags = read(AUDIO / f"tone.{extension}")
 
     assert (tags.codec, tags.lossless) == (codec, is_lossless)
@@ -193,7 +193,7 @@ def test_what_the_audio_is(extension: str, codec: str, is_lossless: bool, channe
         assert tags.duration == pytest.approx(0.5, abs=0.1)
 
 
-def test_a_changing_bitrate_without_a_count_of_frames_is_counted(tmp_path: Path) -> None:
+def test_a_variable_bitrate_without_a_frame_count_is_measured(tmp_path: Path) -> None:
     quiet, loud = b"\xff\xfb\x50\xc4", b"\xff\xfb\x90\xc4"  # MPEG-1 layer 3, 44.1 kHz, 64 and 128 kbit/s
     frames = [quiet.ljust(208, b"\0")] * 300 + [loud.ljust(417, b"\0")] * 300
     path = tmp_path / "vbr.mp3"
@@ -205,14 +205,14 @@ def test_a_changing_bitrate_without_a_count_of_frames_is_counted(tmp_path: Path)
     assert tags.duration == pytest.approx(600 * 1152 / 44100, abs=0.03)
 
 
-def test_gains_of_opus_are_those_of_replaygain(tmp_path: Path) -> None:
+def test_gains_of_opus_are_converted_to_replaygain(tmp_path: Path) -> None:
     path = Path(shutil.copy(AUDIO / "tone.opus", tmp_path / "tone.opus"))
     write_by_name(path, "R128_TRACK_GAIN", ("-1792",))
 
     assert read(path).replaygain_track_gain == -2.0
 
 
-def test_the_comment_beside_a_film_is_read(tmp_path: Path) -> None:
+def test_the_comment_of_a_file_with_video_is_read(tmp_path: Path) -> None:
     path = Path(shutil.copy(AUDIO / "tone.ogg", tmp_path / "film.ogv"))
     write_by_name(path, "TITLE", ("Title",))
     film = b"OggS\0\2" + bytes(8) + b"film" + bytes(8) + b"\1\x2a" + b"\x80theora" + bytes(35)
@@ -237,7 +237,7 @@ def test_the_comment_beside_a_film_is_read(tmp_path: Path) -> None:
         ("cp1252", "Don’t Stop", "“Heroes”", "Café – Live"),
     ],
 )
-def test_texts_in_the_encoding_of_a_country_are_readable(
+def test_texts_in_a_legacy_encoding_are_decoded(
     encoding: str, title: str, artist: str, album: str, song: Path
 ) -> None:
     frames = ((b"TIT2", title), (b"TPE1", artist), (b"TALB", album))
@@ -254,11 +254,11 @@ def test_texts_in_the_encoding_of_a_country_are_readable(
     "text",
     ["Beyoncé", "Motörhead", "Sigur Rós", "Mötley Crüe", "Édith Piaf", "Ágætis byrjun", "É", "ÅÄÖ", "æøå", "¿Qué?"],
 )
-def test_western_accents_stay_what_they_are(text: str) -> None:
+def test_western_accents_are_not_decoded_as_another_script(text: str) -> None:
     assert encoding_of(text.encode("latin-1")) == "latin-1"
 
 
-async def test_a_text_in_latin_1_crosses_the_pipe(song: Path) -> None:
+async def test_a_latin_1_text_crosses_the_pipe(song: Path) -> None:
     song.write_bytes(id3(text_frame(b"TIT2", b"\0Beyonc\xe9"), 3) + audio("mp3"))
 
     async with TagReaders(1) as readers:
@@ -268,7 +268,7 @@ async def test_a_text_in_latin_1_crosses_the_pipe(song: Path) -> None:
     assert reading.tags.title == "Beyoncé"
 
 
-async def test_readers_are_replaced_without_a_word(
+async def test_readers_are_replaced_silently(
     song: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(pool, "RECYCLE_AFTER", 2)
@@ -280,7 +280,7 @@ async def test_readers_are_replaced_without_a_word(
     assert caplog.messages == []
 
 
-async def test_what_is_asked_one_by_one_in_quick_succession_is_handed_out_together(
+async def test_requests_in_quick_succession_are_batched(
     song: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handed_out: list[int] = []
@@ -304,7 +304,7 @@ async def test_what_is_asked_one_by_one_in_quick_succession_is_handed_out_togeth
     assert handed_out == [1, pool.AT_ONCE - 1]
 
 
-async def test_what_is_urgent_is_read_first(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_urgent_files_are_read_first(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "IN_FLIGHT", 1)
     order: list[str] = []
 
@@ -319,14 +319,14 @@ async def test_what_is_urgent_is_read_first(song: Path, monkeypatch: pytest.Monk
     assert order == ["dropped", "dropped too", "bulk 0", "bulk 1", "bulk 2", "bulk 3"]
 
 
-def test_an_empty_file_is_empty(tmp_path: Path) -> None:
+def test_an_empty_file_fails_as_empty(tmp_path: Path) -> None:
     path = tmp_path / "empty.mp3"
     path.touch()
 
     assert failure(path) == "empty"
 
 
-def test_a_folder_is_no_regular_file(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_regular_file(tmp_path: Path) -> None:
     assert failure(tmp_path) == "not-regular"
 
 
@@ -352,7 +352,7 @@ def test_a_failure_has_a_code(name: str, content: bytes, code: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("start", [b"this is a text ", b"\xff\xf1\x00\x00", b"\x0b\x77\x00", b"ID3\4\0\0\0\0\0\0", b""])
-def test_what_is_no_audio_by_name_or_content_is_no_failure(start: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_audio_is_not_a_failure(start: bytes, tmp_path: Path) -> None:
     path = tmp_path / "notes"
     path.write_bytes(start + b"\x07\x80 and more " * 100)
 
@@ -361,7 +361,7 @@ def test_what_is_no_audio_by_name_or_content_is_no_failure(start: bytes, tmp_pat
     assert (reading.tags, reading.failure) == (None, None)
 
 
-def test_a_damaged_file_that_only_its_content_tells_is_a_failure(tmp_path: Path) -> None:
+def test_damaged_audio_without_an_extension_is_a_failure(tmp_path: Path) -> None:
     path = tmp_path / "track without extension"
     path.write_bytes(audio("flac")[:30])
 
@@ -369,7 +369,7 @@ def test_a_damaged_file_that_only_its_content_tells_is_a_failure(tmp_path: Path)
 
 
 @pytest.mark.parametrize("template", [each for each in TEMPLATES if not each.endswith((".aac", ".ac3"))])
-def test_a_cover_is_told_without_its_bytes(template: str, tmp_path: Path) -> None:
+def test_a_cover_is_described_without_its_bytes(template: str, tmp_path: Path) -> None:
     path = Path(shutil.copy(AUDIO / template, tmp_path / template))
     retag(path, "text", COVER)
 
@@ -378,7 +378,7 @@ def test_a_cover_is_told_without_its_bytes(template: str, tmp_path: Path) -> Non
     assert (picture.type, picture.size) == (3, len(COVER))
 
 
-def test_a_cover_between_the_texts_is_passed_over(song: Path) -> None:
+def test_a_cover_between_text_frames_is_skipped(song: Path) -> None:
     cover = b"APIC" + struct.pack(">IH", 1 << 20, 0) + (b"\0image/jpeg\0\3\0").ljust(1 << 20, b"\xff")
     frames = text_frame(b"TIT2", b"\3Title") + cover + text_frame(b"TALB", b"\3Album")
     song.write_bytes(id3(frames, 3) + audio("mp3"))
@@ -389,7 +389,7 @@ def test_a_cover_between_the_texts_is_passed_over(song: Path) -> None:
     assert tags.pictures == (Picture(3, "image/jpeg", (1 << 20) - 14),)
 
 
-def test_the_process_that_reads_stays_light() -> None:
+def test_the_reader_process_imports_little() -> None:
     code = "import sys, soulspot.infrastructure.tags.readers.reader_process; print(*sys.modules)"
 
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

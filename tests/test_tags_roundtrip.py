@@ -23,7 +23,7 @@ CASES = [(kind, template) for kind in FORMATS for template in TEMPLATES[kind]]
 
 
 @pytest.mark.parametrize(("kind", "template"), CASES)
-def test_what_is_written_under_a_name_is_read_as_its_field(kind: str, template: str, tmp_path: Path) -> None:
+def test_a_tag_is_read_as_the_field_of_its_name(kind: str, template: str, tmp_path: Path) -> None:
     wrong = []
     for row in (each for each in ROWS if each.name_in(kind)):
         found = getattr(read_file(str(file_with(row, kind, template, tmp_path))).tags, row.field)
@@ -41,7 +41,7 @@ def expected_of(row: Row, kind: str) -> object:
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.name_in("ID3v2")], ids=lambda row: row.field)
-def test_version_2_3_of_id3_is_read_too(row: Row, tmp_path: Path) -> None:
+def test_id3_version_2_3_is_read(row: Row, tmp_path: Path) -> None:
     no_frame_in_2_3 = {"TSOT", "TSOA", "TSOP", "TSST", "TMOO", "TDRL"}
     path = tmp_path / "tone.mp3"
     path.write_bytes((Path(__file__).parent / "audio" / "tone.mp3").read_bytes())
@@ -60,14 +60,14 @@ def test_version_2_3_of_id3_is_read_too(row: Row, tmp_path: Path) -> None:
     assert found == (getattr(TrackTags(), row.field) if name in no_frame_in_2_3 else wanted)
 
 
-def test_the_table_of_the_documentation_is_that_of_these_tests() -> None:
+def test_the_documented_table_matches_these_tests() -> None:
     begin, end = "<!-- fields -->\n", "<!-- /fields -->"
     documented = DOCUMENT.read_text().partition(begin)[2].partition(end)[0]
 
     assert documented == "\n" + table() + "\n"
 
 
-def test_the_table_has_every_field_and_every_name_of_the_reader() -> None:
+def test_the_table_has_every_field_and_name_that_the_reader_knows() -> None:
     in_table = {kind: {row.name_in(kind) for row in ROWS} for kind in FORMATS}
     aliases = {"TORY", "GRP1", "XSOP", "XSOA", "XSOT", "XDOR", "©cpy", "©pub", "©con", "©arg", "©prd", "©lyi", "desc"}
     aliases |= {"ldes", "WM/Text", "WM/OriginalReleaseYear", "WM/PartOfACompilation", "WM/Lyrics_Synchronised"}

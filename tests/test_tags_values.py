@@ -25,7 +25,7 @@ SAMPLES: dict[str, Any] = {
 }
 
 
-def test_tags_cross_the_pipe_as_they_are() -> None:
+def test_tags_cross_the_pipe_unchanged() -> None:
     types = {each.name: str(each.type).replace("soulspot.infrastructure.tags.model.", "") for each in fields(TrackTags)}
     whole = TrackTags(**{name: SAMPLES[kind] for name, kind in types.items()})
     readings = [Reading(Signature(1, 2, 3, 4), whole), Reading(failure=Failure("corrupt", "a reason")), Reading()]
@@ -35,7 +35,7 @@ def test_tags_cross_the_pipe_as_they_are() -> None:
     assert decode_readings(content[LENGTH.size :]) == readings
 
 
-def test_the_same_tags_read_again_are_no_change(soulspot: Soulspot) -> None:
+def test_reading_the_same_tags_again_changes_nothing(soulspot: Soulspot) -> None:
     song = write_song(soulspot.music / "song.mp3", title="Title", artist="Artist")
     for row in ROWS:
         WRITERS["ID3v2"](song, row.name_in("ID3v2"), row.written)
@@ -80,24 +80,24 @@ def test_a_text_becomes_the_value_of_its_field(name: str, text: str, field: str,
 
 
 @pytest.mark.parametrize(("name", "text"), [("date", "soon"), ("tracknumber", "A1"), ("musicbrainzalbumid", "none")])
-def test_a_text_that_its_field_cannot_hold_is_kept_beside(name: str, text: str) -> None:
+def test_a_text_that_its_field_cannot_hold_is_kept_in_the_extra_tags(name: str, text: str) -> None:
     assert tags_from({name: [text]}, {}).other == {name: (text,)}
 
 
-def test_replaygain_beats_what_opus_has() -> None:
+def test_replaygain_tags_have_priority_over_gains_of_opus() -> None:
     names = {"r128trackgain": ["256"], "replaygaintrackgain": ["-3 dB"]}
 
     assert tags_from(names, {}).replaygain_track_gain == -3.0
 
 
-def test_the_instruments_of_one_performer_are_put_together() -> None:
+def test_the_instruments_of_one_performer_are_joined() -> None:
     tags = tags_from({"performer": ["Ann (guitar)", "Bob", "Ann (vocals)"]}, {})
 
     assert tags.performers == ("Ann", "Bob")
     assert tags.performer_instruments == ("guitar, vocals", "")
 
 
-def test_a_value_of_a_megabyte_is_cut_and_noted() -> None:
+def test_a_value_of_a_megabyte_is_cut_with_a_note() -> None:
     tags = tags_from({"comment": ["x" * (1 << 20)]}, {})
 
     assert tags.comment == "x" * 65536
@@ -111,14 +111,14 @@ def test_a_file_cannot_fill_the_catalogue_with_names() -> None:
     assert tags.notes == ("value-capped",)
 
 
-def test_a_list_of_very_many_is_cut_and_noted() -> None:
+def test_a_very_long_list_is_cut_with_a_note() -> None:
     tags = tags_from({"artists": [f"Artist {number}" for number in range(40_000)]}, {})
 
     assert len(tags.artists) == 500
     assert tags.notes == ("value-capped",)
 
 
-def test_what_is_no_text_is_replaced_and_noted() -> None:
+def test_invalid_text_is_replaced_with_a_note() -> None:
     tags = tags_from({"title": ["a\0b\ud800c"], "artist": ["\0\0"]}, {})
 
     assert tags.title == "a b\ufffdc"
@@ -126,5 +126,5 @@ def test_what_is_no_text_is_replaced_and_noted() -> None:
     assert tags.notes == ("invalid-text",)
 
 
-def test_a_pair_of_surrogates_is_the_character_that_it_means() -> None:
+def test_a_surrogate_pair_becomes_its_character() -> None:
     assert tags_from({"title": ["\ud83c\udfa7"]}, {}).title == "🎧"

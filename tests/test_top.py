@@ -68,7 +68,7 @@ def test_a_dropped_file_shows_within_a_second_and_a_failure_by_code(soulspot: So
 
 
 @pytest.mark.terminal
-def test_a_settling_file_shows_for_how_long(soulspot: Soulspot, terminal: Terminal) -> None:
+def test_an_incomplete_file_shows_how_long_it_has_waited(soulspot: Soulspot, terminal: Terminal) -> None:
     soulspot.watch(SOULSPOT_LIBRARY__LEASES="false", SOULSPOT_LIBRARY__QUIET_PERIOD="60")
     start(soulspot, terminal)
 

@@ -65,13 +65,13 @@ def shown(soulspot: Soulspot, path: str) -> dict[str, Any]:
     return found
 
 
-def test_names_that_hold_commas_slashes_and_ampersands_stay_whole(collection: Soulspot) -> None:
+def test_names_with_commas_slashes_and_ampersands_are_not_split(collection: Soulspot) -> None:
     query = "SELECT a.name FROM artists a JOIN tracks t ON t.artist_id = a.id WHERE t.title = 'Whole' ORDER BY a.name"
 
     assert collection.rows(query) == [(name,) for name in WHOLE]
 
 
-def test_beyonce_is_one_artist_however_her_name_is_composed(collection: Soulspot) -> None:
+def test_beyonce_is_one_artist_in_every_unicode_form(collection: Soulspot) -> None:
     found = listed(collection, "artists", unicodedata.normalize("NFD", "BEYONCÉ"))
 
     assert [(artist["name"], artist["tracks"]) for artist in found] == [("Beyoncé", 2)]
@@ -93,7 +93,7 @@ def test_a_compilation_of_forty_artists_is_one_album_of_various_artists(collecti
     assert album["complete"] is True
 
 
-def test_three_discs_in_three_folders_are_one_album_and_what_is_missing_is_told(collection: Soulspot) -> None:
+def test_three_disc_folders_are_one_album_and_gaps_are_reported(collection: Soulspot) -> None:
     [album] = listed(collection, "albums", "--incomplete")
 
     assert (album["title"], album["tracks"], len(album["discs"])) == ("The Ring", 5, 3)
@@ -110,7 +110,7 @@ def test_weezer_blue_and_weezer_green_are_two_albums(collection: Soulspot) -> No
     ]
 
 
-def test_two_bands_of_one_name_with_ids_are_two_artists(collection: Soulspot) -> None:
+def test_two_bands_with_one_name_but_different_ids_are_two_artists(collection: Soulspot) -> None:
     found = listed(collection, "artists", "nirvana")
 
     assert {(artist["musicbrainz_id"], artist["tracks"]) for artist in found} == {(FIRST, 1), (SECOND, 1)}
@@ -129,7 +129,7 @@ def test_a_classical_recording_has_its_composer_conductor_and_soloists(collectio
     assert [each["name"] for each in listed(collection, "artists", "menuhin")][-1] == "Yehudi Menuhin"
 
 
-def test_a_track_is_shown_as_a_person_would_want_to_see_it(collection: Soulspot) -> None:
+def test_a_track_is_shown_in_a_readable_form(collection: Soulspot) -> None:
     by_path = collection.run("track", str(collection.music / "classical.flac")).stdout
     by_id = collection.run("track", shown(collection, "classical.flac")["id"]).stdout
 
@@ -143,7 +143,7 @@ def test_a_track_is_shown_as_a_person_would_want_to_see_it(collection: Soulspot)
     assert "track_added" in by_path
 
 
-def test_a_file_that_is_not_known_is_not_shown(collection: Soulspot) -> None:
+def test_an_unknown_file_is_not_shown(collection: Soulspot) -> None:
     result = collection.run("track", str(collection.music / "none.mp3"))
 
     assert result.returncode == 1
@@ -162,7 +162,7 @@ def test_a_track_shows_its_failure_and_its_history(soulspot: Soulspot) -> None:
     assert [entry["action"] for entry in track["history"]] == ["track_added", "file_failed"]
 
 
-def test_a_change_of_the_settings_splits_the_names_of_files_that_have_not_changed(soulspot: Soulspot) -> None:
+def test_new_split_settings_apply_to_unchanged_files(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "song.mp3", title="T (feat. D)", artist="A; B/C; AC/DC")
     write_song(soulspot.music / "other.mp3", title="T", artist="A")
     soulspot.scan()

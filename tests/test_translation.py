@@ -49,11 +49,11 @@ def test_title_and_artist_are_guessed_with_a_note(
 @pytest.mark.parametrize(
     ("path", "title"), [("a/b.c.mp3", "b.c"), ("song", "song"), (".mp3", ".mp3"), ("a.b/song", "song")]
 )
-def test_a_title_from_a_name_is_without_folder_and_extension(path: str, title: str) -> None:
+def test_a_title_from_a_file_name_has_no_folder_and_no_extension(path: str, title: str) -> None:
     assert entry_of(path).track["title"] == title
 
 
-def test_an_album_is_told_apart_by_its_folder_its_name_and_its_year() -> None:
+def test_albums_differ_by_folder_name_and_year() -> None:
     tags = {"album": "X", "album_artist": "A", "date": "1999-05-01"}
     key = entry_of("X/1.mp3", **tags).album_key
 
@@ -69,7 +69,7 @@ def test_an_album_is_told_apart_by_its_folder_its_name_and_its_year() -> None:
     assert len({key, *(each.album_key for each in others)}) == 6
 
 
-def test_a_release_id_is_the_album_wherever_its_files_lie() -> None:
+def test_a_release_id_is_the_album_key_in_any_folder() -> None:
     here, there = (entry_of(path, album=path, musicbrainz_album_id=FIRST) for path in ("X/1.mp3", "Y/1.mp3"))
 
     assert here.album_key == there.album_key == f"mbid:{FIRST}"
@@ -82,7 +82,7 @@ def test_a_file_without_an_album_has_none() -> None:
     assert list(entry.keys()) == ["a", "b"]
 
 
-def test_the_keys_are_the_ids_else_the_folded_names_and_the_album() -> None:
+def test_keys_are_ids_or_normalized_names_and_the_album() -> None:
     entry = entry_of(
         artist="A", musicbrainz_artist_ids=(FIRST,), composers=("Cafe\u0301",), album="X", album_artist="V  V"
     )
@@ -90,7 +90,7 @@ def test_the_keys_are_the_ids_else_the_folded_names_and_the_album() -> None:
     assert list(entry.keys()) == [FIRST, "v v", "caf\u00e9", entry.album_key]
 
 
-def test_a_text_longer_than_its_column_is_cut_and_kept_whole_in_the_tags() -> None:
+def test_a_text_too_long_for_its_column_is_kept_whole_in_the_tags() -> None:
     entry = entry_of(title=LONG, artist=LONG, album=LONG, album_artist="A")
 
     assert entry.album is not None
@@ -99,7 +99,7 @@ def test_a_text_longer_than_its_column_is_cut_and_kept_whole_in_the_tags() -> No
     assert entry.track["tags"] == {"title": LONG, "artist": LONG, "album": LONG}
 
 
-def test_more_names_than_one_file_may_credit_are_cut_with_a_note() -> None:
+def test_too_many_credits_in_one_file_are_cut_with_a_note() -> None:
     people = tuple(f"Person {number}" for number in range(600))
 
     entry = entry_of(title="T", artist="A", composers=people)
@@ -109,7 +109,7 @@ def test_more_names_than_one_file_may_credit_are_cut_with_a_note() -> None:
     assert entry.track["tags"]["composers"] == list(people)
 
 
-def test_what_has_no_column_is_kept_as_json_gives_it_back() -> None:
+def test_a_tag_without_a_column_survives_json() -> None:
     entry = entry_of(
         title="T",
         artist="A",
@@ -146,7 +146,7 @@ def test_every_field_of_the_tags_reaches_the_entry(field: str) -> None:
     assert entry_of(**tags | {field: value_for(field)}) != entry_of(**tags)
 
 
-def test_artists_are_kept_as_written_only_where_the_credits_differ() -> None:
+def test_artists_are_kept_as_written_only_if_the_credits_differ() -> None:
     entry = entry_of(artist="A, B", artists=("A", "B"), album="X", album_artist="V & W", album_artists=("V", "W"))
     credits = credited(entry)
 
@@ -158,7 +158,7 @@ def test_artists_are_kept_as_written_only_where_the_credits_differ() -> None:
     assert entry.track["tags"] == {}
 
 
-def test_an_album_is_by_its_first_album_artist() -> None:
+def test_an_album_belongs_to_its_first_album_artist() -> None:
     entry = entry_of(artist="A", album="X", album_artist="V", album_artists=("V", "W"))
 
     album = album_row(entry, credited(entry))
@@ -167,7 +167,7 @@ def test_an_album_is_by_its_first_album_artist() -> None:
     assert (album["artist_id"], album["artist_credit"]) == ("id of V", "V")
 
 
-def test_names_are_split_by_the_rules_that_are_given() -> None:
+def test_names_are_split_by_the_given_rules() -> None:
     tags = TrackTags(title="T", artist="A; B", artists=("A; B",), musicbrainz_artist_ids=(FIRST, SECOND))
 
     entry = translate(tags, folder_id="folder", path="a.mp3", rules=CreditRules(separators=[";"]))
@@ -176,7 +176,7 @@ def test_names_are_split_by_the_rules_that_are_given() -> None:
     assert entry.track["artist_credit"] == "A; B"
 
 
-def test_equal_tags_are_equal_entries_that_nobody_changes() -> None:
+def test_equal_tags_give_equal_immutable_entries() -> None:
     entry = entry_of(artist="A", album="X")
 
     assert entry == entry_of(artist="A", album="X")
@@ -184,7 +184,7 @@ def test_equal_tags_are_equal_entries_that_nobody_changes() -> None:
         entry.album = None  # type: ignore[misc]  # that it is refused is the point
 
 
-def test_differences_name_each_tag_and_leave_out_what_is_only_searched() -> None:
+def test_differences_name_each_tag_but_not_search_columns() -> None:
     before, after = (
         entry_of(title=title, artist="A", moods=moods).track for title, moods in (("T", ("a",)), ("U", ()))
     )
@@ -193,7 +193,7 @@ def test_differences_name_each_tag_and_leave_out_what_is_only_searched() -> None
     assert differences(before, before) == {}
 
 
-def test_credits_differ_by_role_and_name_and_not_by_the_order_of_roles() -> None:
+def test_credits_differ_by_role_and_name_but_not_by_order() -> None:
     main, composer = Credited("main", "1", "A", None), Credited("composer", "2", "C", None)
 
     assert credit_differences([main, composer], [composer, main]) == {}
@@ -202,7 +202,7 @@ def test_credits_differ_by_role_and_name_and_not_by_the_order_of_roles() -> None
     }
 
 
-def test_a_track_with_another_title_is_found_by_it() -> None:
+def test_a_track_is_found_by_its_new_title() -> None:
     track = entry_of("Old.mp3", artist="A", album="X").track
 
     assert retitled(track, "New") == {"title": "New", "search_text": "new a x"}

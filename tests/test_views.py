@@ -87,7 +87,7 @@ def rows_of(soulspot: Soulspot, view: str) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in soulspot.rows(f"SELECT * FROM {view}")]
 
 
-def test_the_views_say_what_the_commands_say(filled: Soulspot) -> None:
+def test_the_views_agree_with_the_commands(filled: Soulspot) -> None:
     tracks, failures = rows_of(filled, "catalogue_tracks"), rows_of(filled, "catalogue_failures")
     listed = {each["id"]: each for each in answers(filled, "tracks")}
 
@@ -118,7 +118,7 @@ def test_the_views_say_what_the_commands_say(filled: Soulspot) -> None:
         assert folder[name] == status[name]
 
 
-def test_the_history_can_be_read_without_looking_elsewhere(filled: Soulspot) -> None:
+def test_the_history_view_is_complete_in_itself(filled: Soulspot) -> None:
     history = sorted(rows_of(filled, "catalogue_history"), key=itemgetter("sequence"))
     told = {(each["action"], each["name"]) for each in history}
     [moved] = [each for each in history if each["action"] == "track_moved"]
@@ -136,7 +136,7 @@ def test_the_history_can_be_read_without_looking_elsewhere(filled: Soulspot) -> 
     assert {each["changed"] for each in failed} == {"attempts, code, reason"}
 
 
-def test_each_column_is_described_with_its_type(filled: Soulspot) -> None:
+def test_each_column_is_documented_with_its_type(filled: Soulspot) -> None:
     read: dict[str, Any] = {
         "text": str,
         "integer": int,
@@ -166,7 +166,7 @@ def moment_of(text: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def test_the_views_are_those_that_are_described(sqlite: Soulspot) -> None:
+def test_the_views_are_the_documented_ones(sqlite: Soulspot) -> None:
     views = [name for (name,) in sqlite.rows("SELECT name FROM sqlite_master WHERE type = 'view'")]
 
     columns = {view: [row[0] for row in sqlite.rows(f"SELECT name FROM pragma_table_info('{view}')")] for view in views}
@@ -189,7 +189,7 @@ def test_the_views_are_the_same_in_postgresql(postgresql: PostgresSoulspot) -> N
     assert [(view, name, kinds[kind]) for view, name, kind in found] == promised
 
 
-def test_what_the_history_says_of_changes_is_described(soulspot: Soulspot) -> None:
+def test_the_changes_in_the_history_are_documented(soulspot: Soulspot) -> None:
     fill(soulspot)
     soulspot.music.rename(soulspot.music.parent / "away")
     soulspot.run("scan", str(soulspot.music))
@@ -221,7 +221,7 @@ def upgrade() -> None:
 """
 
 
-def test_a_later_migration_may_exchange_each_table_below_the_views(soulspot: Soulspot, tmp_path: Path) -> None:
+def test_a_later_migration_may_replace_each_table_below_the_views(soulspot: Soulspot, tmp_path: Path) -> None:
     write_song(soulspot.music / "song.mp3", title="Song")
     soulspot.scan()
     before = {view: rows_of(soulspot, view) for view in VIEWS}
@@ -267,7 +267,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connecti
 
 
 @pytest.mark.parametrize("asked", QUICK)
-def test_an_index_answers_in_sqlite(large: sqlite3.Connection, asked: str) -> None:
+def test_queries_of_the_views_use_indexes_in_sqlite(large: sqlite3.Connection, asked: str) -> None:
     plan = [row[3] for row in large.execute(f"EXPLAIN QUERY PLAN {QUICK[asked]}")]
 
     scans = [step for step in plan if step.startswith("SCAN") and step.split()[1] not in FEW]
@@ -275,7 +275,7 @@ def test_an_index_answers_in_sqlite(large: sqlite3.Connection, asked: str) -> No
 
 
 @pytest.mark.postgresql
-def test_an_index_answers_in_postgresql(postgres_server: Server, postgres_catalogue: str) -> None:
+def test_queries_of_the_views_use_indexes_in_postgresql(postgres_server: Server, postgres_catalogue: str) -> None:
     for statement in statements("postgresql", 20_000):
         postgres_server.run(statement, postgres_catalogue)
 

@@ -42,7 +42,7 @@ def make_songs(folder: Path, count: int, *, per_folder: int = 10) -> set[str]:
 # Sleep
 
 
-def test_a_daemon_that_has_gone_to_sleep_is_woken_by_the_kernel(soulspot: Soulspot) -> None:
+def test_the_kernel_wakes_a_sleeping_daemon(soulspot: Soulspot) -> None:
     soulspot.watch()
     waits = []
 
@@ -59,7 +59,7 @@ def test_a_daemon_that_has_gone_to_sleep_is_woken_by_the_kernel(soulspot: Soulsp
 # Overflow
 
 
-def test_what_an_overflow_swallowed_is_found(
+def test_files_lost_in_an_overflow_are_found(
     daemon: InProcessDaemon, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_songs(music, 30)
@@ -77,7 +77,7 @@ def test_what_an_overflow_swallowed_is_found(
 
 
 @on_sqlite
-def test_the_queue_of_the_kernel_is_seen_to_fill(daemon: InProcessDaemon, music: Path) -> None:
+def test_a_filling_inotify_queue_is_noticed(daemon: InProcessDaemon, music: Path) -> None:
     (descriptor,) = {number for watch in daemon.watcher._watches for number in watch.descriptors}
 
     assert descriptor in watcher._inotify_descriptors()
@@ -85,7 +85,7 @@ def test_the_queue_of_the_kernel_is_seen_to_fill(daemon: InProcessDaemon, music:
 
 
 @on_sqlite
-def test_a_quiet_watcher_does_not_look_at_the_queue(
+def test_an_idle_watcher_does_not_check_the_queue(
     daemon: InProcessDaemon, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_song(music / "a.mp3")
@@ -103,7 +103,7 @@ def test_a_quiet_watcher_does_not_look_at_the_queue(
 # Blind folders
 
 
-def test_a_folder_that_became_blind_is_watched_again(
+def test_a_folder_that_lost_its_watch_is_watched_again(
     catalogue_url: str, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Folders appear while the watcher gets no events from them, as after an overflow."""
@@ -124,7 +124,7 @@ def test_a_folder_that_became_blind_is_watched_again(
         daemon.until(lambda: "f0/late.mp3" in daemon.paths())
 
 
-def test_a_new_watch_begins_before_the_old_one_ends(daemon: InProcessDaemon, music: Path) -> None:
+def test_a_new_watch_starts_before_the_old_one_ends(daemon: InProcessDaemon, music: Path) -> None:
     stop = threading.Event()
     made: list[str] = []
 
@@ -148,7 +148,7 @@ def test_a_new_watch_begins_before_the_old_one_ends(daemon: InProcessDaemon, mus
 
 
 @pytest.mark.root
-def test_the_watch_limit_is_told_once_with_the_line_that_mends_it(tmp_path: Path) -> None:
+def test_the_watch_limit_is_logged_once_with_the_command_that_raises_it(tmp_path: Path) -> None:
     """In a user namespace of its own, whose limit can be lowered without harm to anybody."""
     music = tmp_path / "music"
     make_songs(music, 60, per_folder=2)
@@ -180,14 +180,14 @@ def _until(condition: Callable[[], object], seconds: float = 30.0) -> None:
 # A watcher that dies
 
 
-def test_a_watch_that_dies_begins_anew_and_finds_what_was_missed(daemon: InProcessDaemon, music: Path) -> None:
+def test_a_failed_watch_restarts_and_finds_missed_files(daemon: InProcessDaemon, music: Path) -> None:
     (Path(os.fsdecode(os.fsencode(music) + b"/caf\xe9.mp3"))).write_bytes(SONG)
     write_song(music / "plain.mp3")
 
     daemon.until(lambda: daemon.paths() == {"plain.mp3", "caf\\xe9.mp3"})
 
 
-def test_a_folder_whose_name_kills_each_watch_never_stops_the_ingest(catalogue_url: str, music: Path) -> None:
+def test_a_folder_name_that_breaks_every_watch_never_stops_ingest(catalogue_url: str, music: Path) -> None:
     os.mkdir(os.fsencode(music) + b"/caf\xe9")
     with InProcessDaemon(catalogue_url, music, polling=True) as daemon:
         write_song(music / "plain.mp3")
@@ -198,7 +198,7 @@ def test_a_folder_whose_name_kills_each_watch_never_stops_the_ingest(catalogue_u
 
 
 @on_sqlite
-def test_a_deaf_watcher_tries_again_slowly(catalogue_url: str, music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_watcher_without_events_retries_with_backoff(catalogue_url: str, music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def die(_self: object, _folders: object) -> None:
         died.append(time.monotonic())
         message = "no watch today"
@@ -218,7 +218,7 @@ def test_a_deaf_watcher_tries_again_slowly(catalogue_url: str, music: Path, monk
 # Folders looked at without an event
 
 
-def test_what_no_event_told_of_is_found_by_the_mtime_of_its_folder(
+def test_a_file_without_an_event_is_found_by_the_mtime_of_its_folder(
     catalogue_url: str, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(polling, "FOLDER_CHECK", 0.1)
@@ -236,7 +236,7 @@ def test_what_no_event_told_of_is_found_by_the_mtime_of_its_folder(
         assert daemon.polling.missed_by_watcher > 0
 
 
-def test_a_look_at_the_folders_of_an_unchanged_library_reads_and_writes_nothing(
+def test_a_poll_of_an_unchanged_library_reads_and_writes_nothing(
     catalogue_url: str, music: Path
 ) -> None:
     make_songs(music, 50)
@@ -252,7 +252,7 @@ def test_a_look_at_the_folders_of_an_unchanged_library_reads_and_writes_nothing(
 
 
 @on_sqlite
-def test_a_process_that_stood_still_looks_at_everything(
+def test_a_process_that_was_suspended_scans_everything(
     catalogue_url: str, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(polling, "ROOT_CHECK", 0.05)
@@ -279,7 +279,7 @@ async def _in_loop(work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Tas
 # Bounds
 
 
-async def test_too_many_hints_become_their_root_and_the_newest_stay() -> None:
+async def test_too_many_hints_become_a_scan_and_the_newest_stay() -> None:
     root, hints = Root("1", "/music"), Hints(limit=10)
 
     hints.add(root, [f"{number}.mp3" for number in range(11)])
@@ -288,7 +288,7 @@ async def test_too_many_hints_become_their_root_and_the_newest_stay() -> None:
     assert not hints
 
 
-async def test_what_was_said_last_is_looked_at_first_however_much_was_said_before() -> None:
+async def test_the_newest_hints_come_first_however_many_came_before() -> None:
     root, hints = Root("1", "/music"), Hints()
 
     hints.add(root, [f"{number}.mp3" for number in range(2000)])
@@ -301,7 +301,7 @@ async def test_what_was_said_last_is_looked_at_first_however_much_was_said_befor
     assert hints
 
 
-async def test_what_a_hint_named_goes_before_what_a_walk_found_and_neither_takes_more_than_its_room() -> None:
+async def test_hinted_files_come_before_scanned_ones_and_both_are_bounded() -> None:
     ready, file = (
         Ready(fresh_room=2, bulk_room=1),
         FoundFile(Root("1", "/music"), "a.mp3", filesystem.Signature(1, 2, 3, 4)),
@@ -319,7 +319,7 @@ async def test_what_a_hint_named_goes_before_what_a_walk_found_and_neither_takes
     assert [first, *[await ready.take() for _number in range(3)]] == [*named, found]
 
 
-async def test_too_many_folders_become_their_root_and_folders_below_others_are_left_out() -> None:
+async def test_too_many_folders_become_their_root_without_nested_ones() -> None:
     root, folders = Root("1", "/music"), FolderHints(limit=10)
 
     for prefix in ("a/", "a/b/", "c/"):
@@ -367,7 +367,7 @@ def test_a_network_mount_is_polled(catalogue_url: str, music: Path, mount_table:
 
 
 @on_sqlite
-def test_a_network_file_system_below_a_local_folder_is_polled_alone(
+def test_only_the_network_mount_below_a_local_folder_is_polled(
     catalogue_url: str, music: Path, mount_table: Path
 ) -> None:
     (music / "nas").mkdir()

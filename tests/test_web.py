@@ -21,7 +21,7 @@ from soulspot.infrastructure.tags.readers.covers import kind_of_picture
 
 
 @both
-def test_every_page_shows_what_the_catalogue_has(soulspot: Soulspot) -> None:
+def test_every_page_shows_the_content_of_the_catalogue(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "Album" / "1.mp3", title="First", artist="Somebody", album="Songs", tracknumber="1")
     write_song(soulspot.music / "Album" / "2.flac", title="Second", artist="Somebody", album="Songs", tracknumber="2")
     (soulspot.music / "broken.mp3").write_bytes(b"no audio at all" * 100)
@@ -48,7 +48,7 @@ def test_every_page_shows_what_the_catalogue_has(soulspot: Soulspot) -> None:
 
 
 @both
-def test_the_stream_goes_back_to_the_first_entry_without_a_gap(soulspot: Soulspot) -> None:
+def test_the_stream_reaches_the_first_entry_without_a_gap(soulspot: Soulspot) -> None:
     for number in range(70):
         write_song(soulspot.music / f"{number}.mp3")
     soulspot.scan()
@@ -133,7 +133,7 @@ def test_a_cover_is_read_from_its_file(soulspot: Soulspot, name: str) -> None:
     assert page.ask(f"/cover{track}", If_None_Match=answer.headers["etag"]).status == 304
 
 
-def test_a_picture_beside_the_songs_is_their_cover(soulspot: Soulspot) -> None:
+def test_a_picture_in_the_folder_is_the_cover_of_its_songs(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "Album" / "song.mp3", title="Song")
     (soulspot.music / "Album" / "Folder.PNG").write_bytes(picture())
     soulspot.scan()
@@ -143,7 +143,7 @@ def test_a_picture_beside_the_songs_is_their_cover(soulspot: Soulspot) -> None:
 
 
 @pytest.mark.parametrize("cover", [b"<svg onload='alert(1)'>", b"<!doctype html><script>", b"", b"\x89PNG"])
-def test_what_is_no_picture_is_no_cover(soulspot: Soulspot, cover: bytes) -> None:
+def test_a_file_that_is_not_a_picture_is_not_a_cover(soulspot: Soulspot, cover: bytes) -> None:
     write_covered(soulspot.music / "Album" / "song.mp3", cover, title="Song")
     (soulspot.music / "Album" / "cover.jpg").write_bytes(cover)
     (soulspot.music / "Album" / "folder.jpg").symlink_to("/etc/hostname")
@@ -156,7 +156,7 @@ def test_what_is_no_picture_is_no_cover(soulspot: Soulspot, cover: bytes) -> Non
     assert answer.body == (Path(__file__).parents[1] / "src/soulspot/web/static/no-cover.svg").read_bytes()
 
 
-def test_a_file_that_is_replaced_by_something_else_is_not_followed(soulspot: Soulspot, tmp_path: Path) -> None:
+def test_a_file_replaced_by_a_link_is_not_followed(soulspot: Soulspot, tmp_path: Path) -> None:
     song = write_song(soulspot.music / "song.mp3", title="Song")
     (tmp_path / "secret.png").write_bytes(picture())
     soulspot.scan()
@@ -177,7 +177,7 @@ def test_a_reader_that_hangs_costs_one_cover(tmp_path: Path) -> None:
     assert kind_of_picture(b"GIF89a") == "image/gif"
 
 
-def test_the_catalogue_of_a_daemon_that_is_away_is_shown_all_the_same(soulspot: Soulspot) -> None:
+def test_the_page_shows_the_catalogue_without_a_daemon(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "song.mp3", title="Song")
     daemon = soulspot.watch()
     until(soulspot.tracks)
@@ -194,7 +194,7 @@ def test_the_catalogue_of_a_daemon_that_is_away_is_shown_all_the_same(soulspot: 
     assert "Song" in without
 
 
-def test_no_page_is_shown_where_there_is_no_catalogue(new_soulspot: Soulspot) -> None:
+def test_without_a_catalogue_no_page_is_served(new_soulspot: Soulspot) -> None:
     result = new_soulspot.run("web", "--listen", "127.0.0.1:0")
 
     assert result.returncode == 78
@@ -210,7 +210,7 @@ def test_no_page_is_shown_where_there_is_no_catalogue(new_soulspot: Soulspot) ->
         ("/nowhere/socket", "cannot be served at /nowhere/socket (no such file"),
     ],
 )
-def test_an_address_that_cannot_be_meant_is_refused(soulspot: Soulspot, listen: str, said: str) -> None:
+def test_an_invalid_address_is_refused(soulspot: Soulspot, listen: str, said: str) -> None:
     soulspot.scan()
 
     result = soulspot.run("web", "--listen", listen)
@@ -218,7 +218,7 @@ def test_an_address_that_cannot_be_meant_is_refused(soulspot: Soulspot, listen: 
     assert (result.returncode, said in result.stderr) == (78, True), result.stderr
 
 
-def test_a_port_that_is_taken_is_named(soulspot: Soulspot) -> None:
+def test_a_port_in_use_is_named_in_the_error(soulspot: Soulspot) -> None:
     soulspot.scan()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         result = soulspot.run("web", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
@@ -227,7 +227,7 @@ def test_a_port_that_is_taken_is_named(soulspot: Soulspot) -> None:
     assert "something listens there already" in result.stderr
 
 
-def test_without_the_extra_the_command_says_what_to_install(soulspot: Soulspot) -> None:
+def test_without_the_extra_the_command_names_the_package_to_install(soulspot: Soulspot) -> None:
     soulspot.scan()
     without = "import sys; sys.modules['starlette'] = None; from soulspot.__main__ import main; main()"
 
@@ -239,7 +239,7 @@ def test_without_the_extra_the_command_says_what_to_install(soulspot: Soulspot) 
     assert "pip install 'soulspot[web]'" in result.stderr
 
 
-def test_it_listens_at_a_socket_that_its_group_may_use(soulspot: Soulspot) -> None:
+def test_the_page_can_listen_on_a_socket_that_its_group_may_use(soulspot: Soulspot) -> None:
     soulspot.scan()
     place = soulspot.music.parent / "web.socket"
     page = WebClient(soulspot, "--listen", str(place))
@@ -254,7 +254,7 @@ def test_it_listens_at_a_socket_that_its_group_may_use(soulspot: Soulspot) -> No
     assert page.where == str(place)
 
 
-def test_the_token_is_private_and_made_once(soulspot: Soulspot) -> None:
+def test_the_token_is_private_and_created_once(soulspot: Soulspot) -> None:
     soulspot.scan()
     first, second = token_of(soulspot), token_of(soulspot)
     file = Path(f"{soulspot.database}.web-token")
@@ -273,7 +273,7 @@ def test_the_token_is_private_and_made_once(soulspot: Soulspot) -> None:
         ("/", "x=1"),
     ],
 )
-def test_nothing_is_done_for_who_has_no_token(soulspot: Soulspot, path: str, body: str) -> None:
+def test_requests_without_the_token_change_nothing(soulspot: Soulspot, path: str, body: str) -> None:
     soulspot.scan()
     page = WebClient(soulspot)
     own = f"http://127.0.0.1:{page.port}"
@@ -295,7 +295,7 @@ def test_a_form_needs_the_csrf_token_of_its_own_session(soulspot: Soulspot) -> N
     assert page.ask("/logout", "POST", f"csrf_token={csrf_token}", Cookie=cookie).status == 403
 
 
-def test_the_cookie_is_kept_from_scripts_and_from_other_sites(soulspot: Soulspot) -> None:
+def test_scripts_and_other_sites_cannot_get_the_cookie(soulspot: Soulspot) -> None:
     soulspot.scan()
     page = WebClient(soulspot)
 
@@ -305,7 +305,7 @@ def test_the_cookie_is_kept_from_scripts_and_from_other_sites(soulspot: Soulspot
     assert "samesite=strict" in cookie
 
 
-def test_a_retry_says_clearly_when_it_is_not_possible(soulspot: Soulspot) -> None:
+def test_an_impossible_retry_is_refused_with_a_clear_reason(soulspot: Soulspot) -> None:
     (soulspot.music / "broken.mp3").write_bytes(b"no audio at all" * 100)
     soulspot.scan()
     page = WebClient(soulspot)
@@ -319,7 +319,7 @@ def test_a_retry_says_clearly_when_it_is_not_possible(soulspot: Soulspot) -> Non
     assert "Read it again" not in page.ask("/failures").text
 
 
-def test_it_ends_when_nobody_has_asked_for_a_while(soulspot: Soulspot) -> None:
+def test_an_idle_page_ends(soulspot: Soulspot) -> None:
     soulspot.scan()
     page = WebClient(soulspot, "--listen", "127.0.0.1:0", "--idle", "1")
 
@@ -330,7 +330,7 @@ def test_it_ends_when_nobody_has_asked_for_a_while(soulspot: Soulspot) -> None:
     assert page.process.wait(timeout=10) == 0
 
 
-def test_it_is_handed_a_socket_as_systemd_and_inetd_do(soulspot: Soulspot) -> None:
+def test_the_page_accepts_a_socket_from_systemd_or_inetd(soulspot: Soulspot) -> None:
     soulspot.scan()
     command = [*soulspot.command, "web", "--idle", "1"]
     for attempt in range(2):
@@ -345,7 +345,7 @@ def test_it_is_handed_a_socket_as_systemd_and_inetd_do(soulspot: Soulspot) -> No
             assert process.wait(timeout=15) == 0
 
 
-def test_it_ends_when_the_catalogue_is_another_file(soulspot: Soulspot) -> None:
+def test_the_page_ends_when_the_catalogue_is_replaced(soulspot: Soulspot) -> None:
     soulspot.scan()
     page = WebClient(soulspot)
     copy = soulspot.database.with_name("copy.db")
@@ -357,7 +357,7 @@ def test_it_ends_when_the_catalogue_is_another_file(soulspot: Soulspot) -> None:
     assert "was replaced by another file" in page.log.read_text()
 
 
-def test_it_stops_at_once_though_pages_are_open(soulspot: Soulspot) -> None:
+def test_the_page_stops_at_once_despite_open_connections(soulspot: Soulspot) -> None:
     soulspot.scan()
     page = WebClient(soulspot)
 
@@ -368,7 +368,7 @@ def test_it_stops_at_once_though_pages_are_open(soulspot: Soulspot) -> None:
     assert time.monotonic() - began < 20  # it would wait for the pages for ever
 
 
-def test_the_report_is_that_of_the_status(soulspot: Soulspot) -> None:
+def test_the_page_reports_the_same_as_the_status_command(soulspot: Soulspot) -> None:
     write_song(soulspot.music / "song.mp3")
     soulspot.watch()
     until(soulspot.tracks)

@@ -46,7 +46,7 @@ def test_a_drop_appears_without_a_reload(soulspot: Soulspot, tab: Tab) -> None:
     until(lambda: tab.evaluate("document.querySelector('#stream img').naturalWidth") == 24)
 
 
-def test_a_page_that_was_away_gets_what_it_missed_in_its_order(soulspot: Soulspot, page: WebClient, tab: Tab) -> None:
+def test_a_reconnected_page_gets_missed_entries_in_order(soulspot: Soulspot, page: WebClient, tab: Tab) -> None:
     page.stop()
     for number in range(3):
         write_song(soulspot.music / f"missed {number}.mp3", title=f"Missed {number}")
@@ -60,7 +60,7 @@ def test_a_page_that_was_away_gets_what_it_missed_in_its_order(soulspot: Soulspo
     assert numbers == sorted(set(numbers), reverse=True)
 
 
-def test_only_what_the_chosen_kind_is_of_appears(soulspot: Soulspot, page: WebClient, tab: Tab) -> None:
+def test_only_entries_of_the_chosen_kind_appear(soulspot: Soulspot, page: WebClient, tab: Tab) -> None:
     tab.goto(f"{page.where}?kind=failed")
 
     write_song(soulspot.music / "fine.mp3", title="Fine")
@@ -70,7 +70,7 @@ def test_only_what_the_chosen_kind_is_of_appears(soulspot: Soulspot, page: WebCl
     expect(tab.locator("#stream")).not_to_contain_text("Fine")
 
 
-def test_the_first_file_takes_the_place_of_the_word_that_there_is_none(
+def test_the_first_file_replaces_the_note_that_there_are_none(
     soulspot: Soulspot, browser_context: BrowserContext
 ) -> None:
     soulspot.watch()
@@ -87,7 +87,7 @@ def test_the_first_file_takes_the_place_of_the_word_that_there_is_none(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1200])
-def test_every_page_is_accessible_by_the_rules_that_a_machine_can_check(
+def test_every_page_passes_the_automatic_accessibility_checks(
     chromium: Browser, page: WebClient, scheme: str, width: int
 ) -> None:
     context = chromium.new_context(viewport={"width": width, "height": 850}, color_scheme=scheme)  # type: ignore[arg-type]
@@ -104,7 +104,7 @@ def test_every_page_is_accessible_by_the_rules_that_a_machine_can_check(
     context.close()
 
 
-def test_everything_is_reached_by_keyboard_and_seen_to_be(tab: Tab, page: WebClient) -> None:
+def test_the_keyboard_reaches_everything_and_focus_is_visible(tab: Tab, page: WebClient) -> None:
     tab.goto(f"{page.where}failures")
     wanted = tab.locator("a[href], button, input:not([type=hidden]), summary").count()
     seen = set()
@@ -132,7 +132,7 @@ def test_the_skip_link_leads_to_the_content(tab: Tab) -> None:
     assert tab.evaluate("document.activeElement.id") == "main"
 
 
-def test_a_person_finds_a_song_and_its_history_without_javascript(chromium: Browser, page: WebClient) -> None:
+def test_a_song_and_its_history_can_be_found_without_javascript(chromium: Browser, page: WebClient) -> None:
     context = chromium.new_context(java_script_enabled=False)
     tab = context.new_page()
     tab.goto(page.where)
@@ -146,7 +146,7 @@ def test_a_person_finds_a_song_and_its_history_without_javascript(chromium: Brow
     context.close()
 
 
-def test_who_knows_the_token_can_ask_for_a_retry(soulspot: Soulspot, page: WebClient, tab: Tab) -> None:
+def test_a_user_with_the_token_can_request_a_retry(soulspot: Soulspot, page: WebClient, tab: Tab) -> None:
     token = token_of(soulspot)
     tab.goto(f"{page.where}login#{token}")
     assert tab.url == f"{page.where}login"
@@ -159,7 +159,7 @@ def test_who_knows_the_token_can_ask_for_a_retry(soulspot: Soulspot, page: WebCl
     assert tab.evaluate("document.cookie") == ""
 
 
-def test_hostile_files_do_nothing_in_a_browser(soulspot: Soulspot, browser_context: BrowserContext) -> None:
+def test_hostile_files_run_nothing_in_a_browser(soulspot: Soulspot, browser_context: BrowserContext) -> None:
     soulspot.watch()
     page = WebClient(soulspot)
     tab = browser_context.new_page()
@@ -179,7 +179,7 @@ def page_links(tab: Tab) -> list[str]:
     return tab.locator("#stream a.title").evaluate_all("all => all.map(e => e.getAttribute('href'))")
 
 
-def test_another_site_can_neither_read_nor_frame_nor_write(page: WebClient, chromium: Browser) -> None:
+def test_another_site_cannot_read_frame_or_write(page: WebClient, chromium: Browser) -> None:
     context = chromium.new_context()
     tab = context.new_page()
     tab.route("http://evil.example/**", lambda route: route.fulfill(body="<h1>evil</h1>", content_type="text/html"))
@@ -201,7 +201,7 @@ def test_another_site_can_neither_read_nor_frame_nor_write(page: WebClient, chro
     context.close()
 
 
-def test_motion_is_left_out_where_it_is_not_wanted(soulspot: Soulspot, tab: Tab) -> None:
+def test_reduced_motion_is_respected(soulspot: Soulspot, tab: Tab) -> None:
     write_song(soulspot.music / "new.mp3", title="Dropped just now")
     expect(tab.locator("#stream > li").first).to_contain_text("Dropped just now")
 

@@ -32,7 +32,7 @@ def pages_of(daemon: int) -> list[int]:
     return [int(each) for each in children if b"\0web\0" in Path(f"/proc/{each}/cmdline").read_bytes()]
 
 
-def test_the_page_is_started_by_the_first_who_comes(soulspot: Soulspot, port: int) -> None:
+def test_the_first_visitor_starts_the_page(soulspot: Soulspot, port: int) -> None:
     write_song(soulspot.music / "song.mp3", title="On the page")
     daemon = soulspot.watch(SOULSPOT_WEB__LISTEN=f"127.0.0.1:{port}")
     until(soulspot.tracks)
@@ -48,7 +48,7 @@ def test_the_page_is_started_by_the_first_who_comes(soulspot: Soulspot, port: in
     assert os.getsid(page) == page
 
 
-def test_a_page_that_crashes_is_started_again_and_ingest_goes_on(soulspot: Soulspot, port: int) -> None:
+def test_a_crashed_page_restarts_and_ingest_continues(soulspot: Soulspot, port: int) -> None:
     daemon = soulspot.watch(SOULSPOT_WEB__LISTEN=f"127.0.0.1:{port}")
     assert ask(port)[0] == 200
 
@@ -78,7 +78,7 @@ def test_the_page_ends_with_the_daemon(soulspot: Soulspot, port: int) -> None:
     until(lambda: not Path(f"/proc/{page}").exists(), 5)
 
 
-def test_the_page_has_the_settings_of_the_daemon_whatever_its_own_places_say(
+def test_the_page_uses_the_settings_of_its_daemon(
     soulspot: Soulspot, port: int, tmp_path: Path
 ) -> None:
     config = tmp_path / "config.toml"
@@ -108,7 +108,7 @@ def test_the_page_has_the_settings_of_the_daemon_whatever_its_own_places_say(
         ("music.example:80", "WEB__LISTEN is"),
     ],
 )
-def test_an_address_that_cannot_be_served_is_said_at_start(soulspot: Soulspot, listen: str, said: str) -> None:
+def test_an_address_that_cannot_be_served_is_reported_at_the_start(soulspot: Soulspot, listen: str, said: str) -> None:
     soulspot.scan()
 
     result = soulspot.run("watch", str(soulspot.music), SOULSPOT_WEB__LISTEN=listen)
@@ -117,7 +117,7 @@ def test_an_address_that_cannot_be_served_is_said_at_start(soulspot: Soulspot, l
     assert said.lower() in result.stderr.lower()
 
 
-def test_a_path_is_served_with_the_mode_of_the_control_socket(soulspot: Soulspot, tmp_path: Path) -> None:
+def test_a_socket_path_gets_the_mode_of_the_control_socket(soulspot: Soulspot, tmp_path: Path) -> None:
     place = tmp_path / "web.socket"
     daemon = soulspot.watch(SOULSPOT_WEB__LISTEN=str(place), SOULSPOT_CONTROL__MODE="0600")
 
@@ -133,7 +133,7 @@ def test_a_path_is_served_with_the_mode_of_the_control_socket(soulspot: Soulspot
     assert not place.exists()
 
 
-def test_waiting_for_nobody_takes_no_time(soulspot: Soulspot, port: int) -> None:
+def test_waiting_for_a_visitor_takes_no_cpu_time(soulspot: Soulspot, port: int) -> None:
     daemon = soulspot.watch(SOULSPOT_WEB__LISTEN=f"127.0.0.1:{port}")
     time.sleep(1)
 

@@ -39,7 +39,7 @@ def test_a_drop_is_on_the_page_within_a_second(soulspot: Soulspot) -> None:
     assert min(times[1:]) < min(1.9, load_factor()), times
 
 
-def test_the_word_at_the_top_says_when_the_daemon_comes_and_goes(soulspot: Soulspot) -> None:
+def test_the_status_at_the_top_follows_the_daemon(soulspot: Soulspot) -> None:
     soulspot.scan()
     page = WebClient(soulspot)
 
@@ -57,7 +57,7 @@ def test_the_word_at_the_top_says_when_the_daemon_comes_and_goes(soulspot: Souls
 
 
 @both
-def test_what_is_written_without_a_daemon_comes_too(soulspot: Soulspot) -> None:
+def test_entries_written_without_a_daemon_appear_too(soulspot: Soulspot) -> None:
     soulspot.scan()
     page = WebClient(soulspot)
 
@@ -72,7 +72,7 @@ def test_what_is_written_without_a_daemon_comes_too(soulspot: Soulspot) -> None:
 
 @both
 @pytest.mark.parametrize("by_header", [True, False])
-def test_who_comes_back_gets_what_was_missed(soulspot: Soulspot, by_header: bool) -> None:
+def test_a_reconnecting_client_gets_missed_entries(soulspot: Soulspot, by_header: bool) -> None:
     write_song(soulspot.music / "seen.mp3")
     soulspot.scan()
     page = WebClient(soulspot)
@@ -89,7 +89,7 @@ def test_who_comes_back_gets_what_was_missed(soulspot: Soulspot, by_header: bool
     assert int(told.id) == numbers[0][0]
 
 
-def test_who_missed_more_than_fits_is_told_how_much(soulspot: Soulspot) -> None:
+def test_a_client_that_missed_too_many_entries_gets_their_number(soulspot: Soulspot) -> None:
     for number in range(250):
         write_song(soulspot.music / f"{number}.mp3")
     soulspot.scan()
@@ -103,7 +103,7 @@ def test_who_missed_more_than_fits_is_told_how_much(soulspot: Soulspot) -> None:
     assert f"{count - 200} more in that moment" in told.html
 
 
-def test_a_page_that_takes_nothing_loses_its_place_and_costs_no_memory() -> None:
+def test_a_page_that_does_not_read_is_dropped_and_costs_no_memory() -> None:
     page = OpenPage()
 
     for number in range(10 * PAGE_BUFFER):
@@ -113,7 +113,7 @@ def test_a_page_that_takes_nothing_loses_its_place_and_costs_no_memory() -> None
     assert len(page.messages) == PAGE_BUFFER
 
 
-def test_stuck_pages_hold_up_neither_the_daemon_nor_other_pages(soulspot: Soulspot) -> None:
+def test_stuck_pages_block_neither_the_daemon_nor_other_pages(soulspot: Soulspot) -> None:
     soulspot.watch()
     page = WebClient(soulspot)
     with contextlib.ExitStack() as stuck:
@@ -135,7 +135,7 @@ def test_stuck_pages_hold_up_neither_the_daemon_nor_other_pages(soulspot: Soulsp
         assert page.ask("/").status == 200
 
 
-def test_more_pages_than_there_are_places_are_told_so(soulspot: Soulspot) -> None:
+def test_pages_beyond_the_limit_get_an_answer_that_says_so(soulspot: Soulspot) -> None:
     soulspot.scan()
     page = WebClient(soulspot)
     with contextlib.ExitStack() as open_pages:
@@ -156,7 +156,7 @@ def _follows(page: WebClient) -> bool:
         return False
 
 
-def test_an_import_tells_the_newest_and_how_many_there_were(soulspot: Soulspot) -> None:
+def test_an_import_shows_the_newest_entries_and_their_number(soulspot: Soulspot) -> None:
     soulspot.watch()
     page = WebClient(soulspot)
     seen: list[Event] = []

@@ -94,7 +94,7 @@ def test_hostile_tags_and_names_are_shown_as_text_on_every_page(hostile: WebClie
         check(hostile.ask(f"/search?q={''.join(f'%{each:02x}' for each in text.encode())}").text)
 
 
-def test_what_is_too_long_is_cut_and_whole_on_a_page_of_its_own(hostile: WebClient) -> None:
+def test_a_long_text_is_cut_and_shown_whole_on_its_own_page(hostile: WebClient) -> None:
     track = hostile.first_link("/search?q=xxxxxxxxxxxxxxxxxxx", "track")
     page = hostile.ask(track).text
     [whole] = set(re.findall(r'href="(/track/[^"]+/whole/lyrics)"', page))
@@ -107,13 +107,13 @@ def test_what_is_too_long_is_cut_and_whole_on_a_page_of_its_own(hostile: WebClie
     assert answer.text == "x" * 65_536  # as much as a reader takes of one text
 
 
-def test_the_entry_that_says_all_is_text(hostile: WebClient) -> None:
+def test_the_full_entry_is_plain_text(hostile: WebClient) -> None:
     [entry, *_others] = re.findall(r'href="(/entry/\d+)"', hostile.ask("/").text)
 
     assert hostile.ask(entry).headers["content-type"] == "text/plain; charset=utf-8"
 
 
-def test_an_event_is_one_event_whatever_is_in_it(soulspot: Soulspot) -> None:
+def test_hostile_content_cannot_split_an_event(soulspot: Soulspot) -> None:
     soulspot.scan()
     page = WebClient(soulspot)
     write_song(soulspot.music / "song.mp3", title="a\n\nevent: standing\ndata: <script>alert(1)</script>\r\rid: 7\n")
@@ -130,7 +130,7 @@ def test_an_event_is_one_event_whatever_is_in_it(soulspot: Soulspot) -> None:
 @pytest.mark.parametrize(
     "path", [*PAGES, "/static/live.js", "/static/soulspot.css", "/nothing", "/cover/track/x", "/login"]
 )
-def test_every_answer_allows_a_browser_nothing_from_elsewhere(soulspot: Soulspot, path: str) -> None:
+def test_every_response_forbids_content_from_other_sites(soulspot: Soulspot, path: str) -> None:
     soulspot.scan()
     headers = WebClient(soulspot).ask(path).headers
 
@@ -170,7 +170,7 @@ def test_every_answer_allows_a_browser_nothing_from_elsewhere(soulspot: Soulspot
     ],
 )
 @pytest.mark.parametrize("path", ["/", "/cover/track/x", "/events", "/static/live.js"])
-def test_who_comes_from_another_site_or_by_another_name_is_refused(
+def test_a_request_from_another_site_or_host_name_is_refused(
     shared_page: WebClient, path: str, headers: dict[str, str], status: int
 ) -> None:
     if status == 200 and path != "/":
@@ -191,7 +191,7 @@ def shared_page(shared: Soulspot) -> WebClient:
     return WebClient(shared)
 
 
-def test_a_form_from_another_site_is_refused_though_the_cookie_comes_along(
+def test_a_form_from_another_site_is_refused_despite_the_cookie(
     shared: Soulspot, shared_page: WebClient
 ) -> None:
     cookie, csrf_token = shared_page.log_in(token_of(shared))
@@ -205,11 +205,11 @@ def test_a_form_from_another_site_is_refused_though_the_cookie_comes_along(
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "POST"])
-def test_nothing_but_looking_is_answered(shared_page: WebClient, method: str) -> None:
+def test_methods_other_than_reading_are_refused(shared_page: WebClient, method: str) -> None:
     assert shared_page.ask("/", method).status in {400, 405}
 
 
-def test_a_head_is_answered_without_a_body(shared_page: WebClient) -> None:
+def test_a_head_request_gets_no_body(shared_page: WebClient) -> None:
     answer = shared_page.ask("/", "HEAD")
 
     assert (answer.status, answer.body) == (200, b"")
@@ -224,7 +224,7 @@ def test_a_head_is_answered_without_a_body(shared_page: WebClient) -> None:
         "/album/' OR 1=1", "/static/", "/static/live.js%00", "//evil.example/%2f..", "/cover/album/%ff",
     ],
 )  # fmt: skip
-def test_an_address_leads_to_no_file_but_those_of_the_catalogue(shared_page: WebClient, path: str) -> None:
+def test_no_address_leads_to_a_file_outside_the_catalogue(shared_page: WebClient, path: str) -> None:
     answer = shared_page.ask(path.replace(" ", "%20"))
 
     assert answer.status == 404
@@ -238,12 +238,12 @@ def test_an_address_leads_to_no_file_but_those_of_the_catalogue(shared_page: Web
      "/failures?after=2026-01-01T00:00:00%2B00:00&id=%00", "/albums?after=%00", "/albums?by=title&after=%ff&id=%00",
      "/search?q=%00", "/search?q=%ff%fe", "/search?q=%25_%25", "/search?after=%00&q=a", "/artists?after=%ed%a0%80"],
 )  # fmt: skip
-def test_a_question_that_makes_no_sense_has_an_answer(shared_page: WebClient, query: str) -> None:
+def test_a_nonsensical_query_gets_a_response(shared_page: WebClient, query: str) -> None:
     assert shared_page.ask(query).status == 200
 
 
 @pytest.mark.postgresql
-def test_a_question_that_makes_no_sense_has_an_answer_from_postgresql_too(postgres_soulspot: Soulspot) -> None:
+def test_a_nonsensical_query_gets_a_response_from_postgresql(postgres_soulspot: Soulspot) -> None:
     postgres_soulspot.scan()
     page = WebClient(postgres_soulspot)
 
@@ -275,14 +275,14 @@ def test_a_question_that_makes_no_sense_has_an_answer_from_postgresql_too(postgr
     ],
     ids=["path", "query", "head", "two hosts", "no host", "no http", "form", "no form"],
 )  # fmt: skip
-def test_what_is_too_long_or_no_request_is_refused(shared_page: WebClient, request_: bytes, said: bytes) -> None:
+def test_an_oversized_or_invalid_request_is_refused(shared_page: WebClient, request_: bytes, said: bytes) -> None:
     answered = shared_page.raw(request_).splitlines()[:1]
 
     assert not answered or said in answered[0]  # or the connection was cut before all of it was taken
     assert shared_page.ask("/").status == 200
 
 
-def test_connections_that_say_nothing_are_cut(shared_page: WebClient) -> None:
+def test_silent_connections_are_closed(shared_page: WebClient) -> None:
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", shared_page.port), timeout=60) as silent:
         silent.sendall(b"GET / HTTP/1.1\r\nHost: loc")
@@ -302,15 +302,15 @@ def test_connections_that_say_nothing_are_cut(shared_page: WebClient) -> None:
         ("a\u3000b\xa0c", "a\u3000b\xa0c"),
     ],
 )
-def test_nothing_is_hidden_and_nothing_that_is_text_is_changed(text: str, seen: str) -> None:
+def test_hidden_characters_are_shown_and_text_is_unchanged(text: str, seen: str) -> None:
     assert visible(text) == seen
 
 
-def test_a_long_text_says_how_long_it_is() -> None:
+def test_a_long_text_shows_its_length() -> None:
     assert str(shown("<" * 1000, 2)) == "<bdi>&lt;&lt;</bdi>…<small> (1000 characters)</small>"
 
 
-def test_names_of_the_setting_are_answered_and_other_machines_are_warned_of(soulspot: Soulspot) -> None:
+def test_configured_host_names_work_and_other_machines_get_a_warning(soulspot: Soulspot) -> None:
     soulspot.scan()
     page = WebClient(soulspot, "--listen", "0.0.0.0:0", SOULSPOT_WEB__HOSTS='["music.example"]')
 
