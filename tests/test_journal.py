@@ -1,4 +1,4 @@
-"""A file that takes down the readers and the daemon with them is remembered, and set aside after the third time."""
+"""A file that crashes the readers and the daemon with them is recorded, and set aside after three crashes."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from tests.conftest import Soulspot, both, write_song
 from soulspot.infrastructure.tags.readers.crash_journal import Journal, Note
 from soulspot.infrastructure.tags.readers.pool import TagReaders
 
-# Whatever reads a file of this name ends the whole process group, as the kernel does with a service out of memory.
+# Reading a file of this name kills the whole process group, as the kernel does with a service that is out of memory.
 DEADLY = """
 import os, signal, sys
 real = os.open
@@ -24,9 +24,7 @@ os.open = deadly
 
 
 @both
-def test_a_file_that_kills_the_process_is_set_aside_after_three_times(
-    soulspot: Soulspot, tmp_path: Path
-) -> None:
+def test_a_file_that_kills_the_process_is_set_aside_after_three_times(soulspot: Soulspot, tmp_path: Path) -> None:
     for name in ("a", "deadly", "z"):
         write_song(soulspot.music / f"{name}.mp3", title=name)
     (tmp_path / "sitecustomize.py").write_text(DEADLY)
@@ -75,7 +73,7 @@ def test_each_start_counts_a_noted_file_once(tmp_path: Path) -> None:
 
 
 def test_two_daemons_on_one_catalogue_do_not_blame_each_others_files(tmp_path: Path) -> None:
-    """As with two daemons on one machine that have a server in common."""
+    """Two daemons on one machine may share a server."""
     file = str(tmp_path / "x.reading")
     first = Journal(file)
     Note(file, 0).write(b"/music/in work.mp3")

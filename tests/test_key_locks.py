@@ -1,4 +1,4 @@
-"""Of the files that name one new artist, one creates it."""
+"""If several files name one new artist, one of them creates it."""
 
 import asyncio
 
@@ -47,7 +47,7 @@ async def test_a_key_is_locked_until_its_creator_has_committed() -> None:
 
     async def make() -> None:
         async with locks.held(["artist"], existing=existing):
-            existing.add("artist")  # as a repository remembers it, before the commit
+            existing.add("artist")  # a repository caches it before the commit
             await asyncio.sleep(0.01)
             order.append("committed")
 

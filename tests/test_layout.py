@@ -1,4 +1,4 @@
-"""The layout of the source tree: few rooms at the top, no cycle of imports or callbacks, every package introduced."""
+"""The layout of the source tree: few entries at the top, no cycle of imports or callbacks, a docstring a package."""
 
 import ast
 import pkgutil
@@ -43,7 +43,7 @@ def test_no_import_cycle_among_the_members_of(package: str) -> None:
 def test_the_docstring_describes(package: str) -> None:
     text = (SOURCE.parent / package.replace(".", "/") / "__init__.py").read_text()
 
-    assert text.startswith('"""'), f"{package}/__init__.py says what lives there, and who may import it"
+    assert text.startswith('"""'), f"{package}/__init__.py describes its content and what may import it"
 
 
 def test_translating_tags_imports_only_the_tag_model_and_the_stdlib() -> None:
@@ -121,7 +121,7 @@ def later_callbacks(tree: ast.Module) -> Iterator[int]:
 
 
 def callbacks_set_in(method: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[int]:
-    """Yield the line of each assignment of a callback that a method was given to an attribute of its object."""
+    """Yield the line of each assignment of a callback argument of a method to an attribute of its object."""
     parameters = [*method.args.posonlyargs, *method.args.args, *method.args.kwonlyargs]
     callbacks = {each.arg for each in parameters if each.annotation and CALLBACK_TYPES & names_in(each.annotation)}
     for node in ast.walk(method):

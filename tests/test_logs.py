@@ -1,4 +1,4 @@
-"""Log lines in the form that their reader needs, and no flood of them when one error repeats ten thousand times."""
+"""Log lines in the format that their reader needs, without a flood when one error repeats ten thousand times."""
 
 import contextlib
 import json
@@ -110,10 +110,10 @@ def test_json_has_exactly_the_documented_fields(soulspot: Soulspot, tmp_path: Pa
     break_files(soulspot, FIRST + 1)
     (tmp_path / "sitecustomize.py").write_text(FAULTY)
 
-    said = soulspot.run("scan", str(soulspot.music), **JSON).stderr
-    said += soulspot.run("scan", str(soulspot.music), PYTHONPATH=str(tmp_path), **JSON).stderr
+    output = soulspot.run("scan", str(soulspot.music), **JSON).stderr
+    output += soulspot.run("scan", str(soulspot.music), PYTHONPATH=str(tmp_path), **JSON).stderr
 
-    seen = {name for line in parsed(said) for name in line}
+    seen = {name for line in parsed(output) for name in line}
     assert seen == {row[0].strip("`") for row in rows("docs/operations.md", "log-fields")}
 
 

@@ -1,4 +1,4 @@
-"""A disk that goes away takes nothing along; what is really gone is missing, and never removed. On each database."""
+"""An unmounted disk loses no files; deleted files go missing and are never removed. On each database."""
 
 import asyncio
 import os
@@ -25,15 +25,15 @@ def fill(folder: Path, files: int) -> None:
         (place / f"{number}.mp3").write_bytes(SONG)
 
 
-def look(daemon: InProcessDaemon) -> None:
-    """Look at everything, twice, with time enough between for what is gone to count as missing."""
+def scan_twice(daemon: InProcessDaemon) -> None:
+    """Scan everything twice, with a pause longer than the grace period."""
     for _turn in range(2):
         daemon.scan()
         time.sleep(0.1)
 
 
 class Disk:
-    """A file system of its own in a file, which can be mounted and unmounted."""
+    """A file system in an image file, which can be mounted and unmounted."""
 
     def __init__(self, image: Path, place: Path) -> None:
         self.image, self.place = image, place
@@ -127,7 +127,7 @@ def test_a_library_of_5000_files_survives_the_loss_of_its_disk(
 
 
 def exchange(folder: Path, other: Path) -> None:
-    """Put a folder's content away, or back, as it is."""
+    """Swap the content of two folders without changing it."""
     source, target = (folder, other) if any(folder.iterdir()) else (other, folder)
     target.mkdir(exist_ok=True)
     for each in list(source.iterdir()):
@@ -146,7 +146,7 @@ def test_a_new_device_number_for_the_same_disk_changes_nothing(
         before, device = rows(daemon), music.stat().st_dev
     disk.unmount()
     disk.mount()
-    while music.stat().st_dev == device:  # or another takes its number, as tests that run beside this one may
+    while music.stat().st_dev == device:  # a test that runs in parallel may take its number
         disk.unmount()
         spare = tmp_path / f"spare {len(list(tmp_path.iterdir()))}"
         spare.mkdir()
@@ -154,7 +154,7 @@ def test_a_new_device_number_for_the_same_disk_changes_nothing(
         disk.mount()
 
     with daemon:
-        look(daemon)
+        scan_twice(daemon)
 
         assert rows(daemon) == before
         assert not daemon.pipeline.faults
@@ -178,16 +178,16 @@ def test_unmounting_a_nested_file_system_loses_no_files(
     if restart:
         daemon.stop()
         daemon.start()
-    look(daemon)
+    scan_twice(daemon)
 
     assert rows(daemon) == before
     assert daemon.rows("SELECT status FROM folders WHERE path LIKE '%/usb'") == [("unmounted",)]
     disk.mount()
-    look(daemon)
+    scan_twice(daemon)
     assert rows(daemon) == before
     assert daemon.rows("SELECT status FROM folders WHERE path LIKE '%/usb'") == [("mounted",)]
     (music / "usb" / "f0" / "0.mp3").unlink()
-    look(daemon)
+    scan_twice(daemon)
     assert daemon.paths("missing") == {"usb/f0/0.mp3"}
     daemon.stop()
 
@@ -203,14 +203,14 @@ def test_a_file_system_mounted_over_known_files_only_hides_them(
         daemon.scan()
         before = rows(daemon)
         over = make_disk("over", music / "album")
-        look(daemon)
+        scan_twice(daemon)
         assert rows(daemon) == before
 
     with daemon:  # after a restart too
-        look(daemon)
+        scan_twice(daemon)
         assert rows(daemon) == before
         over.unmount()
-        look(daemon)
+        scan_twice(daemon)
         assert rows(daemon) == before
         assert daemon.rows("SELECT status FROM folders WHERE path LIKE '%/album'") == [("mounted",)]
 
@@ -228,7 +228,7 @@ def test_a_person_can_confirm_that_a_nested_file_system_is_gone(
     disk.unmount()
 
     with InProcessDaemon(catalogue_url, music, watching=False, confirmed=True) as daemon:
-        look(daemon)
+        scan_twice(daemon)
 
         assert daemon.paths() == {"local.flac"}
         assert len(daemon.paths("missing")) == 3
@@ -261,13 +261,13 @@ def test_a_loss_of_over_a_fifth_and_50_files_is_held_and_reported(catalogue_url:
         for folder in ("f0", "f1", "f2", "f3"):  # 80 of 300
             shutil.rmtree(music / folder)
 
-        look(daemon)
+        scan_twice(daemon)
 
         assert len(daemon.paths()) == 300
         status = daemon.rows("SELECT status, status_reason FROM folders")
         assert status == [("held", "80 of its 300 files are not there")]
     with InProcessDaemon(catalogue_url, music, watching=False, confirmed=True) as daemon:
-        look(daemon)
+        scan_twice(daemon)
         assert len(daemon.paths("missing")) == 80
         assert daemon.rows("SELECT status FROM folders") == [("online",)]
 
@@ -279,10 +279,10 @@ def test_files_that_come_back_end_a_held_loss(catalogue_url: str, music: Path) -
         (music / "f0").rename(music.parent / "f0")
         for folder in ("f1", "f2", "f3"):
             (music / folder).rename(music.parent / folder)
-        look(daemon)
+        scan_twice(daemon)
         for folder in ("f0", "f1", "f2", "f3"):
             (music.parent / folder).rename(music / folder)
-        look(daemon)
+        scan_twice(daemon)
 
         assert daemon.rows("SELECT status, status_reason FROM folders") == [("online", None)]
         assert daemon.actions() == ["track_added"] * 300
@@ -296,7 +296,7 @@ def test_files_that_reappear_elsewhere_end_a_held_loss(catalogue_url: str, music
         (music / "f0").rename(music.parent / "elsewhere")
         for folder in ("f1", "f2", "f3"):
             (music / folder).rename(music.parent / "elsewhere" / folder)
-        look(daemon)
+        scan_twice(daemon)
         held = daemon.rows("SELECT status FROM folders")
         (music.parent / "elsewhere").rename(music / "new")
 
@@ -308,7 +308,7 @@ def test_files_that_reappear_elsewhere_end_a_held_loss(catalogue_url: str, music
 
 
 def test_no_file_goes_missing_while_a_scan_is_running(tmp_path: Path, music: Path) -> None:
-    """What it has not come to yet may be what is gone, although nothing is in hand."""
+    """The scan may not have reached the new path of a vanished file yet, even if no file is in progress."""
     write_song(music / "one.mp3")
     with InProcessDaemon(tmp_path / "state", music, watching=False) as daemon:
         daemon.scan()
@@ -332,7 +332,7 @@ def test_a_smaller_loss_is_not_held(catalogue_url: str, music: Path, files: int,
         for number in range(lost):
             (music / f"f{number // 20}" / f"{number}.mp3").unlink()
 
-        look(daemon)
+        scan_twice(daemon)
 
         assert len(daemon.paths("missing")) == lost
 
@@ -360,7 +360,7 @@ def test_a_slow_deletion_of_a_library_is_held_too(catalogue_url: str, music: Pat
         for turn in range(4):
             for number in range(turn * 20, turn * 20 + 20):
                 (music / f"f{number // 20}" / f"{number}.mp3").unlink()
-            look(daemon)
+            scan_twice(daemon)
 
         assert len(daemon.paths("missing")) == 40
         assert daemon.pipeline.held

@@ -1,4 +1,4 @@
-"""Metrics, probes and `soulspot health`: what they say is what happened, in each of the ways in which it is told."""
+"""Metrics, probes and `soulspot health` report what happened, in every format."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def samples(text: str) -> Samples:
 
 
 class Watched:
-    """A daemon that listens on a socket."""
+    """A daemon whose metrics are on a socket."""
 
     def __init__(self, soulspot: Soulspot) -> None:
         self.soulspot = soulspot
@@ -64,13 +64,13 @@ def test_a_scrape_reports_the_outcomes_of_files(watched: Watched) -> None:
     write_song(music / "song.mp3")
 
     until(lambda: watched.has('soulspot_files_total{outcome="added"}', 2))
-    told = watched.scrape()
-    assert told["soulspot_close_to_commit_seconds_count"] == 1  # the others were there before
-    assert told['soulspot_close_to_commit_seconds_bucket{le="10"}'] == 1
-    assert told['soulspot_health{state="ok"}'] == 1
-    assert told['soulspot_queue_files{state="in_hand"}'] == 0
-    assert 0 < time.time() - told["soulspot_start_time_seconds"] < 120
-    assert told["process_resident_memory_bytes"] > 1e6
+    scraped = watched.scrape()
+    assert scraped["soulspot_close_to_commit_seconds_count"] == 1  # the other files existed before the start
+    assert scraped['soulspot_close_to_commit_seconds_bucket{le="10"}'] == 1
+    assert scraped['soulspot_health{state="ok"}'] == 1
+    assert scraped['soulspot_queue_files{state="in_hand"}'] == 0
+    assert 0 < time.time() - scraped["soulspot_start_time_seconds"] < 120
+    assert scraped["process_resident_memory_bytes"] > 1e6
 
 
 def test_catalogue_counts_are_queried_at_each_scrape(watched: Watched) -> None:
@@ -79,10 +79,10 @@ def test_catalogue_counts_are_queried_at_each_scrape(watched: Watched) -> None:
     watched.soulspot.scan()
     watched.start()
 
-    told = watched.scrape()
+    scraped = watched.scrape()
 
-    assert told['soulspot_catalogue_files{status="catalogued"}'] == 1
-    assert {name: value for name, value in told.items() if name.startswith("soulspot_failed_files") and value} == {
+    assert scraped['soulspot_catalogue_files{status="catalogued"}'] == 1
+    assert {name: value for name, value in scraped.items() if name.startswith("soulspot_failed_files") and value} == {
         'soulspot_failed_files{code="corrupt"}': 1
     }
 
@@ -112,7 +112,7 @@ def test_an_offline_folder_shows_in_metrics_probes_and_health(watched: Watched) 
     until(lambda: watched.has(f'soulspot_folder_online{{folder="{folder}"}}', 0), 20)
     assert watched.has('soulspot_health{state="degraded"}', 1)
     ready = ask(watched.place, "/readyz")
-    assert ready.status == 200  # the other folders are watched, and written
+    assert ready.status == 200  # the other folders are still watched and ingested
     assert "is offline" in ready.text
     result = watched.soulspot.run("health")
     assert result.returncode == 1
@@ -122,7 +122,7 @@ def test_an_offline_folder_shows_in_metrics_probes_and_health(watched: Watched) 
 def test_a_daemon_whose_database_refuses_is_alive_but_not_ready(watched: Watched) -> None:
     watched.start()
     assert ask(watched.place, "/livez").text == "ok\n"
-    watched.soulspot.change("PRAGMA journal_mode")  # there is a catalogue
+    watched.soulspot.change("PRAGMA journal_mode")  # waits until the catalogue exists
     holder = sqlite3.connect(watched.soulspot.database, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
 
@@ -210,7 +210,7 @@ def test_the_textfile_is_complete_readable_and_removed_at_the_end(soulspot: Soul
     until(lambda: samples(file.read_text()).get('soulspot_files_total{outcome="added"}') == 1)
 
     assert file.stat().st_mode & 0o777 == 0o644
-    assert "process_" not in file.read_text()  # node_exporter has its own, and refuses a second
+    assert "process_" not in file.read_text()  # node_exporter exports its own, and rejects duplicates
     daemon.terminate()
     daemon.wait()
     assert [each.name for each in file.parent.iterdir() if ".prom" in each.name] == []
@@ -243,9 +243,7 @@ def test_a_textfile_that_cannot_be_written_is_logged_once(soulspot: Soulspot) ->
         ({"SOULSPOT_METRICS__LISTEN": "127.0.0.1:70000"}, "a loopback address and port"),
     ],
 )
-def test_unusable_settings_are_refused_at_the_start(
-    soulspot: Soulspot, settings: dict[str, str], words: str
-) -> None:
+def test_unusable_settings_are_refused_at_the_start(soulspot: Soulspot, settings: dict[str, str], words: str) -> None:
     result = soulspot.run("watch", str(soulspot.music), **settings)
 
     assert result.returncode == 78

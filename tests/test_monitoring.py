@@ -1,4 +1,4 @@
-"""The alerts and the dashboard, held against Prometheus' own programs and a real scrape."""
+"""The alerts and the dashboard, checked with Prometheus' own programs and a real scrape."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def panels() -> list[dict[str, Any]]:
 
 
 def queries() -> list[str]:
-    """Return every query of the dashboard, with Grafana's variables as they would be."""
+    """Return every query of the dashboard, with values for Grafana's variables."""
     found = [target["expr"] for panel in panels() for target in panel["targets"]]
     found += [annotation["expr"] for annotation in DASHBOARD["annotations"]["list"]]
     return [query.replace("$job", "soulspot").replace("$__rate_interval", "1m") for query in found]
@@ -72,9 +72,9 @@ def prometheus(place: Path, target: int) -> Iterator[str]:
 
 def api(address: str, path: str, **arguments: str) -> Any:
     with urllib.request.urlopen(f"{address}/api/v1/{path}?{urllib.parse.urlencode(arguments)}", timeout=10) as answer:
-        told = json.load(answer)
-    assert told["status"] == "success"
-    return told["data"]
+        reply = json.load(answer)
+    assert reply["status"] == "success"
+    return reply["data"]
 
 
 @pytest.mark.prometheus
@@ -96,9 +96,7 @@ def test_each_alert_is_tested_and_documented_with_its_remedy() -> None:
 
 @pytest.mark.prometheus
 @pytest.mark.usefixtures("monitor")
-def test_prometheus_answers_every_query_of_the_dashboard(
-    soulspot: Soulspot, tmp_path: Path
-) -> None:
+def test_prometheus_answers_every_query_of_the_dashboard(soulspot: Soulspot, tmp_path: Path) -> None:
     port = free_port()
     soulspot.watch(
         SOULSPOT_METRICS__LISTEN=f"127.0.0.1:{port}",
@@ -118,7 +116,7 @@ def test_prometheus_answers_every_query_of_the_dashboard(
         assert series["metric"]["job"] == "soulspot"
         until(lambda: api(address, "query", query="rate(soulspot_files_total[1m])")["result"])
         for query in queries():
-            api(address, "query", query=query)  # what it cannot read is an error
+            api(address, "query", query=query)  # fails if Prometheus cannot parse it
         scraped = set(api(address, "label/__name__/values"))
         [group] = api(address, "rules")["groups"]
         assert [rule["name"] for rule in group["rules"]] == ALERTS

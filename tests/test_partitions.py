@@ -1,4 +1,4 @@
-"""The audit log in parts: made and taken back without a change for whoever writes and reads, with nothing lost."""
+"""Partitions of the audit log: created and undone without loss, invisible to writers and readers."""
 
 import pytest
 from alembic import command
@@ -29,12 +29,12 @@ def test_old_entries_stay_and_new_ones_go_to_partitions(postgres_soulspot: Postg
     postgres_soulspot.scan()
     before, indexes = postgres_soulspot.rows(LOG), set(postgres_soulspot.rows(INDEXES))
 
-    told = partition(postgres_soulspot, "--rows", "10")
+    output = partition(postgres_soulspot, "--rows", "10")
     kept = postgres_soulspot.rows(LOG)
     add_songs(postgres_soulspot, 6, 20)
     postgres_soulspot.scan()
 
-    assert told.startswith("audit_log_first: before 20, ")
+    assert output.startswith("audit_log_first: before 20, ")
     assert kept == before
     assert postgres_soulspot.actions("track_added") == 26
     numbers = [row[0] for row in postgres_soulspot.rows(LOG)]
@@ -70,12 +70,12 @@ def test_partitioning_can_be_undone(postgres_soulspot: PostgresSoulspot) -> None
     postgres_soulspot.scan()
     before = postgres_soulspot.rows(LOG)
 
-    told = partition(postgres_soulspot, "--undo")
+    output = partition(postgres_soulspot, "--undo")
     kept = postgres_soulspot.rows(LOG)
     add_songs(postgres_soulspot, 13, 1)
     postgres_soulspot.scan()
 
-    assert told == "the history is one table again\n"
+    assert output == "the history is one table again\n"
     assert kept == before
     assert postgres_soulspot.rows(TABLES) == tables
     assert set(postgres_soulspot.rows(INDEXES)) == indexes
@@ -86,10 +86,10 @@ def test_partitioning_can_be_undone(postgres_soulspot: PostgresSoulspot) -> None
 def test_views_grants_and_triggers_cover_later_entries(postgres_soulspot: PostgresSoulspot) -> None:
     postgres_soulspot.server.run(
         "SET ROLE soulspot; CREATE VIEW added AS SELECT entity_id FROM audit_log a WHERE a.action = 'track_added';"
-        "CREATE TABLE told (sequence bigint);"
-        "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS"
-        " 'BEGIN INSERT INTO told VALUES (NEW.sequence); RETURN NULL; END';"
-        "CREATE TRIGGER tell AFTER INSERT ON audit_log FOR EACH ROW EXECUTE FUNCTION tell();"
+        "CREATE TABLE copied (sequence bigint);"
+        "CREATE FUNCTION copy_entry() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN INSERT INTO copied VALUES (NEW.sequence); RETURN NULL; END';"
+        "CREATE TRIGGER copy_entry AFTER INSERT ON audit_log FOR EACH ROW EXECUTE FUNCTION copy_entry();"
         "GRANT SELECT ON audit_log TO PUBLIC",
         postgres_soulspot.name,
     )
@@ -102,7 +102,7 @@ def test_views_grants_and_triggers_cover_later_entries(postgres_soulspot: Postgr
         postgres_soulspot.scan()
 
         assert len(postgres_soulspot.rows("SELECT * FROM added")) == number + 1
-        assert postgres_soulspot.rows("SELECT count(*) FROM told") == postgres_soulspot.rows(
+        assert postgres_soulspot.rows("SELECT count(*) FROM copied") == postgres_soulspot.rows(
             "SELECT count(*) FROM audit_log"
         )
         assert postgres_soulspot.rows(grants) == granted

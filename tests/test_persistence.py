@@ -1,4 +1,4 @@
-"""The catalogue's promises to itself: migrations, transactions, one artist for one name."""
+"""The catalogue's invariants: migrations, transactions, one artist for one name."""
 
 import asyncio
 import io
@@ -39,7 +39,7 @@ def alembic_config(url: str) -> Config:
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return the URL of a new catalogue; one in SQLite has to be made."""
+    """Return the URL of a new catalogue; the one in SQLite does not exist yet."""
     if request.param == "sqlite":
         return f"sqlite+aiosqlite:///{tmp_path}/catalogue.db"
     name: str = request.getfixturevalue("postgres_catalogue")
@@ -206,7 +206,7 @@ def test_migrations_run_up_and_down_and_match_the_models(tmp_path: Path) -> None
 
 
 def revisions() -> list[str]:
-    """Return the revisions of the schema, the first one first."""
+    """Return the revisions of the schema, oldest first."""
     scripts = ScriptDirectory.from_config(alembic_config("sqlite+aiosqlite:///x.db"))
     return [script.revision for script in scripts.walk_revisions()][::-1]
 

@@ -1,4 +1,4 @@
-"""What a database does for a query that is run for each file: it looks into an index, however many rows there are."""
+"""Every query that runs for each file uses an index, however many rows there are."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is PostgreSQL's own: its schema, its passwords, its order of text."""
+"""What is particular to PostgreSQL: its schema, its passwords, its sort order."""
 
 import asyncio
 import io
@@ -47,18 +47,14 @@ def test_the_migrations_printed_as_sql_create_the_same_schema(postgres_server: S
     command.check(config)
 
 
-async def test_a_password_with_every_special_character_works(
-    postgres_server: Server, empty_database: str
-) -> None:
+async def test_a_password_with_every_special_character_works(postgres_server: Server, empty_database: str) -> None:
     async with Database(postgres_server.tcp_url(empty_database)) as database:
         await schema.bring_up_to_date(database)
 
         assert await schema.current_revision(database) == schema.REVISION
 
 
-async def test_paths_sort_by_bytes_in_any_locale(
-    postgres_server: Server, empty_database: str
-) -> None:
+async def test_paths_sort_by_bytes_in_any_locale(postgres_server: Server, empty_database: str) -> None:
     url = postgres_server.socket_url(empty_database)
     async with Database(url) as database:
         await schema.bring_up_to_date(database)
@@ -96,7 +92,7 @@ async def test_a_server_that_allows_few_connections_is_enough(
     async def write(number: int) -> None:
         async with database.transaction():
             await AuditRepository(database.session).log_action("scan_finished", str(number))
-            await asyncio.sleep(0.05)  # the others come meanwhile
+            await asyncio.sleep(0.05)  # lets the others start
 
     async with Database(postgres_server.socket_url(postgres_catalogue)) as database:
         await asyncio.gather(*map(write, range(8)))

@@ -1,4 +1,4 @@
-"""A server that stops, kills, refuses or is slow, and watchers that share it: nothing is lost, nothing told twice."""
+"""A server that stops, kills, refuses or is slow, and watchers that share it: nothing lost, nothing audited twice."""
 
 import asyncio
 import json
@@ -37,8 +37,8 @@ KILL = """
 
 @pytest.fixture(scope="module")
 def frail_server() -> Iterator[Server]:
-    """A server that a test may stop."""
-    # Without the first, a crash takes back what it said was committed.
+    """Yield a server that a test may stop."""
+    # Without synchronous_commit, a crash would lose transactions that the server has confirmed.
     server = new_server(synchronous_commit="on", max_connections="40")
     yield server
     server.close()
@@ -55,7 +55,7 @@ def frail(tmp_path: Path, frail_server: Server) -> Iterator[PostgresSoulspot]:
 
 @pytest.fixture
 def untouched(tmp_path: Path) -> Iterator[PostgresSoulspot]:
-    """A command with a server of its own, which no test has stopped before."""
+    """Yield a command with its own server, which no other test has stopped."""
     server = new_server(synchronous_commit="on")
     command = PostgresSoulspot(tmp_path, server, "catalogue")
     yield command
@@ -72,7 +72,7 @@ def add_songs(folder: Path, count: int, artists: int = 7) -> None:
 
 
 def assert_whole(soulspot: Soulspot, files: int, artists: int = 7) -> None:
-    """Fail unless every file is there once, with one audit entry for each thing that was made."""
+    """Fail unless every file is catalogued once, with one audit entry for each row created."""
     count = "SELECT count(*), count(DISTINCT {}) FROM {}"
     assert soulspot.rows(count.format("path", "files WHERE status = 'catalogued'"))[0][0] == files
     assert soulspot.rows(count.format("name", "artists")) == [(artists, artists)]
@@ -144,7 +144,7 @@ def test_ingest_waits_while_other_clients_use_every_connection(frail: PostgresSo
         refused = frail.run("status")
     until(lambda: len(frail.tracks()) == 20)
 
-    assert (refused.returncode, refused.stderr) == (0, "")  # the daemon answers, though its server does not
+    assert (refused.returncode, refused.stderr) == (0, "")  # the daemon answers although its server does not
     assert "database  cannot be read" in refused.stdout
     assert "remaining connection slots" in frail.log.read_text()
     assert_whole(frail, 20)
@@ -260,32 +260,30 @@ def test_watchers_that_share_artists_create_each_of_them_once(postgres_soulspot:
     assert all(process.poll() is None for process in postgres_soulspot.running)
 
 
-def test_a_follower_gets_entries_that_commit_out_of_order(
-    postgres_soulspot: PostgresSoulspot, tmp_path: Path
-) -> None:
+def test_a_follower_gets_entries_that_commit_out_of_order(postgres_soulspot: PostgresSoulspot, tmp_path: Path) -> None:
     add = (
         "INSERT INTO audit_log (at, action, entity_type, entity_id, run) VALUES (now(), %s, 'track', 'id', 'r')"
         " RETURNING sequence"
     )
     command = [sys.executable, "-m", "soulspot", "audit", "--follow", "--json"]
-    said = tmp_path / "said"
+    output = tmp_path / "output"
     server, name = postgres_soulspot.server, postgres_soulspot.name
-    with said.open("wb") as out, server.connect(name) as slow, server.connect(name) as quick:
+    with output.open("wb") as out, server.connect(name) as slow, server.connect(name) as quick:
         process = subprocess.Popen(command, env=postgres_soulspot.environment, stdout=out)
         postgres_soulspot.running.append(process)
-        until(lambda: _say(quick, add, "before") and "before" in said.read_text())
+        until(lambda: _add_entry(quick, add, "before") and "before" in output.read_text())
         slow.execute("BEGIN")
         slow.execute(add, ["slow"])
         quick.execute(add, ["quick"])
-        until(lambda: "quick" in said.read_text())
+        until(lambda: "quick" in output.read_text())
         slow.execute("COMMIT")
 
-        until(lambda: "slow" in said.read_text())
-    actions = [json.loads(line)["action"] for line in said.read_text().splitlines()]
+        until(lambda: "slow" in output.read_text())
+    actions = [json.loads(line)["action"] for line in output.read_text().splitlines()]
     assert [actions.count(each) for each in ("quick", "slow")] == [1, 1]
 
 
-def _say(connection: psycopg.Connection[tuple[Any, ...]], add: LiteralString, action: str) -> bool:
+def _add_entry(connection: psycopg.Connection[tuple[Any, ...]], add: LiteralString, action: str) -> bool:
     time.sleep(0.1)
     return bool(connection.execute(add, [action]).fetchall())
 
@@ -331,7 +329,7 @@ async def test_an_artist_that_another_watcher_removed_is_created_again(nodes: tu
         known = await FileRepository(node.database.session).known_at(node.root.id, ["a.mp3"])
         await node.service.ingest(node.found("a.mp3", 2), tags("New"), known["a.mp3"])
 
-    with pytest.raises(StaleError):  # the first of them still remembers it
+    with pytest.raises(StaleError):  # the first node still has it in its cache
         await one.service.ingest(one.found("b.mp3"), tags("Old"), None)
     await one.service.ingest(one.found("b.mp3"), tags("Old"), None)
 

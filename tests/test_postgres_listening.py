@@ -1,4 +1,4 @@
-"""Who hears of changes, from which node ever: `soulspot audit --follow`, and servers downstream."""
+"""Changes on any node reach `soulspot audit --follow` and servers downstream."""
 
 import asyncio
 import json
@@ -41,7 +41,7 @@ async def writing(url: str, node: str) -> AsyncIterator[FolderService]:
         yield FolderService(database, run=run, node=node)
 
 
-async def told_to(
+async def receive(
     connection: psycopg.Connection[tuple[Any, ...]], count: int, seconds: float = 5
 ) -> list[psycopg.Notify]:
     return await asyncio.to_thread(lambda: list(connection.notifies(timeout=seconds, stop_after=count)))
@@ -68,18 +68,18 @@ async def test_a_change_wakes_at_once_and_a_hundred_wake_only_a_few_times(
             for service in (alpha, beta):
                 began = time.monotonic()
                 await change(service, 0)
-                [told] = await told_to(connection, 1)
+                [notification] = await receive(connection, 1)
                 assert time.monotonic() - began < 2
-                assert json.loads(told.payload) == {"node": service._node, "run": f"run of {service._node}"}
+                assert json.loads(notification.payload) == {"node": service._node, "run": f"run of {service._node}"}
 
             began = time.monotonic()
             for number in range(1, 101):
                 await change(alpha, number)
             took = time.monotonic() - began
             await asyncio.sleep(2 * notifications.NOTIFY_INTERVAL)
-            told_of_all = await told_to(connection, 100, seconds=0.1)
+            received = await receive(connection, 100, seconds=0.1)
 
-    assert 1 <= len(told_of_all) <= took / notifications.NOTIFY_INTERVAL + 3
+    assert 1 <= len(received) <= took / notifications.NOTIFY_INTERVAL + 3
 
 
 async def test_the_last_commit_is_announced_before_the_process_ends(
@@ -92,7 +92,7 @@ async def test_the_last_commit_is_announced_before_the_process_ends(
                 await change(alpha, number)
                 await asyncio.sleep(0.01)
 
-        assert len(await told_to(connection, 3, seconds=0.2)) == 2
+        assert len(await receive(connection, 3, seconds=0.2)) == 2
 
 
 async def test_changes_are_polled_while_the_server_is_away(
@@ -121,7 +121,7 @@ async def test_changes_are_polled_while_the_server_is_away(
                 proxy.redirect(postgres_server.port)
                 await until_listening(1)
             with suppress(TimeoutError):
-                while True:  # until nothing happens, although it hears
+                while True:  # until no notification comes, although it listens
                     await asyncio.wait_for(wait(), 0.5)
             connection.execute("NOTIFY soulspot_public")
             await asyncio.wait_for(wait(), 10)
@@ -130,8 +130,8 @@ async def test_changes_are_polled_while_the_server_is_away(
 def test_a_follower_shows_every_node_at_once_and_survives_a_restart(
     postgres_soulspot: PostgresSoulspot, tmp_path: Path
 ) -> None:
-    said = tmp_path / "said"
-    with said.open("wb") as out:
+    output = tmp_path / "output"
+    with output.open("wb") as out:
         follow = [sys.executable, "-m", "soulspot", "audit", "--follow", "--json", "--action", "track_added"]
         process = subprocess.Popen(follow, env=postgres_soulspot.environment, stdout=out)
     postgres_soulspot.running.append(process)
@@ -141,24 +141,22 @@ def test_a_follower_shows_every_node_at_once_and_survives_a_restart(
 
     write_song(postgres_soulspot.music / "a.mp3", title="A")
     postgres_soulspot.scan()
-    until(lambda: "a.mp3" in said.read_text(), 3)  # a look without a notification comes later
+    until(lambda: "a.mp3" in output.read_text(), 3)  # polling would take longer than a notification
     postgres_soulspot.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'soulspot'")
     write_song(other / "b.mp3", title="B")
     assert postgres_soulspot.run("scan", str(other)).returncode == 0
 
-    until(lambda: "b.mp3" in said.read_text())
+    until(lambda: "b.mp3" in output.read_text())
     assert process.poll() is None
-    assert len(said.read_text().splitlines()) == 2
+    assert len(output.read_text().splitlines()) == 2
 
 
-def test_the_documented_example_receives_every_entry_once(
-    postgres_soulspot: PostgresSoulspot, tmp_path: Path
-) -> None:
+def test_the_documented_example_receives_every_entry_once(postgres_soulspot: PostgresSoulspot, tmp_path: Path) -> None:
     [example] = re.findall(r"```python\n(.*?)```", (HERE / "docs" / "scaling.md").read_text(), re.DOTALL)
-    program, said = tmp_path / "example.py", tmp_path / "said"
+    program, output = tmp_path / "example.py", tmp_path / "output"
     program.write_text(example)
     url = postgres_soulspot.environment["SOULSPOT_DATABASE__URL"].replace("+asyncpg", "")
-    with said.open("wb") as out:
+    with output.open("wb") as out:
         process = subprocess.Popen([sys.executable, "-u", program, url], stdout=out, env=os.environ)
     postgres_soulspot.running.append(process)
     of_others = "SELECT 1 FROM pg_stat_activity WHERE pid != pg_backend_pid() AND query LIKE"
@@ -169,6 +167,6 @@ def test_the_documented_example_receives_every_entry_once(
     postgres_soulspot.scan()
 
     entries = postgres_soulspot.rows("SELECT sequence, action, entity_id FROM audit_log")
-    until(lambda: len(said.read_text().splitlines()) >= len(entries))
-    lines = [tuple(line.split()) for line in said.read_text().splitlines()]
+    until(lambda: len(output.read_text().splitlines()) >= len(entries))
+    lines = [tuple(line.split()) for line in output.read_text().splitlines()]
     assert sorted(lines) == sorted((str(number), action, entity) for number, action, entity in entries)

@@ -1,4 +1,4 @@
-"""A network that is cut, and a server that another takes over from: pause, say it, go on, with nothing lost."""
+"""A network outage and a failover to another server: ingest pauses, reports it and continues, with nothing lost."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.postgresql
 
 
 class Island:
-    """A network namespace for soulspot, with one cable to that of the server."""
+    """A network namespace for soulspot, with one link to the namespace of the server."""
 
     def __init__(self) -> None:
         number = os.getpid() % 16000
@@ -36,7 +36,7 @@ class Island:
         self.mend()
 
     def cut(self) -> None:
-        """Lose every packet, without a word to either side."""
+        """Drop every packet silently, in both directions."""
         self._ip("link", "set", self._plug, "down")
 
     def mend(self) -> None:
@@ -68,7 +68,7 @@ def primary() -> Iterator[Server]:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, primary: Server) -> Iterator[PostgresSoulspot]:
-    name = f"elsewhere_{uuid.uuid4().hex}"  # it goes with the server: half-open connections keep it for a while
+    name = f"elsewhere_{uuid.uuid4().hex}"  # never dropped: half-open connections keep it in use for a while
     primary.run(f"CREATE DATABASE {name} OWNER soulspot TEMPLATE catalogue")
     command = PostgresSoulspot(tmp_path, primary, name)
     yield command
@@ -76,37 +76,35 @@ def elsewhere(tmp_path: Path, primary: Server) -> Iterator[PostgresSoulspot]:
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Iterator[socket.socket]:
-    """Hear what a service manager is told."""
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    """Yield the socket on which a service manager receives notifications."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hearing:
         hearing.bind(str(tmp_path / "notify"))
         hearing.setblocking(False)
         yield hearing
 
 
-def has_said(told: socket.socket, words: str) -> bool:
+def has_received(manager: socket.socket, words: str) -> bool:
     while True:
         try:
-            if words in told.recv(4096).decode():
+            if words in manager.recv(4096).decode():
                 return True
         except BlockingIOError:
             return False
 
 
 @pytest.mark.root
-def test_a_network_outage_loses_no_file(
-    elsewhere: PostgresSoulspot, island: Island, told: socket.socket
-) -> None:
+def test_a_network_outage_loses_no_file(elsewhere: PostgresSoulspot, island: Island, manager: socket.socket) -> None:
     elsewhere.command = ["ip", "netns", "exec", island.name, *elsewhere.command]
     elsewhere.environment["SOULSPOT_DATABASE__URL"] = elsewhere.server.tcp_url(elsewhere.name, host=island.server)
     add_songs(elsewhere.music, 400)
-    daemon = elsewhere.watch(NOTIFY_SOCKET=told.getsockname())
+    daemon = elsewhere.watch(NOTIFY_SOCKET=manager.getsockname())
     until(lambda: elsewhere.rows("SELECT 1 FROM tracks"))
 
     island.cut()
     began = time.monotonic()
     write_song(elsewhere.music / "late.mp3", title="Late", artist="Artist 0", album="Album 0", albumartist="Artist 0")
-    until(lambda: has_said(told, "STATUS=paused: the database refuses"), LINK_LIMIT + CONNECT_LIMIT + 15)
+    until(lambda: has_received(manager, "STATUS=paused: the database refuses"), LINK_LIMIT + CONNECT_LIMIT + 15)
     noticed = time.monotonic() - began
     locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND mode = 'ExclusiveLock'"
     until(lambda: elsewhere.rows(locks) == [(0,)], LINK_LIMIT + 15)  # the server has noticed too
@@ -120,37 +118,35 @@ def test_a_network_outage_loses_no_file(
     until(lambda: elsewhere.rows(locks) == [(1,)], CONNECT_LIMIT + 15)
     island.cut()
     daemon.send_signal(signal.SIGTERM)
-    assert daemon.wait(timeout=30) == 0  # and it can be stopped meanwhile
+    assert daemon.wait(timeout=30) == 0  # it can be stopped during the outage
     island.mend()
 
 
-def test_a_standby_is_used_once_it_is_the_primary(
-    elsewhere: PostgresSoulspot, told: socket.socket
-) -> None:
+def test_a_standby_is_used_once_it_is_the_primary(elsewhere: PostgresSoulspot, manager: socket.socket) -> None:
     programs = server_programs()
     assert programs is not None
     first = elsewhere.server
     second = Server(programs, first)
     try:
         second.start()
-        first.run("ALTER SYSTEM SET synchronous_standby_names = '*'")  # what was committed is on both
+        first.run("ALTER SYSTEM SET synchronous_standby_names = '*'")  # every commit is on both servers
         first.run("SELECT pg_reload_conf()")
         hosts = f"?host=127.0.0.1:{first.port}&host=127.0.0.1:{second.port}&target_session_attrs=primary"
         both = first.tcp_url(elsewhere.name).replace(f"127.0.0.1:{first.port}", "") + hosts
         elsewhere.environment["SOULSPOT_DATABASE__URL"] = both
         add_songs(elsewhere.music, 300)
-        elsewhere.watch(NOTIFY_SOCKET=told.getsockname())
+        elsewhere.watch(NOTIFY_SOCKET=manager.getsockname())
         until(lambda: elsewhere.rows("SELECT 1 FROM tracks"))
 
         first.stop("immediate")
-        until(lambda: has_said(told, "STATUS=paused: the database refuses"))
+        until(lambda: has_received(manager, "STATUS=paused: the database refuses"))
         second.run("SELECT pg_promote()")
         elsewhere.server = second
 
         until(lambda: len(elsewhere.tracks()) == 300, 60)
         assert_whole(elsewhere, 300)
         assert elsewhere.run("status").returncode == 0
-        assert elsewhere.run("db", "downgrade").returncode == 75  # the lock was taken at the new one
+        assert elsewhere.run("db", "downgrade").returncode == 75  # the daemon took the lock on the new primary
     finally:
         elsewhere.kill()
         second.close()

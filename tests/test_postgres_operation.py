@@ -1,4 +1,4 @@
-"""What docs/scaling.md tells an admin to do, done word for word: roles and their grants, backup and restore."""
+"""Runs the commands of docs/scaling.md verbatim: roles and their grants, backup and restore."""
 
 import os
 import re
@@ -31,7 +31,7 @@ def backup_commands() -> list[str]:
 
 @pytest.fixture
 def shared(tmp_path: Path, postgres_server: Server) -> Iterator[PostgresSoulspot]:
-    """Yield a catalogue that is made as the page says, with a role for each who works with it."""
+    """Yield a catalogue created as the page describes, with one role for each kind of user."""
     name = f"test_{uuid.uuid4().hex}"
     for statement in sql("roles").replace("DATABASE soulspot ", f"DATABASE {name} ").split(";\n")[:-1]:
         postgres_server.run(statement)

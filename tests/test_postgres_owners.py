@@ -1,4 +1,4 @@
-"""Who may write a catalogue that several share, and who is told of whom."""
+"""Which watchers may write a shared catalogue, and whom a refusal names."""
 
 import asyncio
 import json
@@ -31,12 +31,12 @@ def owning(database: Database, *paths: str, node: str = "one") -> AbstractAsyncC
 
 async def until_true(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - the server and the log tell nobody
+        while not condition():  # noqa: ASYNC110 - the server and the log send no notification
             await asyncio.sleep(0.05)
 
 
 async def is_refused(url: str, *paths: str, node: str = "one") -> str:
-    """Return who is named to somebody who wants these folders, "" where they are free."""
+    """Try to lock these folders; return the message of the refusal, or "" if they are free."""
     async with Database(url) as database, AsyncExitStack() as stack:
         try:
             await stack.enter_async_context(owning(database, *paths, node=node))
@@ -54,9 +54,9 @@ async def test_a_folder_its_parent_and_its_child_have_one_watcher(url: str) -> N
         elsewhere = await is_refused(url, "/srv/music", node="two")
     afterwards = await is_refused(url, "/srv/music")
 
-    told = ("/srv/music is", "/srv/music is", "a folder in /srv is", "a folder in / is")
-    who = f"being watched by `soulspot watch (pid {os.getpid()}) on one`"
-    assert all(said.startswith(f"{what} {who}") for said, what in zip(refused, told, strict=True))
+    expected = ("/srv/music is", "/srv/music is", "a folder in /srv is", "a folder in / is")
+    watcher = f"being watched by `soulspot watch (pid {os.getpid()}) on one`"
+    assert all(refusal.startswith(f"{what} {watcher}") for refusal, what in zip(refused, expected, strict=True))
     assert [*free, elsewhere, afterwards] == [""] * 5
 
 
@@ -141,14 +141,14 @@ async def test_a_lock_of_our_own_dead_connection_is_taken_over(
 def test_status_names_each_writer_and_its_folders(postgres_soulspot: PostgresSoulspot) -> None:
     daemon = postgres_soulspot.watch()
 
-    told = json.loads(postgres_soulspot.run("status", "--json").stdout)
+    status = json.loads(postgres_soulspot.run("status", "--json").stdout)
     shown = postgres_soulspot.run("status").stdout
 
-    [writer] = told["writers"]
+    [writer] = status["writers"]
     place = {"node": socket.gethostname(), "path": str(postgres_soulspot.music)}
     assert (writer["pid"], writer["folders"]) == (daemon.pid, [place])
     assert writer["since"] is not None
-    assert told["health"] == "ok"
+    assert status["health"] == "ok"
     assert f"writer    soulspot watch (pid {daemon.pid}) on {place['node']}, since " in shown
     assert f"\n          {place['path']} of {place['node']}\n" in shown
 

@@ -1,4 +1,4 @@
-"""Ten watchers that find the same new artists and albums in the same moment: each becomes one row, told once."""
+"""Ten watchers find the same new artists and albums at once: each becomes one row with one audit entry."""
 
 import asyncio
 import random
@@ -25,7 +25,7 @@ COUNT = 10
 
 
 class Node:
-    """One watcher, as the pipeline uses it: what is refused, or was overtaken, is looked at again."""
+    """One watcher; like the pipeline, it retries a file that was refused or overtaken."""
 
     def __init__(self, database: Database, name: str) -> None:
         self.database = database
@@ -87,10 +87,10 @@ async def test_a_name_and_an_id_that_arrive_at_once_are_one_artist(
 
     found = rows(postgres_server, postgres_catalogue, "SELECT name, musicbrainz_id FROM artists ORDER BY 2")
     assert found == [(f"Artist {number}", f"{FIRST[:-4]}{number:04}") for number in range(20)]
-    told = "SELECT count(*), count(DISTINCT entity_id) FROM audit_log WHERE action = '{}'"
-    assert rows(postgres_server, postgres_catalogue, told.format("artist_added")) == [(20, 20)]
-    assert rows(postgres_server, postgres_catalogue, told.format("track_added")) == [(200, 200)]
-    adopted = rows(postgres_server, postgres_catalogue, told.format("artist_updated"))[0]
+    counted = "SELECT count(*), count(DISTINCT entity_id) FROM audit_log WHERE action = '{}'"
+    assert rows(postgres_server, postgres_catalogue, counted.format("artist_added")) == [(20, 20)]
+    assert rows(postgres_server, postgres_catalogue, counted.format("track_added")) == [(200, 200)]
+    adopted = rows(postgres_server, postgres_catalogue, counted.format("artist_updated"))[0]
     assert adopted[0] == adopted[1]
 
 
@@ -109,7 +109,7 @@ async def test_two_ids_and_a_name_that_arrive_at_once_are_two_artists_or_three(
     count = "SELECT name, count(*) FILTER (WHERE musicbrainz_id IS NULL), count(musicbrainz_id) FROM artists GROUP BY 1"
     found = rows(postgres_server, postgres_catalogue, count)
     assert {identified for _name, _unidentified, identified in found} == {2}
-    # A name that comes after both ids means neither of them for sure.
+    # A name that arrives after both ids is ambiguous, and may become its own artist.
     assert {unidentified for _name, unidentified, _identified in found} <= {0, 1}
 
 
@@ -141,11 +141,11 @@ async def test_credits_and_albums_in_any_order_rarely_deadlock(
     assert rows(postgres_server, postgres_catalogue, "SELECT count(*), count(DISTINCT name) FROM artists")[0][0] == 8
     albums = "SELECT musicbrainz_id, count(*) FROM albums GROUP BY 1 HAVING count(*) > 1"
     assert rows(postgres_server, postgres_catalogue, albums) == []
-    told = "SELECT count(*), count(DISTINCT entity_id) FROM audit_log WHERE action = 'track_added'"
-    assert rows(postgres_server, postgres_catalogue, told) == [(60, 60)]
+    counted = "SELECT count(*), count(DISTINCT entity_id) FROM audit_log WHERE action = 'track_added'"
+    assert rows(postgres_server, postgres_catalogue, counted) == [(60, 60)]
     deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
     assert rows(postgres_server, postgres_catalogue, deadlocks)[0][0] < 3  # type: ignore[operator]  # each costs a second
-    # Whoever was removed and came again has an entry for each; the rest is what there is.
+    # Rows removed and created again have an entry for each; additions minus removals are the rows that exist.
     balance = (
         "SELECT count(*) FILTER (WHERE action = '{0}_added') - count(*) FILTER (WHERE action = '{0}_removed')"
         " - (SELECT count(*) FROM {0}s) FROM audit_log"

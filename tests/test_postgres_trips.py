@@ -1,4 +1,4 @@
-"""How often a file's transaction asks PostgreSQL, and that what goes out together arrives as it was."""
+"""How many round trips a file's transaction takes, and that batched statements store the right values."""
 
 import asyncio
 import sys
@@ -38,7 +38,7 @@ HOSTILE = [
 
 @dataclass
 class Away:
-    """A catalogue on a server behind a proxy, which counts what is sent to it."""
+    """A catalogue on a server behind a proxy, which counts the messages."""
 
     catalogue: Catalogue
     proxy: Proxy
@@ -65,7 +65,7 @@ async def away(postgres_server: Server, postgres_catalogue: str) -> AsyncIterato
 async def test_a_file_needs_few_round_trips(away: Away) -> None:
     put, move, service = away.catalogue.put, away.catalogue.move, away.catalogue.service
     tags = {"album": "Album", "album_artist": "One"}
-    for number in range(3):  # statements are prepared once
+    for number in range(3):  # warm up: statements are prepared once
         await put(f"{number}.mp3", "One", **tags)
         await put(f"{number}.mp3", "One", title=f"Other {number}", **tags)
         await move(f"{number}.mp3", f"moved {number}.mp3")

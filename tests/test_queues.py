@@ -1,4 +1,4 @@
-"""Complete files wait for a worker; incomplete ones for the moment at which they are due."""
+"""Complete files wait for a worker; incomplete ones wait until they are due."""
 
 import asyncio
 import time

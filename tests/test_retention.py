@@ -1,4 +1,4 @@
-"""How long the history is kept: what goes, what stays, and that nobody has to wait for it."""
+"""Trimming the history: what is removed, what is kept, and that it blocks nothing."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ from soulspot.ingest.catalogue.audit_retention import Retention
 
 
 def grow_old(soulspot: Soulspot, days: int = 400) -> None:
-    """Have everything that happened so far have happened so many days ago."""
+    """Shift all entries so far into the past by a number of days."""
     if isinstance(soulspot, PostgresSoulspot):
         soulspot.server.run(f"UPDATE audit_log SET at = at - interval '{days} days'", soulspot.name)
     else:
@@ -29,7 +29,7 @@ def grow_old(soulspot: Soulspot, days: int = 400) -> None:
 
 
 def lived(soulspot: Soulspot) -> None:
-    """Make a history of two files: one that stays and changes twice, one that comes, goes and is forgotten."""
+    """Make a history of two files: one that stays and changes twice, and one that is added, deleted and purged."""
     for number in range(3):
         write_song(soulspot.music / "stays.mp3", title=f"Stays {number}", artist="A")
         if number == 0:
@@ -70,9 +70,9 @@ def test_the_first_and_latest_entry_of_what_exists_are_kept(soulspot: Soulspot) 
     [[changes]] = soulspot.rows("SELECT changes FROM audit_log WHERE action = 'audit_trimmed'")
     assert json.loads(changes)["entries"] == gone
     assert "no faults found" in soulspot.run("db", "check").stdout
-    told = soulspot.run("track", str(soulspot.music / "stays.mp3")).stdout
-    assert "track_added" in told
-    assert "Stays 1 → Stays 2" in told
+    shown = soulspot.run("track", str(soulspot.music / "stays.mp3")).stdout
+    assert "track_added" in shown
+    assert "Stays 1 → Stays 2" in shown
 
 
 @both
@@ -93,7 +93,7 @@ def test_the_start_removes_old_entries_and_writes_nothing_without_any(soulspot: 
     before = soulspot.dump()
     soulspot.watch(SOULSPOT_AUDIT__KEEP_DAYS="365")
     write_song(soulspot.music / "more.mp3", title="More", artist="A")
-    until(lambda: "track_added" in history(soulspot)[-1:])
+    until(lambda: "track_added" in shown(soulspot)[-1:])
     assert len(soulspot.dump()) > len(before)
     assert history(soulspot) == [*KEPT, "track_added"]
 
@@ -142,7 +142,7 @@ async def test_an_interrupted_trim_has_audited_all_that_it_removed(
     before = await entries(large)
     trimming = asyncio.create_task(Retention(large, keep=timedelta(days=1), run="first").trim())
 
-    while await entries(large) > before - 300:  # noqa: ASYNC110 - the database tells nobody
+    while await entries(large) > before - 300:  # noqa: ASYNC110 - the database sends no notification
         await asyncio.sleep(0.01)
     trimming.cancel()
     await asyncio.wait([trimming])
@@ -151,9 +151,9 @@ async def test_an_interrupted_trim_has_audited_all_that_it_removed(
 
     async with large.session() as session:
         query = text("SELECT changes FROM audit_log WHERE action = 'audit_trimmed' ORDER BY sequence")
-        told = [each if isinstance(each, dict) else json.loads(each) for each in await session.scalars(query)]
-    assert [each["entries"] for each in told] == [cut + 1, rest]
-    assert cut + 1 + rest == 4000  # of six entries, the first and the latest stay
+        changes = [each if isinstance(each, dict) else json.loads(each) for each in await session.scalars(query)]
+    assert [each["entries"] for each in changes] == [cut + 1, rest]
+    assert cut + 1 + rest == 4000  # of six entries, the first and the latest are kept
     assert await integrity.faults(large) == []
 
 
@@ -177,7 +177,7 @@ async def test_a_writer_does_not_wait_for_the_trim(large: Database, monkeypatch:
 async def test_the_trim_uses_indexes(large: Database) -> None:
     seen: list[tuple[str, Any]] = []
     event.listen(
-        large.backend.read_engine.sync_engine, "before_cursor_execute", lambda *told: seen.append((told[2], told[3]))
+        large.backend.read_engine.sync_engine, "before_cursor_execute", lambda *arguments: seen.append(arguments[2:4])
     )
     await Retention(large, keep=timedelta(days=1), run="run").count()
 

@@ -1,4 +1,4 @@
-"""Who may do what through the state folder: root does nothing there that its owner could not do."""
+"""Rights in the state folder: root does nothing there that its owner could not do."""
 
 import os
 import re
@@ -39,7 +39,7 @@ SECRET = "root:SECRET-HASH:0:0\n"
 
 @pytest.fixture
 def foreign(empty_catalogue: Path) -> Iterator[Soulspot]:
-    """Return a command on a catalogue that belongs to another user, who can reach it."""
+    """Return a command on a catalogue that another user owns and can reach."""
     if os.geteuid() != 0:
         pytest.skip("to be another user takes root")
     place = Path(tempfile.mkdtemp())
@@ -76,7 +76,7 @@ def as_user(user: int, group: int, *command: str) -> subprocess.CompletedProcess
 
 
 def run_for_a_while(soulspot: Soulspot, *command: str) -> None:
-    """Run a command that may wait for what is planted to go away."""
+    """Run a command that a planted file may block."""
     with soulspot.log.open("ab") as log:
         process = prefork.start([*soulspot.command, *command], soulspot.environment | soulspot.readers, log, log)
     with suppress(subprocess.TimeoutExpired):
@@ -318,9 +318,7 @@ KINDS = [make_fifo, make_folder_there, make_socket, make_link, make_dangling_lin
 
 @pytest.mark.parametrize("make", KINDS)
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR | os.O_CREAT])
-def test_only_a_regular_file_with_one_name_is_opened(
-    tmp_path: Path, make: Callable[[Path], None], flags: int
-) -> None:
+def test_only_a_regular_file_with_one_name_is_opened(tmp_path: Path, make: Callable[[Path], None], flags: int) -> None:
     make(tmp_path / "file")
 
     with pytest.raises(NotPrivateError):

@@ -1,4 +1,4 @@
-"""The session of SQLite's writer: what of an AsyncSession works, what is refused, and that both are told apart."""
+"""The session of SQLite's writer: which methods of AsyncSession work, which are refused, and that none is neither."""
 
 import inspect
 import subprocess
@@ -21,7 +21,7 @@ from soulspot.infrastructure.persistence.sqlite.writer import SameThreadSession
 from soulspot.infrastructure.persistence.tables import ARTISTS, ENTRIES
 
 MOMENT = datetime(2026, 11, 29, 12, 0, 0, 5, tzinfo=UTC)
-# What AsyncSession does without the database, and how the writer ends a transaction.
+# Methods of AsyncSession that need no database, and those that end a transaction of the writer.
 PASSIVE = {
     *("add", "add_all", "expire", "expire_all", "expunge", "expunge_all", "is_modified", "in_transaction"),
     *("in_nested_transaction", "get_transaction", "get_nested_transaction", "get_bind", "get_async_bind"),

@@ -1,4 +1,4 @@
-"""What people have the running daemon do: scan all or a part, pause, go on; and the same commands without a daemon."""
+"""Commands to the running daemon (scan all or a part, pause, resume), and the same commands without a daemon."""
 
 import contextlib
 import json
@@ -54,20 +54,20 @@ def test_a_scan_that_waits_ends_when_all_files_are_written(soulspot: Soulspot, t
     soulspot.run("pause")
     write_songs(soulspot.music / "album", range(20))
     (soulspot.music / "album" / "broken.mp3").write_bytes(b"no audio at all" * 100)
-    said = tmp_path / "said"
-    with said.open("w") as errors:
+    log = tmp_path / "log"
+    with log.open("w") as errors:
         command = [*soulspot.command, "scan", "--wait", "--json"]
         waiting = subprocess.Popen(command, env=soulspot.environment, stdout=subprocess.PIPE, stderr=errors, text=True)
-    until(lambda: "it scans when it is resumed" in said.read_text())
+    until(lambda: "it scans when it is resumed" in log.read_text())
     soulspot.run("resume")
 
     output, _errors = waiting.communicate(timeout=60)
 
-    told = json.loads(output)
-    # One that a hint brought in just before the walk came to it counts as added and as unchanged.
-    assert told["added"] + told["unchanged"] >= 20
-    assert told["failed"] == 1
-    assert "broken.mp3" in said.read_text()
+    counts = json.loads(output)
+    # A file ingested from a hint just before the scan reaches it counts as added and as unchanged.
+    assert counts["added"] + counts["unchanged"] >= 20
+    assert counts["failed"] == 1
+    assert "broken.mp3" in log.read_text()
     assert len(soulspot.tracks()) == 20
 
 
@@ -146,7 +146,7 @@ def test_a_running_daemon_confirms_a_loss_only_below_the_given_path(soulspot: So
     assert (summary(rest)["missing"], rest.returncode) == (60, 0)
     write_song(soulspot.music / "last.mp3")
     until(lambda: soulspot.actions("track_added") == 122)
-    (soulspot.music / "last.mp3").unlink()  # what was confirmed does not make the next loss suspicious
+    (soulspot.music / "last.mp3").unlink()  # a confirmed loss does not count towards the next one
     until(lambda: soulspot.actions("track_missing") == 121)
 
 
@@ -218,9 +218,9 @@ def test_a_pause_survives_the_daemon_and_ends_without_one(soulspot: Soulspot) ->
     daemon.terminate()
     daemon.wait()
 
-    told = soulspot.run("resume")
+    resumed = soulspot.run("resume")
 
-    assert told.stdout == "no soulspot is watching; the next one does not start paused\n"
+    assert resumed.stdout == "no soulspot is watching; the next one does not start paused\n"
     assert soulspot.run("resume").stdout == "it was not paused\n"
     soulspot.watch()
     until(lambda: len(soulspot.tracks()) == 1)
@@ -228,19 +228,19 @@ def test_a_pause_survives_the_daemon_and_ends_without_one(soulspot: Soulspot) ->
 
 def test_a_pause_with_an_end_time_ends_by_itself(soulspot: Soulspot) -> None:
     soulspot.watch()
-    told = soulspot.run("pause", "--for", "1s")
+    paused = soulspot.run("pause", "--for", "1s")
     write_song(soulspot.music / "song.mp3")
 
     until(lambda: len(soulspot.tracks()) == 1, 10)
 
-    assert told.stdout.startswith("paused until 20")
+    assert paused.stdout.startswith("paused until 20")
     assert "the time of the pause is up" in soulspot.log.read_text()
 
 
 def test_a_paused_daemon_stops_quickly(soulspot: Soulspot) -> None:
     daemon = soulspot.watch()
     with contextlib.closing(sqlite3.connect(soulspot.database, isolation_level=None)) as held:
-        held.execute("BEGIN IMMEDIATE")  # so that there are files in hand when the pause comes
+        held.execute("BEGIN IMMEDIATE")  # so that files are in progress when the pause begins
         write_songs(soulspot.music, range(100))
         until(lambda: json.loads(soulspot.run("status", "--json").stdout)["queue"]["in_hand"] == 100)
         soulspot.run("pause")

@@ -1,4 +1,4 @@
-"""The service under a real systemd: what it tells systemd, and what systemd does with it."""
+"""The service under a real systemd: its notifications, sandbox, restarts and installation."""
 
 import os
 import re
@@ -27,21 +27,21 @@ P = ParamSpec("P")
 CLASSICAL = "sqlite+aiosqlite:////var/lib/soulspot/classical/soulspot.db"
 CONSTRAINTS = "/tmp/constraints.txt"
 MINE = "sqlite+aiosqlite:////home/me/.config/soulspot/soulspot.db"
-"""Where systemd 252 keeps the state of a user's unit; a later one, in .local/state."""
+"""Where systemd 252 keeps the state of a user's unit; later versions use .local/state."""
 
 
 def in_a_box(test: Callable[P, None]) -> Callable[P, None]:
     return pytest.mark.systemd(pytest.mark.root(test))
 
 
-HEAR = """
+RECEIVER = """
 import http.server
-class Hear(http.server.BaseHTTPRequestHandler):
+class Receiver(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         print(self.rfile.read(int(self.headers["Content-Length"])).decode(), flush=True)
         self.send_response(204)
         self.end_headers()
-http.server.HTTPServer(("127.0.0.1", 9999), Hear).serve_forever()
+http.server.HTTPServer(("127.0.0.1", 9999), Receiver).serve_forever()
 """
 
 
@@ -67,7 +67,7 @@ def put_units(container: SystemdContainer) -> None:
 
 @pytest.fixture
 def put_back(booted: SystemdContainer) -> Iterator[None]:
-    """Put back what a test takes away of the service, however it ends."""
+    """Restore the parts of the service that a test removes, even if it fails."""
     yield
     booted.shell("ln -sf /opt/soulspot/bin/soulspot /usr/local/bin/soulspot")
     put_units(booted)
@@ -104,7 +104,7 @@ def test_systemd_gets_ready_once_inotify_watches_and_not_before(new_soulspot: So
         manager.bind(str(address))
         manager.settimeout(30)
         daemon = new_soulspot.start_watching(NOTIFY_SOCKET=str(address))
-        while b"READY=1" not in (said := manager.recv(4096)).split(b"\n"):
+        while b"READY=1" not in (received := manager.recv(4096)).split(b"\n"):
             pass
         daemon.send_signal(signal.SIGSTOP)
         marks = "".join(file.read_text() for file in Path(f"/proc/{daemon.pid}/fdinfo").iterdir())
@@ -113,7 +113,7 @@ def test_systemd_gets_ready_once_inotify_watches_and_not_before(new_soulspot: So
     assert new_soulspot.music.stat().st_ino in {
         int(each, 16) for each in re.findall(r"inotify .*?ino:([0-9a-f]+)", marks)
     }
-    assert f"STATUS=watching {new_soulspot.music}".encode() in said
+    assert f"STATUS=watching {new_soulspot.music}".encode() in received
 
 
 UNITS = ["soulspot.service", "soulspot@.service", "soulspot-backup.service", "soulspot-web.service"]
@@ -138,14 +138,14 @@ def test_the_user_unit_is_valid_and_runs_as_a_user(container: SystemdContainer) 
     as_me = "runuser -u me -- env XDG_RUNTIME_DIR=/run/user/$(id -u me) HOME=/home/me"
 
     until(lambda: container.shell("systemctl is-active user@$(id -u me) || true").strip() == "active")
-    said = container.shell(
+    output = container.shell(
         f"{as_me} systemd-analyze --user verify --recursive-errors=no /etc/systemd/user/soulspot.service"
     )
     container.shell(f"{as_me} systemctl --user start soulspot")
     write_song(container.music / "song.mp3")
     container.shell("cp /srv/music/song.mp3 ~me/Music/ && chown me: ~me/Music/song.mp3")
 
-    assert said == ""
+    assert output == ""
     until(lambda: "song" in container.shell(f"SOULSPOT_DATABASE__URL={MINE} soulspot tracks"), 10)
     container.shell(f"{as_me} systemctl --user stop soulspot")
 
@@ -153,9 +153,9 @@ def test_the_user_unit_is_valid_and_runs_as_a_user(container: SystemdContainer) 
 @in_a_box
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_unit_has_a_low_exposure_score(container: SystemdContainer, unit: str) -> None:
-    told = container.shell(f"systemd-analyze security --offline=yes --threshold=6 /etc/systemd/system/{unit}")
+    output = container.shell(f"systemd-analyze security --offline=yes --threshold=6 /etc/systemd/system/{unit}")
 
-    assert re.search(r"Overall exposure level for \S+: 0\.[0-6] SAFE", told)
+    assert re.search(r"Overall exposure level for \S+: 0\.[0-6] SAFE", output)
 
 
 def test_all_units_have_the_same_restrictions() -> None:
@@ -290,7 +290,7 @@ def test_a_folder_in_home_is_refused_until_a_drop_in_exposes_it(container: Syste
 
 
 def configure(container: SystemdContainer, text: str, *examples: str) -> None:
-    """Write settings beside the music folder, put examples of drop-ins in force, and start the service."""
+    """Write settings in addition to the music folder, install example drop-ins, and start the service."""
     container.write("/etc/soulspot/config.toml", f'[library]\nfolders = ["/srv/music"]\n{text}')
     container.shell("mkdir -p /etc/systemd/system/soulspot.service.d")
     for example in examples:
@@ -344,13 +344,13 @@ def test_a_sandboxed_hook_reaches_localhost_with_the_drop_in(container: SystemdC
     assert '"counts": {"added": 1}' in (container.state / "batch").read_text()
     assert not (container.music / "x").exists()
 
-    container.write("/srv/hear.py", HEAR)
-    container.shell("systemd-run --quiet --unit=hear python3 /srv/hear.py; systemctl stop soulspot.service")
+    container.write("/srv/receiver.py", RECEIVER)
+    container.shell("systemd-run --quiet --unit=receiver python3 /srv/receiver.py; systemctl stop soulspot.service")
     configure(container, '[on_batch]\nquiet = 0\nurl = "http://127.0.0.1:9999/"\n', "loopback")
     write_song(container.music / "other.mp3")
 
-    until(lambda: '"counts": {"added": 1}' in container.shell("journalctl --no-pager --output=cat --unit=hear"), 20)
-    container.shell("systemctl stop hear")
+    until(lambda: '"counts": {"added": 1}' in container.shell("journalctl --no-pager --output=cat --unit=receiver"), 20)
+    container.shell("systemctl stop receiver")
 
 
 @in_a_box
@@ -510,7 +510,7 @@ def test_the_documented_commands_lead_to_a_catalogued_file(container: SystemdCon
     lines = marked("docs/install.md", "install") + marked("docs/install.md", "start")
     lines = re.sub(r"```\w*\n", "", lines).replace("/opt/soulspot", "/opt/fresh")
     lines = lines.replace("--quiet soulspot", f"--quiet --constraint {CONSTRAINTS} /opt/built/*.whl")
-    lines = lines.replace("soulspot doctor", "soulspot doctor || test $? = 1")  # of Debian's SQLite it warns
+    lines = lines.replace("soulspot doctor", "soulspot doctor || test $? = 1")  # it warns about Debian's SQLite
     container.write("/tmp/constraints.txt", (HERE / "constraints.txt").read_text())
     container.shell("rm /etc/systemd/system/soulspot* /etc/sysusers.d/soulspot.conf /usr/local/bin/soulspot")
     write_song(container.music / "song.mp3")
@@ -535,7 +535,7 @@ BEFORE = revisions()[-2]
 
 
 def content(database: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Return every row of every table, and that of the views that there are."""
+    """Return every row of every table and view."""
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         tables = [table for table in tables if not table.startswith(("sqlite_", "alembic_"))]
@@ -545,7 +545,7 @@ def content(database: Path) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def left_by_the_version_before(container: SystemdContainer, *statements: str) -> None:
-    """Have a catalogue of twenty songs and a failure, with the schema of the version before."""
+    """Leave a catalogue of twenty songs and a failure, with the schema of the previous version."""
     copies(container, 20)
     (container.music / "broken.mp3").write_bytes(b"no audio at all" * 100)
     container.shell("systemctl start soulspot.service")
@@ -649,6 +649,6 @@ def test_doctor_names_the_directive_that_prevents_access(
     if directives:
         drop_in(container, *directives)
 
-    told = container.shell("soulspot doctor || true")
+    output = container.shell("soulspot doctor || true")
 
-    assert re.search(rf"^{re.escape(finding)}.*\n +→ .*{re.escape(cure)}", told, re.MULTILINE), told
+    assert re.search(rf"^{re.escape(finding)}.*\n +→ .*{re.escape(cure)}", output, re.MULTILINE), output

@@ -1,4 +1,4 @@
-"""A made collection, of names in many scripts and tags in every old form, against what its maker says it wrote.
+"""A generated collection, with names in many scripts and tags in every old form, against what its generator wrote.
 
 SOULSPOT_TEST_FILES=10000 reads that many files instead of the 1,500 of a usual run.
 """
@@ -63,7 +63,7 @@ def test_a_generated_collection_is_read_as_it_was_written(collection: Path) -> N
 
 
 def expectations(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield the value of each field that a file was given, less what its kind of tag cannot hold."""
+    """Yield the expected value of each field of a file, without what its tag format cannot hold."""
     for name, values in row["said"].items():
         if name == "_id3v1":
             continue
@@ -72,23 +72,23 @@ def expectations(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         elif row["id3"] == "1" and name not in ID3V1:
             yield name, no_value(name)
         elif row["fmt"] == "wma" and name == "tracktotal":
-            yield name, None  # its writer writes no total there
+            yield name, None  # the generator writes no total there
         elif row["id3"] == "1":
             yield name, typed(name, [cut(values[0], ID3V1[name])])
         elif row["id3"] == "2.3" and name in {"artist", "genre"}:
-            yield name, typed(name, ["/".join(values)])  # one text, in which a slash may as well be AC/DC's
+            yield name, typed(name, ["/".join(values)])  # one text: its slash may belong to AC/DC
         else:
             yield name, typed(name, values)
 
 
 def no_value(name: str) -> Any:
     if name == "genre":
-        return ("Rock",)  # the writer gives every file the number 17
+        return ("Rock",)  # the generator gives every file the number 17
     return () if name.endswith("artistid") else None
 
 
 def cut(text: str, length: int) -> str:
-    """Return what ID3v1 holds of a text: its first 30 characters, in Latin-1."""
+    """Return a text as ID3v1 holds it: its first 30 characters, in Latin-1."""
     return text.encode("latin-1", "replace")[:length].decode("latin-1").strip()
 
 

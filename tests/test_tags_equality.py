@@ -1,4 +1,4 @@
-"""The quick readers say what mutagen says, of every real file and every template, or a named exception."""
+"""The quick readers agree with mutagen on every real file and every template, or the exception is listed."""
 
 import shutil
 from dataclasses import fields
@@ -13,7 +13,7 @@ from soulspot.infrastructure.tags.formats import id3
 from soulspot.infrastructure.tags.formats.parsed import DoubtError
 
 QUICK_SUFFIXES = {"mp3", "mp2", "flac", "ogg", "opus", "spx", "oga", "m4a", "mp4", "wav", "aiff", "x"}
-# mutagen has no word for these, or another one.
+# mutagen has no name for these, or another one.
 NOT_COMPARED = {"encoder", "bitrate_mode", "profile", "fingerprint"}
 _TAIL = "mutagen counts the tag behind the audio in, which is as long as this sample"
 _TEXTS = "mutagen does not read RIFF INFO, AIFF text chunks and XMP"
@@ -66,7 +66,7 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
 
 
 def by_mutagen(path: Path, monkeypatch: pytest.MonkeyPatch) -> Reading:
-    """Read a file with every quick reader in doubt."""
+    """Read a file with mutagen: every quick reader declines."""
 
     def doubt(*_arguments: object) -> None:
         raise DoubtError
@@ -91,7 +91,7 @@ def same(name: str, quick: Any, slow: Any) -> bool:
     if name == "bitrate" and quick and slow:
         return abs(quick - slow) <= max(2000, slow * 0.06)
     if name == "channels" and (quick, slow) == (1, 2):
-        return True  # of AAC in one channel mutagen believes the container, in which two are a constant
+        return True  # for mono AAC mutagen trusts the container, which always says two channels
     return bool(quick == slow)
 
 
@@ -105,7 +105,7 @@ def test_real_files_are_read_as_mutagen_reads_them(corpus: Path, monkeypatch: py
     assert len(files) > 200
 
 
-BY_BOTH = ("ID3v2", "APEv2", "Vorbis", "MP4", "ASF")  # of the rest mutagen reads nothing, or there is one reader
+BY_BOTH = ("ID3v2", "APEv2", "Vorbis", "MP4", "ASF")  # mutagen reads nothing of the others, or they have one reader
 
 
 @pytest.mark.parametrize(("kind", "template"), [(kind, each) for kind in BY_BOTH for each in TEMPLATES[kind]])
@@ -117,5 +117,5 @@ def test_a_file_with_every_field_is_read_as_mutagen_reads_it(
         if row.name_in(kind):
             WRITERS[kind](path, row.name_in(kind), row.written)
 
-    # mutagen has no bitrate of FLAC in Ogg, and that of the whole file has the tags in it.
+    # mutagen has no bitrate for FLAC in Ogg, and the bitrate of the whole file includes the tags.
     assert differences(path, monkeypatch) == ({"bitrate"} if template == "tone.oga" else set())

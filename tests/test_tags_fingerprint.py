@@ -1,4 +1,4 @@
-"""The fingerprint of a file's audio: a retag keeps it, whatever the format, and other audio has another."""
+"""The fingerprint of a file's audio: retagging keeps it in every format, and other audio has another."""
 
 import base64
 import os
@@ -35,7 +35,7 @@ def fingerprint(path: Path) -> str:
 
 
 def retag(path: Path, text: str, cover: bytes | None = None) -> None:
-    """Write one text and a cover, in the format's own tag or in the one that tools put around it."""
+    """Write one text and a cover, in the native tag of the format or in the tag that tools add around it."""
     if path.suffix in {".aac", ".ac3"}:
         tag = ID3()
         tag.add(TIT2(3, text))
@@ -87,7 +87,7 @@ def test_other_audio_has_another_fingerprint(template: str, tmp_path: Path) -> N
     path = copy(template, tmp_path)
     before = fingerprint(path)
     content = bytearray(path.read_bytes())
-    # FLAC's MD5 lies in the stream's header, Vorbis's setup takes most of its file, and other ends may hold no audio.
+    # FLAC's MD5 is in the stream header, Vorbis's setup fills most of its file, and the end of others may not be audio.
     place = content.find(b"fLaC") + 30 if b"fLaC" in content[:64] else len(content) * 3 // 4
     place = len(content) - 200 if template == "tone.ogg" else place
     content[place] ^= 0xFF
@@ -164,7 +164,9 @@ def two_leading_tags(content: bytes) -> bytes:
 
 @pytest.mark.parametrize("dress", [id3v1, id3v1_twice_over_ape, lyrics3, two_leading_tags])
 @pytest.mark.parametrize("template", ["tone.mp3", "tone.mp2", "tone.tta", "tone.wv", "tone.mpc"])
-def test_tags_at_either_end_do_not_count_as_audio(template: str, dress: Callable[[bytes], bytes], tmp_path: Path) -> None:
+def test_tags_at_either_end_do_not_count_as_audio(
+    template: str, dress: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
     path = copy(template, tmp_path)
     before = fingerprint(path)
 

@@ -1,4 +1,4 @@
-"""A bounded run of the fuzzing command; `python -m tests.support.fuzz_tags` goes on as long as one likes."""
+"""A bounded run of the fuzzing command; `python -m tests.support.fuzz_tags` runs for as long as you like."""
 
 from pathlib import Path
 
@@ -21,14 +21,14 @@ def test_a_tag_with_very_many_parts_takes_less_than_quadratic_time(name: str, tm
     path = tmp_path / name
     path.write_bytes(bombs()[name])
 
-    reading = read_file(str(path))  # pytest's own time limit would end it
+    reading = read_file(str(path))  # pytest's time limit would fail it
 
     assert reading.tags or reading.failure
 
 
 def test_a_parser_in_an_endless_loop_is_stopped(tmp_path: Path) -> None:
     path = tmp_path / "circle.mpc"
-    # A packet of Musepack whose size of nought bytes leads back to its own beginning.
+    # A Musepack packet whose size of zero leads back to its own beginning.
     path.write_bytes(b"MPCK" + b"XX\0" * 3)
 
     reading = read_file(str(path))

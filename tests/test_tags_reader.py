@@ -1,4 +1,4 @@
-"""What a reader is judged by: broken, mislabelled, oddly tagged and old files."""
+"""Tag readers on broken, mislabelled, oddly tagged and old files."""
 
 import asyncio
 import shutil
@@ -112,7 +112,7 @@ def test_a_plain_and_an_unsynchronised_tag_read_the_same(version: int, song: Pat
     frames = text_frame(b"TIT2", b"\1\xff\xfe" + "Ünï".encode("utf-16-le")) + text_frame(b"TALB", b"\0a\xff\xfeb")
     flags = bytearray(id3(frames.replace(b"\xff", b"\xff\0"), version))
     flags[5] = 0x80
-    if version == 4:  # sizes and flags of frames are those of the bytes that are there
+    if version == 4:  # frame sizes and flags describe the bytes on disk
         stuffed = [
             text_frame(b"TIT2", b"\1\xff\0\xfe" + "Ünï".encode("utf-16-le")),
             text_frame(b"TALB", b"\0a\xff\0\xfeb"),
@@ -186,7 +186,7 @@ def test_codec_lossless_and_channels_are_detected(extension: str, codec: str, is
     tags = read(AUDIO / f"tone.{extension}")
 
     assert (tags.codec, tags.lossless) == (codec, is_lossless)
-    assert tags.channels == channels or extension in {"mpc", "ac3"}  # mutagen says two of each
+    assert tags.channels == channels or extension in {"mpc", "ac3"}  # mutagen reports two channels for each
     assert tags.bitrate
     assert tags.sample_rate
     if extension != "dsf":
@@ -237,9 +237,7 @@ def test_the_comment_of_a_file_with_video_is_read(tmp_path: Path) -> None:
         ("cp1252", "Don’t Stop", "“Heroes”", "Café – Live"),
     ],
 )
-def test_texts_in_a_legacy_encoding_are_decoded(
-    encoding: str, title: str, artist: str, album: str, song: Path
-) -> None:
+def test_texts_in_a_legacy_encoding_are_decoded(encoding: str, title: str, artist: str, album: str, song: Path) -> None:
     frames = ((b"TIT2", title), (b"TPE1", artist), (b"TALB", album))
     song.write_bytes(id3(b"".join(text_frame(name, b"\0" + text.encode(encoding)) for name, text in frames), 3))
     song.write_bytes(song.read_bytes() + audio("mp3"))
@@ -280,9 +278,7 @@ async def test_readers_are_replaced_silently(
     assert caplog.messages == []
 
 
-async def test_requests_in_quick_succession_are_batched(
-    song: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_requests_in_quick_succession_are_batched(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     handed_out: list[int] = []
     send = pool._Worker.send
 

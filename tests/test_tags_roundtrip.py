@@ -34,7 +34,7 @@ def test_a_tag_is_read_as_the_field_of_its_name(kind: str, template: str, tmp_pa
 
 
 def expected_of(row: Row, kind: str) -> object:
-    """Return what a format can hold of a row: ID3v1 says nothing of Unicode, nor of a second genre, nor of days."""
+    """Return what a format can hold of a row: ID3v1 has no Unicode, no second genre and no days."""
     if kind == "ID3v1" and isinstance(row.read, str):
         return {"date": "1999"}.get(row.field, "Кино")
     return row.read[:1] if kind == "ID3v1" and isinstance(row.read, tuple) else row.read
@@ -50,7 +50,7 @@ def test_id3_version_2_3_is_read(row: Row, tmp_path: Path) -> None:
 
     found = getattr(read_file(str(path)).tags, row.field)
 
-    # A person's name may hold a slash, so that what this version has to join stays one text.
+    # A person's name may contain a slash, so the values that this version joins stay one text.
     joined = (
         ("/".join(row.written),)
         if len(row.written) > 1 and name[0] == "T" and "TIPL" not in name and "TMCL" not in name

@@ -1,4 +1,4 @@
-"""What crosses the pipe from a tag reader, and what becomes JSON in the catalogue, comes back as it was."""
+"""Tags survive the pipe from a reader and the JSON of the catalogue unchanged."""
 
 import os
 from dataclasses import fields

@@ -1,4 +1,4 @@
-"""`soulspot top` in a real terminal, and the lines that it makes of hostile file names."""
+"""`soulspot top` in a real terminal, and how it draws hostile file names."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def test_a_dropped_file_shows_within_a_second_and_a_failure_by_code(soulspot: So
         number = len(waits)
         write_song(soulspot.music / f"{number}.mp3", artist="Somebody", title=f"Something {number}")
         began = time.monotonic()
-        until(lambda: f"{number}.mp3  Somebody – Something {number}" in terminal.screen())  # noqa: B023 - at once
+        until(lambda: f"{number}.mp3  Somebody – Something {number}" in terminal.screen())  # noqa: B023 - called at once
         waits.append(time.monotonic() - began)
 
     assert min(waits[1:]) < 1, waits  # a busy machine may take longer
@@ -89,7 +89,7 @@ def test_the_view_fits_a_terminal_of_any_size(soulspot: Soulspot, terminal: Term
     for columns, rows in ((50, 10), (200, 50), (30, 6), (80, 24)):
         terminal.resize(columns, rows)
 
-        until(lambda: is_whole(terminal.lines(), rows))  # noqa: B023 - at once
+        until(lambda: is_whole(terminal.lines(), rows))  # noqa: B023 - called at once
 
 
 @pytest.mark.terminal
@@ -128,7 +128,7 @@ def test_the_view_shows_that_no_daemon_runs_and_finds_a_new_one(soulspot: Soulsp
 
 @contextmanager
 def answering(socket_file: Path, *lines: dict[str, Any]) -> Iterator[None]:
-    """Stand in for a daemon that says these lines to each client."""
+    """Stand in for a daemon that sends these lines to each client."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(socket_file))
         listening.listen()

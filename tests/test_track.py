@@ -1,4 +1,4 @@
-"""A collection as the field writes it, in real files, and what the commands say of it."""
+"""A realistic collection in real files, and what the commands show of it."""
 
 import json
 import unicodedata

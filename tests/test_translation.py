@@ -1,4 +1,4 @@
-"""What the tags of one file become in the catalogue, without a catalogue."""
+"""What the tags of one file become in the catalogue, tested without a database."""
 
 import json
 from dataclasses import FrozenInstanceError
@@ -22,7 +22,7 @@ def entry_of(path: str = "a/song.mp3", folder_id: str = "folder", **tags: Any) -
 
 
 def credited(entry: TrackEntry) -> list[Credited]:
-    """Return the credits of an entry, each name an artist of its own."""
+    """Return the credits of an entry, as if each name were a separate artist."""
     return [Credited(each.role, f"id of {each.name}", each.name, each.instrument) for each in entry.credits]
 
 
@@ -140,7 +140,7 @@ def value_for(field: str) -> Any:
 
 @pytest.mark.parametrize("field", TrackTags.__dataclass_fields__)
 def test_every_field_of_the_tags_reaches_the_entry(field: str) -> None:
-    """A field that the tag model gains has a column, is kept in `tags`, or is a name."""
+    """A new field of the tag model must have a column, be kept in `tags`, or be a name."""
     tags: dict[str, Any] = {"title": "T", "artist": "A", "album": "X", "performers": ("P",)}
 
     assert entry_of(**tags | {field: value_for(field)}) != entry_of(**tags)
@@ -181,7 +181,7 @@ def test_equal_tags_give_equal_immutable_entries() -> None:
 
     assert entry == entry_of(artist="A", album="X")
     with pytest.raises(FrozenInstanceError):
-        entry.album = None  # type: ignore[misc]  # that it is refused is the point
+        entry.album = None  # type: ignore[misc]  # must be refused
 
 
 def test_differences_name_each_tag_but_not_search_columns() -> None:

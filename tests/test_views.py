@@ -1,4 +1,4 @@
-"""The views for readers with their own tools: they are as docs/schema.md promises, and say what the commands say."""
+"""The views for users with their own tools: they match docs/schema.md and agree with the commands."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ RECORDING = "b1a9c0e9-d987-4042-ae91-78d6a3267d69"
 
 
 def fill(soulspot: Soulspot) -> None:
-    """Make a catalogue of everything: albums, credits, failures, moves, what is missing, what was forgotten."""
+    """Make a catalogue with everything: albums, credits, failures, moves, missing and purged files."""
     music = soulspot.music
     for number in range(1, 4):
         write_song(music / "a" / f"{number}.mp3", title=f"T{number}", artist="Björk", album="Homogenic", date="1997",
@@ -73,7 +73,7 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory, postgres_server: Server
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
 def filled(request: pytest.FixtureRequest) -> Soulspot:
-    """Return a catalogue with something of everything, which is only read."""
+    """Return a catalogue with something of everything, for tests that only read."""
     found: Soulspot = request.getfixturevalue(request.param)
     return found
 
@@ -120,7 +120,7 @@ def test_the_views_agree_with_the_commands(filled: Soulspot) -> None:
 
 def test_the_history_view_is_complete_in_itself(filled: Soulspot) -> None:
     history = sorted(rows_of(filled, "catalogue_history"), key=itemgetter("sequence"))
-    told = {(each["action"], each["name"]) for each in history}
+    changes = {(each["action"], each["name"]) for each in history}
     [moved] = [each for each in history if each["action"] == "track_moved"]
     failed = [each for each in history if each["action"] == "file_failed"]
 
@@ -129,8 +129,8 @@ def test_the_history_view_is_complete_in_itself(filled: Soulspot) -> None:
         ("track_added", "Björk – T1"),
         ("track_updated", "Björk – T3 again"),
         ("track_added", "Two Of Us – One"),
-    } < told
-    assert {("track_purged", "Goer – Comes"), ("artist_removed", "Goer"), ("artist_added", "Goer")} < told
+    } < changes
+    assert {("track_purged", "Goer – Comes"), ("artist_removed", "Goer"), ("artist_added", "Goer")} < changes
     assert (moved["path_before"], moved["path"]) == (f"{filled.music}/b/1.flac", f"{filled.music}/b/moved.flac")
     assert {(each["code"], bool(each["reason"])) for each in failed} == {("corrupt", True)}
     assert {each["changed"] for each in failed} == {"attempts, code, reason"}
@@ -252,7 +252,7 @@ QUICK = {
     "of one thing": "SELECT * FROM catalogue_history WHERE entity_id = 'x'",
 }
 FEW = {"folders", "d", "json_each", "(subquery-4)"}
-"""What may be read whole: some rows in all."""
+"""Tables that may be scanned: they have few rows."""
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +271,7 @@ def test_queries_of_the_views_use_indexes_in_sqlite(large: sqlite3.Connection, a
     plan = [row[3] for row in large.execute(f"EXPLAIN QUERY PLAN {QUICK[asked]}")]
 
     scans = [step for step in plan if step.startswith("SCAN") and step.split()[1] not in FEW]
-    assert scans == (["SCAN a"] if asked == "newest" else [])  # in the order of its key, until there are enough
+    assert scans == (["SCAN a"] if asked == "newest" else [])  # in key order, and it stops after enough rows
 
 
 @pytest.mark.postgresql

@@ -1,4 +1,4 @@
-"""Nothing is missed and nothing is lost, whatever the disk, the kernel and the copy tools do. Real parts throughout.
+"""No file is missed or lost, whatever the disk, the kernel and the copy tools do. Real parts throughout.
 
 What the catalogue is asked for in any of it runs on each of the databases.
 """
@@ -47,10 +47,10 @@ def test_the_kernel_wakes_a_sleeping_daemon(soulspot: Soulspot) -> None:
     waits = []
 
     for number in range(5):
-        time.sleep(1)  # it sleeps after 0.3 s without an event, and looks by itself only every 5 s
+        time.sleep(1)  # it sleeps after 0.3 s without an event, and polls only every 5 s
         write_song(soulspot.music / f"{number}.mp3")
         began = time.monotonic()
-        until(lambda: (f"{number}.mp3", str(number)) in soulspot.tracks())  # noqa: B023 - it is over before the next
+        until(lambda: (f"{number}.mp3", str(number)) in soulspot.tracks())  # noqa: B023 - done before the next round
         waits.append(time.monotonic() - began)
 
     assert sorted(waits)[3] < 2
@@ -65,7 +65,7 @@ def test_files_lost_in_an_overflow_are_found(
     make_songs(music, 30)
     daemon.settled()
     hint = daemon.watcher._on_hint
-    monkeypatch.setattr(daemon.watcher, "_on_hint", lambda _paths: None)  # what the kernel dropped, nobody tells
+    monkeypatch.setattr(daemon.watcher, "_on_hint", lambda _paths: None)  # as if the kernel had dropped every event
     monkeypatch.setattr(daemon.watcher, "_burst", 3)
 
     for number in range(400):
@@ -92,21 +92,21 @@ def test_an_idle_watcher_does_not_check_the_queue(
     daemon.until(lambda: daemon.paths() == {"a.mp3"})
     daemon.until(lambda: not daemon.watcher._has_hints.is_set())
     time.sleep(watcher.STORM_QUIET + 0.2)
-    looks = iter(range(1000))
-    monkeypatch.setattr(daemon.watcher, "_queued", lambda: next(looks))
+    readings = iter(range(1000))
+    monkeypatch.setattr(daemon.watcher, "_queued", lambda: next(readings))
 
     time.sleep(0.3)
 
-    assert next(looks) == 0
+    assert next(readings) == 0
 
 
-# Blind folders
+# Folders that lost their watch
 
 
 def test_a_folder_that_lost_its_watch_is_watched_again(
     catalogue_url: str, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Folders appear while the watcher gets no events from them, as after an overflow."""
+    """Create folders while the watcher gets no events from them, as after an overflow."""
     monkeypatch.setattr("soulspot.ingest.scan.reconciler.UNWATCHED_AFTER", 0.1)
     make_songs(music, 20)
     blind = music / "f0"
@@ -149,7 +149,7 @@ def test_a_new_watch_starts_before_the_old_one_ends(daemon: InProcessDaemon, mus
 
 @pytest.mark.root
 def test_the_watch_limit_is_logged_once_with_the_command_that_raises_it(tmp_path: Path) -> None:
-    """In a user namespace of its own, whose limit can be lowered without harm to anybody."""
+    """Run in a separate user namespace: lowering its limit affects no other process."""
     music = tmp_path / "music"
     make_songs(music, 60, per_folder=2)
     script = """
@@ -177,7 +177,7 @@ def _until(condition: Callable[[], object], seconds: float = 30.0) -> None:
         time.sleep(0.02)
 
 
-# A watcher that dies
+# A watcher that fails
 
 
 def test_a_failed_watch_restarts_and_finds_missed_files(daemon: InProcessDaemon, music: Path) -> None:
@@ -198,7 +198,9 @@ def test_a_folder_name_that_breaks_every_watch_never_stops_ingest(catalogue_url:
 
 
 @on_sqlite
-def test_a_watcher_without_events_retries_with_backoff(catalogue_url: str, music: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_watcher_without_events_retries_with_backoff(
+    catalogue_url: str, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def die(_self: object, _folders: object) -> None:
         died.append(time.monotonic())
         message = "no watch today"
@@ -215,7 +217,7 @@ def test_a_watcher_without_events_retries_with_backoff(catalogue_url: str, music
         daemon.until(lambda: daemon.paths() == {"song.mp3"})
 
 
-# Folders looked at without an event
+# Folders polled without an event
 
 
 def test_a_file_without_an_event_is_found_by_the_mtime_of_its_folder(
@@ -236,9 +238,7 @@ def test_a_file_without_an_event_is_found_by_the_mtime_of_its_folder(
         assert daemon.polling.missed_by_watcher > 0
 
 
-def test_a_poll_of_an_unchanged_library_reads_and_writes_nothing(
-    catalogue_url: str, music: Path
-) -> None:
+def test_a_poll_of_an_unchanged_library_reads_and_writes_nothing(catalogue_url: str, music: Path) -> None:
     make_songs(music, 50)
     with InProcessDaemon(catalogue_url, music, watching=False) as daemon:
         daemon.scan()
@@ -296,7 +296,7 @@ async def test_the_newest_hints_come_first_however_many_came_before() -> None:
 
     taken = await hints.take()
     assert taken[root][:2] == ["dropped.mp3", ""]
-    assert taken[root][-1] == "49.mp3"  # the oldest are among them: a storm that does not end keeps none waiting
+    assert taken[root][-1] == "49.mp3"  # some are the oldest: an endless storm starves none
     assert len(taken[root]) == 100
     assert hints
 
@@ -333,11 +333,11 @@ async def test_too_many_folders_become_their_root_without_nested_ones() -> None:
     assert many == [(root, "", 0.0)]
 
 
-# Network file systems and what is mounted below
+# Network file systems and nested mounts
 
 
 def no_events(_paths: list[str]) -> list[str]:
-    """Swallow what inotify reports, as no event comes from another machine."""
+    """Drop all inotify events: changes by another machine cause none."""
     return []
 
 

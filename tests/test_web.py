@@ -1,4 +1,4 @@
-"""The page, asked over HTTP: what it shows of the catalogue, covers, and who may have a failure read again."""
+"""The page over HTTP: what it shows of the catalogue, covers, and who may request a retry."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def test_every_page_shows_the_content_of_the_catalogue(soulspot: Soulspot) -> No
     soulspot.scan()
     page = WebClient(soulspot)
 
-    until(lambda: "3 files in thirty days" in page.ask("/").text)  # they are counted for a moment each time
+    until(lambda: "3 files in thirty days" in page.ask("/").text)  # counting takes a moment each time
     stream, albums = page.ask("/").text, page.ask("/albums").text
     album, artist = (
         page.ask(page.first_link("/albums", "album")).text,
@@ -202,7 +202,7 @@ def test_without_a_catalogue_no_page_is_served(new_soulspot: Soulspot) -> None:
 
 
 @pytest.mark.parametrize(
-    ("listen", "said"),
+    ("listen", "message"),
     [
         ("nowhere", "--listen nowhere is no address"),
         ("127.0.0.1:99999", "is no address"),
@@ -210,12 +210,12 @@ def test_without_a_catalogue_no_page_is_served(new_soulspot: Soulspot) -> None:
         ("/nowhere/socket", "cannot be served at /nowhere/socket (no such file"),
     ],
 )
-def test_an_invalid_address_is_refused(soulspot: Soulspot, listen: str, said: str) -> None:
+def test_an_invalid_address_is_refused(soulspot: Soulspot, listen: str, message: str) -> None:
     soulspot.scan()
 
     result = soulspot.run("web", "--listen", listen)
 
-    assert (result.returncode, said in result.stderr) == (78, True), result.stderr
+    assert (result.returncode, message in result.stderr) == (78, True), result.stderr
 
 
 def test_a_port_in_use_is_named_in_the_error(soulspot: Soulspot) -> None:
@@ -365,7 +365,7 @@ def test_the_page_stops_at_once_despite_open_connections(soulspot: Soulspot) -> 
         began = time.monotonic()
         assert page.stop() == 0
 
-    assert time.monotonic() - began < 20  # it would wait for the pages for ever
+    assert time.monotonic() - began < 20  # a graceful stop would wait for the pages forever
 
 
 def test_the_page_reports_the_same_as_the_status_command(soulspot: Soulspot) -> None:

@@ -17,7 +17,7 @@ SHOWN = ["/", "/?kind=all", "/?by=hour", "/albums", "/artists", "/failures", "/h
 
 @pytest.fixture
 def page(soulspot: Soulspot) -> WebClient:
-    """Return the page of a small library that is being watched."""
+    """Return the page of a small library that a daemon watches."""
     for number in range(3):
         write_covered(soulspot.music / "Album" / f"{number}.mp3", picture((40 * number, 90, 120)),
                       title=f"Song {number}", artist="Somebody", album="Songs", tracknumber=str(number))  # fmt: skip
@@ -122,7 +122,7 @@ def test_the_keyboard_reaches_everything_and_focus_is_visible(tab: Tab, page: We
             assert described[2] >= 2, described
             seen.add(described[0])
 
-    assert len(seen) >= wanted - 2  # two that are told apart by their place alone
+    assert len(seen) >= wanted - 2  # two differ only in position
 
 
 def test_the_skip_link_leads_to_the_content(tab: Tab) -> None:
@@ -163,7 +163,7 @@ def test_hostile_files_run_nothing_in_a_browser(soulspot: Soulspot, browser_cont
     soulspot.watch()
     page = WebClient(soulspot)
     tab = browser_context.new_page()
-    tab.on("dialog", lambda dialog: pytest.fail(f"a file said {dialog.message}"))
+    tab.on("dialog", lambda dialog: pytest.fail(f"a file opened a dialog: {dialog.message}"))
     tab.goto(page.where)
     for number, text in enumerate(HOSTILE):
         write_song(soulspot.music / f"{number}.mp3", title=text.replace("\0", ""), artist=text.replace("\0", ""))

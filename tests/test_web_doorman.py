@@ -1,4 +1,4 @@
-"""The daemon at the address of the page: it costs nothing until somebody comes, and never holds up a file."""
+"""The daemon starts the page on the first visit: until then it costs nothing, and it never delays ingest."""
 
 import http.client
 import os
@@ -78,9 +78,7 @@ def test_the_page_ends_with_the_daemon(soulspot: Soulspot, port: int) -> None:
     until(lambda: not Path(f"/proc/{page}").exists(), 5)
 
 
-def test_the_page_uses_the_settings_of_its_daemon(
-    soulspot: Soulspot, port: int, tmp_path: Path
-) -> None:
+def test_the_page_uses_the_settings_of_its_daemon(soulspot: Soulspot, port: int, tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text(
         f'[database]\nurl = "sqlite+aiosqlite:///{soulspot.database}"\n[library]\nfolders = ["{soulspot.music}"]\n'
@@ -101,20 +99,22 @@ def test_the_page_uses_the_settings_of_its_daemon(
 
 
 @pytest.mark.parametrize(
-    ("listen", "said"),
+    ("listen", "message"),
     [
         ("0.0.0.0:0", "other machines reach"),
         ("/nowhere/web.socket", "the page cannot be served at /nowhere/web.socket"),
         ("music.example:80", "WEB__LISTEN is"),
     ],
 )
-def test_an_address_that_cannot_be_served_is_reported_at_the_start(soulspot: Soulspot, listen: str, said: str) -> None:
+def test_an_address_that_cannot_be_served_is_reported_at_the_start(
+    soulspot: Soulspot, listen: str, message: str
+) -> None:
     soulspot.scan()
 
     result = soulspot.run("watch", str(soulspot.music), SOULSPOT_WEB__LISTEN=listen)
 
     assert result.returncode == 78
-    assert said.lower() in result.stderr.lower()
+    assert message.lower() in result.stderr.lower()
 
 
 def test_a_socket_path_gets_the_mode_of_the_control_socket(soulspot: Soulspot, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What happens, on the open page as it happens: nothing is missed, and nobody is waited for."""
+"""Live updates of an open page: it misses no entry, and a slow page blocks nothing."""
 
 import contextlib
 import socket
@@ -35,7 +35,7 @@ def test_a_drop_is_on_the_page_within_a_second(soulspot: Soulspot) -> None:
             times.append(time.monotonic() - dropped)
             assert f"Dropped {number}" in until_told.html
 
-    # A busy machine may take longer, but less than 2 s, after which the page looks for changes by itself.
+    # A busy machine may take longer, but less than 2 s, after which the page polls for changes.
     assert min(times[1:]) < min(1.9, load_factor()), times
 
 
@@ -65,9 +65,9 @@ def test_entries_written_without_a_daemon_appear_too(soulspot: Soulspot) -> None
         next(events)
         write_song(soulspot.music / "song.mp3", title="Scanned")
         soulspot.scan()
-        told = entries(events)
+        event = entries(events)
 
-    assert "Scanned" in told.html
+    assert "Scanned" in event.html
 
 
 @both
@@ -82,11 +82,11 @@ def test_a_reconnecting_client_gets_missed_entries(soulspot: Soulspot, by_header
     soulspot.scan()
 
     with page.events(0 if by_header else last, **({"Last_Event_ID": str(last)} if by_header else {})) as events:
-        told = entries(events)
+        event = entries(events)
 
     numbers = soulspot.rows(f"SELECT sequence FROM audit_log WHERE sequence > {last} ORDER BY sequence DESC")
-    assert sequences(told.html) == [number for (number,) in numbers]
-    assert int(told.id) == numbers[0][0]
+    assert sequences(event.html) == [number for (number,) in numbers]
+    assert int(event.id) == numbers[0][0]
 
 
 def test_a_client_that_missed_too_many_entries_gets_their_number(soulspot: Soulspot) -> None:
@@ -97,10 +97,10 @@ def test_a_client_that_missed_too_many_entries_gets_their_number(soulspot: Souls
     [(count,)] = soulspot.rows("SELECT count(*) FROM audit_log")
 
     with page.events(after=0) as events:
-        told = entries(events)
+        event = entries(events)
 
-    assert len(sequences(told.html)) == 200
-    assert f"{count - 200} more in that moment" in told.html
+    assert len(sequences(event.html)) == 200
+    assert f"{count - 200} more in that moment" in event.html
 
 
 def test_a_page_that_does_not_read_is_dropped_and_costs_no_memory() -> None:
@@ -129,9 +129,9 @@ def test_stuck_pages_block_neither_the_daemon_nor_other_pages(soulspot: Soulspot
         with page.events() as events:
             next(events)
             write_song(soulspot.music / "last.mp3", title="Last of all")
-            told = entries(events)
+            event = entries(events)
 
-        assert "Last of all" in told.html
+        assert "Last of all" in event.html
         assert page.ask("/").status == 200
 
 

@@ -53,7 +53,7 @@ def hostile(soulspot: Soulspot) -> WebClient:
 
 
 class Tags(HTMLParser):
-    """What HTML says as a browser reads it: each element with its attributes."""
+    """The elements of an HTML page with their attributes, as a browser parses them."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Tags(HTMLParser):
 
 
 def check(text: str) -> None:
-    """Fail where anything but our own templates made HTML, or a sign controls how the rest is shown."""
+    """Fail if HTML comes from anything but our templates, or a character controls how the rest is displayed."""
     tags = Tags(text).found
     assert [given for name, given in tags if name == "script"] == [{"src": "/static/live.js", "defer": ""}]
     assert not {name for name, _given in tags} & {"base", "iframe", "object", "embed", "style", "i"}
@@ -104,7 +104,7 @@ def test_a_long_text_is_cut_and_shown_whole_on_its_own_page(hostile: WebClient) 
     assert len(page) < 50_000
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.text == "x" * 65_536  # as much as a reader takes of one text
+    assert answer.text == "x" * 65_536  # the longest text that a reader accepts
 
 
 def test_the_full_entry_is_plain_text(hostile: WebClient) -> None:
@@ -120,11 +120,11 @@ def test_hostile_content_cannot_split_an_event(soulspot: Soulspot) -> None:
     soulspot.scan()
 
     with page.events(after=0) as events:
-        told = next(events)
+        event = next(events)
 
-    assert told.name == "entries"
-    assert "<script" not in told.html
-    assert [(int(told.id),)] == soulspot.rows("SELECT max(sequence) FROM audit_log")
+    assert event.name == "entries"
+    assert "<script" not in event.html
+    assert [(int(event.id),)] == soulspot.rows("SELECT max(sequence) FROM audit_log")
 
 
 @pytest.mark.parametrize(
@@ -191,9 +191,7 @@ def shared_page(shared: Soulspot) -> WebClient:
     return WebClient(shared)
 
 
-def test_a_form_from_another_site_is_refused_despite_the_cookie(
-    shared: Soulspot, shared_page: WebClient
-) -> None:
+def test_a_form_from_another_site_is_refused_despite_the_cookie(shared: Soulspot, shared_page: WebClient) -> None:
     cookie, csrf_token = shared_page.log_in(token_of(shared))
     own = f"http://127.0.0.1:{shared_page.port}"
     body = f"csrf_token={csrf_token}&code=corrupt"
@@ -260,7 +258,7 @@ def test_a_nonsensical_query_gets_a_response_from_postgresql(postgres_soulspot: 
 
 
 @pytest.mark.parametrize(
-    ("request_", "said"),
+    ("request_", "refusal"),
     [
         (b"GET /" + b"a" * 600 + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", b" 414 "),
         (b"GET /?q=" + b"a" * 3000 + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", b" 414 "),
@@ -275,10 +273,10 @@ def test_a_nonsensical_query_gets_a_response_from_postgresql(postgres_soulspot: 
     ],
     ids=["path", "query", "head", "two hosts", "no host", "no http", "form", "no form"],
 )  # fmt: skip
-def test_an_oversized_or_invalid_request_is_refused(shared_page: WebClient, request_: bytes, said: bytes) -> None:
+def test_an_oversized_or_invalid_request_is_refused(shared_page: WebClient, request_: bytes, refusal: bytes) -> None:
     answered = shared_page.raw(request_).splitlines()[:1]
 
-    assert not answered or said in answered[0]  # or the connection was cut before all of it was taken
+    assert not answered or refusal in answered[0]  # the server may close before it has read everything
     assert shared_page.ask("/").status == 200
 
 
