@@ -103,7 +103,7 @@ def test_a_library_of_5000_files_survives_the_loss_of_its_disk(
 
     ways: list[tuple[Callable[[], None], Callable[[], None], str]] = [
         (disk.unmount, disk.mount, "it is not there"),
-        (lambda: exchange(music, place / "away"), lambda: exchange(music, place / "away"), "it is empty"),
+        (lambda: move_content(music, place / "away"), lambda: exchange(music, place / "away"), "it is empty"),
         (put_another_device, take_it_away, "another file system"),
     ]
     for go_away, come_back, reason in ways:
@@ -126,8 +126,8 @@ def test_a_library_of_5000_files_survives_the_loss_of_its_disk(
         daemon.stop()
 
 
-def exchange(folder: Path, other: Path) -> None:
-    """Swap the content of two folders without changing it."""
+def move_content(folder: Path, other: Path) -> None:
+    """Move the content of a folder away, or back."""
     source, target = (folder, other) if any(folder.iterdir()) else (other, folder)
     target.mkdir(exist_ok=True)
     for each in list(source.iterdir()):
@@ -307,7 +307,7 @@ def test_files_that_reappear_elsewhere_end_a_held_loss(catalogue_url: str, music
         assert set(daemon.actions()) == {"track_added", "track_moved"}
 
 
-def test_no_file_goes_missing_while_a_scan_is_running(tmp_path: Path, music: Path) -> None:
+def test_the_pipeline_is_not_quiet_while_a_scan_runs(tmp_path: Path, music: Path) -> None:
     """The scan may not have reached the new path of a vanished file yet, even if no file is in progress."""
     write_song(music / "one.mp3")
     with InProcessDaemon(tmp_path / "state", music, watching=False) as daemon:

@@ -68,7 +68,7 @@ def primary() -> Iterator[Server]:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, primary: Server) -> Iterator[PostgresSoulspot]:
-    name = f"elsewhere_{uuid.uuid4().hex}"  # never dropped: half-open connections keep it in use for a while
+    name = f"elsewhere_{uuid.uuid4().hex}"  # dropped only with the server: half-open connections keep it in use
     primary.run(f"CREATE DATABASE {name} OWNER soulspot TEMPLATE catalogue")
     command = PostgresSoulspot(tmp_path, primary, name)
     yield command
@@ -78,10 +78,10 @@ def elsewhere(tmp_path: Path, primary: Server) -> Iterator[PostgresSoulspot]:
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[socket.socket]:
     """Yield the socket on which a service manager receives notifications."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as hearing:
-        hearing.bind(str(tmp_path / "notify"))
-        hearing.setblocking(False)
-        yield hearing
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.bind(str(tmp_path / "notify"))
+        receiver.setblocking(False)
+        yield receiver
 
 
 def has_received(manager: socket.socket, words: str) -> bool:

@@ -35,7 +35,7 @@ async def until_true(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def is_refused(url: str, *paths: str, node: str = "one") -> str:
+async def try_lock(url: str, *paths: str, node: str = "one") -> str:
     """Try to lock these folders; return the message of the refusal, or "" if they are free."""
     async with Database(url) as database, AsyncExitStack() as stack:
         try:
@@ -49,10 +49,10 @@ async def test_a_folder_its_parent_and_its_child_have_one_watcher(url: str) -> N
     async with Database(url) as database, AsyncExitStack() as stack:
         await stack.enter_async_context(owning(database, "/srv/music", "/srv/talks"))
 
-        refused = [await is_refused(url, path) for path in ("/srv/music", "/srv/music/jazz", "/srv", "/")]
-        free = [await is_refused(url, path) for path in ("/srv/musical", "/srv/films/music", "/home")]
-        elsewhere = await is_refused(url, "/srv/music", node="two")
-    afterwards = await is_refused(url, "/srv/music")
+        refused = [await try_lock(url, path) for path in ("/srv/music", "/srv/music/jazz", "/srv", "/")]
+        free = [await try_lock(url, path) for path in ("/srv/musical", "/srv/films/music", "/home")]
+        elsewhere = await try_lock(url, "/srv/music", node="two")
+    afterwards = await try_lock(url, "/srv/music")
 
     expected = ("/srv/music is", "/srv/music is", "a folder in /srv is", "a folder in / is")
     watcher = f"being watched by `soulspot watch (pid {os.getpid()}) on one`"
@@ -111,7 +111,7 @@ async def test_one_database_holds_several_catalogues_one_in_each_schema(
 
     async with Database(urls[0]) as database, AsyncExitStack() as stack:
         await stack.enter_async_context(owning(database, "/srv/music"))
-        refused = [bool(await is_refused(url, "/srv/music")) for url in urls]
+        refused = [bool(await try_lock(url, "/srv/music")) for url in urls]
         async with Database(urls[1]) as other:
             writers = [await each.writers([]) for each in (database, other)]
             async with other.lock_catalogue("db upgrade"):

@@ -93,7 +93,7 @@ def test_the_start_removes_old_entries_and_writes_nothing_without_any(soulspot: 
     before = soulspot.dump()
     soulspot.watch(SOULSPOT_AUDIT__KEEP_DAYS="365")
     write_song(soulspot.music / "more.mp3", title="More", artist="A")
-    until(lambda: "track_added" in shown(soulspot)[-1:])
+    until(lambda: "track_added" in history(soulspot)[-1:])
     assert len(soulspot.dump()) > len(before)
     assert history(soulspot) == [*KEPT, "track_added"]
 
