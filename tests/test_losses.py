@@ -20,9 +20,9 @@ SONG = (AUDIO / "tone.mp3").read_bytes()
 
 def fill(folder: Path, files: int) -> None:
     for number in range(files):
-        place = folder / f"f{number // 20}"
-        place.mkdir(exist_ok=True)
-        (place / f"{number}.mp3").write_bytes(SONG)
+        subfolder = folder / f"f{number // 20}"
+        subfolder.mkdir(exist_ok=True)
+        (subfolder / f"{number}.mp3").write_bytes(SONG)
 
 
 def scan_twice(daemon: InProcessDaemon) -> None:
@@ -35,33 +35,33 @@ def scan_twice(daemon: InProcessDaemon) -> None:
 class Disk:
     """A file system in an image file, which can be mounted and unmounted."""
 
-    def __init__(self, image: Path, place: Path) -> None:
-        self.image, self.place = image, place
+    def __init__(self, image: Path, mount_point: Path) -> None:
+        self.image, self.mount_point = image, mount_point
         self.other: Disk
         image.write_bytes(b"")
         os.truncate(image, 48 << 20)
         subprocess.run(["mkfs.ext4", "-q", "-N", "20000", str(image)], check=True)
 
     def mount(self) -> None:
-        subprocess.run(["mount", "-o", "loop", str(self.image), str(self.place)], check=True)
+        subprocess.run(["mount", "-o", "loop", str(self.image), str(self.mount_point)], check=True)
 
     def unmount(self) -> None:
-        subprocess.run(["umount", str(self.place)], check=True)
+        subprocess.run(["umount", str(self.mount_point)], check=True)
 
 
 @pytest.fixture
 def make_disk(tmp_path: Path) -> Iterator[Callable[[str, Path], Disk]]:
     disks: list[Disk] = []
 
-    def make(name: str, place: Path) -> Disk:
-        disk = Disk(tmp_path / f"{name}.img", place)
+    def make(name: str, mount_point: Path) -> Disk:
+        disk = Disk(tmp_path / f"{name}.img", mount_point)
         disks.append(disk)
         disk.mount()
         return disk
 
     yield make
     for disk in reversed(disks):
-        while os.path.ismount(disk.place):
+        while os.path.ismount(disk.mount_point):
             disk.unmount()
 
 
@@ -74,15 +74,15 @@ def rows(daemon: InProcessDaemon) -> list[tuple[object, ...]]:
 def test_a_library_of_5000_files_survives_the_loss_of_its_disk(
     catalogue_url: str, tmp_path: Path, make_disk: Callable[[str, Path], Disk]
 ) -> None:
-    """Unmounted, emptied, another device over it; for ten minutes each, and with a restart in between.
+    """Unmount the disk, empty it, and mount another over it; each for ten minutes, with a restart in between.
 
-    A tenth of it on a server, which is asked the same.
+    PostgreSQL gets a tenth of the files: its queries are the same.
     """
     songs = 5000 if catalogue_url.startswith("sqlite") else 500
-    place = tmp_path / "disk"
-    place.mkdir()
-    disk = make_disk("library", place)
-    music = place / "music"
+    mount_point = tmp_path / "disk"
+    mount_point.mkdir()
+    disk = make_disk("library", mount_point)
+    music = mount_point / "music"
     music.mkdir()
     fill(music, songs)
     now = [0.0]
@@ -94,7 +94,7 @@ def test_a_library_of_5000_files_survives_the_loss_of_its_disk(
 
     def put_another_device() -> None:
         disk.unmount()
-        disk.other = make_disk("other", place)
+        disk.other = make_disk("other", mount_point)
         write_song(music / "foreign.mp3")
 
     def take_it_away() -> None:
@@ -103,7 +103,11 @@ def test_a_library_of_5000_files_survives_the_loss_of_its_disk(
 
     ways: list[tuple[Callable[[], None], Callable[[], None], str]] = [
         (disk.unmount, disk.mount, "it is not there"),
-        (lambda: move_content(music, place / "away"), lambda: move_content(music, place / "away"), "it is empty"),
+        (
+            lambda: move_content(music, mount_point / "away"),
+            lambda: move_content(music, mount_point / "away"),
+            "it is empty",
+        ),
         (put_another_device, take_it_away, "another file system"),
     ]
     for go_away, come_back, reason in ways:

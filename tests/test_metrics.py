@@ -33,13 +33,13 @@ class Watched:
 
     def __init__(self, soulspot: Soulspot) -> None:
         self.soulspot = soulspot
-        self.place = soulspot.music.parent / "metrics.socket"
+        self.socket_file = soulspot.music.parent / "metrics.socket"
 
     def start(self, **settings: str) -> None:
-        self.daemon = self.soulspot.watch(SOULSPOT_METRICS__LISTEN=str(self.place), **settings)
+        self.daemon = self.soulspot.watch(SOULSPOT_METRICS__LISTEN=str(self.socket_file), **settings)
 
     def text(self) -> str:
-        return ask(self.place, "/metrics").text
+        return ask(self.socket_file, "/metrics").text
 
     def scrape(self) -> Samples:
         return samples(self.text())
@@ -103,7 +103,7 @@ def test_an_offline_folder_shows_in_metrics_probes_and_health(watched: Watched) 
     write_song(watched.soulspot.music / "song.mp3")
     watched.soulspot.scan()
     watched.start()
-    until(lambda: ask(watched.place, "/readyz").status == 200)
+    until(lambda: ask(watched.socket_file, "/readyz").status == 200)
     [(folder,)] = watched.soulspot.rows("SELECT id FROM folders")
     assert watched.soulspot.run("health").stdout == "ok\n"
 
@@ -111,7 +111,7 @@ def test_an_offline_folder_shows_in_metrics_probes_and_health(watched: Watched) 
 
     until(lambda: watched.has(f'soulspot_folder_online{{folder="{folder}"}}', 0), 20)
     assert watched.has('soulspot_health{state="degraded"}', 1)
-    ready = ask(watched.place, "/readyz")
+    ready = ask(watched.socket_file, "/readyz")
     assert ready.status == 200  # the other folders are still watched and ingested
     assert "is offline" in ready.text
     result = watched.soulspot.run("health")
@@ -121,36 +121,36 @@ def test_an_offline_folder_shows_in_metrics_probes_and_health(watched: Watched) 
 
 def test_a_daemon_whose_database_refuses_is_alive_but_not_ready(watched: Watched) -> None:
     watched.start()
-    assert ask(watched.place, "/livez").text == "ok\n"
+    assert ask(watched.socket_file, "/livez").text == "ok\n"
     watched.soulspot.change("PRAGMA journal_mode")  # waits until the catalogue exists
     holder = sqlite3.connect(watched.soulspot.database, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
 
     write_song(watched.soulspot.music / "song.mp3")
 
-    until(lambda: ask(watched.place, "/readyz").status == 503)
-    assert "the database refuses" in ask(watched.place, "/readyz").text
-    assert ask(watched.place, "/livez").status == 200
+    until(lambda: ask(watched.socket_file, "/readyz").status == 503)
+    assert "the database refuses" in ask(watched.socket_file, "/readyz").text
+    assert ask(watched.socket_file, "/livez").status == 200
     assert watched.has('soulspot_paused{by="database"}', 1)
     result = watched.soulspot.run("health", "--json")
     assert (result.returncode, json.loads(result.stdout)["health"]) == (1, "paused")
     holder.execute("ROLLBACK")
     holder.close()
-    until(lambda: ask(watched.place, "/readyz").status == 200)
+    until(lambda: ask(watched.socket_file, "/readyz").status == 200)
 
 
 def test_a_pause_by_a_person_is_reported_as_one(watched: Watched) -> None:
     watched.start()
-    until(lambda: ask(watched.place, "/readyz").status == 200)
+    until(lambda: ask(watched.socket_file, "/readyz").status == 200)
 
     assert watched.soulspot.run("pause").returncode == 0
 
     assert watched.has('soulspot_paused{by="person"}', 1)
     assert watched.has('soulspot_paused{by="database"}', 0)
     assert watched.soulspot.run("health").returncode == 1
-    assert "paused by" in ask(watched.place, "/readyz").text
+    assert "paused by" in ask(watched.socket_file, "/readyz").text
     assert watched.soulspot.run("resume").returncode == 0
-    until(lambda: ask(watched.place, "/readyz").status == 200)
+    until(lambda: ask(watched.socket_file, "/readyz").status == 200)
 
 
 def test_health_without_a_daemon_is_failed(soulspot: Soulspot) -> None:

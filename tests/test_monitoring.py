@@ -44,26 +44,26 @@ def names(query: str) -> set[str]:
 
 
 @contextmanager
-def prometheus(place: Path, target: int) -> Iterator[str]:
+def prometheus(folder: Path, target: int) -> Iterator[str]:
     """Run Prometheus with our rules, scraping a port; yield its address."""
     port = free_port()
-    config = place / "prometheus.yml"
+    config = folder / "prometheus.yml"
     config.write_text(
         f"global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{RULES}]\n"
         "scrape_configs:\n  - job_name: soulspot\n    static_configs:\n"
         f"      - targets: ['127.0.0.1:{target}']\n"
     )
-    with (place / "prometheus.log").open("wb") as log:
+    with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(
             [
-                "prometheus", f"--config.file={config}", f"--storage.tsdb.path={place}/tsdb",
+                "prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder}/tsdb",
                 f"--web.listen-address=127.0.0.1:{port}",
             ],
             stdout=log, stderr=log,
         )  # fmt: skip
     try:
-        until(lambda: process.poll() is not None or b"ready to receive" in (place / "prometheus.log").read_bytes())
-        assert process.poll() is None, (place / "prometheus.log").read_text()
+        until(lambda: process.poll() is not None or b"ready to receive" in (folder / "prometheus.log").read_bytes())
+        assert process.poll() is None, (folder / "prometheus.log").read_text()
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -161,12 +161,8 @@ def _answers(port: int) -> bool:
 def test_each_panel_has_a_description_and_no_two_overlap() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
-        place = panel["gridPos"]
-        own = {
-            (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
-        }
+        area = panel["gridPos"]
+        own = {(x, y) for x in range(area["x"], area["x"] + area["w"]) for y in range(area["y"], area["y"] + area["h"])}
         assert not taken & own, panel["title"]
         assert max(x for x, _y in own) < 24
         taken |= own

@@ -106,9 +106,11 @@ async def test_a_server_that_allows_few_connections_is_enough(
 def test_every_read_command_works_with_postgresql(postgres_soulspot: PostgresSoulspot) -> None:
     song = str(write_song(postgres_soulspot.music / "song.mp3"))
     postgres_soulspot.scan()
-    asked = [("explain", song), ("track", song), *((each,) for each in ("tracks", "artists", "albums", "audit"))]
-    asked += [("failures", "list"), ("db", "check"), ("db", "current"), ("verify",)]
+    commands = [("explain", song), ("track", song), *((each,) for each in ("tracks", "artists", "albums", "audit"))]
+    commands += [("failures", "list"), ("db", "check"), ("db", "current"), ("verify",)]
 
-    answers = [postgres_soulspot.run(*each, SOULSPOT_LIBRARY__FOLDERS=str(postgres_soulspot.music)) for each in asked]
+    answers = [
+        postgres_soulspot.run(*each, SOULSPOT_LIBRARY__FOLDERS=str(postgres_soulspot.music)) for each in commands
+    ]
 
     assert [answer.args for answer in answers if answer.returncode or answer.stderr] == []

@@ -36,7 +36,7 @@ KILL = """
 
 
 @pytest.fixture(scope="module")
-def frail_server() -> Iterator[Server]:
+def restartable_server() -> Iterator[Server]:
     """Yield a server that a test may stop."""
     # Without synchronous_commit, a crash would lose transactions that the server has confirmed.
     server = new_server(synchronous_commit="on", max_connections="40")
@@ -45,16 +45,16 @@ def frail_server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def frail(tmp_path: Path, frail_server: Server) -> Iterator[PostgresSoulspot]:
-    frail_server.run("CREATE DATABASE frail OWNER soulspot TEMPLATE catalogue")
-    command = PostgresSoulspot(tmp_path, frail_server, "frail")
+def restartable(tmp_path: Path, restartable_server: Server) -> Iterator[PostgresSoulspot]:
+    restartable_server.run("CREATE DATABASE restartable OWNER soulspot TEMPLATE catalogue")
+    command = PostgresSoulspot(tmp_path, restartable_server, "restartable")
     yield command
     command.kill()
-    frail_server.run("DROP DATABASE frail WITH (FORCE)")
+    restartable_server.run("DROP DATABASE restartable WITH (FORCE)")
 
 
 @pytest.fixture
-def untouched(tmp_path: Path) -> Iterator[PostgresSoulspot]:
+def with_own_server(tmp_path: Path) -> Iterator[PostgresSoulspot]:
     """Yield a command with its own server, which no other test has stopped."""
     server = new_server(synchronous_commit="on")
     command = PostgresSoulspot(tmp_path, server, "catalogue")
@@ -83,20 +83,20 @@ def assert_whole(soulspot: Soulspot, files: int, artists: int = 7) -> None:
     assert soulspot.rows(unknown) == []
 
 
-def test_a_restart_of_the_server_loses_no_file(frail: PostgresSoulspot) -> None:
-    frail.watch()
-    add_songs(frail.music, 300)
-    until(lambda: frail.rows("SELECT 1 FROM tracks"))
+def test_a_restart_of_the_server_loses_no_file(restartable: PostgresSoulspot) -> None:
+    restartable.watch()
+    add_songs(restartable.music, 300)
+    until(lambda: restartable.rows("SELECT 1 FROM tracks"))
 
-    frail.server.stop("immediate")
-    write_song(frail.music / "late.mp3", title="Late", artist="Artist 0", album="Album 0", albumartist="Artist 0")
-    until(lambda: "the database refuses" in frail.log.read_text())
-    frail.server.start()
+    restartable.server.stop("immediate")
+    write_song(restartable.music / "late.mp3", title="Late", artist="Artist 0", album="Album 0", albumartist="Artist 0")
+    until(lambda: "the database refuses" in restartable.log.read_text())
+    restartable.server.start()
 
-    until(lambda: len(frail.tracks()) == 301, 60)
-    assert_whole(frail, 301)
-    assert frail.log.read_text().count("the database refuses") == 1
-    assert "the database answers again, after" in frail.log.read_text()
+    until(lambda: len(restartable.tracks()) == 301, 60)
+    assert_whole(restartable, 301)
+    assert restartable.log.read_text().count("the database refuses") == 1
+    assert "the database answers again, after" in restartable.log.read_text()
 
 
 def test_killed_server_processes_lose_and_duplicate_nothing(postgres_soulspot: PostgresSoulspot) -> None:
@@ -128,31 +128,31 @@ def test_ingest_waits_for_a_free_connection(postgres_soulspot: PostgresSoulspot)
     assert_whole(postgres_soulspot, 20)
 
 
-def test_ingest_waits_while_other_clients_use_every_connection(frail: PostgresSoulspot) -> None:
-    frail.watch()
-    ours = b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'frail'"
-    with frail.server.connect() as admin, ExitStack() as others:
+def test_ingest_waits_while_other_clients_use_every_connection(restartable: PostgresSoulspot) -> None:
+    restartable.watch()
+    ours = b"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'restartable'"
+    with restartable.server.connect() as admin, ExitStack() as others:
         while True:
             try:
-                others.enter_context(frail.server.connect("postgres", "soulspot"))
+                others.enter_context(restartable.server.connect("postgres", "soulspot"))
             except psycopg.OperationalError:
                 if not admin.execute(ours).fetchall():
                     break
 
-        add_songs(frail.music, 20)
-        until(lambda: "the database refuses" in frail.log.read_text())
-        refused = frail.run("status")
-    until(lambda: len(frail.tracks()) == 20)
+        add_songs(restartable.music, 20)
+        until(lambda: "the database refuses" in restartable.log.read_text())
+        refused = restartable.run("status")
+    until(lambda: len(restartable.tracks()) == 20)
 
     assert (refused.returncode, refused.stderr) == (0, "")  # the daemon answers although its server does not
     assert "database  cannot be read" in refused.stdout
-    assert "remaining connection slots" in frail.log.read_text()
-    assert_whole(frail, 20)
+    assert "remaining connection slots" in restartable.log.read_text()
+    assert_whole(restartable, 20)
 
 
 @pytest.mark.root
-def test_ingest_waits_while_the_disk_of_the_server_is_full(untouched: PostgresSoulspot) -> None:
-    server, disk = untouched.server, untouched.server.place / "disk"
+def test_ingest_waits_while_the_disk_of_the_server_is_full(with_own_server: PostgresSoulspot) -> None:
+    server, disk = with_own_server.server, with_own_server.server.place / "disk"
     if os.geteuid() != 0:
         pytest.skip("mounting a small disk takes root")
     disk.mkdir()
@@ -163,21 +163,24 @@ def test_ingest_waits_while_the_disk_of_the_server_is_full(untouched: PostgresSo
         shutil.chown(space, server.superuser, server.superuser if server.superuser == "postgres" else None)
         server.run(f"CREATE TABLESPACE small LOCATION '{space}'")
         server.run("CREATE DATABASE small OWNER soulspot TEMPLATE catalogue TABLESPACE small STRATEGY file_copy")
-        untouched.name, untouched.environment["SOULSPOT_DATABASE__URL"] = "small", server.socket_url("small")
+        with_own_server.name, with_own_server.environment["SOULSPOT_DATABASE__URL"] = (
+            "small",
+            server.socket_url("small"),
+        )
         filler = disk / "filler"
         with filler.open("wb", buffering=0) as file, suppress(OSError):
             while file.write(b"x" * 4096):
                 pass
-        add_songs(untouched.music, 600)
-        untouched.start_watching()
-        until(lambda: untouched.log.exists() and "No space left on device" in untouched.log.read_text())
-        assert "the database refuses" in untouched.log.read_text()
+        add_songs(with_own_server.music, 600)
+        with_own_server.start_watching()
+        until(lambda: with_own_server.log.exists() and "No space left on device" in with_own_server.log.read_text())
+        assert "the database refuses" in with_own_server.log.read_text()
         filler.unlink()
 
-        until(lambda: len(untouched.tracks()) == 600, 60)
-        assert_whole(untouched, 600)
+        until(lambda: len(with_own_server.tracks()) == 600, 60)
+        assert_whole(with_own_server, 600)
     finally:
-        untouched.kill()
+        with_own_server.kill()
         server.run("DROP DATABASE IF EXISTS small WITH (FORCE)")
         server.run("DROP TABLESPACE IF EXISTS small")
         subprocess.run(["umount", "--lazy", disk], check=True)
@@ -204,9 +207,9 @@ def test_a_cancelled_statement_is_retried(postgres_soulspot: PostgresSoulspot, l
 def test_an_unreachable_server_is_one_clear_error_that_allows_a_retry(
     postgres_soulspot: PostgresSoulspot, postgres_server: Server
 ) -> None:
-    away = postgres_server.tcp_url("nowhere", port=1)
+    unreachable = postgres_server.tcp_url("nowhere", port=1)
 
-    result = postgres_soulspot.run("scan", str(postgres_soulspot.music), SOULSPOT_DATABASE__URL=away)
+    result = postgres_soulspot.run("scan", str(postgres_soulspot.music), SOULSPOT_DATABASE__URL=unreachable)
 
     assert result.returncode == 75
     assert "cannot be reached" in result.stderr
@@ -220,11 +223,11 @@ def test_a_second_watcher_of_a_folder_is_refused_with_the_first_named(postgres_s
     other.mkdir()
 
     same = postgres_soulspot.run("watch", str(postgres_soulspot.music))
-    elsewhere = postgres_soulspot.run("scan", str(other))
+    other_scan = postgres_soulspot.run("scan", str(other))
 
     assert same.returncode == 75
     assert f"pid {daemon.pid}" in same.stderr
-    assert elsewhere.returncode == 0, elsewhere.stderr
+    assert other_scan.returncode == 0, other_scan.stderr
 
 
 def test_a_watcher_exits_when_another_has_taken_its_folder(postgres_soulspot: PostgresSoulspot) -> None:
@@ -306,14 +309,14 @@ class Node:
 
 @pytest.fixture
 async def nodes(postgres_server: Server, postgres_catalogue: str) -> AsyncIterator[tuple[Node, Node]]:
-    made = (
+    both = (
         Node(postgres_server.socket_url(postgres_catalogue), "one"),
         Node(postgres_server.socket_url(postgres_catalogue), "two"),
     )
-    for node in made:
+    for node in both:
         await node.adopt()
-    yield made
-    for node in made:
+    yield both
+    for node in both:
         await node.database.aclose()
 
 

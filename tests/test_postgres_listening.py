@@ -53,9 +53,9 @@ async def change(service: FolderService, number: int) -> None:
 
 @pytest.fixture
 def proxy(postgres_server: Server) -> Iterator[TcpProxy]:
-    made = TcpProxy(postgres_server.port)
-    yield made
-    made.close()
+    new_proxy = TcpProxy(postgres_server.port)
+    yield new_proxy
+    new_proxy.close()
 
 
 async def test_a_change_wakes_at_once_and_a_hundred_wake_only_a_few_times(

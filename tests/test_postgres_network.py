@@ -54,9 +54,9 @@ class Island:
 def island() -> Iterator[Island]:
     if os.geteuid() != 0:
         pytest.skip("a network namespace takes root")
-    made = Island()
-    yield made
-    made.close()
+    new_island = Island()
+    yield new_island
+    new_island.close()
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,8 @@ def primary() -> Iterator[Server]:
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path, primary: Server) -> Iterator[PostgresSoulspot]:
-    name = f"elsewhere_{uuid.uuid4().hex}"  # dropped only with the server: half-open connections keep it in use
+def over_tcp(tmp_path: Path, primary: Server) -> Iterator[PostgresSoulspot]:
+    name = f"over_tcp_{uuid.uuid4().hex}"  # dropped only with the server: half-open connections keep it in use
     primary.run(f"CREATE DATABASE {name} OWNER soulspot TEMPLATE catalogue")
     command = PostgresSoulspot(tmp_path, primary, name)
     yield command
@@ -94,76 +94,76 @@ def has_received(manager: socket.socket, words: str) -> bool:
 
 
 @pytest.mark.root
-def test_a_network_outage_loses_no_file(elsewhere: PostgresSoulspot, island: Island, manager: socket.socket) -> None:
-    elsewhere.command = ["ip", "netns", "exec", island.name, *elsewhere.command]
-    elsewhere.environment["SOULSPOT_DATABASE__URL"] = elsewhere.server.tcp_url(elsewhere.name, host=island.server)
-    add_songs(elsewhere.music, 400)
-    daemon = elsewhere.watch(NOTIFY_SOCKET=manager.getsockname())
-    until(lambda: elsewhere.rows("SELECT 1 FROM tracks"))
+def test_a_network_outage_loses_no_file(over_tcp: PostgresSoulspot, island: Island, manager: socket.socket) -> None:
+    over_tcp.command = ["ip", "netns", "exec", island.name, *over_tcp.command]
+    over_tcp.environment["SOULSPOT_DATABASE__URL"] = over_tcp.server.tcp_url(over_tcp.name, host=island.server)
+    add_songs(over_tcp.music, 400)
+    daemon = over_tcp.watch(NOTIFY_SOCKET=manager.getsockname())
+    until(lambda: over_tcp.rows("SELECT 1 FROM tracks"))
 
     island.cut()
     began = time.monotonic()
-    write_song(elsewhere.music / "late.mp3", title="Late", artist="Artist 0", album="Album 0", albumartist="Artist 0")
+    write_song(over_tcp.music / "late.mp3", title="Late", artist="Artist 0", album="Album 0", albumartist="Artist 0")
     until(lambda: has_received(manager, "STATUS=paused: the database refuses"), LINK_LIMIT + CONNECT_LIMIT + 15)
     noticed = time.monotonic() - began
     locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND mode = 'ExclusiveLock'"
-    until(lambda: elsewhere.rows(locks) == [(0,)], LINK_LIMIT + 15)  # the server has noticed too
-    until(lambda: "the database refuses" in elsewhere.log.read_text())
+    until(lambda: over_tcp.rows(locks) == [(0,)], LINK_LIMIT + 15)  # the server has noticed too
+    until(lambda: "the database refuses" in over_tcp.log.read_text())
     island.mend()
 
-    until(lambda: len(elsewhere.tracks()) == 401, 60)
-    assert_whole(elsewhere, 401)
+    until(lambda: len(over_tcp.tracks()) == 401, 60)
+    assert_whole(over_tcp, 401)
     assert noticed < LINK_LIMIT + CONNECT_LIMIT + 5
-    assert "the database answers again, after" in elsewhere.log.read_text()
-    until(lambda: elsewhere.rows(locks) == [(1,)], CONNECT_LIMIT + 15)
+    assert "the database answers again, after" in over_tcp.log.read_text()
+    until(lambda: over_tcp.rows(locks) == [(1,)], CONNECT_LIMIT + 15)
     island.cut()
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(timeout=30) == 0  # it can be stopped during the outage
     island.mend()
 
 
-def test_a_standby_is_used_once_it_is_the_primary(elsewhere: PostgresSoulspot, manager: socket.socket) -> None:
+def test_a_standby_is_used_once_it_is_the_primary(over_tcp: PostgresSoulspot, manager: socket.socket) -> None:
     programs = server_programs()
     assert programs is not None
-    first = elsewhere.server
+    first = over_tcp.server
     second = Server(programs, first)
     try:
         second.start()
         first.run("ALTER SYSTEM SET synchronous_standby_names = '*'")  # every commit is on both servers
         first.run("SELECT pg_reload_conf()")
         hosts = f"?host=127.0.0.1:{first.port}&host=127.0.0.1:{second.port}&target_session_attrs=primary"
-        both = first.tcp_url(elsewhere.name).replace(f"127.0.0.1:{first.port}", "") + hosts
-        elsewhere.environment["SOULSPOT_DATABASE__URL"] = both
-        add_songs(elsewhere.music, 300)
-        elsewhere.watch(NOTIFY_SOCKET=manager.getsockname())
-        until(lambda: elsewhere.rows("SELECT 1 FROM tracks"))
+        both = first.tcp_url(over_tcp.name).replace(f"127.0.0.1:{first.port}", "") + hosts
+        over_tcp.environment["SOULSPOT_DATABASE__URL"] = both
+        add_songs(over_tcp.music, 300)
+        over_tcp.watch(NOTIFY_SOCKET=manager.getsockname())
+        until(lambda: over_tcp.rows("SELECT 1 FROM tracks"))
 
         first.stop("immediate")
         until(lambda: has_received(manager, "STATUS=paused: the database refuses"))
         second.run("SELECT pg_promote()")
-        elsewhere.server = second
+        over_tcp.server = second
 
-        until(lambda: len(elsewhere.tracks()) == 300, 60)
-        assert_whole(elsewhere, 300)
-        assert elsewhere.run("status").returncode == 0
-        assert elsewhere.run("db", "downgrade").returncode == 75  # the daemon took the lock on the new primary
+        until(lambda: len(over_tcp.tracks()) == 300, 60)
+        assert_whole(over_tcp, 300)
+        assert over_tcp.run("status").returncode == 0
+        assert over_tcp.run("db", "downgrade").returncode == 75  # the daemon took the lock on the new primary
     finally:
-        elsewhere.kill()
+        over_tcp.kill()
         second.close()
-        elsewhere.server = first
+        over_tcp.server = first
         first.start()
         first.run("ALTER SYSTEM RESET synchronous_standby_names")
         first.run("SELECT pg_reload_conf()")
 
 
-def test_a_server_that_became_a_replica_is_left_for_the_primary(elsewhere: PostgresSoulspot) -> None:
-    add_songs(elsewhere.music, 20)
-    elsewhere.server.run("ALTER ROLE soulspot SET default_transaction_read_only = on")
+def test_a_server_that_became_a_replica_is_left_for_the_primary(over_tcp: PostgresSoulspot) -> None:
+    add_songs(over_tcp.music, 20)
+    over_tcp.server.run("ALTER ROLE soulspot SET default_transaction_read_only = on")
     try:
-        elsewhere.start_watching()
-        until(lambda: "the database refuses" in elsewhere.log.read_text())
+        over_tcp.start_watching()
+        until(lambda: "the database refuses" in over_tcp.log.read_text())
     finally:
-        elsewhere.server.run("ALTER ROLE soulspot RESET default_transaction_read_only")
+        over_tcp.server.run("ALTER ROLE soulspot RESET default_transaction_read_only")
 
-    until(lambda: len(elsewhere.tracks()) == 20)
-    assert_whole(elsewhere, 20)
+    until(lambda: len(over_tcp.tracks()) == 20)
+    assert_whole(over_tcp, 20)

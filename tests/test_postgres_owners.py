@@ -51,13 +51,13 @@ async def test_a_folder_its_parent_and_its_child_have_one_watcher(url: str) -> N
 
         refused = [await try_lock(url, path) for path in ("/srv/music", "/srv/music/jazz", "/srv", "/")]
         free = [await try_lock(url, path) for path in ("/srv/musical", "/srv/films/music", "/home")]
-        elsewhere = await try_lock(url, "/srv/music", node="two")
+        on_other_node = await try_lock(url, "/srv/music", node="two")
     afterwards = await try_lock(url, "/srv/music")
 
     expected = ("/srv/music is", "/srv/music is", "a folder in /srv is", "a folder in / is")
     watcher = f"being watched by `soulspot watch (pid {os.getpid()}) on one`"
     assert all(refusal.startswith(f"{what} {watcher}") for refusal, what in zip(refused, expected, strict=True))
-    assert [*free, elsewhere, afterwards] == [""] * 5
+    assert [*free, on_other_node, afterwards] == [""] * 5
 
 
 async def test_a_schema_change_excludes_all_other_writers(url: str) -> None:
@@ -145,12 +145,12 @@ def test_status_names_each_writer_and_its_folders(postgres_soulspot: PostgresSou
     shown = postgres_soulspot.run("status").stdout
 
     [writer] = status["writers"]
-    place = {"node": socket.gethostname(), "path": str(postgres_soulspot.music)}
-    assert (writer["pid"], writer["folders"]) == (daemon.pid, [place])
+    location = {"node": socket.gethostname(), "path": str(postgres_soulspot.music)}
+    assert (writer["pid"], writer["folders"]) == (daemon.pid, [location])
     assert writer["since"] is not None
     assert status["health"] == "ok"
-    assert f"writer    soulspot watch (pid {daemon.pid}) on {place['node']}, since " in shown
-    assert f"\n          {place['path']} of {place['node']}\n" in shown
+    assert f"writer    soulspot watch (pid {daemon.pid}) on {location['node']}, since " in shown
+    assert f"\n          {location['path']} of {location['node']}\n" in shown
 
 
 def test_commands_that_change_a_watched_folder_are_refused(
@@ -170,8 +170,8 @@ def test_commands_that_change_a_watched_folder_are_refused(
                              " WHERE path = 'song.mp3'")  # fmt: skip
 
     by_daemon = postgres_soulspot.run("failures", "retry", "--all")
-    asked = [("db", "downgrade"), ("purge", "--older-than", "7d", "--yes", "1")]
-    refused = [postgres_soulspot.run(*each) for each in asked]
+    commands = [("db", "downgrade"), ("purge", "--older-than", "7d", "--yes", "1")]
+    refused = [postgres_soulspot.run(*each) for each in commands]
     allowed = postgres_soulspot.run("failures", "retry", str(other))
 
     assert [each.returncode for each in refused] == [75] * 2, [each.stderr for each in refused]
@@ -184,6 +184,6 @@ def test_commands_that_change_a_watched_folder_are_refused(
 
 @pytest.fixture
 def proxy(postgres_server: Server) -> Iterator[TcpProxy]:
-    made = TcpProxy(postgres_server.port)
-    yield made
-    made.close()
+    new_proxy = TcpProxy(postgres_server.port)
+    yield new_proxy
+    new_proxy.close()

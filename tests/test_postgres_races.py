@@ -54,12 +54,12 @@ class Node:
 @pytest.fixture
 async def nodes(postgres_server: Server, postgres_catalogue: str) -> AsyncIterator[list[Node]]:
     async with AsyncExitStack() as stack:
-        made = []
+        created = []
         for number in range(COUNT):
             database = Database(postgres_server.socket_url(postgres_catalogue), connections=1)
-            made.append(Node(await stack.enter_async_context(database), f"node{number}"))
-        await asyncio.gather(*(node.adopt() for node in made))
-        yield made
+            created.append(Node(await stack.enter_async_context(database), f"node{number}"))
+        await asyncio.gather(*(node.adopt() for node in created))
+        yield created
 
 
 def tagged(name: str, identity: str | None = None, **more: object) -> TrackTags:

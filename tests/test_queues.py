@@ -17,9 +17,9 @@ def pending(path: str, *, is_fresh: bool = False) -> Pending:
 
 async def test_cancelling_a_waiting_worker_loses_no_file() -> None:
     ready = Ready(fresh_room=8, bulk_room=8)
-    gone, left = asyncio.create_task(ready.take()), asyncio.create_task(ready.take())
+    cancelled, left = asyncio.create_task(ready.take()), asyncio.create_task(ready.take())
     await asyncio.sleep(0)
-    gone.cancel()
+    cancelled.cancel()
 
     file = pending("a.mp3")
     await ready.put(file)

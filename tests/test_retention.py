@@ -28,7 +28,7 @@ def grow_old(soulspot: Soulspot, days: int = 400) -> None:
         soulspot.change(f"UPDATE audit_log SET at = strftime('%Y-%m-%d %H:%M:%f000', at, '-{days} days')")
 
 
-def lived(soulspot: Soulspot) -> None:
+def make_history(soulspot: Soulspot) -> None:
     """Make a history of two files: one that stays and changes twice, and one that is added, deleted and purged."""
     for number in range(3):
         write_song(soulspot.music / "stays.mp3", title=f"Stays {number}", artist="A")
@@ -49,7 +49,7 @@ KEPT = ["folder_added", "artist_added", "track_added", "track_updated", "scan_fi
 
 @both
 def test_the_first_and_latest_entry_of_what_exists_are_kept(soulspot: Soulspot) -> None:
-    lived(soulspot)
+    make_history(soulspot)
     before = history(soulspot)
     young = soulspot.run("db", "trim", "--older-than", "30d")
     grow_old(soulspot)
@@ -59,16 +59,16 @@ def test_the_first_and_latest_entry_of_what_exists_are_kept(soulspot: Soulspot) 
     done = soulspot.run("db", "trim", "--older-than", "365d")
     again = soulspot.run("db", "trim", "--older-than", "365d")
 
-    gone = len(before) - len(KEPT) + 1
+    removed = len(before) - len(KEPT) + 1
     assert young.stdout == again.stdout == "0 entries of the history were removed\n"
     assert (dry.stdout, done.stdout) == (
-        f"{gone} entries of the history would be removed\n",
-        f"{gone} entries of the history were removed\n",
+        f"{removed} entries of the history would be removed\n",
+        f"{removed} entries of the history were removed\n",
     )
     assert unchanged == before
     assert history(soulspot) == KEPT
     [[changes]] = soulspot.rows("SELECT changes FROM audit_log WHERE action = 'audit_trimmed'")
-    assert json.loads(changes)["entries"] == gone
+    assert json.loads(changes)["entries"] == removed
     assert "no faults found" in soulspot.run("db", "check").stdout
     shown = soulspot.run("track", str(soulspot.music / "stays.mp3")).stdout
     assert "track_added" in shown
@@ -77,7 +77,7 @@ def test_the_first_and_latest_entry_of_what_exists_are_kept(soulspot: Soulspot) 
 
 @both
 def test_the_start_removes_old_entries_and_writes_nothing_without_any(soulspot: Soulspot) -> None:
-    lived(soulspot)
+    make_history(soulspot)
     soulspot.watch().terminate()
     grow_old(soulspot)
     forever = history(soulspot)
@@ -99,7 +99,7 @@ def test_the_start_removes_old_entries_and_writes_nothing_without_any(soulspot: 
 
 
 def test_without_a_limit_nothing_is_removed(soulspot: Soulspot) -> None:
-    lived(soulspot)
+    make_history(soulspot)
     grow_old(soulspot, 40_000)
 
     result = soulspot.run("db", "trim")
@@ -109,7 +109,7 @@ def test_without_a_limit_nothing_is_removed(soulspot: Soulspot) -> None:
 
 
 def test_the_history_is_not_trimmed_while_a_daemon_runs(soulspot: Soulspot) -> None:
-    lived(soulspot)
+    make_history(soulspot)
     soulspot.watch()
 
     assert soulspot.run("db", "trim", "--older-than", "1d").returncode == 75

@@ -42,9 +42,9 @@ def foreign(empty_catalogue: Path) -> Iterator[Soulspot]:
     """Return a command on a catalogue that another user owns and can reach."""
     if os.geteuid() != 0:
         pytest.skip("to be another user takes root")
-    place = Path(tempfile.mkdtemp())
-    place.chmod(0o755)
-    command = Soulspot(place)
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    command = Soulspot(folder)
     command.database.parent.mkdir()
     shutil.copyfile(empty_catalogue, command.database)
     for each, mode in ((command.database, 0o640), (command.database.parent, 0o750)):
@@ -53,7 +53,7 @@ def foreign(empty_catalogue: Path) -> Iterator[Soulspot]:
     write_song(command.music / "song.mp3")
     yield command
     command.kill()
-    shutil.rmtree(place)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -274,12 +274,12 @@ def test_which_users_may_query_and_control_the_daemon(
         "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]);"
         "s.sendall(b'{\"ask\": \"' + sys.argv[2].encode() + b'\"}\\n'); print(s.makefile().readline())"
     )
-    place = str(control_socket.socket_of(foreign.database))
+    socket_file = str(control_socket.socket_of(foreign.database))
 
-    asked = as_user(user, group, "/usr/bin/python3", "-c", script, place, "status")
-    steered = as_user(user, group, "/usr/bin/python3", "-c", script, place, "pause")
+    queried = as_user(user, group, "/usr/bin/python3", "-c", script, socket_file, "status")
+    steered = as_user(user, group, "/usr/bin/python3", "-c", script, socket_file, "pause")
 
-    assert ('"health"' in asked.stdout) is may_ask
+    assert ('"health"' in queried.stdout) is may_ask
     assert ('"paused"' in steered.stdout) is may_steer
 
 

@@ -277,8 +277,8 @@ def test_a_member_of_the_group_may_use_read_only_commands(soulspot: Soulspot) ->
     if os.geteuid() != 0:
         pytest.skip("to be another user takes root")
     soulspot.watch(SOULSPOT_CONTROL__GROUP="4242")
-    place = control_socket.socket_of(soulspot.database)
-    for folder in [*place.parents][:-1]:
+    socket_file = control_socket.socket_of(soulspot.database)
+    for folder in [*socket_file.parents][:-1]:
         if folder.is_relative_to("/tmp/pytest-of-root"):
             folder.chmod(folder.stat().st_mode | 0o055)
     script = (
@@ -288,7 +288,7 @@ def test_a_member_of_the_group_may_use_read_only_commands(soulspot: Soulspot) ->
 
     def as_nobody(group: int, question: str) -> subprocess.CompletedProcess[str]:
         become = ["setpriv", "--reuid=65534", "--regid=65534", f"--groups={group}"]
-        command = [*become, "/usr/bin/python3", "-c", script, str(place), question]
+        command = [*become, "/usr/bin/python3", "-c", script, str(socket_file), question]
         return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
     assert json.loads(as_nobody(4242, "status").stdout)["health"] == "ok"

@@ -325,12 +325,12 @@ def test_metrics_on_a_port_need_the_drop_in_for_localhost(container: SystemdCont
 
 @in_a_box
 def test_the_textfile_is_written_where_the_drop_in_allows_it(container: SystemdContainer) -> None:
-    place = "/var/lib/prometheus/node-exporter"
-    container.shell(f"mkdir -p {place} && chown soulspot {place}")
+    folder = "/var/lib/prometheus/node-exporter"
+    container.shell(f"mkdir -p {folder} && chown soulspot {folder}")
 
-    configure(container, f'[metrics]\ntextfile = "{place}/soulspot.prom"\n', "textfile")
+    configure(container, f'[metrics]\ntextfile = "{folder}/soulspot.prom"\n', "textfile")
 
-    until(lambda: "soulspot_build_info" in container.shell(f"cat {place}/soulspot.prom || true"), 10)
+    until(lambda: "soulspot_build_info" in container.shell(f"cat {folder}/soulspot.prom || true"), 10)
 
 
 @in_a_box

@@ -36,11 +36,11 @@ def collection(tmp_path: Path) -> Path:
     missing = [each for each in ENCODERS if shutil.which(each) is None]
     if not tool.exists() or missing:
         pytest.skip(f"the collection writer beside this checkout, or an encoder, is not there: {missing}")
-    place = tmp_path / "collection"
+    folder = tmp_path / "collection"
     files = os.environ.get("SOULSPOT_TEST_FILES", "500")
-    command = [sys.executable, str(tool), "--files", files, "--out", str(place), "--templates", str(tmp_path / "t")]
+    command = [sys.executable, str(tool), "--files", files, "--out", str(folder), "--templates", str(tmp_path / "t")]
     subprocess.run([*command, "--jobs", "1"], check=True, capture_output=True, timeout=900)
-    return place
+    return folder
 
 
 @pytest.mark.library_tool

@@ -88,9 +88,9 @@ def test_other_audio_has_another_fingerprint(template: str, tmp_path: Path) -> N
     before = fingerprint(path)
     content = bytearray(path.read_bytes())
     # FLAC's MD5 is in the stream header, Vorbis's setup fills most of its file, and the end of others may not be audio.
-    place = content.find(b"fLaC") + 30 if b"fLaC" in content[:64] else len(content) * 3 // 4
-    place = len(content) - 200 if template == "tone.ogg" else place
-    content[place] ^= 0xFF
+    offset = content.find(b"fLaC") + 30 if b"fLaC" in content[:64] else len(content) * 3 // 4
+    offset = len(content) - 200 if template == "tone.ogg" else offset
+    content[offset] ^= 0xFF
     path.write_bytes(content)
 
     assert fingerprint(path) != before
@@ -162,15 +162,15 @@ def two_leading_tags(content: bytes) -> bytes:
     return b"ID3\4\0\0\0\0\0\x20" + bytes(32) + b"ID3\4\0\0\0\0\0\x10" + bytes(16) + content
 
 
-@pytest.mark.parametrize("dress", [id3v1, id3v1_twice_over_ape, lyrics3, two_leading_tags])
+@pytest.mark.parametrize("add_tags", [id3v1, id3v1_twice_over_ape, lyrics3, two_leading_tags])
 @pytest.mark.parametrize("template", ["tone.mp3", "tone.mp2", "tone.tta", "tone.wv", "tone.mpc"])
 def test_tags_at_either_end_do_not_count_as_audio(
-    template: str, dress: Callable[[bytes], bytes], tmp_path: Path
+    template: str, add_tags: Callable[[bytes], bytes], tmp_path: Path
 ) -> None:
     path = copy(template, tmp_path)
     before = fingerprint(path)
 
-    path.write_bytes(dress(path.read_bytes()))
+    path.write_bytes(add_tags(path.read_bytes()))
 
     assert fingerprint(path) == before
 

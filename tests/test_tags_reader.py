@@ -154,8 +154,8 @@ def test_beside_the_grouping_of_itunes_the_other_frame_is_the_work(song: Path) -
 
 def test_the_duration_of_a_wav_with_a_false_size_is_that_of_its_bytes(tmp_path: Path) -> None:
     content = bytearray(audio("wav"))
-    place = content.find(b"data") + 4
-    content[place : place + 4] = b"\xff\xff\xff\xff"
+    offset = content.find(b"data") + 4
+    content[offset : offset + 4] = b"\xff\xff\xff\xff"
     path = tmp_path / "stream.wav"
     path.write_bytes(content)
 
@@ -164,8 +164,8 @@ def test_the_duration_of_a_wav_with_a_false_size_is_that_of_its_bytes(tmp_path: 
 
 def test_dts_in_wav_is_not_taken_for_pcm(tmp_path: Path) -> None:
     content = bytearray(audio("wav"))
-    place = content.find(b"data") + 8
-    content[place : place + 4] = b"\xff\x1f\x00\xe8"
+    offset = content.find(b"data") + 8
+    content[offset : offset + 4] = b"\xff\x1f\x00\xe8"
     path = tmp_path / "dts.wav"
     path.write_bytes(content)
 

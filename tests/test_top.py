@@ -312,12 +312,12 @@ async def test_the_live_stream_starts_with_recent_events_and_health(soulspot: So
 
 def test_a_client_that_does_not_read_blocks_nothing(soulspot: Soulspot) -> None:
     soulspot.watch()
-    place = control_socket.socket_of(soulspot.database)
+    socket_file = control_socket.socket_of(soulspot.database)
     script = (
         "import socket, sys, time; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]);"
         """s.sendall(b'{"ask": "live"}\\n'); time.sleep(60)"""
     )
-    stuck = [subprocess.Popen([soulspot.command[0], "-c", script, str(place)]) for _number in range(10)]
+    stuck = [subprocess.Popen([soulspot.command[0], "-c", script, str(socket_file)]) for _number in range(10)]
     try:
         for number in range(200):
             write_song(soulspot.music / f"{number}.mp3")

@@ -1,6 +1,6 @@
 """No file is missed or lost, whatever the disk, the kernel and the copy tools do. Real parts throughout.
 
-What the catalogue is asked for in any of it runs on each of the databases.
+Tests of what the catalogue stores run on each database.
 """
 
 import asyncio
@@ -32,9 +32,9 @@ SONG = (AUDIO / "tone.mp3").read_bytes()
 def make_songs(folder: Path, count: int, *, per_folder: int = 10) -> set[str]:
     made = set()
     for number in range(count):
-        place = folder / f"f{number // per_folder}"
-        place.mkdir(exist_ok=True, parents=True)
-        (place / f"{number}.mp3").write_bytes(SONG)
+        subfolder = folder / f"f{number // per_folder}"
+        subfolder.mkdir(exist_ok=True, parents=True)
+        (subfolder / f"{number}.mp3").write_bytes(SONG)
         made.add(f"f{number // per_folder}/{number}.mp3")
     return made
 

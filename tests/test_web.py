@@ -28,7 +28,7 @@ def test_every_page_shows_the_content_of_the_catalogue(soulspot: Soulspot) -> No
     soulspot.scan()
     page = WebClient(soulspot)
 
-    until(lambda: "3 files in thirty days" in page.ask("/").text)  # counting takes a moment each time
+    until(lambda: "3 files in thirty days" in page.ask("/").text)  # each request waits only a moment for the count
     stream, albums = page.ask("/").text, page.ask("/albums").text
     album, artist = (
         page.ask(page.first_link("/albums", "album")).text,
@@ -241,17 +241,17 @@ def test_without_the_extra_the_command_names_the_package_to_install(soulspot: So
 
 def test_the_page_can_listen_on_a_socket_that_its_group_may_use(soulspot: Soulspot) -> None:
     soulspot.scan()
-    place = soulspot.music.parent / "web.socket"
-    page = WebClient(soulspot, "--listen", str(place))
+    socket_file = soulspot.music.parent / "web.socket"
+    page = WebClient(soulspot, "--listen", str(socket_file))
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.connect(str(place))
+        connection.connect(str(socket_file))
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         answer = connection.makefile("rb").read()
 
     assert answer.startswith(b"HTTP/1.1 200")
-    assert stat.S_IMODE(place.stat().st_mode) == 0o660
-    assert page.where == str(place)
+    assert stat.S_IMODE(socket_file.stat().st_mode) == 0o660
+    assert page.where == str(socket_file)
 
 
 def test_the_token_is_private_and_created_once(soulspot: Soulspot) -> None:

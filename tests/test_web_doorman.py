@@ -118,19 +118,19 @@ def test_an_address_that_cannot_be_served_is_reported_at_the_start(
 
 
 def test_a_socket_path_gets_the_mode_of_the_control_socket(soulspot: Soulspot, tmp_path: Path) -> None:
-    place = tmp_path / "web.socket"
-    daemon = soulspot.watch(SOULSPOT_WEB__LISTEN=str(place), SOULSPOT_CONTROL__MODE="0600")
+    socket_file = tmp_path / "web.socket"
+    daemon = soulspot.watch(SOULSPOT_WEB__LISTEN=str(socket_file), SOULSPOT_CONTROL__MODE="0600")
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.connect(str(place))
+        connection.connect(str(socket_file))
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         with connection.makefile("rb") as answer:
             assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
 
-    assert place.stat().st_mode & 0o777 == 0o600
+    assert socket_file.stat().st_mode & 0o777 == 0o600
     daemon.terminate()
     daemon.wait()
-    assert not place.exists()
+    assert not socket_file.exists()
 
 
 def test_waiting_for_a_visitor_takes_no_cpu_time(soulspot: Soulspot, port: int) -> None:
