@@ -1,4 +1,4 @@
-"""The layout of the source tree: few entries at the top, no cycle of imports or callbacks, a docstring a package."""
+"""The layout of the source tree: few entries at the top, no cycle of imports or callbacks, a docstring for every package."""
 
 import ast
 import pkgutil

@@ -1,4 +1,4 @@
-"""The session of SQLite's writer: which methods of AsyncSession work, which are refused, and that none is neither."""
+"""The session of SQLite's writer: every method of AsyncSession either works or is refused by name."""
 
 import inspect
 import subprocess
