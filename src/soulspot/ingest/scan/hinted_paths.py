@@ -44,10 +44,10 @@ class HintedPaths:
         """Check what hints name, the newest first."""
         hints = self._queue.paths
         while True:
+            await hints.wait()
             await self._gate.wait_until_open()
-            taken = await hints.take()
             with self._activity.working():
-                for root, paths in taken.items():
+                for root, paths in hints.take().items():
                     if "" in paths or root in self._health.faults:
                         self._queue.enqueue_folder(root, "")
                     if root not in self._health.faults:

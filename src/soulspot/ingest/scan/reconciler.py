@@ -94,9 +94,10 @@ class Reconciler:
     async def scan_small_folders(self) -> None:
         """Scan the folders that hints name, each while it is small: an album does not wait for a library."""
         while True:
+            await self._queue.small_folders.wait()
             await self._gate.wait_until_open()
-            hints = await self._queue.small_folders.take()
             with self._activity.working():
+                hints = self._queue.small_folders.take()
                 watched = await self._coverage.watched()
                 well = {root for root in {root for root, _prefix, _since in hints} if await self._health.check(root)}
                 for root, prefix, since in hints:
@@ -109,10 +110,10 @@ class Reconciler:
     async def scan_large_folders(self) -> None:
         """Scan what is large, at the pace at which its files are read and written."""
         while True:
+            await self._queue.large_folders.wait()
             await self._gate.wait_until_open()
-            hints = await self._queue.large_folders.take()
             with self._activity.working():
-                for root, prefix, since in hints:
+                for root, prefix, since in self._queue.large_folders.take():
                     walked = await self.reconcile(root, prefix, since=since if prefix else None)
                     await self._scan_again(root, prefix, walked.unwatched, since)
 
