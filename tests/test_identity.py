@@ -324,7 +324,9 @@ def test_a_file_that_is_written_anew_is_the_same_track_while_the_hint_at_its_old
 
     shutil.rmtree(music / "album")
     written.rename(other / "new.mp3")
-    others = [str(music / f"{number}.txt") for number in range(6 * HALF_BATCH)]  # of which the newest and oldest go first
+    others = [
+        str(music / f"{number}.txt") for number in range(6 * HALF_BATCH)
+    ]  # of which the newest and oldest go first
     watched.hint([*others, str(music / "album"), *(f"{path}.txt" for path in others), str(other / "new.mp3")])
     watched.until(lambda: titles(watched) == {"new.mp3": "new", "stays.flac": "stays"})
 

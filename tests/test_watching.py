@@ -260,7 +260,7 @@ def test_a_process_that_stood_still_looks_at_everything(
     with InProcessDaemon(catalogue_url, music, polling=False) as daemon:
         daemon.settled()
         monkeypatch.setattr(daemon.watcher, "_on_hint", lambda _paths: None)
-        daemon.polling._awake = lambda: awake[0]
+        monkeypatch.setattr(polling, "_awake", lambda: awake[0])
         task = shared().call(_in_loop(daemon.polling._check_roots))
         write_song(music / "song.mp3")
         time.sleep(0.2)

@@ -1,4 +1,4 @@
-"""Blocks every ingest stage while ingest is paused; hints are still collected."""
+"""Blocks every ingest stage while ingest is paused; the queue still collects hints."""
 
 import asyncio
 from dataclasses import dataclass

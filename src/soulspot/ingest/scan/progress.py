@@ -1,4 +1,4 @@
-"""Progress of scans of whole folders: the stages count anyway, and nothing is computed until somebody asks."""
+"""Progress of scans of whole folders, computed only on demand from what the stages count anyway."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,8 +11,8 @@ class WalkProgress:
     """How far a scan of a whole folder is.
 
     Attributes:
-        passed_over: files that are as the catalogue has them.
-        total: files that there are, once they have been counted.
+        passed_over: the number of unchanged files.
+        total: the number of all files, once they are counted.
 
     """
 
@@ -32,5 +32,5 @@ class WalkProgress:
 
     @property
     def done(self) -> int:
-        """The number of files that were done with since the scan began."""
+        """The number of files finished since the scan began."""
         return self.passed_over + self.files.finished - self.finished_before
