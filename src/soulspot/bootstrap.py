@@ -138,8 +138,10 @@ async def open_ingest(  # noqa: PLR0913 - by name, in this module
         if warm:
             readers.start()
         retry_database.file = file
+        upgrade = partial(bring_up_to_date, database, allowed=settings.database.upgrade)
         async with given_time("starting: upgrading the schema of the catalogue"):
-            await _bring_up_to_date(database, allowed=settings.database.upgrade)
+            # Wait while the disk is full, but leave it to systemd to retry an unreachable server.
+            await (retry_database(upgrade) if database.backend.retries_upgrade else upgrade())
         rows, run = await retry_database(FolderRepository(database.session).all), new_id()
         node, here = this_machine(rows, settings, database)
         scope = resolve_scope(settings, here, named)
@@ -154,7 +156,7 @@ async def open_ingest(  # noqa: PLR0913 - by name, in this module
         roots = [root for root, _folder in adopted]
         queue = ScanQueue(roots, last_event=last_event, clock=clock)
         watcher = Watcher([root.path for root in roots], queue.add_events, queue.enqueue_everything) if watch else None
-        coverage = WatchCoverage(None if watcher is None else watcher.watched)
+        coverage = WatchCoverage(watcher.watched if watcher else None)
         pipeline = Pipeline(
             service=IngestService(database, run=run, credit_rules=credit_rules(settings)),
             folder_service=folder_service,
@@ -194,12 +196,6 @@ def _tag_readers(settings: Settings) -> TagReaders:
         journal = str(file)
     workers = tags.workers or min(os.cpu_count() or 1, 4)
     return TagReaders(workers, memory_limit=tags.memory_limit, time_limit=tags.time_limit, journal=journal)
-
-
-async def _bring_up_to_date(database: Database, *, allowed: bool) -> None:
-    """Upgrade the schema; wait while the disk is full, but leave it to systemd to retry an unreachable server."""
-    bring = partial(bring_up_to_date, database, allowed=allowed)
-    await (retry_database(bring) if database.backend.retries_upgrade else bring())
 
 
 def this_machine(

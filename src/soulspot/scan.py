@@ -92,8 +92,7 @@ async def _scan_and_end(ingest: Ingest, result: ScanResult, stop: asyncio.Event,
         for task in (work, stopping, counting):
             task.cancel()
         await drain(ingest, pipeline)
-    changed = {kind: count for kind, count in result.counts.items() if kind != "unchanged" and count}
-    if changed:
+    if changed := {kind: count for kind, count in result.counts.items() if kind != "unchanged" and count}:
         for root in ingest.roots:
             await retry_database(ingest.folder_service.finish_scan, root, changed)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from soulspot.infrastructure.filesystem import folder_identity, mount_table, path_to_text
 from soulspot.infrastructure.memory import give_back
 from soulspot.infrastructure.watching.watcher import Watcher, limit, why_unwatchable
-from soulspot.ingest.disk.folder_index import Changes, FolderIndex
+from soulspot.ingest.disk.folder_index import FolderIndex
 from soulspot.ingest.disk.walker import Root
 from soulspot.ingest.disk.watch_coverage import WatchCoverage
 from soulspot.ingest.pipeline import Pipeline
@@ -145,14 +145,14 @@ class Polling:
         if root in self._pipeline.faults:
             return 0.0
         folders = self._pipeline.folders
-        changes, seconds = await asyncio.to_thread(_timed_check, folders, root, only)
-        if len(changes.changed) > MANY_CHANGED:
+        changed, gone, seconds = await asyncio.to_thread(_timed_check, folders, root, only)
+        if len(changed) > MANY_CHANGED:
             self._queue.enqueue(root, [""])
-            changes.changed.clear()
-        missed = sum([await self._pipeline.reconciler.scan_folder(root, path) for path in changes.changed])
-        for path in changes.gone:
+            changed = []
+        missed = sum([await self._pipeline.reconciler.scan_folder(root, path) for path in changed])
+        for path in gone:
             folders.forget(root, path)
-        self._queue.enqueue(root, [path for path in changes.gone if path])
+        self._queue.enqueue(root, [path for path in gone if path])
         if missed and only is None and not self._watcher.is_falling_back:
             self.missed[root] += missed
             logger.info("found %d changes without an event", missed)
@@ -209,10 +209,9 @@ def _why_unwatchable(root: Root, folders: Iterable[str]) -> dict[str, str | None
     return {path: why_unwatchable(root.full(path)) for path in folders}
 
 
-def _timed_check(folders: FolderIndex, root: Root, only: list[str] | None) -> tuple[Changes, float]:
+def _timed_check(folders: FolderIndex, root: Root, only: list[str] | None) -> tuple[list[str], list[str], float]:
     began = time.thread_time()
-    changes = folders.find_changes(root, only)
-    return changes, time.thread_time() - began
+    return *folders.find_changes(root, only), time.thread_time() - began
 
 
 def _identities(roots: Iterable[Root]) -> tuple[object, ...]:

@@ -20,14 +20,13 @@ CONNECTION_SECONDS: Final = 5.0
 """Longest life of a connection."""
 MAX_CONNECTIONS: Final = 16
 _HEAD_LIMIT: Final = 16_384
-_TEXT: Final = "text/plain; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
     status: HTTPStatus
     body: bytes
-    kind: str = _TEXT
+    kind: str = "text/plain; charset=utf-8"
 
     @classmethod
     def of(cls, status: HTTPStatus, text: str = "") -> "HttpReply":
@@ -86,8 +85,14 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ro
         is_head = event.method == b"HEAD"
     except h11.RemoteProtocolError as error:
         reply, is_head = HttpReply.of(HTTPStatus(error.error_status_hint), str(error)), False
-    headers = [("Content-Type", reply.kind), ("Content-Length", str(len(reply.body))), ("Connection", "close")]
-    headers += [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"), ("Allow", "GET, HEAD")]
+    headers = [
+        ("Content-Type", reply.kind),
+        ("Content-Length", str(len(reply.body))),
+        ("Connection", "close"),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Allow", "GET, HEAD"),
+    ]
     head = h11.Response(status_code=reply.status, headers=headers, reason=reply.status.phrase)
     writer.write(protocol.send(head) or b"")
     if not is_head:

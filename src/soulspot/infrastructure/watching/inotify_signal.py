@@ -58,8 +58,7 @@ class InotifyWakeup:
         """Wake at the next event of these inotify instances."""
         self._woken.clear()
         for descriptor in descriptors if self._loop else ():
-            owner = struct.pack("ii", _OWNER_IS_THREAD, threading.get_native_id())
-            fcntl.fcntl(descriptor, _SET_OWNER, owner)
+            fcntl.fcntl(descriptor, _SET_OWNER, struct.pack("ii", _OWNER_IS_THREAD, threading.get_native_id()))
             fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_ASYNC)
 
     def disarm(self, descriptors: Iterable[int]) -> None:

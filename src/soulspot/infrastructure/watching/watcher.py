@@ -137,7 +137,15 @@ class Watcher:
             if short_watches < MAX_SHORT_WATCHES:
                 await asyncio.sleep(FIRST_RESTARTS_AFTER)
             else:
-                self._fall_back(is_first=short_watches == MAX_SHORT_WATCHES)
+                if short_watches == MAX_SHORT_WATCHES:
+                    logger.error(
+                        "the watch ended %d times in a row, mostly because of a name that is not UTF-8 (`soulspot"
+                        " explain` shows such names, rename them): polling all folders until a watch holds",
+                        short_watches,
+                    )
+                self.is_falling_back = True
+                self.is_live.set()
+                self._on_events_lost()
                 await asyncio.sleep(next(fallback))
 
     def watched(self) -> frozenset[tuple[int, int]]:
@@ -199,26 +207,23 @@ class Watcher:
                 self._burst_seen = self._burst_seen or len(changes) > self._burst
                 self._has_hints.set()
                 self._on_hint([path for _change, path in changes])
-            if not changes and not is_armed:
+            elif is_armed:
+                await self._wakeup.wait(LONGEST_SLEEP)
+            else:
                 self._wakeup.arm(self._descriptors())  # and check again: an event may have come just before
                 is_armed = True
                 continue
-            if not changes:
-                await self._wakeup.wait(LONGEST_SLEEP)
             if is_armed:
                 self._wakeup.disarm(self._descriptors())
                 is_armed = False
 
     async def _is_proven(self, watch: _Watch, folders: Sequence[str]) -> bool:
         """Wait until the kernel watches the folders themselves; return False if the watch ends before."""
-        wanted = [folder for folder in folders if folder in self._folders]
+        wanted = {folder_identity(folder) for folder in folders if folder in self._folders} - {None}
         deadline = time.monotonic() + _PROOF_LIMIT
         while not watch.task.done():
             marks = await asyncio.to_thread(_marks, watch.descriptors)
-            if (
-                all(key in marks for key in map(folder_identity, wanted) if key is not None)
-                or time.monotonic() > deadline
-            ):
+            if marks.issuperset(wanted) or time.monotonic() > deadline:
                 return True  # the walk finds folders that are still unwatched
             await asyncio.sleep(0.005)
         return False
@@ -230,17 +235,6 @@ class Watcher:
             if isinstance(ended, Exception):
                 logger.warning("the watch ended (%s): restarting it", _first_line(ended))
 
-    def _fall_back(self, *, is_first: bool) -> None:
-        if is_first:
-            logger.error(
-                "the watch ended %d times in a row, mostly because of a name that is not UTF-8 (`soulspot explain`"
-                " shows such names, rename them): polling all folders until a watch holds",
-                MAX_SHORT_WATCHES,
-            )
-        self.is_falling_back = True
-        self.is_live.set()
-        self._on_events_lost()
-
     async def _check_queue(self) -> None:
         """Check whether the kernel's queue comes close to its limit, from the first hint of a storm until its end."""
         threshold = limit("max_queued_events", 16_384) * 8  # bytes: a quarter of a queue of the shortest events
@@ -249,8 +243,7 @@ class Watcher:
             last = quiet_since = began = time.monotonic()
             overflowed = False
             while time.monotonic() - quiet_since < STORM_QUIET and not (overflowed and last - began > STORM_LIMIT):
-                queued = self._queued()
-                now = time.monotonic()
+                queued, now = self._queued(), time.monotonic()
                 overflowed = overflowed or queued > threshold or self._burst_seen or now - last > CHECK_STALL
                 self._burst_seen = False
                 if queued or self._has_hints.is_set():

@@ -5,20 +5,11 @@ Checking only the folders finds every such file at a fraction of the cost of a s
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from soulspot.ingest.disk.walker import FoundFolder, Root
 
 _T = TypeVar("_T")
-
-
-@dataclass(slots=True)
-class Changes:
-    """The folders that changed, and those that are gone."""
-
-    changed: list[str] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)
 
 
 class FolderIndex:
@@ -50,20 +41,20 @@ class FolderIndex:
     def knows(self, root: Root, path: str) -> bool:
         return path in self._seen.get(root, ())
 
-    def find_changes(self, root: Root, only: Iterable[str] | None = None) -> Changes:
-        """Return what has changed since, in all folders or `only` in these; blocks."""
-        seen, result = self._seen.get(root, {}), Changes()
+    def find_changes(self, root: Root, only: Iterable[str] | None = None) -> tuple[list[str], list[str]]:
+        """Return the folders that have changed since and those that are gone, of all or `only` these; blocks."""
+        seen, changed, gone = self._seen.get(root, {}), list[str](), list[str]()
         for path in list(seen) if only is None else only:
             try:
                 mtime_ns = os.stat(root.full(path)).st_mtime_ns
             except (FileNotFoundError, NotADirectoryError):
-                result.gone.append(path)
+                gone.append(path)
             except OSError:
                 continue
             else:
                 if mtime_ns != seen.get(path):
-                    result.changed.append(path)
-        return result
+                    changed.append(path)
+        return changed, gone
 
 
 def _outside(prefix: str, paths: Mapping[str, _T]) -> dict[str, _T]:

@@ -1,12 +1,10 @@
 """Progress of scans of whole folders, computed only on demand from what the stages count anyway."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from soulspot.ingest.activity import FilesInProgress
 
 
-@dataclass(slots=True)
 class WalkProgress:
     """How far a scan of a whole folder is.
 
@@ -16,21 +14,17 @@ class WalkProgress:
 
     """
 
-    files: FilesInProgress
-    clock: Callable[[], float]
-    passed_over: int = 0
-    total: int | None = None
-    began: float = field(init=False)
-    finished_before: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.began, self.finished_before = self.clock(), self.files.finished
+    def __init__(self, files: FilesInProgress, clock: Callable[[], float]) -> None:
+        self._files, self._finished_before = files, files.finished
+        self._clock, self._began = clock, clock()
+        self.passed_over = 0
+        self.total: int | None = None
 
     @property
     def seconds(self) -> float:
-        return self.clock() - self.began
+        return self._clock() - self._began
 
     @property
     def done(self) -> int:
         """The number of files finished since the scan began."""
-        return self.passed_over + self.files.finished - self.finished_before
+        return self.passed_over + self._files.finished - self._finished_before
