@@ -51,7 +51,7 @@ async def test_it_answers_get_and_head_and_nothing_else(port: int) -> None:
     for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE"):
         refused = await asked(port, method=method)
         assert (refused.status, refused.headers["Allow"]) == (405, "GET, HEAD")
-    assert (await asked(port, "/other")).text == "there are /hello\n"
+    assert (await asked(port, "/other")).text == "known paths: /hello\n"
     assert (await asked(port, "/hello?x=1")).status == 200
 
 

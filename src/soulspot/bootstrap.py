@@ -124,7 +124,6 @@ async def open_ingest(  # noqa: PLR0913 - by name, in this module
         clock: a monotonic clock, in seconds.
 
     """
-    file = database_file(settings.database.url)
     async with AsyncExitStack() as opened:
         if readers is None:
             readers = await opened.enter_async_context(_tag_readers(settings))
@@ -137,7 +136,7 @@ async def open_ingest(  # noqa: PLR0913 - by name, in this module
         )
         if warm:
             readers.start()
-        retry_database.file = file
+        retry_database.file = database_file(settings.database.url)
         upgrade = partial(bring_up_to_date, database, allowed=settings.database.upgrade)
         async with given_time("starting: upgrading the schema of the catalogue"):
             # Wait while the disk is full, but leave it to systemd to retry an unreachable server.
@@ -190,7 +189,7 @@ async def open_ingest(  # noqa: PLR0913 - by name, in this module
 
 def _tag_readers(settings: Settings) -> TagReaders:
     journal, tags = None, settings.tags
-    with suppress(ConfigError, OSError):  # without a place for the journal, there is none
+    with suppress(ConfigError, OSError):  # continue without a journal if its folder cannot be created
         file = private_file(settings.database.url, "reading")
         file.parent.mkdir(parents=True, exist_ok=True)
         journal = str(file)
@@ -218,8 +217,8 @@ async def _adopt(folder_service: FolderService, path: str, settings: Settings) -
     file_system = await asyncio.to_thread(file_system_of, path)
     folder = await retry_database(folder_service.adopt_folder, path, file_system)
     if file_system.is_remote:
-        every, kind = settings.library.poll_interval, file_system.kind
-        logger.info("folder %s is on %s: polling it every %g s", path_to_text(path), kind, every)
+        interval = settings.library.poll_interval
+        logger.info("folder %s is on %s: polling it every %g s", path_to_text(path), file_system.kind, interval)
     return root_of(folder.id, path, settings, trusts_inodes=not file_system.is_remote), folder
 
 

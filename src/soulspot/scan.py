@@ -121,7 +121,7 @@ async def dry_run(settings: Settings, named: Sequence[Path], *, report: Report) 
 
 
 def _is_new(settings: Settings) -> bool:
-    """Whether there is no catalogue yet, for all that can be known without asking a server."""
+    """Whether an SQLite catalogue does not exist yet; a server is not asked."""
     file = database_file(settings.database.url)
     return file is not None and not file.exists()
 

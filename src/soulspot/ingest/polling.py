@@ -184,16 +184,14 @@ class Polling:
             failed += [path for path, reason in reasons.items() if reason not in {None, "gone", "limit"}]
             limited = [path for path, reason in reasons.items() if reason == "limit"]
             self._coverage.polled.setdefault(root, set()).update(failed, limited)
-            if limited:
+            if limited and not self._has_logged_limit:
+                self._has_logged_limit = True
                 self._log_limit(len(limited))
             for path in failed[:MAX_LOGGED_FOLDERS]:
                 why, shown = reasons[path] or "the watch does not hold", path_to_text(root.full(path))
                 logger.warning("%s cannot be watched (%s): polling it every second", shown, why)
 
     def _log_limit(self, unwatched: int) -> None:
-        if self._has_logged_limit:
-            return
-        self._has_logged_limit = True
         needed, allowed = len(self._pipeline.folders), limit("max_user_watches", 0)
         logger.error(
             "%d folders need an inotify watch each, and the kernel allows this user %d in all programs: polling %d"

@@ -146,7 +146,7 @@ def _remove_stale_socket(place: Path, address: str) -> None:
         return
     except ConnectionRefusedError:
         if not stat.S_ISSOCK(place.lstat().st_mode):
-            raise FileExistsError(errno.EEXIST, "there is a file that is not a socket") from None
+            raise FileExistsError(errno.EEXIST, "a file that is not a socket exists there") from None
         place.unlink()
 
 

@@ -109,7 +109,7 @@ async def _reply(request: h11.Request, routes: Routes, *, is_port: bool) -> Http
         return HttpReply.of(HTTPStatus.FORBIDDEN, "ask by 127.0.0.1, [::1] or localhost")
     answer = routes.get(request.target.decode("ascii", "replace").partition("?")[0])
     if answer is None:
-        return HttpReply.of(HTTPStatus.NOT_FOUND, f"there are {', '.join(routes)}")
+        return HttpReply.of(HTTPStatus.NOT_FOUND, f"known paths: {', '.join(routes)}")
     return await answer(headers.get(b"accept", ""))
 
 

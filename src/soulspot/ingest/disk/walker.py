@@ -260,8 +260,7 @@ def nearest_change_ns(root: Root, path: str) -> int | None:
 
 def _list(batch: Batch, root: Root, prefix: str, chains: dict[str, Chain]) -> list[str]:
     """Return the paths in a folder in the order of the catalogue, folders with a trailing slash; note the folder."""
-    full = root.full(prefix.rstrip("/"))
-    below = []
+    full, below = root.full(prefix.rstrip("/")), list[str]()
     try:
         status = os.stat(full)  # before its entries are read: a later change gives it another mtime
         with os.scandir(full) as entries:
@@ -282,9 +281,7 @@ def _list(batch: Batch, root: Root, prefix: str, chains: dict[str, Chain]) -> li
     except OSError as error:
         logger.warning("cannot read folder %s: %s", path_to_text(full), error.strerror)
         batch.unreadable[prefix.rstrip("/")] = str(error.strerror)
-        return []
-    below.sort()
-    return below
+    return sorted(below)
 
 
 def _chain(root: Root, prefix: str, chains: dict[str, Chain], *, has_rules: bool) -> Chain:
