@@ -17,7 +17,7 @@ from soulspot.infrastructure.filesystem import Signature
 from soulspot.infrastructure.persistence.records import Known
 from soulspot.infrastructure.tags import TrackTags
 from soulspot.ingest.activity import Pending
-from soulspot.ingest.disk.hints import AT_ONCE
+from soulspot.ingest.disk.hints import HALF_BATCH
 from soulspot.ingest.disk.walker import FoundFile
 from soulspot.ingest.intake import intake
 from soulspot.ingest.intake.intake import Intake
@@ -321,7 +321,7 @@ def test_a_rewritten_file_is_known_while_the_hint_at_its_old_path_waits(
     shutil.rmtree(music / "album")
     written.rename(other / "new.mp3")
     # More hints than one turn takes; the newest and the oldest go first.
-    others = [str(music / f"{number}.txt") for number in range(6 * AT_ONCE)]
+    others = [str(music / f"{number}.txt") for number in range(6 * HALF_BATCH)]
     watched.hint([*others, str(music / "album"), *(f"{path}.txt" for path in others), str(other / "new.mp3")])
     watched.until(lambda: titles(watched) == {"new.mp3": "new", "stays.flac": "stays"})
 

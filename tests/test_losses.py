@@ -324,6 +324,24 @@ def test_nothing_is_decided_while_a_walk_goes_on(tmp_path: Path, music: Path) ->
     assert quiet == [False, True]
 
 
+def test_not_even_the_first_hint_of_a_pause_is_checked(tmp_path: Path, music: Path) -> None:
+    with InProcessDaemon(tmp_path / "state", music, watching=False) as daemon:
+        daemon.settled()
+        daemon.gate.close(Paused(datetime.now(UTC), "a test"))
+        write_song(music / "one.mp3")
+        write_song(music / "album" / "two.mp3")
+
+        daemon.hint([str(music / "one.mp3"), str(music / "album")])
+        daemon.until(lambda: daemon.pipeline.queue.paths)
+        time.sleep(0.2)
+        waiting = (bool(daemon.pipeline.queue.paths), bool(daemon.pipeline.queue.small_folders), len(daemon.outcomes))
+        in_progress = daemon.pipeline.in_progress(10)
+        shared().loop.call_soon_threadsafe(daemon.gate.open)
+        daemon.until(lambda: len(daemon.outcomes) == 2)
+
+    assert (waiting, in_progress) == ((True, False, 0), [])
+
+
 @pytest.mark.parametrize(("files", "lost"), [(300, 50), (300, 60), (60, 50)])
 def test_a_smaller_loss_is_believed(catalogue_url: str, music: Path, files: int, lost: int) -> None:
     fill(music, files)

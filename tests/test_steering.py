@@ -28,6 +28,11 @@ def summary(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return {name: value for name, value in json.loads(result.stdout).items() if value and name != "seconds"}
 
 
+def read_status(soulspot: Soulspot) -> dict[str, Any]:
+    status: dict[str, Any] = json.loads(soulspot.run("status", "--json").stdout)
+    return status
+
+
 def write_songs(folder: Path, names: Sequence[object]) -> None:
     for name in names:
         write_song(folder / f"{name}.mp3", title=str(name))
@@ -191,10 +196,12 @@ def test_nothing_is_written_while_paused_and_nothing_is_lost(soulspot: Soulspot)
     write_songs(soulspot.music / "new" / "album", range(10))
     write_song(soulspot.music / "kept.mp3", title="changed")
     (soulspot.music / "going.flac").unlink()
-    status = json.loads(soulspot.run("status", "--json").stdout)
+    changed = datetime.now(UTC).isoformat()
     asked = soulspot.run("scan")
-    until(lambda: json.loads(soulspot.run("status", "--json").stdout)["queue"]["in_hand"] > 0)
+    until(lambda: read_status(soulspot)["folders"][0]["last_event"] > changed)
+    status = read_status(soulspot)
 
+    assert status["queue"] == {"in_hand": 0, "settling": 0, "oldest_seconds": 0}
     assert soulspot.dump() == before
     assert json.loads(paused.stdout)["paused"]["until"] is None
     assert status["health"] == "paused"

@@ -75,4 +75,4 @@ class DaemonState:
         self.rate.add()
         self.feed.publish(outcome)
         if self.asked is not None:
-            self.asked.hear(outcome)
+            self.asked.on_outcome(outcome)

@@ -55,7 +55,7 @@ async def scan(state: DaemonState, arguments: Arguments) -> AsyncIterator[Answer
         yield refusal
         return
     request = Request(parts, confirm_missing=arguments.get("confirm_missing") is True)
-    state.requests.ask(request)
+    state.requests.submit(request)
     scanning = [root.catalogue_path(path).rstrip("/") for root, paths in parts.items() for path in paths]
     yield scan_accepted_message(scanning, state.pauses.gate.paused)
     if arguments.get("wait") is True:
