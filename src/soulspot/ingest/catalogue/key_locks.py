@@ -22,7 +22,7 @@ class KeyLocks:
     def held(self, keys: Iterable[str], *, existing: Container[str]) -> AbstractAsyncContextManager[None]:
         """Hold the locks of those keys that do not exist yet.
 
-        Whoever finds a key locked waits; once the key exists, all who waited go on together.
+        A task that finds a key locked waits; once the key exists, all that waited continue together.
         """
         wanted = sorted({key for key in keys if key in self._locks or key not in existing})
         return self._held(wanted, existing) if wanted else _NOTHING
@@ -34,7 +34,7 @@ class KeyLocks:
             self._users[key] = self._users.get(key, 0) + 1
         try:
             async with AsyncExitStack() as locks:
-                for key in wanted:  # sorted, so that no two wait for each other
+                for key in wanted:  # sorted, so that no two tasks deadlock
                     async with AsyncExitStack() as lock:
                         await lock.enter_async_context(self._locks[key])
                         if key not in existing:
