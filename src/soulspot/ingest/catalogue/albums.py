@@ -44,8 +44,9 @@ class Albums:
     async def add(self, wanted: Columns, path: str, *, split_from: str | None = None) -> str:
         """Add the album that a track's tags name."""
         added = self.ids[wanted["identity_key"]] = await self._albums.add(**wanted, split_from=split_from)
-        changes = {"title": wanted["title"], "artist": wanted["artist_credit"]}
-        await self._audit.log_action("album_added", added, path=path, changes=changes)
+        await self._audit.log_action(
+            "album_added", added, path=path, changes={"title": wanted["title"], "artist": wanted["artist_credit"]}
+        )
         return added
 
     async def of_changed_track(

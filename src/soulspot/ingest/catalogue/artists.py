@@ -30,19 +30,20 @@ class CreditContext:
     before: Sequence[Credited] = ()
 
 
-Reserve = Callable[[Iterable[str]], Awaitable[bool]]
-"""Keeps other transactions from adding artists of these names; false where none can be in progress."""
-
-
 class Artists:
     """Finds and creates artists, inside the caller's transaction.
+
+    Args:
+        reserve: keeps other transactions from adding artists of these names; false where none can be in progress.
 
     Attributes:
         ids: the artists found or created, by MusicBrainz id or normalized name: an album's second track queries none.
 
     """
 
-    def __init__(self, artists: ArtistRepository, audit: AuditRepository, reserve: Reserve) -> None:
+    def __init__(
+        self, artists: ArtistRepository, audit: AuditRepository, reserve: Callable[[Iterable[str]], Awaitable[bool]]
+    ) -> None:
         self._artists = artists
         self._audit = audit
         self._reserve = reserve
@@ -100,8 +101,9 @@ class Artists:
         for artist in await self._artists.uncredited(artist_ids):
             await self._artists.remove(artist.id)
             self.forget()
-            changes = {"name": artist.name, "musicbrainz_id": artist.musicbrainz_id}
-            await self._audit.log_action("artist_removed", artist.id, changes=changes)
+            await self._audit.log_action(
+                "artist_removed", artist.id, changes={"name": artist.name, "musicbrainz_id": artist.musicbrainz_id}
+            )
 
     async def _find_all(self, keyed: Mapping[int, tuple[Credit, str]], context: CreditContext) -> dict[int, str | None]:
         """Return the artists that exist; queries in key order, as an adopted artist stays locked until the commit."""
@@ -153,16 +155,24 @@ class Artists:
             chosen, by = on_album[0], "album"
         else:
             chosen, by = unidentified or await self._add(credit, context.path), "name"
-        changes = {"name": credit.name, "candidates": identified, "chosen_by": by}
-        await self._audit.log_action("artist_ambiguous", chosen, path=context.path, changes=changes)
+        await self._audit.log_action(
+            "artist_ambiguous",
+            chosen,
+            path=context.path,
+            changes={"name": credit.name, "candidates": identified, "chosen_by": by},
+        )
         return chosen
 
     async def _add(self, credit: Credit, path: str) -> str:
         artist_id = await self._artists.add(
             credit.name, musicbrainz_id=credit.musicbrainz_id, sort_name=credit.sort_name
         )
-        changes = {"name": credit.name, "musicbrainz_id": credit.musicbrainz_id}
-        await self._audit.log_action("artist_added", artist_id, path=path, changes=changes)
+        await self._audit.log_action(
+            "artist_added",
+            artist_id,
+            path=path,
+            changes={"name": credit.name, "musicbrainz_id": credit.musicbrainz_id},
+        )
         if credit.sort_name is not None:
             self._sorted.add(artist_id)
         return artist_id

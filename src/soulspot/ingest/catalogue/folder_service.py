@@ -34,8 +34,12 @@ class FolderService:
         async with self._database.transaction():
             folder = KnownFolder(new_id(), self._node, text, file_system.kind, file_system.identity, status, None)
             await self._folders.add(folder)
-            changes = {"file_system": file_system.kind, "file_system_id": file_system.identity}
-            await self._audit.log_action("folder_added", folder.id, path=text, changes=changes)
+            await self._audit.log_action(
+                "folder_added",
+                folder.id,
+                path=text,
+                changes={"file_system": file_system.kind, "file_system_id": file_system.identity},
+            )
         return folder
 
     async def mounts_below(self, root: Root) -> list[KnownFolder]:
@@ -55,8 +59,9 @@ class FolderService:
         """Write that a folder went offline, and why, or that it is back."""
         async with self._database.transaction():
             await self._folders.set(folder_id, status=status, status_reason=reason)
-            changes = {"reason": reason} if reason else None
-            await self._audit.log_action(f"folder_{status}", folder_id, path=path, changes=changes)
+            await self._audit.log_action(
+                f"folder_{status}", folder_id, path=path, changes={"reason": reason} if reason else None
+            )
 
     async def finish_scan(self, root: Root, counts: Mapping[str, int]) -> None:
         """Write the counts of a scan that changed something."""

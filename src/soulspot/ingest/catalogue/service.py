@@ -12,6 +12,7 @@ purge              removes a missing file and its track
 from collections import ChainMap
 from collections.abc import AsyncIterator, Container, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy.exc import IntegrityError, NoResultFound
@@ -56,7 +57,7 @@ class IngestService:
     def __init__(self, database: Database, *, run: str, credit_rules: CreditRules = AS_WRITTEN) -> None:
         session = database.session
         self._database = database
-        self._credit_rules = credit_rules
+        self._translate = partial(translate, rules=credit_rules)
         self._tracks = TrackRepository(session)
         self._audit = AuditRepository(session, run=run)
         self._files = FileRows(FileRepository(session), FolderRepository(session), self._audit)
@@ -70,7 +71,7 @@ class IngestService:
 
         Raises StaleError if the catalogue's row is not `known` any more.
         """
-        entry = self._translate(file, tags)
+        entry = self._translate(tags, folder_id=file.root.id, path=file.path)
         async with self._locked(entry.keys(), self._existing), self._transaction():
             if known is None or known.track_id is None:
                 return await self._add(file, entry, known)
@@ -107,7 +108,7 @@ class IngestService:
         `tags` are given if the file was also retagged.
         """
         path, track_id = file.catalogue_path, str(origin.track_id)
-        entry = None if tags is None else self._translate(file, tags)
+        entry = None if tags is None else self._translate(tags, folder_id=file.root.id, path=file.path)
         # One at a time out of a folder: of two at once, neither would see that it is the last file of its album.
         async with self._locked([leaving_key(origin)], ()), self._transaction():
             row = await self._files.standing(origin)
@@ -257,9 +258,6 @@ class IngestService:
             left |= await self._albums.remove_if_empty(old_album)
         if left:
             await self._artists.remove_uncredited(left)
-
-    def _translate(self, file: FoundFile, tags: TrackTags) -> TrackEntry:
-        return translate(tags, folder_id=file.root.id, path=file.path, rules=self._credit_rules)
 
     def _locked(self, keys: Iterable[str], existing: Container[str]) -> AbstractAsyncContextManager[None]:
         """Hold the locks of what a transaction may create; SQLite has a single writer and needs none."""
