@@ -145,10 +145,9 @@ class Artists:
 
         If the track has credited one of them before, that one stays, and nothing is logged.
         """
-        name = normalize_name(credit.name)
+        same_credit = credit.role, normalize_name(credit.name)
         for each in context.before:
-            is_candidate = each.artist_id in {*identified, unidentified}
-            if is_candidate and each.role == credit.role and normalize_name(each.name) == name:
+            if (each.role, normalize_name(each.name)) == same_credit and each.artist_id in {*identified, unidentified}:
                 return each.artist_id
         on_album = await self._artists.on_album(context.album_key, identified) if context.album_key else []
         if len(on_album) == 1:

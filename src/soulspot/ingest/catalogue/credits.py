@@ -149,9 +149,10 @@ def _artists(tags: TrackTags, artist: str, rules: CreditRules) -> list[Credit]:
 def _paired(role: str, names: Sequence[str], ids: Sequence[str], sort: str | None, rules: CreditRules) -> list[Credit]:
     if len(names) != len(ids) and rules.separators:
         names = list(dict.fromkeys(name for text in names for name in rules.split(text)))
+    if len(names) == 1:
+        return [Credit(role, names[0], ids[0] if len(ids) == 1 else None, sort)]
     matching = ids if len(ids) == len(names) else (None,) * len(names)
-    sort_name = sort if len(names) == 1 else None
-    return [Credit(role, name, identity, sort_name) for name, identity in zip(names, matching, strict=True)]
+    return [Credit(role, name, identity) for name, identity in zip(names, matching, strict=True)]
 
 
 def _performers(tags: TrackTags, rules: CreditRules) -> list[Credit]:

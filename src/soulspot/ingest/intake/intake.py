@@ -267,10 +267,12 @@ class Intake:
             self._not_audio[file.root.id, file.path] = file.signature
             return None
         fingerprint = reading.tags.fingerprint
-        if fingerprint is not None and fingerprint != pending.fingerprint:
-            origin = await self._moves.match_fingerprint(file, fingerprint)
-            if origin is not None:
-                return await self._move(file, origin, known, reading.tags)
+        if (
+            fingerprint is not None
+            and fingerprint != pending.fingerprint
+            and (origin := await self._moves.match_fingerprint(file, fingerprint)) is not None
+        ):
+            return await self._move(file, origin, known, reading.tags)
         return await self._service.ingest(file, reading.tags, known)
 
     async def _move(

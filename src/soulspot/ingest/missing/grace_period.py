@@ -37,7 +37,8 @@ class GracePeriod:
     def forget(self, root: Root, *, but: Callable[[str], bool] = lambda _path: False) -> None:
         """Forget the paths of a folder: whether anything is gone is unknown again."""
         self._whole.discard(root)
-        self._due[root] = {path: moment for path, moment in self._due.get(root, {}).items() if but(path)}
+        for path in [path for path in self.waiting(root) if not but(path)]:
+            self.found(root, path)
 
     def found(self, root: Root, path: str) -> None:
         """Forget one path: its file was found elsewhere."""
@@ -63,9 +64,8 @@ class GracePeriod:
         """Remove and return the paths that have been gone for long enough, by folder."""
         now = self._clock()
         taken = {root: [path for path, moment in due.items() if moment <= now] for root, due in self._due.items()}
-        for root, paths in taken.items():
-            for path in paths:
-                del self._due[root][path]
+        for root, due in self._due.items():
+            self._due[root] = {path: moment for path, moment in due.items() if moment > now}
         return {root: paths for root, paths in taken.items() if paths}
 
 

@@ -45,10 +45,12 @@ class MoveDetector:
 
     async def match(self, work: Iterable[Work]) -> list[Work]:
         """Set `moved_from` of each file that had another path, by its inode, size and mtime."""
-        known: list[Known] = []
-        for inodes in chunks(planner.inodes_to_ask(work)):
-            known += await retry_database(self._files.with_inodes, inodes)
-        known = [each for each in known if self._health.root_of(each) is not None]
+        known = [
+            each
+            for inodes in chunks(planner.inodes_to_ask(work))
+            for each in await retry_database(self._files.with_inodes, inodes)
+            if self._health.root_of(each) is not None
+        ]
         matched = planner.match_moves(work, known)
         gone = {each.id for each in await self.are_gone(known)} if known else set[str]()
         origins = {each.moved_from.id for each in matched if each.moved_from is not None}
@@ -74,8 +76,11 @@ class MoveDetector:
             if (root := self._health.root_of(each)) is not None and not self._health.is_unavailable(root, each.path)
         ]
         found = await asyncio.to_thread(lambda: [check_all(root, [each.path]) for root, each in available])
-        checks = zip(available, found, strict=True)
-        return [(each, there[each.path]) for (_root, each), there in checks if each.path in there]
+        return [
+            (each, there[each.path])
+            for (_root, each), there in zip(available, found, strict=True)
+            if each.path in there
+        ]
 
     async def note_gone(self, root: Root, paths: Collection[str]) -> None:
         """Note that the files of these paths are gone: each may turn up elsewhere."""
