@@ -97,7 +97,7 @@ class Artists:
             self.forget()
 
     async def remove_uncredited(self, artist_ids: Collection[str]) -> None:
-        """Remove those of these artists that no credit names any more."""
+        """Remove those of these artists that no track and no album credits any more."""
         for artist in await self._artists.uncredited(artist_ids):
             await self._artists.remove(artist.id)
             self.forget()
