@@ -102,7 +102,7 @@ def test_a_library_of_5000_survives_its_disk_going_away(
         disk.mount()
 
     ways: list[tuple[Callable[[], None], Callable[[], None], str]] = [
-        (disk.unmount, disk.mount, "it is not there"),
+        (disk.unmount, disk.mount, "it does not exist"),
         (lambda: exchange(music, place / "away"), lambda: exchange(music, place / "away"), "it is empty"),
         (put_another_device, take_it_away, "another file system"),
     ]
@@ -265,7 +265,7 @@ def test_a_loss_of_more_than_a_fifth_and_fifty_files_is_held_and_said(catalogue_
 
         assert len(daemon.paths()) == 300
         status = daemon.rows("SELECT status, status_reason FROM folders")
-        assert status == [("held", "80 of its 300 files are not there")]
+        assert status == [("held", "80 of its 300 files are gone")]
     with InProcessDaemon(catalogue_url, music, watching=False, confirmed=True) as daemon:
         look(daemon)
         assert len(daemon.paths("missing")) == 80
