@@ -86,7 +86,7 @@ class _Held:
 
 
 @asynccontextmanager
-async def folders_owned(
+async def lock_folders(
     engine: AsyncEngine, places: Iterable[FolderKey], name: str, said: Mapping[str, str], committed: asyncio.Event
 ) -> AsyncIterator[None]:
     """Be the only process that writes what is in these folders, and tell others when something was committed.
@@ -134,7 +134,7 @@ async def _end(keeping: asyncio.Task[None], turn: asyncio.Lock) -> None:
 
 
 @asynccontextmanager
-async def catalogue_owned(engine: AsyncEngine, name: str) -> AsyncIterator[None]:
+async def lock_catalogue(engine: AsyncEngine, name: str) -> AsyncIterator[None]:
     """Be the only one that writes the catalogue; waits for another that is, and raises LockHeldError naming writers."""
     connection = await engine.connect()
     try:
@@ -163,7 +163,7 @@ def name_of(command: str, node: str) -> str:
     return f"soulspot {command} (pid {os.getpid()}) on {node}".encode("ascii", "replace").decode()[:_NAME_LENGTH]
 
 
-async def _keep(  # noqa: PLR0913, PLR0917 - what `folders_owned` has
+async def _keep(  # noqa: PLR0913, PLR0917 - what `lock_folders` has
     engine: AsyncEngine,
     held: _Held,
     places: list[FolderKey],
