@@ -124,7 +124,7 @@ async def test_one_database_holds_several_catalogues_each_in_a_schema(
 async def test_a_lock_that_a_dead_connection_of_ours_still_holds_is_taken_from_it(
     postgres_server: Server, postgres_catalogue: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("soulspot.infrastructure.persistence.postgresql.advisory_locks.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("soulspot.infrastructure.persistence.postgresql.advisory_locks.CHECK_INTERVAL", 0.05)
     held = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted"
     async with Database(postgres_server.tcp_url(postgres_catalogue, proxy.port)) as database, AsyncExitStack() as stack:
         await stack.enter_async_context(owning(database, "/srv/music"))
