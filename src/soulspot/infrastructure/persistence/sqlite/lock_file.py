@@ -1,4 +1,4 @@
-"""One writer a database: the lock file beside it, held for the life of the process that writes."""
+"""Keeps a second writer out of an SQLite catalogue: the lock file beside it, held for the life of the process."""
 
 import fcntl
 import os
@@ -11,9 +11,9 @@ from soulspot.errors import CatalogueError, LockHeldError
 
 @contextmanager
 def writer_lock(database_file: Path, command: str) -> Iterator[None]:
-    """Hold `<database>.lock`; the kernel lets go of it when the process ends, however it ends.
+    """Hold `<database>.lock`; the kernel releases it when the process ends, however it ends.
 
-    Raises LockHeldError that names the holder, CatalogueError when the folder cannot be written.
+    Raises LockHeldError, naming the holder, and CatalogueError if the folder cannot be written.
     """
     path = _lock_file(database_file)
     try:
@@ -21,16 +21,18 @@ def writer_lock(database_file: Path, command: str) -> Iterator[None]:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         hand_over(path)
     except OSError as error:
-        msg = f"cannot write {path.parent} ({error.strerror}): mend the folder's rights or set another database.url"
-        raise CatalogueError(msg) from error
+        raise CatalogueError(
+            f"cannot write {path.parent} ({error.strerror}): fix the folder's permissions or set another database.url"
+        ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another soulspot"
-            msg = f"{database_file} is being written by {holder}: stop it first, or let it do the work"
-            raise LockHeldError(msg) from error
-        with suppress(OSError):  # a full disk: the lock is held without a name
+            raise LockHeldError(
+                f"{database_file} is being written by {holder}: stop it first, or let it do the work"
+            ) from error
+        with suppress(OSError):  # a full disk: hold the lock without a name
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"`soulspot {command}` (pid {os.getpid()})\n".encode(), 0)
         yield
@@ -39,14 +41,14 @@ def writer_lock(database_file: Path, command: str) -> Iterator[None]:
 
 
 def hand_over(path: Path) -> None:
-    """Give what root has made to the owner of its folder: the service could not use it otherwise."""
+    """Give a file that root has created to the owner of its folder, or the service could not use it."""
     if os.geteuid() == 0:
         owner = path.parent.stat()
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def holder_of(database_file: Path) -> str | None:
-    """Return who holds the lock, None where nobody does or nobody can tell."""
+    """Return the command and pid that hold the lock, None if it is free or unreadable."""
     try:
         descriptor = os.open(_lock_file(database_file), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
