@@ -147,7 +147,7 @@ async def open_ingest(  # noqa: PLR0913 - by name, in this module
         if not known.issuperset(settings.library.folders):
             readers.start()
         places = [FolderKey(node, path_to_text(str(folder))) for folder in settings.library.folders]
-        await opened.enter_async_context(database.lock_folders(places, command, node=node, run=run))
+        await opened.enter_async_context(database.backend.lock_folders(places, command, node=node, run=run))
         check_library(settings, known)
         folder_service = FolderService(database, run=run, node=node)
         adopted = [await _adopt(folder_service, str(path), settings) for path in settings.library.folders]

@@ -54,7 +54,10 @@ class Backend(ABC):
     def lock_folders(
         self, folders: Iterable[FolderKey], command: str, *, node: str, run: str
     ) -> AbstractAsyncContextManager[None]:
-        """Keep other processes from writing the files of these folders, if the lock file does not already."""
+        """Keep other processes from writing the files of these folders, if the lock file does not already.
+
+        Each notification of a commit names this `node` and `run`.
+        """
         return nullcontext()
 
     def lock_catalogue(self, command: str) -> AbstractAsyncContextManager[None]:

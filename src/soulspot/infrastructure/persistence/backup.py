@@ -8,7 +8,6 @@ import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -19,14 +18,6 @@ from soulspot.infrastructure.persistence.sqlite.lock_file import hand_over
 
 _PRIVATE: Final = 0o600
 _COMPANIONS: Final = ("-wal", "-shm", "-journal")
-
-
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """The result of a restore; `kept` is the path of the previous catalogue."""
-
-    file: Path
-    kept: Path | None
 
 
 async def copy(database: Database, target: Path) -> Path:
@@ -75,8 +66,8 @@ def keep_newest(found: Sequence[Path], keep: int) -> Sequence[Path]:
     return found[:-keep]
 
 
-def put_in_place(copied: Path, file: Path) -> Restored:
-    """Give a copy the catalogue's name; keep the previous catalogue, with its write-ahead log, beside it. Blocks."""
+def put_in_place(copied: Path, file: Path) -> Path | None:
+    """Give a copy the catalogue's name; keep the previous catalogue beside it, and return its new path. Blocks."""
     kept = file.with_name(f"{file.name}.before-restore-{_moment()}")
     was_there = file.exists()
     hand_over(copied)
@@ -89,7 +80,7 @@ def put_in_place(copied: Path, file: Path) -> Restored:
         file.rename(kept)
     copied.rename(file)
     _sync(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    return Restored(file, kept if was_there else None)
+    return kept if was_there else None
 
 
 def _close_to_one_file(written: sqlite3.Connection) -> str:

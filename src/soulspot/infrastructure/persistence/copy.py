@@ -31,7 +31,7 @@ async def copy_catalogue(source: Database, target: Database) -> dict[str, int]:
                 raise CatalogueError(
                     f"the target holds {table.name} already: give the URL of a new or an empty database"
                 )
-    async with source.snapshot() as original:
+    async with source.backend.snapshot() as original:
         copied = dict.fromkeys((table.name for table in tables), 0)
         async with target.transaction() as session:
             for table in tables:
@@ -40,7 +40,7 @@ async def copy_catalogue(source: Database, target: Database) -> dict[str, int]:
                     await session.flush()
                     copied[table.name] += len(rows)
             await target.backend.resume_numbering(session)
-        async with target.snapshot() as copy:
+        async with target.backend.snapshot() as copy:
             for table in tables:
                 await _compare(table, _batches(original, source, table), _batches(copy, target, table))
     return copied

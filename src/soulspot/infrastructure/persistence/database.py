@@ -1,4 +1,4 @@
-"""One open catalogue: its transactions, its read sessions, its locks.
+"""One open catalogue: its transactions and read sessions.
 
 A write is a visible block, and the repositories called inside it join it by themselves:
 
@@ -7,7 +7,7 @@ A write is a visible block, and the repositories called inside it join it by the
         await audit.log_action("track_added", track_id)
 
 Outside a transaction a repository gets a session of its own that can only read. `Database` keeps track of each task's
-transaction and delegates everything else to the backend of its URL.
+transaction; its `backend`, chosen by the URL, does everything else.
 """
 
 import asyncio
@@ -17,10 +17,10 @@ from contextvars import ContextVar
 from typing import Any, Self
 
 from sqlalchemy import URL, make_url
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from soulspot.errors import CatalogueError
-from soulspot.infrastructure.persistence.backend import Backend, Notifications
+from soulspot.infrastructure.persistence.backend import Backend
 from soulspot.infrastructure.persistence.records import FolderKey, Writer
 from soulspot.infrastructure.persistence.sqlite.backend import SqliteBackend
 
@@ -49,22 +49,15 @@ _in_progress: ContextVar[_Transaction | None] = ContextVar("soulspot_transaction
 
 
 class Database:
-    """One open database. Close it with `aclose`, or use it as an async context manager.
-
-    `backend` does what only SQLite or only PostgreSQL can do.
-    """
+    """One open database. Close it with `aclose`, or use it as an async context manager."""
 
     def __init__(
         self, url: str, *, synchronous: str = "NORMAL", read_only: bool = False, connections: int = 32
     ) -> None:
         self.url: URL = make_url(url)
         self.backend = _backend(self.url, synchronous, connections)
+        self.name = self.backend.name
         self._read_only = read_only
-
-    @property
-    def name(self) -> str:
-        """The name of the database for messages, without a password."""
-        return self.backend.name
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncSession]:
         """Commit the changes made in the block when it ends, roll them back when it raises."""
@@ -83,28 +76,6 @@ class Database:
             raise RuntimeError("a task inherited the transaction of another: two tasks cannot share one connection")
         return current.joined
 
-    def snapshot(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """Return a context manager that yields a connection to the catalogue as it is at one moment."""
-        return self.backend.snapshot()
-
-    def lock_folders(
-        self, folders: Iterable[FolderKey], command: str, *, node: str, run: str
-    ) -> AbstractAsyncContextManager[None]:
-        """Keep other processes from writing the files of these folders; SQLite's lock file covers everything.
-
-        Each notification of a commit names this `node` and `run`.
-        """
-        return self.backend.lock_folders(folders, command, node=node, run=run)
-
-    def lock_catalogue(self, command: str) -> AbstractAsyncContextManager[None]:
-        """Keep other processes from writing anything; SQLite's lock file does that already."""
-        return self.backend.lock_catalogue(command)
-
-    @property
-    def change_notifications(self) -> Notifications | None:
-        """Yields after each commit of any process; None if the database does not notify."""
-        return self.backend.change_notifications
-
     async def writers(self, folders: Sequence[FolderKey]) -> list[Writer]:
         """Return the writing processes that the server knows, each with those of these folders that it has locked."""
         async with self.session() as session:
@@ -117,10 +88,6 @@ class Database:
         """
         async with self.session() as session:
             return await self.backend.reserve(session, names)
-
-    async def vacuum(self) -> None:
-        """Rebuild an SQLite file without its free space; blocks the event loop."""
-        await self.backend.vacuum()
 
     async def aclose(self) -> None:
         await self.backend.aclose()

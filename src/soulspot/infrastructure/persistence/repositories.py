@@ -8,8 +8,10 @@ in SQLAlchemy's cache of compiled statements, and turning rows into objects take
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import count
 from operator import itemgetter
 from typing import Any
 
@@ -168,29 +170,25 @@ class FileRepository(TableRepository):
         """Return the number of files by folder id, status and error code."""
         by = FILES.c.folder_id, FILES.c.status, FILES.c.error_code
         rows = await self._rows(select(*by, func.count()).group_by(*by))
-        return {(folder_id, status, code): count for folder_id, status, code, count in rows}
+        return {(folder_id, status, code): number for folder_id, status, code, number in rows}
 
     async def failed(self, question: FailureQuestion, limit: int | None = None) -> Sequence[File]:
         """Return the failures that match, with their folders, in the order of their paths."""
-        query = select(File).join(File.folder).where(File.status == ("ignored" if question.ignored else "failed"))
-        if question.code is not None:
-            query = query.where(File.error_code == question.code)
-        if question.before is not None:
-            query = query.where(File.failed_at < question.before)
-        if question.since is not None:
-            query = query.where(File.failed_at >= question.since)
-        if question.path is not None:
-            folders = await self._rows(select(FOLDERS.c.id, FOLDERS.c.path))
-            query = query.where(or_(false(), *(_at_or_below(question.path, *folder) for folder in folders)))
+        conditions = (
+            File.status == ("ignored" if question.ignored else "failed"),
+            None if question.code is None else File.error_code == question.code,
+            None if question.before is None else File.failed_at < question.before,
+            None if question.since is None else File.failed_at >= question.since,
+            None if question.path is None else await self._in_any_folder(_at_or_below, question.path),
+        )
+        query = select(File).join(File.folder).where(*(each for each in conditions if each is not None))
         query = query.order_by(Folder.path, File.path).limit(limit).options(contains_eager(File.folder))
         return await self._scalars(query)
 
     async def at(self, path: str) -> Sequence[File]:
         """Return the files at a full path, with their folders, a present one before missing ones."""
-        folders = await self._rows(select(FOLDERS.c.id, FOLDERS.c.path))
-        query = select(File).where(or_(false(), *(_at(path, *folder) for folder in folders)))
-        query = query.order_by(File.missing_since.is_not(None), File.missing_since.desc())
-        return await self._scalars(query.options(joinedload(File.folder)))
+        query = select(File).where(await self._in_any_folder(_at, path)).options(joinedload(File.folder))
+        return await self._scalars(query.order_by(File.missing_since.is_not(None), File.missing_since.desc()))
 
     async def failures(self, limit: int) -> Sequence[File]:
         """Return files that could not be read, with their folders, in the order of their paths."""
@@ -201,6 +199,13 @@ class FileRepository(TableRepository):
         """Return the file with this id, or of the track with this id, with its folder."""
         query = select(File).where((File.id == identity) | (File.track_id == identity))
         return next(iter(await self._scalars(query.options(joinedload(File.folder)))), None)
+
+    async def _in_any_folder(
+        self, condition: Callable[[str, str, str], ColumnElement[bool]], path: str
+    ) -> ColumnElement[bool]:
+        """Return whether a condition on a full path, folder id and folder path holds in any folder."""
+        folders = await self._rows(select(FOLDERS.c.id, FOLDERS.c.path))
+        return or_(false(), *(condition(path, folder_id, folder_path) for folder_id, folder_path in folders))
 
     async def _known(self, query: Select[*tuple[Any, ...]]) -> list[Known]:
         return [Known(*row) for row in await self._rows(query)]
@@ -347,12 +352,18 @@ class TrackRepository(TableRepository):
 
     async def credit(self, track_id: str, credited: Iterable[Credited]) -> None:
         """Write the credits of a track; their order gives the positions in each role."""
-        positions: dict[str, int] = {}
-        rows = []
-        for role, artist_id, name, instrument in credited:
-            positions[role] = positions.get(role, -1) + 1
-            row = {"track_id": track_id, "role": role, "position": positions[role], "artist_id": artist_id}
-            rows.append({**row, "credited_as": name, "instrument": instrument})
+        positions: defaultdict[str, Iterator[int]] = defaultdict(count)
+        rows = [
+            {
+                "track_id": track_id,
+                "role": role,
+                "position": next(positions[role]),
+                "artist_id": artist_id,
+                "credited_as": name,
+                "instrument": instrument,
+            }
+            for role, artist_id, name, instrument in credited
+        ]
         await self._insert(CREDITS, *rows)
 
     async def remove(self, row_id: str) -> None:

@@ -6,7 +6,7 @@
 import asyncio
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import DatabaseError, DBAPIError
@@ -42,7 +42,7 @@ async def bring_up_to_date(database: Database, *, allowed: bool = True) -> None:
             f"{database.name} has schema {revision or 'none'} and this soulspot needs {REVISION}: "
             f"set SOULSPOT_DATABASE__UPGRADE=true, or run `soulspot db upgrade` yourself"
         )
-    async with database.lock_catalogue("db upgrade"):
+    async with database.backend.lock_catalogue("db upgrade"):
         if is_unchanged := await current_revision(database) == revision:
             await _upgrade(database, revision)
     if not is_unchanged:  # another process upgraded it while this one waited for the lock
@@ -54,14 +54,14 @@ async def downgrade(database: Database, revision: str) -> None:
 
     Raises CatalogueError if there is no such revision below the current one.
     """
-    from alembic.util import CommandError
+    from alembic import command, util
 
-    async with database.lock_catalogue("db downgrade"):
+    async with database.backend.lock_catalogue("db downgrade"):
         before = await current_revision(database)
         copied = await _copy_first(database, before)
         try:
-            await asyncio.to_thread(_migrate, _alembic_config(database), "downgrade", revision)
-        except CommandError as error:
+            await asyncio.to_thread(command.downgrade, _alembic_config(database), revision)
+        except util.CommandError as error:
             raise CatalogueError(
                 f"{database.name} has schema {before or 'none'}, which cannot be taken back to {revision}: {error}"
             ) from error
@@ -138,11 +138,13 @@ def _known_revisions(database: Database) -> set[str]:
 
 
 async def _upgrade(database: Database, revision: str | None) -> None:
+    from alembic import command
+
     copied = await _copy_first(database, revision)
     if revision is not None:
         logger.warning("the schema is upgraded from %s to %s%s", revision, REVISION, _copy_note(copied))
     try:
-        await asyncio.to_thread(_migrate, _alembic_config(database), "upgrade", "head")
+        await asyncio.to_thread(command.upgrade, _alembic_config(database), "head")
     except DBAPIError as error:
         # Each step is one transaction: a step that failed has changed nothing.
         failure = f"{database.name} could not be upgraded to schema {REVISION} ({str(error.orig).strip()})"
@@ -167,9 +169,3 @@ async def _copy_first(database: Database, revision: str | None) -> Path | None:
 
 def _copy_note(copied: Path | None) -> str:
     return f"; a copy from before is {copied}" if copied is not None else ""
-
-
-def _migrate(config: "Config", direction: Literal["upgrade", "downgrade"], revision: str) -> None:
-    from alembic import command
-
-    {"upgrade": command.upgrade, "downgrade": command.downgrade}[direction](config, revision)

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionm
 from soulspot.infrastructure.persistence.backend import Backend, Notifications
 from soulspot.infrastructure.persistence.postgresql import advisory_locks, notifications
 from soulspot.infrastructure.persistence.postgresql.engine import engines, reading, unpooled
-from soulspot.infrastructure.persistence.postgresql.writer import PostgresSession, WriterPool
+from soulspot.infrastructure.persistence.postgresql.writer import PooledTransaction, PostgresSession, WriterPool
 from soulspot.infrastructure.persistence.records import FolderKey, Writer
 
 _RESUME_NUMBERING = text(
@@ -40,7 +40,7 @@ class PostgresBackend(Backend):
         self._read_sessions = async_sessionmaker(self.read_engine, expire_on_commit=False)
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncSession]:
-        return self._writers.session()
+        return PooledTransaction(self._writers)
 
     def read_session(self) -> AbstractAsyncContextManager[AsyncSession]:
         return reading(self._read_sessions)

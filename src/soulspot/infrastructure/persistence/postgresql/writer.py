@@ -13,7 +13,7 @@ import logging
 import struct
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final
 
@@ -124,13 +124,10 @@ class PostgresSession(WriterSession):
         await self._end()
 
     async def round_trip_ms(self) -> float:
-        """Measure a round trip to the server; return the best of three, in milliseconds."""
-        trips = []
-        for _trip in range(3):
-            began = time.perf_counter()
-            await self._run("SELECT 1")
-            trips.append(time.perf_counter() - began)
-        return min(trips) * 1000
+        """Measure a round trip to the server, in milliseconds."""
+        began = time.perf_counter()
+        await self._run("SELECT 1")
+        return (time.perf_counter() - began) * 1000
 
     @property
     def is_lost(self) -> bool:
@@ -201,10 +198,6 @@ class WriterPool:
         self._idle: list[PostgresSession] = []
         event.listen(engine.sync_engine, "before_cursor_execute", replace_nul, retval=True)
 
-    def session(self) -> AbstractAsyncContextManager[PostgresSession]:
-        """Return a context manager that yields a session, and commits or rolls back."""
-        return _Lease(self)
-
     async def aclose(self) -> None:
         await asyncio.gather(*(session.aclose() for session in self._idle))
         self._idle.clear()
@@ -250,7 +243,7 @@ class WriterPool:
         session = PostgresSession(connection, driver)
         if not self._knows_distance:
             try:
-                round_trip_ms = await session.round_trip_ms()
+                round_trip_ms = min([await session.round_trip_ms() for _trip in range(3)])
             except BaseException:
                 driver.terminate()
                 await session.aclose()
@@ -281,7 +274,7 @@ class WriterPool:
             self._slots.release()
 
 
-class _Lease:
+class PooledTransaction:
     """One transaction on one of the connections that write; not a generator, as in `database.py`."""
 
     __slots__ = ("_session", "_writers")

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import ColumnElement, delete, func, or_, select
 
 from soulspot.infrastructure.persistence.identity import normalize_name
 from soulspot.infrastructure.persistence.models import Artist, AuditEntry, TrackArtist
@@ -49,21 +49,15 @@ class AuditLogQueries(CatalogueAccess):
         `path` is the full, escaped path of a file or folder; `entities` are ids; `artist` is a name, and matches the
         entries of the artist and of its tracks; `among` are sequence numbers.
         """
-        query = select(AuditEntry)
-        if path is not None:
-            query = query.where((AuditEntry.path == path) | AuditEntry.path.startswith(f"{path}/", autoescape=True))
-        if entities is not None:
-            query = query.where(AuditEntry.entity_id.in_(entities))
-        if artist is not None:
-            ids = select(Artist.id).where(Artist.name_key == normalize_name(artist))
-            tracks = select(TrackArtist.track_id).where(TrackArtist.artist_id.in_(ids))
-            query = query.where(AuditEntry.entity_id.in_(ids.union(tracks)))
-        if action is not None:
-            query = query.where(AuditEntry.action == action)
-        if since is not None:
-            query = query.where(AuditEntry.at >= since)
-        if among is not None:
-            query = query.where(AuditEntry.sequence.in_(among))
+        conditions = (
+            None if path is None else _at_or_below(path),
+            None if entities is None else AuditEntry.entity_id.in_(entities),
+            None if artist is None else _of_artist(artist),
+            None if action is None else AuditEntry.action == action,
+            None if since is None else AuditEntry.at >= since,
+            None if among is None else AuditEntry.sequence.in_(among),
+        )
+        query = select(AuditEntry).where(*(each for each in conditions if each is not None))
         return (await self._scalars(query.order_by(AuditEntry.sequence.desc()).limit(limit)))[::-1]
 
     async def numbers(self, after: int, among: Collection[int], limit: int) -> Sequence[int]:
@@ -110,3 +104,13 @@ class AuditLogQueries(CatalogueAccess):
 
     async def last_sequence(self) -> int:
         return await self._scalar(select(func.max(AuditEntry.sequence))) or 0
+
+
+def _at_or_below(path: str) -> ColumnElement[bool]:
+    return (AuditEntry.path == path) | AuditEntry.path.startswith(f"{path}/", autoescape=True)
+
+
+def _of_artist(name: str) -> ColumnElement[bool]:
+    ids = select(Artist.id).where(Artist.name_key == normalize_name(name))
+    tracks = select(TrackArtist.track_id).where(TrackArtist.artist_id.in_(ids))
+    return AuditEntry.entity_id.in_(ids.union(tracks))

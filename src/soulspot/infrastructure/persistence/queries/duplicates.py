@@ -57,7 +57,7 @@ class Copy:
 async def duplicates(database: Database, by: By) -> AsyncGenerator[list[Copy], None]:
     """Yield each group of two or more catalogued files, all as of one moment."""
     group: list[Copy] = []
-    async with database.snapshot() as connection:
+    async with database.backend.snapshot() as connection:
         async for row in await connection.stream(copies_query(by), execution_options={"yield_per": BATCH}):
             copy = Copy(*row)
             if group and group[0].key != copy.key:

@@ -29,8 +29,7 @@ class SqliteBackend(Backend):
 
     def __init__(self, url: URL, *, synchronous: str) -> None:
         self.name = str(url.database)
-        self.path = Path(self.name)
-        self.file: Path | None = self.path
+        self.file: Path | None = Path(self.name)
         self.write_engine, self.read_engine = engines(url, synchronous)
         self._writer = SqliteWriter(self.write_engine)
         self._read_sessions = async_sessionmaker(self.read_engine, expire_on_commit=False)
@@ -47,7 +46,7 @@ class SqliteBackend(Backend):
             yield connection
 
     async def why_unreadable(self) -> str | None:
-        return await asyncio.to_thread(why_not_readable, self.path)
+        return await asyncio.to_thread(why_not_readable, Path(self.name))
 
     async def damage(self, session: AsyncSession) -> list[str]:
         verdicts = [*await session.scalars(text(f"PRAGMA integrity_check({_FAULTS_SHOWN})"))]

@@ -50,14 +50,13 @@ class SqliteWriter:
         self._is_free = asyncio.Event()
         self._is_free.set()
         self._connection: AsyncConnection | None = None
-        self._checkpointed = 0
 
     async def __aenter__(self) -> "SameThreadSession":
         await self._take_turn()
         try:
             if self._connection is None or self._connection.closed or self._connection.invalidated:
                 self._connection = await self._engine.connect()
-                self._session, self._checkpointed = SameThreadSession(self._connection), 0
+                self._session = SameThreadSession(self._connection)
             self._session.begin_immediate()
         except BaseException:
             self._is_free.set()
@@ -70,8 +69,7 @@ class SqliteWriter:
                 await self._session.rollback()
                 return
             await self._session.commit()
-            if (changes := self._session.changes) - self._checkpointed >= CHECKPOINT_AFTER:
-                self._checkpointed = changes
+            if self._session.is_checkpoint_due():
                 await asyncio.to_thread(self._session.checkpoint)
         finally:
             self._is_free.set()
@@ -130,6 +128,7 @@ class SameThreadSession(WriterSession):
         driver = self._connection.connection.dbapi_connection
         assert isinstance(driver, sqlite3.Connection)
         self._driver: sqlite3.Connection = driver
+        self._changes_at_checkpoint: int = 0
         event.listen(self.sync_session, "after_transaction_create", self._join)
 
     # AsyncSession.scalars calls `execute`.
@@ -189,13 +188,12 @@ class SameThreadSession(WriterSession):
         else:
             run("ROLLBACK", self._driver.rollback)
 
-    @property
-    def changes(self) -> int:
-        """The number of rows written since the connection was opened."""
-        return self._driver.total_changes
+    def is_checkpoint_due(self) -> bool:
+        return self._driver.total_changes >= self._changes_at_checkpoint + CHECKPOINT_AFTER
 
     def checkpoint(self) -> None:
         """Write what is committed to the database file, and sync it; blocks, and needs the connection to itself."""
+        self._changes_at_checkpoint = self._driver.total_changes
         try:
             self._driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         except sqlite3.Error as error:
