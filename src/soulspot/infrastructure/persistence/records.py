@@ -34,8 +34,7 @@ class Writer:
 
     @property
     def pid(self) -> int | None:
-        found = re.search(r"\(pid (\d+)\)", self.name)
-        return int(found[1]) if found else None
+        return int(found[1]) if (found := re.search(r"\(pid (\d+)\)", self.name)) else None
 
     def __str__(self) -> str:
         return f"`{self.name}`" + (f", connected from {self.address}" if self.address else "")

@@ -389,16 +389,18 @@ class AuditRepository(CatalogueAccess):
     ) -> None:
         """Write one entry. The action begins with the type of its entity: "track_added" concerns a track."""
         assert action in ACTIONS, action
-        entry = {
-            "at": now(),
-            "action": action,
-            "entity_type": action.partition("_")[0],
-            "entity_id": entity_id,
-            "path": path,
-            "changes": changes,
-            "run": self._run,
-        }
-        await self._insert(ENTRIES, entry)
+        await self._insert(
+            ENTRIES,
+            {
+                "at": now(),
+                "action": action,
+                "entity_type": action.partition("_")[0],
+                "entity_id": entity_id,
+                "path": path,
+                "changes": changes,
+                "run": self._run,
+            },
+        )
 
 
 def _at(path: str, folder_id: str, folder_path: str) -> ColumnElement[bool]:

@@ -45,5 +45,4 @@ async def update_row(session: AsyncSession, change: RowUpdate) -> None:
     if isinstance(session, WriterSession):
         await session.update_row(change)
     else:
-        row = update(change.table).where(change.table.c.id == change.id)
-        await session.execute(row.values(dict(change.values)))
+        await session.execute(update(change.table).where(change.table.c.id == change.id).values(dict(change.values)))

@@ -63,10 +63,10 @@ async def downgrade(database: Database, revision: str) -> None:
             await asyncio.to_thread(command.downgrade, _alembic_config(database), revision)
         except util.CommandError as error:
             raise CatalogueError(
-                f"{database.name} has schema {before or 'none'}, which cannot be taken back to {revision}: {error}"
+                f"{database.name} has schema {before or 'none'}, which cannot be downgraded to {revision}: {error}"
             ) from error
         after = await current_revision(database)
-        logger.warning("the schema is taken back from %s to %s%s", before, after, _copy_note(copied))
+        logger.warning("downgraded the schema from %s to %s%s", before, after, _copy_note(copied))
 
 
 def require_known(database: Database, revision: str) -> None:
@@ -124,17 +124,15 @@ def migrations_folder() -> Path:
 def _alembic_config(database: Database) -> "Config":
     from alembic.config import Config
 
-    config = Config()
+    config = Config(attributes={"url": database.url.render_as_string(hide_password=False)})
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
-    config.attributes["url"] = database.url.render_as_string(hide_password=False)
     return config
 
 
 def _known_revisions(database: Database) -> set[str]:
     from alembic.script import ScriptDirectory
 
-    scripts = ScriptDirectory.from_config(_alembic_config(database))
-    return {script.revision for script in scripts.walk_revisions()}
+    return {script.revision for script in ScriptDirectory.from_config(_alembic_config(database)).walk_revisions()}
 
 
 async def _upgrade(database: Database, revision: str | None) -> None:
@@ -142,7 +140,7 @@ async def _upgrade(database: Database, revision: str | None) -> None:
 
     copied = await _copy_first(database, revision)
     if revision is not None:
-        logger.warning("the schema is upgraded from %s to %s%s", revision, REVISION, _copy_note(copied))
+        logger.warning("upgrading the schema from %s to %s%s", revision, REVISION, _copy_note(copied))
     try:
         await asyncio.to_thread(command.upgrade, _alembic_config(database), "head")
     except DBAPIError as error:

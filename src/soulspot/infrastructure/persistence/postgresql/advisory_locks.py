@@ -284,6 +284,5 @@ def _writer(row: Row[Any]) -> Writer:
 
 def _key(*parts: str) -> int:
     """Return the key of a lock: that of the catalogue in a schema, or of a folder in it, by machine and path."""
-    joined = "\0".join(("soulspot", *parts))
-    digest = hashlib.blake2b(joined.encode(errors="surrogateescape"), digest_size=8).digest()
-    return int.from_bytes(digest, signed=True)
+    joined = "\0".join(("soulspot", *parts)).encode(errors="surrogateescape")
+    return int.from_bytes(hashlib.blake2b(joined, digest_size=8).digest(), signed=True)

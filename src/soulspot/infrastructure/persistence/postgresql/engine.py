@@ -104,8 +104,12 @@ registry.register("postgresql.soulspot", __name__, "ServerDialect")
 
 def engines(url: URL, connections: int) -> tuple[AsyncEngine, AsyncEngine]:
     """Return the engine of the connections that write, and of those that the server only lets read."""
-    options: dict[str, Any] = {"json_serializer": to_json, "json_deserializer": msgspec.json.decode}
-    options |= {"max_overflow": 0, "pool_timeout": ANSWER_LIMIT}
+    options: dict[str, Any] = {
+        "json_serializer": to_json,
+        "json_deserializer": msgspec.json.decode,
+        "max_overflow": 0,
+        "pool_timeout": ANSWER_LIMIT,
+    }
     readers = _engine(url, _arguments(default_transaction_read_only="on"), pool_size=READERS, **options)
     event.listen(readers.sync_engine, "checkout", _refuse_lost)
     event.listen(readers.sync_engine, "before_cursor_execute", replace_nul, retval=True)

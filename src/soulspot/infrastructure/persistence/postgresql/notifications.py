@@ -36,13 +36,10 @@ async def change_notifications(engine: AsyncEngine) -> AsyncGenerator[None, None
         driver.add_termination_listener(connection_lost)
         channel = (await connection.exec_driver_sql(f"SELECT {CHANNEL}")).scalar_one()
         await driver.add_listener(channel, lambda *_notification: woken.set())
-        yield  # for commits before it listened
-        while True:
+        while not is_lost.is_set():
+            yield  # first for commits from before it listened
             await woken.wait()
             woken.clear()
-            if is_lost.is_set():
-                return
-            yield
     finally:
         await connection.invalidate()
         await connection.close()

@@ -197,7 +197,7 @@ class SameThreadSession(WriterSession):
         try:
             self._driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         except sqlite3.Error as error:
-            logger.warning("the write-ahead log stays as it is for now: %s", error)  # nothing is lost: it is the log
+            logger.warning("cannot checkpoint the write-ahead log, trying again later: %s", error)
 
     def _join(self, *_event: object) -> None:
         """Begin a transaction for SQLAlchemy as well, or it would treat the ORM's as one of its own."""
