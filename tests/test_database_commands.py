@@ -190,7 +190,7 @@ def test_an_unknown_revision_is_refused(filled: Soulspot) -> None:
     result = filled.run("db", "downgrade", "abcdefabcdef")
 
     assert result.returncode == 78
-    assert "cannot be taken back to abcdefabcdef" in result.stderr
+    assert "cannot be downgraded to abcdefabcdef" in result.stderr
     assert titles(filled.database) == THREE
 
 

@@ -150,5 +150,5 @@ async def test_the_locks_of_all_folders_are_taken_in_one_trip(away: Away) -> Non
                 asked.append(statement)
 
         places = [FolderKey("node", path) for path in ("/one/a/b/c", "/two/d/e", "/three/f")]
-        async with database.lock_folders(places, "watch", node="node", run="run"):
+        async with database.backend.lock_folders(places, "watch", node="node", run="run"):
             assert len(asked) == 1

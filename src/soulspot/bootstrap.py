@@ -148,7 +148,7 @@ async def open_ingest(  # noqa: PLR0913 - by name, in this module
         if not known.issuperset(settings.library.folders):
             readers.start()
         keys = [FolderKey(node, path_to_text(str(folder))) for folder in settings.library.folders]
-        await opened.enter_async_context(database.lock_folders(keys, command, node=node, run=run))
+        await opened.enter_async_context(database.backend.lock_folders(keys, command, node=node, run=run))
         check_library(settings, known)
         folder_service = FolderService(database, run=run, node=node)
         adopted = [await _adopt(folder_service, str(path), settings) for path in settings.library.folders]

@@ -51,7 +51,7 @@ class CatalogueChanges:
     @classmethod
     def of(cls, database: Database, find_socket: FindSocket, *, check_interval: float | None = None) -> Self:
         """Return the changes of a catalogue, from its best source."""
-        if (notifications := database.change_notifications) is not None:
+        if (notifications := database.backend.change_notifications) is not None:
             return cls(notifications, check_interval=check_interval or CHECK_INTERVAL)
         return cls(partial(daemon_events, find_socket), check_interval=check_interval or DAEMON_CHECK_INTERVAL)
 

@@ -102,7 +102,7 @@ def restore(source: Path | None, config: Path | None) -> None:
         return
     with _alone(settings, "db restore"):
         copied, revision = asyncio.run(_checked_copy(source.absolute(), file))
-        restored = backup.put_in_place(copied, file)
+        kept = backup.put_in_place(copied, file)
     print(f"restored {source} to {file}; the next scan finds what has changed since")
     if revision != schema.REVISION:
         how = "the next start upgrades it" if settings.database.upgrade else "upgrade it with `soulspot db upgrade`"
@@ -110,8 +110,8 @@ def restore(source: Path | None, config: Path | None) -> None:
             f"its schema {revision} is older than this soulspot needs ({schema.REVISION}): {how};"
             " to keep the old schema, install the older soulspot before you start one"
         )
-    if restored.kept is not None:
-        print(f"the catalogue from before is kept at {restored.kept}")
+    if kept is not None:
+        print(f"the catalogue from before is kept at {kept}")
 
 
 def vacuum(config: Path | None) -> None:
@@ -120,7 +120,7 @@ def vacuum(config: Path | None) -> None:
 
     async def act(database: Database) -> None:
         await schema.require_current(database)
-        await database.vacuum()
+        await database.backend.vacuum()
 
     with _alone(settings, "db vacuum"):
         before = file.stat().st_size if file.exists() else 0

@@ -39,7 +39,7 @@ async def _copy(source: str, target: str) -> dict[str, int]:
     async with Database(source, read_only=True) as original, Database(target) as copied:
         await require_current(original)
         await bring_up_to_date(copied)
-        async with copied.lock_catalogue("db copy"):
+        async with copied.backend.lock_catalogue("db copy"):
             return await copy_catalogue(original, copied)
 
 

@@ -126,7 +126,9 @@ async def _decide(verb: str, asked: Asked, config: Path | None, *, as_json: bool
         async with _open_for_writing(config, f"failures {verb}") as database:
             found, run = await FileRepository(database.session).failed(question), new_id()
             failures, folders = FailureService(database, run=run), {file.folder_id for file in found}
-            async with database.lock_folders(places_of(found), f"failures {verb}", node=socket.gethostname(), run=run):
+            async with database.backend.lock_folders(
+                places_of(found), f"failures {verb}", node=socket.gethostname(), run=run
+            ):
                 files = await retry_database(failures.decide, verb, question, folders)
         decided = [{"id": file.id, "path": file.full_path, "code": file.error_code} for file in files]
     if as_json:

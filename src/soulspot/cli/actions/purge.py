@@ -46,7 +46,7 @@ async def _purge(settings: Settings, older_than: timedelta, *, dry_run: bool, co
                 _list(rows if dry_run else ())
                 return _report(len(rows), dry_run=dry_run, confirmed=confirmed)
             run, node = new_id(), socket.gethostname()
-            async with database.lock_folders(places_of(rows), "purge", node=node, run=run):
+            async with database.backend.lock_folders(places_of(rows), "purge", node=node, run=run):
                 rows = await files.missing_since(before)  # a daemon that has just stopped may have found some of them
                 if confirmed != len(rows):
                     return _report(len(rows), dry_run=dry_run, confirmed=confirmed)
