@@ -228,7 +228,7 @@ async def test_one_that_fails_is_tried_again_with_what_came_since_and_said_once(
     assert (running.told.counts, running.told.payloads[0]["batch"]) == ([2], 1)
     assert (running.hook.error, running.hook.waiting, running.hook.delivered) == (None, 0, 1)
     lines = [record.getMessage() for record in caplog.records]
-    assert lines == ["the hook it fails (it is away) and is tried again until it does not", "the hook it works again"]
+    assert lines == ["the hook it fails (it is away): retrying until it works", "the hook it works again"]
 
 
 async def test_what_is_left_is_told_when_the_daemon_stops(start: Start) -> None:
@@ -425,7 +425,7 @@ def test_a_server_that_is_away_is_told_when_it_is_back_and_no_secret_is_shown(so
         until(lambda: b"fails (the answer is 503" in soulspot.log.read_bytes())
         [hook] = json.loads(soulspot.run("status", "--json").stdout)["hooks"]
         assert (hook["error"], hook["waiting"], hook["delivered"]) == ("the answer is 503 Service Unavailable", 1, 0)
-        assert "fails (the answer is 503" in soulspot.run("status").stdout
+        assert "failing (the answer is 503" in soulspot.run("status").stdout
 
         posted.status = 200
 
@@ -449,7 +449,7 @@ def test_a_hook_that_hangs_keeps_no_file_waiting_and_the_stop_short(soulspot: So
 
     assert daemon.wait(20) == 0
     assert time.monotonic() - began < 10
-    assert b"the hook sleep was not told of the last 2 changes" in soulspot.log.read_bytes()
+    assert b"the hook sleep did not get the last 2 changes" in soulspot.log.read_bytes()
 
 
 def test_a_wrong_url_is_corrected_by_a_reload_and_nothing_is_untold(soulspot: Soulspot) -> None:

@@ -1,4 +1,4 @@
-"""The wire form of everything the daemon answers on its control socket."""
+"""The JSON form of everything that the daemon answers on its control socket."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ def _event(event: FileEvent) -> Answer:
 
 
 def viewer_message(since: datetime, recent: EventBatch, *, is_admin: bool) -> Answer:
-    """Return the first line of `live`: who answers, what the viewer may do, the last events."""
+    """Return the first line of `live`: the process, what the viewer may do, the last events."""
     return {"pid": os.getpid(), "since": since.isoformat(), "may_steer": is_admin, **batch_message(recent)}
 
 
@@ -45,13 +45,13 @@ def viewer_message(since: datetime, recent: EventBatch, *, is_admin: bool) -> An
 
 
 def status_message(since: datetime, health: Health, paused: Paused | None) -> Answer:
-    """Return what the status of a daemon begins with, in whatever phase it is."""
+    """Return the first part of a status, the same in every phase of the daemon."""
     head = {"pid": os.getpid(), "since": since.isoformat(), "paused": pause_message(paused)}
     return head | {"health": health.state, "reasons": health.reasons}
 
 
-def queue_message(vitals: PipelineStats) -> Answer:
-    return {"in_hand": vitals.in_hand, "settling": vitals.settling, "oldest_seconds": round(vitals.oldest)}
+def queue_message(stats: PipelineStats) -> Answer:
+    return {"in_hand": stats.in_hand, "settling": stats.settling, "oldest_seconds": round(stats.oldest)}
 
 
 def watcher_message(watcher: Watcher | None) -> Answer | None:
@@ -98,7 +98,7 @@ def totals_message(totals: Totals | None) -> Answer | None:
     if totals is None:
         return None
     last = [
-        {"path": each.full_path, "code": each.error_code, "detail": each.error_text} for each in totals.last_failures
+        {"path": file.full_path, "code": file.error_code, "detail": file.error_text} for file in totals.last_failures
     ]
     return {"files": dict(totals.by_status), "failures": dict(totals.by_code), "last_failures": last}
 
@@ -121,8 +121,8 @@ def scan_progress_message(request: Request, new_failures: Sequence[Outcome]) -> 
 
 
 def scan_result_message(request: Request, new_failures: Sequence[Outcome]) -> Answer:
-    left: Mapping[str, Any] = {name: getattr(request, name) for name in ("still_written", "offline", "held")}
-    return {"done": request.is_done, "counts": dict(request.counts), "failed": _failures(new_failures), **left}
+    unfinished: Mapping[str, Any] = {name: getattr(request, name) for name in ("still_written", "offline", "held")}
+    return {"done": request.is_done, "counts": dict(request.counts), "failed": _failures(new_failures), **unfinished}
 
 
 def _failures(outcomes: Sequence[Outcome]) -> list[Answer]:
