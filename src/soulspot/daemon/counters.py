@@ -3,7 +3,6 @@
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -33,13 +32,12 @@ class OutcomeCounters:
 class RateCounter:
     """Counts events per second over the last minute."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._counts = [0] * RATE_SECONDS
         self._seconds = [-1] * RATE_SECONDS
 
     def add(self) -> None:
-        second = int(self._clock())
+        second = int(time.monotonic())
         slot = second % RATE_SECONDS
         if self._seconds[slot] != second:
             self._seconds[slot], self._counts[slot] = second, 0
@@ -47,7 +45,7 @@ class RateCounter:
 
     def last(self, seconds: int) -> list[int]:
         """Return the counts of the last full seconds, at most 60, oldest first."""
-        now = int(self._clock())
+        now = int(time.monotonic())
         return [
             self._counts[each % RATE_SECONDS] if self._seconds[each % RATE_SECONDS] == each else 0
             for each in range(now - seconds, now)

@@ -31,9 +31,8 @@ def batch_message(batch: EventBatch) -> Answer:
 
 
 def _event(event: FileEvent) -> Answer:
-    outcome = event.outcome
     names = ("kind", "path", "track_id", "code", "detail")
-    return {"at": event.at.isoformat(), **{name: getattr(outcome, name) for name in names}}
+    return {"at": event.at.isoformat(), **{name: getattr(event.outcome, name) for name in names}}
 
 
 def viewer_message(since: datetime, recent: EventBatch, *, is_admin: bool) -> Answer:
@@ -46,8 +45,13 @@ def viewer_message(since: datetime, recent: EventBatch, *, is_admin: bool) -> An
 
 def status_message(since: datetime, health: Health, paused: Paused | None) -> Answer:
     """Return the first part of a status, the same in every phase of the daemon."""
-    head = {"pid": os.getpid(), "since": since.isoformat(), "paused": pause_message(paused)}
-    return head | {"health": health.state, "reasons": health.reasons}
+    return {
+        "pid": os.getpid(),
+        "since": since.isoformat(),
+        "paused": pause_message(paused),
+        "health": health.state,
+        "reasons": health.reasons,
+    }
 
 
 def queue_message(stats: PipelineStats) -> Answer:
@@ -81,8 +85,7 @@ def folder_message(  # noqa: PLR0913 - one argument for each of its sources
 
 
 def hook_message(hook: Hook) -> Answer:
-    names = ("place", "error", "waiting", "delivered", "failed")
-    values = {name: getattr(hook, name) for name in names}
+    values = {name: getattr(hook, name) for name in ("place", "error", "waiting", "delivered", "failed")}
     return {"hook": hook.kind, **values, "last_delivery": _time(hook.last_delivery)}
 
 

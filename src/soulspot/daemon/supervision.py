@@ -30,8 +30,7 @@ async def report_to_systemd(state: DaemonState, pipeline: Pipeline) -> None:
     while True:
         await asyncio.sleep(every)
         found = current_health(state)
-        line = health.status_line(found, pipeline.stats(), state.roots)
-        if line != sent:
+        if (line := health.status_line(found, pipeline.stats(), state.roots)) != sent:
             notify(f"STATUS={line}")
             sent = line
         if interval is not None and found.state != "failed":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -87,15 +87,15 @@ class Pages:
         """Tracks, albums, artists and files that contain all words."""
         query = request.query_params.get("q", "").strip()[:MAX_QUERY_CHARACTERS]
         words, after = query.split()[:MAX_QUERY_WORDS], request.query_params.get("after")
-        found: dict[str, Any] = {"songs": (), "albums": (), "artists": (), "files": ()}
-        if words:
-            found["songs"] = await self.browsing.songs(words, after=after, limit=PAGE_SIZE)
-        if words and after is None:
-            found["albums"] = await self.browsing.albums(words, limit=12)
-            found["artists"] = await self.browsing.artists(words, limit=12)
-            found["files"] = await self.browsing.files(words, limit=20)
-        found["older"] = found["songs"][-1].track_id if len(found["songs"]) == PAGE_SIZE else None
-        return await self.rendering.page(request, "search.html", q=query, words=words, **found)
+        is_first = bool(words) and after is None
+        songs = await self.browsing.songs(words, after=after, limit=PAGE_SIZE) if words else ()
+        return await self.rendering.page(
+            request, "search.html", q=query, words=words, songs=songs,
+            albums=await self.browsing.albums(words, limit=12) if is_first else (),
+            artists=await self.browsing.artists(words, limit=12) if is_first else (),
+            files=await self.browsing.files(words, limit=20) if is_first else (),
+            older=songs[-1].track_id if len(songs) == PAGE_SIZE else None,
+        )  # fmt: skip
 
     async def track(self, request: Request) -> Response:
         """One file and its track, by the id of either."""

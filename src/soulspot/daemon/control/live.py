@@ -44,15 +44,13 @@ async def follow(state: DaemonState, arguments: Arguments) -> AsyncIterator[Answ
 async def live(state: DaemonState, arguments: Arguments) -> AsyncIterator[Answer]:
     """Stream statistics twice a second, and events as they come."""
     with state.feed.subscribe(VIEWER_BUFFER) as subscription:
-        recent = EventBatch(tuple(state.feed.recent))
+        recent, due = EventBatch(tuple(state.feed.recent)), 0.0
         yield viewer_message(state.since, recent, is_admin=arguments["caller"].is_admin)
-        due = 0.0
         while True:
             if time.monotonic() >= due:
                 due = time.monotonic() + STATS_INTERVAL
                 yield {"vitals": _stats(state)}
-            batch = await subscription.next_batch(max(due - time.monotonic(), 0))
-            if batch is not None:
+            if (batch := await subscription.next_batch(max(due - time.monotonic(), 0))) is not None:
                 yield batch_message(batch)
                 await asyncio.sleep(min(EVENTS_INTERVAL, max(due - time.monotonic(), 0)))
 
@@ -62,8 +60,8 @@ def _stats(state: DaemonState) -> dict[str, Any]:
     stats = daemon_status(state) | {"rates": state.rate.last(60), "totals": totals_message(state.totals.newest)}
     if (pipeline := state.pipeline) is not None:
         for root in state.roots:
-            folder = stats["folders"][path_to_text(root.path)]
-            folder |= {"offline": pipeline.faults.get(root), "held": pipeline.held.get(root)}
+            losses = {"offline": pipeline.faults.get(root), "held": pipeline.held.get(root)}
+            stats["folders"][path_to_text(root.path)] |= losses
         stats["arriving"] = [arriving_message(*each) for each in pipeline.in_progress(SHOWN_ARRIVING)]
         stats["walks"] = _walks(pipeline, state.totals)
     return stats

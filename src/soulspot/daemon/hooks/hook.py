@@ -74,7 +74,6 @@ class Hook:
         quiet: float,
         longest: float,
         paths: int,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.kind, self.place = kind, place
         self.sender = Sender()
@@ -83,7 +82,6 @@ class Hook:
         self.last_delivery: datetime | None = None
         self._deliver = deliver
         self._quiet, self._longest, self._paths = quiet, longest, paths
-        self._clock = clock
         self._batch, self._sent = Batch(paths), Batch(paths)
         self._number = 0
         self._began = self._last = 0.0
@@ -140,7 +138,7 @@ class Hook:
 
     def _batch_changed(self) -> None:
         if self._batch:
-            self._last = self._clock()
+            self._last = time.monotonic()
             self._began = self._began or self._last
             self._wake.set()
 
@@ -149,8 +147,9 @@ class Hook:
         while not self._is_stopping:
             wait = None
             if self._batch:
-                wait = min(self._last + self._quiet, self._began + self._longest) - self._clock()
-                if wait <= 0 and not (self._add_buffered(subscription) and self._clock() < self._began + self._longest):
+                latest = self._began + self._longest
+                wait = min(self._last + self._quiet, latest) - time.monotonic()
+                if wait <= 0 and not (self._add_buffered(subscription) and time.monotonic() < latest):
                     return True
             await self._wait(wait)
         return bool(self._batch)
@@ -169,8 +168,8 @@ class Hook:
             was_last_try = self._is_stopping
             if await self._deliver_batch() or was_last_try:
                 return
-            until = self._clock() + pause
-            while (wait := until - self._clock()) > 0 and not self._is_stopping:
+            until = time.monotonic() + pause
+            while (wait := until - time.monotonic()) > 0 and not self._is_stopping:
                 await self._wait(wait)
 
     async def _deliver_batch(self) -> bool:

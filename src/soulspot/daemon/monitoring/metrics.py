@@ -86,7 +86,7 @@ def _write(file: str, text: bytes) -> None:
         raise
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class _Daemon(Collector):
     """Collects the daemon's own metrics."""
 
@@ -195,7 +195,7 @@ class _Daemon(Collector):
         yield _gauges("soulspot_hook_waiting_files", "Changes not delivered yet.", "hook", waiting)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, slots=True)
 class _Catalogue(Collector):
     """Collects the catalogue's counts, as of the last query."""
 
