@@ -234,9 +234,9 @@ def test_a_textfile_that_cannot_be_written_for_a_while_costs_a_line(soulspot: So
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"SOULSPOT_METRICS__TEXTFILE": "/nowhere/soulspot.prom"}, "is to be in /nowhere, and it is not there"),
+        ({"SOULSPOT_METRICS__TEXTFILE": "/nowhere/soulspot.prom"}, "the folder /nowhere does not exist"),
         ({"SOULSPOT_METRICS__TEXTFILE": "/tmp/soulspot.txt"}, "a file that ends in .prom"),
-        ({"SOULSPOT_METRICS__LISTEN": "/nowhere/metrics.socket"}, "nothing can listen at /nowhere/metrics.socket"),
+        ({"SOULSPOT_METRICS__LISTEN": "/nowhere/metrics.socket"}, "cannot listen at /nowhere/metrics.socket"),
         ({"SOULSPOT_METRICS__LISTEN": "0.0.0.0:9842"}, "a loopback address and port"),
         ({"SOULSPOT_METRICS__LISTEN": "192.168.1.2:9842"}, "a loopback address and port"),
         ({"SOULSPOT_METRICS__LISTEN": "127.0.0.1"}, "a loopback address and port"),
@@ -285,5 +285,5 @@ def test_metrics_can_be_switched_on_by_a_reload_and_a_taken_port_leaves_all_as_i
     file.write_text(f'{folders}[metrics]\nlisten = "/nowhere/x.socket"\n')
     result = soulspot.run("reload")
     assert result.returncode == 78
-    assert "nothing can listen at /nowhere/x.socket" in result.stderr
+    assert "cannot listen at /nowhere/x.socket" in result.stderr
     until(lambda: ask(port, "/readyz").status == 200)

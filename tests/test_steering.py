@@ -128,7 +128,7 @@ def test_a_path_outside_of_the_folders_is_refused_with_those_that_are_watched(so
         assert result.returncode == 1
         assert result.stderr == (f"soulspot: {path}: not in a watched folder ({soulspot.music})\n")
     hidden = soulspot.run("scan", str(soulspot.music / ".hidden" / "song.mp3"))
-    assert (hidden.returncode, "is left alone" in hidden.stderr) == (1, True)
+    assert (hidden.returncode, "is ignored" in hidden.stderr) == (1, True)
 
 
 @both
@@ -241,7 +241,7 @@ def test_a_pause_for_a_time_ends_by_itself(soulspot: Soulspot) -> None:
     until(lambda: len(soulspot.tracks()) == 1, 10)
 
     assert told.stdout.startswith("paused until 20")
-    assert "the time of the pause is up" in soulspot.log.read_text()
+    assert "the pause has reached its end time" in soulspot.log.read_text()
 
 
 def test_the_daemon_ends_soon_while_it_is_paused(soulspot: Soulspot) -> None:

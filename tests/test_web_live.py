@@ -44,7 +44,7 @@ def test_the_word_at_the_top_says_when_the_daemon_comes_and_goes(soulspot: Souls
     page = WebClient(soulspot)
 
     with page.events() as events:
-        words = (event.html for event in events if event.name == "standing")
+        words = (event.html for event in events if event.name == "health")
         before = next(words)
         daemon = soulspot.watch()
         during = next(word for word in words if "<b>ok</b>" in word)
@@ -100,7 +100,7 @@ def test_who_missed_more_than_fits_is_told_how_much(soulspot: Soulspot) -> None:
         told = entries(events)
 
     assert len(sequences(told.html)) == 200
-    assert f"{count - 200} more in that moment" in told.html
+    assert f"{count - 200} more entries" in told.html
 
 
 def test_a_page_that_takes_nothing_loses_its_place_and_costs_no_memory() -> None:

@@ -116,7 +116,7 @@ def test_the_entry_that_says_all_is_text(hostile: WebClient) -> None:
 def test_an_event_is_one_event_whatever_is_in_it(soulspot: Soulspot) -> None:
     soulspot.scan()
     page = WebClient(soulspot)
-    write_song(soulspot.music / "song.mp3", title="a\n\nevent: standing\ndata: <script>alert(1)</script>\r\rid: 7\n")
+    write_song(soulspot.music / "song.mp3", title="a\n\nevent: health\ndata: <script>alert(1)</script>\r\rid: 7\n")
     soulspot.scan()
 
     with page.events(after=0) as events:
