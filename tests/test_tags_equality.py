@@ -10,7 +10,7 @@ from tests.support.tag_table import AUDIO, ROWS, TEMPLATES, WRITERS
 
 from soulspot.infrastructure.tags import Reading, TrackTags, reader
 from soulspot.infrastructure.tags.formats import id3
-from soulspot.infrastructure.tags.formats.parsed import DoubtError
+from soulspot.infrastructure.tags.formats.parsed import NeedsMutagenError
 
 QUICK_SUFFIXES = {"mp3", "mp2", "flac", "ogg", "opus", "spx", "oga", "m4a", "mp4", "wav", "aiff", "x"}
 # mutagen has no word for these, or another one.
@@ -69,10 +69,10 @@ def by_mutagen(path: Path, monkeypatch: pytest.MonkeyPatch) -> Reading:
     """Read a file with every quick reader in doubt."""
 
     def doubt(*_arguments: object) -> None:
-        raise DoubtError
+        raise NeedsMutagenError
 
     with monkeypatch.context() as patch:
-        patch.setattr(reader, "QUICK", {})
+        patch.setattr(reader, "NATIVE_PARSERS", {})
         patch.setattr(id3, "_walk", doubt)
         return reader.read_file(str(path))
 

@@ -1,14 +1,16 @@
-"""What a file sounds like, told without its tags: a retag keeps the fingerprint, other audio has another.
+"""Fingerprints the audio of a file, tags excluded: a retag keeps the fingerprint.
 
-FLAC carries the MD5 of its decoded audio. Of everything else, the length of the payload and three samples of it are
-hashed: reading all of each file would cost more than the rest of an import. Where the payload lies is a question of
-the container, and so are the few places below.
+FLAC contains the MD5 of its decoded audio. Of every other format, soulspot hashes the length of the payload and three
+samples of it: reading whole files would cost more than the rest of an import. The container decides where the payload
+lies.
 """
 
 import struct
 from hashlib import blake2b
+from itertools import islice
 
-from soulspot.infrastructure.tags.formats.flac import flac_md5
+from soulspot.infrastructure.tags.formats.flac import flac_blocks, flac_md5
+from soulspot.infrastructure.tags.formats.mp4 import atoms
 from soulspot.infrastructure.tags.formats.ogg import OggEnd, OggStream, audio_stream, ogg_fingerprint
 from soulspot.infrastructure.tags.formats.source import Source, chunks
 
@@ -16,19 +18,19 @@ SAMPLE = 8192
 """Bytes hashed at the start, in the middle and at the end of the payload."""
 
 Spans = list[tuple[int, int]]
-"""Where the payload lies: places and lengths, in order."""
+"""Offsets and lengths of the payload, in order."""
 
 _LITTLE, _BIG, _BIG_LONG = struct.Struct("<4sI"), struct.Struct(">4sI"), struct.Struct(">4sQ")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 _DSF_HEADER = 28
-_MOST_ATOMS = 4096
+_MAX_ATOMS = 4096
 
 
 def fingerprint_of(source: Source) -> str | None:
-    """Return a fingerprint, with the name of its scheme in front; None where a file has no audio."""
+    """Return a fingerprint, prefixed with the name of its scheme; None if the file has no audio."""
     start = source.at(source.start, 64)
     if start.startswith(b"fLaC"):
-        return flac_md5(start[8:42]) or _of_spans(source, _behind_flac_metadata(source))
+        return flac_md5(start[8:42]) or _of_spans(source, _flac_frames(source))
     if start.startswith(b"OggS"):
         return _of_ogg(source)
     return _of_spans(source, _payload(source, start))
@@ -56,12 +58,12 @@ def _of_spans(source: Source, spans: Spans) -> str | None:
         return None
     digest = blake2b(total.to_bytes(8, "little"), digest_size=16)
     for wanted in sorted({0, max(0, (total - SAMPLE) // 2), max(0, total - SAMPLE)}):
-        digest.update(_read_across(source, spans, wanted))
+        digest.update(_sample(source, spans, wanted))
     return f"b2:{digest.hexdigest()}"
 
 
-def _read_across(source: Source, spans: Spans, offset: int) -> bytes:
-    """Return a sample that starts so many bytes into the payload, as if its spans were one."""
+def _sample(source: Source, spans: Spans, offset: int) -> bytes:
+    """Return the sample at an offset into the payload, as if its spans were one."""
     sample = b""
     for place, length in spans:
         if offset < length and len(sample) < SAMPLE:
@@ -83,27 +85,13 @@ def _dsf_data(source: Source, offset: int) -> Spans:
 
 
 def _mdat(source: Source) -> Spans:
-    spans, offset = [], source.start
-    for _atom in range(_MOST_ATOMS):
-        head = source.at(offset, 16)
-        if len(head) < 8:  # noqa: PLR2004
-            break
-        length, header = int.from_bytes(head[:4], "big"), 8
-        if length == 1:
-            length, header = int.from_bytes(head[8:16], "big"), 16
-        elif length == 0:
-            length = source.size - offset
-        if length < header:
-            break
-        if head[4:8] == b"mdat":
-            spans.append((offset + header, max(0, min(length, source.size - offset) - header)))
-        offset += length
-    return spans
+    top = islice(atoms(source, source.start, source.size), _MAX_ATOMS)
+    return [(at, max(0, end - at)) for name, at, end in top if name == b"mdat"]
 
 
 def _asf_data(source: Source) -> Spans:
     offset = source.start
-    for _object in range(_MOST_ATOMS):
+    for _object in range(_MAX_ATOMS):
         head = source.at(offset, 24)
         if len(head) < 24:  # noqa: PLR2004
             break
@@ -116,15 +104,10 @@ def _asf_data(source: Source) -> Spans:
     return []
 
 
-def _behind_flac_metadata(source: Source) -> Spans:
+def _flac_frames(source: Source) -> Spans:
     offset = source.start + 4
-    for _block in range(_MOST_ATOMS):
-        head = source.at(offset, 4)
-        if len(head) < 4:  # noqa: PLR2004
-            break
-        offset += 4 + int.from_bytes(head[1:], "big")
-        if head[0] & 0x80:
-            break
+    for _kind, at, length, _is_last in flac_blocks(source):
+        offset = at + length
     return [(offset, source.end - offset)]
 
 
