@@ -21,8 +21,8 @@ ONE: Final = {
     "composersort": "composer_sort", "barcode": "barcode", "upc": "barcode", "ean": "barcode", "asin": "asin",
     "discsubtitle": "disc_subtitle", "setsubtitle": "disc_subtitle", "key": "key", "initialkey": "key",
     "grouping": "grouping", "contentgroup": "grouping", "work": "work", "movement": "movement",
-    "movementname": "movement", "comment": "comment", "description": "comment", "lyrics": "lyrics",
-    "unsyncedlyrics": "lyrics", "syncedlyrics": "synced_lyrics", "copyright": "copyright", "license": "license",
+    "movementname": "movement", "comment": "comment", "description": "comment",
+    "syncedlyrics": "synced_lyrics", "copyright": "copyright", "license": "license",
     "website": "website", "weblink": "website", "script": "script", "originalalbum": "original_album",
     "originalartist": "original_artist", "releasestatus": "release_status",
     "musicbrainzalbumstatus": "release_status", "media": "media", "releasecountry": "release_country",
@@ -130,7 +130,7 @@ Setter = Callable[[dict[str, Any], list[str]], bool]
 def _one(field: str) -> Setter:
     def store(found: dict[str, Any], values: list[str]) -> bool:
         found.setdefault(field, values[0])
-        return len(values) == 1 or field not in {"comment", "lyrics"}
+        return len(values) == 1 or field != "comment"
 
     return store
 

@@ -33,14 +33,14 @@ def read_ape(source: Source, at: int, length: int) -> Parsed:
             break
         size, flags = struct.unpack_from("<II", head)
         key = tag_key(head[8:zero].decode("latin-1"))
-        place = at + zero + 1
+        value_at = at + zero + 1
         if flags >> 1 & 3 == _BINARY:
             if key.startswith("coverart"):
-                parsed.pictures.append(_picture(key, source.at(place, min(size, 256)), size))
+                parsed.pictures.append(_picture(key, source.at(value_at, min(size, 256)), size))
         else:
-            texts = _texts(source.at(place, min(size, _LARGEST_TEXT)), parsed.notes, is_latin=is_first_version)
+            texts = _texts(source.at(value_at, min(size, _LARGEST_TEXT)), parsed.notes, is_latin=is_first_version)
             parsed.add(NAMES.get(key) or key, texts)
-        at = place + size
+        at = value_at + size
     return parsed
 
 

@@ -37,37 +37,37 @@ def fingerprint_of(source: Source) -> str | None:
 
 
 def _payload(source: Source, start: bytes) -> Spans:
-    place = source.start
+    at = source.start
     if start[8:12] in {b"WAVE", b"AIFF", b"AIFC"}:
         name = b"data" if start[8:12] == b"WAVE" else b"SSND"
-        return _chunk(source, name, _LITTLE if start[:4] in {b"RIFF", b"RF64"} else _BIG, place + 12)
+        return _chunk(source, name, _LITTLE if start[:4] in {b"RIFF", b"RF64"} else _BIG, at + 12)
     if start.startswith(b"FRM8"):
-        return _chunk(source, b"DSD ", _BIG_LONG, place + 16) or _chunk(source, b"DST ", _BIG_LONG, place + 16)
+        return _chunk(source, b"DSD ", _BIG_LONG, at + 16) or _chunk(source, b"DST ", _BIG_LONG, at + 16)
     if start.startswith(b"DSD ") and len(start) >= _DSF_HEADER + 12:
-        return _dsf_data(source, place + _DSF_HEADER + int.from_bytes(start[32:40], "little"))
+        return _dsf_data(source, at + _DSF_HEADER + int.from_bytes(start[32:40], "little"))
     if start[4:8] == b"ftyp":
         return _mdat(source)
     if start.startswith(b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"):
         return _asf_data(source)
-    return [(place, source.end - place)]
+    return [(at, source.end - at)]
 
 
 def _of_spans(source: Source, spans: Spans) -> str | None:
-    total = sum(length for _place, length in spans)
+    total = sum(length for _at, length in spans)
     if total <= 0:
         return None
     digest = blake2b(total.to_bytes(8, "little"), digest_size=16)
-    for wanted in sorted({0, max(0, (total - SAMPLE) // 2), max(0, total - SAMPLE)}):
-        digest.update(_sample(source, spans, wanted))
+    for offset in sorted({0, max(0, (total - SAMPLE) // 2), max(0, total - SAMPLE)}):
+        digest.update(_sample(source, spans, offset))
     return f"b2:{digest.hexdigest()}"
 
 
 def _sample(source: Source, spans: Spans, offset: int) -> bytes:
     """Return the sample at an offset into the payload, as if its spans were one."""
     sample = b""
-    for place, length in spans:
+    for at, length in spans:
         if offset < length and len(sample) < SAMPLE:
-            sample += source.at(place + offset, min(length - offset, SAMPLE - len(sample)))
+            sample += source.at(at + offset, min(length - offset, SAMPLE - len(sample)))
             offset = 0
         else:
             offset -= min(offset, length)
@@ -76,7 +76,7 @@ def _sample(source: Source, spans: Spans, offset: int) -> bytes:
 
 def _chunk(source: Source, name: bytes, layout: struct.Struct, first: int) -> Spans:
     found = chunks(source, first, layout, source.size)
-    return next(([(place, length)] for each, place, length in found if each == name), [])
+    return next(([(at, length)] for each, at, length in found if each == name), [])
 
 
 def _dsf_data(source: Source, offset: int) -> Spans:
@@ -112,8 +112,8 @@ def _flac_frames(source: Source) -> Spans:
 
 
 def _of_ogg(source: Source) -> str | None:
-    place, first = audio_stream(source)
-    stream = OggStream(source, place)
+    at, first = audio_stream(source)
+    stream = OggStream(source, at)
     stream.skip()
     stream.skip()
     return ogg_fingerprint(stream, first, OggEnd(source, stream.serial))

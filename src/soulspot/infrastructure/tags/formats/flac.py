@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from soulspot.infrastructure.tags.formats.parsed import NeedsMutagenError, Parsed
-from soulspot.infrastructure.tags.formats.source import Source
+from soulspot.infrastructure.tags.formats.source import Source, SpanReader
 from soulspot.infrastructure.tags.formats.vorbis import flac_picture, read_comment
 from soulspot.infrastructure.tags.model import Picture
 
@@ -35,7 +35,7 @@ def read_flac(source: Source) -> Parsed:
         if kind == _STREAMINFO and not parsed.stream:
             parsed.stream = stream_info(source.at(at, 18))
         elif kind == _COMMENT and not parsed.names:
-            _comment(source, at, length, parsed)
+            read_comment(SpanReader(source, iter([(at, length)])), parsed)
         elif kind == _PICTURE:
             parsed.pictures.append(_picture(source, at, length))
     if not is_last or not parsed.stream:
@@ -62,22 +62,6 @@ def flac_md5(streaminfo: bytes) -> str | None:
     """Return the MD5 of the decoded audio as a fingerprint, None if the encoder left it out."""
     md5 = streaminfo[18:34]
     return f"flac:{md5.hex()}" if len(md5) == len(_NO_MD5) and md5 != _NO_MD5 else None
-
-
-def _comment(source: Source, at: int, length: int, parsed: Parsed) -> None:
-    end = at + length
-
-    def read(count: int) -> bytes:
-        nonlocal at
-        raw = source.at(at, min(count, end - at))
-        at += len(raw)
-        return raw
-
-    def skip(count: int) -> None:
-        nonlocal at
-        at += max(0, count)
-
-    read_comment(read, skip, parsed)
 
 
 def _picture(source: Source, at: int, length: int) -> Picture:

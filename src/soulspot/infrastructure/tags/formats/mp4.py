@@ -54,9 +54,9 @@ def read_mp4(source: Source) -> Parsed:
         if name == b"trak" and not parsed.stream:
             _track(source, at, end, parsed)
         elif name == b"udta":
-            for inner, place, inner_end in atoms(source, at, end):
+            for inner, inner_at, inner_end in atoms(source, at, end):
                 if inner == b"meta":
-                    _meta(source, place, inner_end, parsed)
+                    _meta(source, inner_at, inner_end, parsed)
         elif name == b"meta":
             _meta(source, at, end, parsed)
     if not parsed.stream:
@@ -65,25 +65,25 @@ def read_mp4(source: Source) -> Parsed:
 
 
 def _meta(source: Source, at: int, end: int, parsed: Parsed) -> None:
-    for name, place, inner_end in atoms(source, at + 4, end):
+    for name, inner_at, inner_end in atoms(source, at + 4, end):
         if name == b"ilst":
-            for item, item_at, item_end in atoms(source, place, inner_end):
+            for item, item_at, item_end in atoms(source, inner_at, inner_end):
                 _item(source, item, item_at, item_end, parsed)
 
 
 def _item(source: Source, name: bytes, at: int, end: int, parsed: Parsed) -> None:
     label = ""
     values: list[str] = []
-    for inner, place, inner_end in atoms(source, at, end):
+    for inner, inner_at, inner_end in atoms(source, at, end):
         if inner == b"name":
-            label = source.at(place + 4, min(inner_end - place - 4, 1024)).decode("utf-8", "replace")
+            label = source.at(inner_at + 4, min(inner_end - inner_at - 4, 1024)).decode("utf-8", "replace")
         elif inner == b"data":
-            kind = int.from_bytes(source.at(place, 4), "big") & 0xFFFFFF
-            size = inner_end - place - 8
+            kind = int.from_bytes(source.at(inner_at, 4), "big") & 0xFFFFFF
+            size = inner_end - inner_at - 8
             if name == b"covr":
                 parsed.pictures.append(Picture(3, _IMAGES.get(kind, "image/jpeg"), size))
             elif size <= _LARGEST_TEXT:
-                values += _values(name, kind, source.at(place + 8, size))
+                values += _values(name, kind, source.at(inner_at + 8, size))
     if name == b"----":
         parsed.add(tag_key(label), values)
     elif values:
@@ -126,14 +126,14 @@ def _track(source: Source, at: int, end: int, parsed: Parsed) -> None:
     parsed.stream = {"container": "mp4", "duration": length / scale} | _stream(entry)
     if not parsed.stream["bitrate"]:
         top = atoms(source, source.start, source.size)
-        size = sum(inner_end - place for name, place, inner_end in top if name == b"mdat")
+        size = sum(inner_end - inner_at for name, inner_at, inner_end in top if name == b"mdat")
         parsed.stream["bitrate"] = round(size * 8 * scale / length)
 
 
 def _child(source: Source, at: int, end: int, wanted: bytes) -> tuple[int, int]:
-    for name, place, inner_end in atoms(source, at, end):
+    for name, inner_at, inner_end in atoms(source, at, end):
         if name == wanted:
-            return place, inner_end
+            return inner_at, inner_end
     raise NeedsMutagenError
 
 

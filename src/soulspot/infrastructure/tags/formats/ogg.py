@@ -8,7 +8,7 @@ from typing import Any
 
 from soulspot.infrastructure.tags.formats.flac import flac_md5, stream_info
 from soulspot.infrastructure.tags.formats.parsed import NeedsMutagenError, Parsed
-from soulspot.infrastructure.tags.formats.source import Source
+from soulspot.infrastructure.tags.formats.source import Source, SpanReader
 from soulspot.infrastructure.tags.formats.vorbis import read_comment
 
 LONGEST_PAGE = 27 + 255 + 255 * 255
@@ -31,14 +31,14 @@ class OggStream:
         self.serial = source.at(offset + 14, 4)
         self.next_page = offset
         self._lacing = b""
-        self._place = 0
+        self._offset = 0
 
     def packet(self, limit: int) -> bytes:
         """Return the next packet, cut at `limit` bytes."""
         parts, wanted = [], limit
-        for place, length in self._spans():
+        for at, length in self._spans():
             if wanted > 0:
-                parts.append(self._source.at(place, min(length, wanted)))
+                parts.append(self._source.at(at, min(length, wanted)))
                 wanted -= length
         return b"".join(parts)
 
@@ -46,16 +46,16 @@ class OggStream:
         for _span in self._spans():
             pass
 
-    def reader(self) -> "_PacketReader":
+    def reader(self) -> SpanReader:
         """Return a reader of the next packet; read it to its end before you use this stream again."""
-        return _PacketReader(self._source, self._spans())
+        return SpanReader(self._source, self._spans())
 
     def body(self, length: int) -> bytes:
         """Return the next bytes, across packets."""
         parts = b""
         while len(parts) < length and (self._lacing or self._next_page()):
             rest = sum(self._lacing)
-            parts += self._source.at(self._place, min(rest, length - len(parts)))
+            parts += self._source.at(self._offset, min(rest, length - len(parts)))
             self._lacing = b""
         return parts
 
@@ -65,8 +65,8 @@ class OggStream:
             full = len(self._lacing) - len(self._lacing.lstrip(b"\xff"))
             ends = full < len(self._lacing)
             length = 255 * full + (self._lacing[full] if ends else 0)
-            yield self._place, length
-            self._place += length
+            yield self._offset, length
+            self._offset += length
             self._lacing = self._lacing[full + 1 :] if ends else b""
             if ends:
                 return
@@ -78,8 +78,8 @@ class OggStream:
             if len(head) < _HEADER or not head.startswith(b"OggS"):
                 return False
             lacing = head[_HEADER : _HEADER + head[26]]
-            self._place = self.next_page + _HEADER + len(lacing)
-            self.next_page = self._place + sum(lacing)
+            self._offset = self.next_page + _HEADER + len(lacing)
+            self.next_page = self._offset + sum(lacing)
             if lacing and head[14:18] == self.serial:
                 self._lacing = lacing
                 return True
@@ -130,40 +130,6 @@ class OggEnd:
                 yield page
 
 
-class _PacketReader:
-    """Reads one packet across its pages, or skips parts of it."""
-
-    def __init__(self, source: Source, spans: Iterator[tuple[int, int]]) -> None:
-        self._source = source
-        self._spans = spans
-        self._place = self._left = 0
-
-    def read(self, length: int) -> bytes:
-        if length <= self._left:  # the usual case: a comment within one page
-            self._place += length
-            self._left -= length
-            return self._source.at(self._place - length, length)
-        parts = []
-        while length > 0 and (self._left or self._next_span()):
-            piece = min(length, self._left)
-            parts.append(self._source.at(self._place, piece))
-            self._place += piece
-            self._left -= piece
-            length -= piece
-        return b"".join(parts)
-
-    def skip(self, length: int) -> None:
-        while length > 0 and (self._left or self._next_span()):
-            piece = min(length, self._left)
-            self._place += piece
-            self._left -= piece
-            length -= piece
-
-    def _next_span(self) -> bool:
-        self._place, self._left = next(self._spans, (0, 0))
-        return self._left > 0
-
-
 def first_pages(source: Source) -> Iterator[tuple[int, bytes]]:
     """Yield offset and packet of the page that starts each stream."""
     at = source.start
@@ -200,7 +166,7 @@ def read_ogg(source: Source) -> Parsed:
         raise NeedsMutagenError
     if first.startswith(b"\x7fFLAC"):
         comment.skip(4)  # the head of the metadata block
-    read_comment(comment.read, comment.skip, parsed)
+    read_comment(comment, parsed)
     comment.skip(source.size)
     audio = stream.next_page
     end = OggEnd(source, stream.serial)

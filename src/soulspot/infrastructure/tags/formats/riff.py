@@ -93,8 +93,8 @@ def _wav_stream(source: Source, form: bytes, data: tuple[int, int]) -> dict[str,
 def _list(source: Source, at: int, length: int, parsed: Parsed) -> None:
     if source.at(at, 4) != b"INFO":
         return
-    for name, place, size in _loose_chunks(source, at + 4, at + length):
-        text = source.at(place, min(size, _LARGEST_TEXT)).split(b"\0")[0].strip()
+    for name, text_at, size in _loose_chunks(source, at + 4, at + length):
+        text = source.at(text_at, min(size, _LARGEST_TEXT)).split(b"\0")[0].strip()
         key = name.decode("latin-1")
         if text:
             parsed.add(INFO.get(key.upper()) or key.strip().lower(), [_text(text)])

@@ -89,6 +89,40 @@ class Source:
         return self.trailing[-1][1] if self.trailing else self.size
 
 
+class SpanReader:
+    """Reads or skips bytes across spans, such as the pieces of an Ogg packet."""
+
+    def __init__(self, source: Source, spans: Iterator[tuple[int, int]]) -> None:
+        self._source = source
+        self._spans = spans
+        self._at = self._left = 0
+
+    def read(self, length: int) -> bytes:
+        if length <= self._left:  # the usual case: within one span
+            self._at += length
+            self._left -= length
+            return self._source.at(self._at - length, length)
+        parts = []
+        while length > 0 and (self._left or self._next_span()):
+            piece = min(length, self._left)
+            parts.append(self._source.at(self._at, piece))
+            self._at += piece
+            self._left -= piece
+            length -= piece
+        return b"".join(parts)
+
+    def skip(self, length: int) -> None:
+        while length > 0 and (self._left or self._next_span()):
+            piece = min(length, self._left)
+            self._at += piece
+            self._left -= piece
+            length -= piece
+
+    def _next_span(self) -> bool:
+        self._at, self._left = next(self._spans, (0, 0))
+        return self._left > 0
+
+
 def id3_length(header: bytes) -> int:
     """Return the length of the ID3v2 tag that starts here, 0 if there is none."""
     if len(header) < _ID3_HEADER or not header.startswith(b"ID3") or max(header[6:10]) > 0x7F or header[3] == 0xFF:  # noqa: PLR2004

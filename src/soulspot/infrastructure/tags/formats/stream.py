@@ -58,7 +58,7 @@ def plausible(stream: dict[str, Any], size: int) -> dict[str, Any]:
         if not 0 < duration < _MAX_DURATION or (not is_compact and size * 8 < duration * _MIN_BITRATE):
             duration = None
     bitrate = _whole(stream.get("bitrate"))
-    if not bitrate and duration:
+    if duration and not (bitrate and bitrate < _MAX_BITRATE):
         bitrate = round(size * 8 / duration)
     channels = stream.get("channels")
     texts = {name: printable(value).strip() or None for name, value in stream.items() if isinstance(value, str)}

@@ -3,10 +3,10 @@
 import base64
 import binascii
 import struct
-from collections.abc import Callable
 
 from soulspot.infrastructure.tags.fields import tag_key
 from soulspot.infrastructure.tags.formats.parsed import NeedsMutagenError, Parsed
+from soulspot.infrastructure.tags.formats.source import SpanReader
 from soulspot.infrastructure.tags.model import Picture
 from soulspot.infrastructure.tags.texts import decode_utf8
 
@@ -15,28 +15,25 @@ _LARGEST_VALUE = 4 << 20
 _PICTURE_START = 512  # bytes in which type and MIME type of a picture lie
 _MAX_COMMENTS = 100_000
 
-Read = Callable[[int], bytes]
-"""Returns the next bytes, fewer at the end."""
 
-
-def read_comment(read: Read, skip: Callable[[int], None], parsed: Parsed) -> None:
+def read_comment(reader: SpanReader, parsed: Parsed) -> None:
     """Read a comment block; raises NeedsMutagenError if its lengths are inconsistent."""
-    vendor = read(_length(read))
+    vendor = reader.read(_length(reader))
     if vendor and not vendor.startswith((b"Lavf", b"reference")):
         parsed.stream["encoder"] = vendor.decode("utf-8", "replace")[:200]
-    for _comment in range(min(_length(read), _MAX_COMMENTS)):
-        length = _length(read)
-        start = read(min(length, _PICTURE_START * 2))
+    for _comment in range(min(_length(reader), _MAX_COMMENTS)):
+        length = _length(reader)
+        start = reader.read(min(length, _PICTURE_START * 2))
         raw_name, equals, value = start.partition(b"=")
         name = tag_key(raw_name.decode("ascii", "replace"))
         if name in _PICTURES:
-            skip(length - len(start))
+            reader.skip(length - len(start))
             if (picture := _picture(name, value, length)) is not None:
                 parsed.pictures.append(picture)
             continue
         if length > len(start):
-            value += read(min(length, _LARGEST_VALUE) - len(start))
-            skip(length - _LARGEST_VALUE)
+            value += reader.read(min(length, _LARGEST_VALUE) - len(start))
+            reader.skip(length - _LARGEST_VALUE)
         if len(raw_name) + 1 + len(value) != min(length, _LARGEST_VALUE):
             raise NeedsMutagenError
         if equals and value and name != "coverartmime":
@@ -70,8 +67,8 @@ def _picture(name: str, value: bytes, length: int) -> Picture | None:
     return flac_picture(start, size - padding)
 
 
-def _length(read: Read) -> int:
-    raw = read(4)
+def _length(reader: SpanReader) -> int:
+    raw = reader.read(4)
     if len(raw) < 4:  # noqa: PLR2004
         raise NeedsMutagenError
     return int.from_bytes(raw, "little")
