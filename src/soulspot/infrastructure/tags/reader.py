@@ -83,14 +83,15 @@ def _parse(source: Source, file: BinaryIO, name: str) -> TrackTags | None:
     container = container_of(source, name)
     is_audio = container is not None or kind_of_name(name) is Kind.AUDIO
     parsed, error = _parse_stream(container, source, file) if is_audio else (None, None)
-    around = _parse_surrounding_tags(container, source)
+    surrounding = _parse_surrounding_tags(container, source)
     if parsed is None:
-        if not around.names:
+        if not any(tag.names for tag in surrounding):
             if error is not None:
                 raise error
             return None
         parsed = Parsed(notes=["no-audio"])
-    parsed.fill_from(around)
+    for tag in surrounding:
+        parsed.fill_from(tag)
     stream = plausible(parsed.stream, source.size) if parsed.stream else {}
     stream["pictures"] = tuple(parsed.pictures)
     if parsed.fingerprint is None:
@@ -114,21 +115,18 @@ def _parse_stream(container: str | None, source: Source, file: BinaryIO) -> tupl
     return None, first_error
 
 
-def _parse_surrounding_tags(container: str | None, source: Source) -> Parsed:
+def _parse_surrounding_tags(container: str | None, source: Source) -> list[Parsed]:
     """Read the tags before and behind the stream, in order of precedence."""
-    parts = [read_id3(source, at, length) for at, length in source.leading]
+    tags = [read_id3(source, at, length) for at, length in source.leading]
     if container not in _WITHOUT_TRAILING_TAGS:
         trailing = {kind: (at, length) for kind, at, length in reversed(source.trailing)}
-        if (place := trailing.get("id3v2")) is not None:
-            parts.append(read_id3(source, *place))
-        if (place := trailing.get("ape")) is not None:
-            parts.insert(0 if container in _NATIVE_APE else len(parts), read_ape(source, *place))
-        if (place := trailing.get("id3v1")) is not None:
-            parts.append(read_id3v1(source.at(*place)))
-    merged = parts[0] if parts else Parsed()
-    for part in parts[1:]:
-        merged.fill_from(part)
-    return merged
+        if (span := trailing.get("id3v2")) is not None:
+            tags.append(read_id3(source, *span))
+        if (span := trailing.get("ape")) is not None:
+            tags.insert(0 if container in _NATIVE_APE else len(tags), read_ape(source, *span))
+        if (span := trailing.get("id3v1")) is not None:
+            tags.append(read_id3v1(source.at(*span)))
+    return tags
 
 
 def _failure_from(error: Exception, source: Source) -> Failure:
