@@ -134,7 +134,7 @@ def test_new_settings_are_in_force_when_the_reload_ends(configured: Soulspot) ->
     assert result.stdout == "the new settings are in force\n"
     until(lambda: configured.tracks() == {("song.mp3", "song")}, 5)
     assert status(configured)["pid"] == pid
-    assert configured.run("reload").stdout == "the settings are as they were\n"
+    assert configured.run("reload").stdout == "the settings have not changed\n"
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ def test_what_is_no_decision_is_answered_as_such(soulspot: Soulspot, asked: dict
 
     answer = control_socket.ask(control_socket.socket_of(soulspot.database), "failures", **asked) or {}
 
-    assert "no decision about failures" in answer["error"]
+    assert "not a valid decision about failures" in answer["error"]
     assert soulspot.actions("file_retried") == 0
 
 

@@ -32,11 +32,10 @@ def find_catalogue(settings: Settings) -> str:
                 return sqlite_url(place)
             faults[place] = fault
         tried = " or ".join(f"{place} ({fault})" for place, fault in faults.items())
-        msg = (
+        raise CatalogueError(
             f"found no catalogue at {tried}: create one with `soulspot watch FOLDER` or `soulspot scan FOLDER`,"
             f" or set {variable('database.url')}"
         )
-        raise CatalogueError(msg)
     file = database_file(url)
     if file is None or (fault := _why_unreadable(file)) is None:
         return url

@@ -23,8 +23,7 @@ def _listening(place: str) -> str:
         return str(absolute(Path(place))) if place else ""
     host, _, port = place.rpartition(":")
     if not is_this_machine(host) or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-        msg = "a loopback address and port such as 127.0.0.1:9842, or the absolute path of a socket"
-        raise ValueError(msg)
+        raise ValueError("a loopback address and port such as 127.0.0.1:9842, or the absolute path of a socket")
     return place
 
 
@@ -39,8 +38,9 @@ def checked_address(place: str) -> str:
     except ValueError:
         is_port = False
     if not is_port:
-        msg = "an IP address and port such as 127.0.0.1:8337 or [::1]:8337, or the absolute path of a socket"
-        raise ValueError(msg)
+        raise ValueError(
+            "an IP address and port such as 127.0.0.1:8337 or [::1]:8337, or the absolute path of a socket"
+        )
     return place
 
 
@@ -50,8 +50,7 @@ def _file(path: str) -> str:
 
 def _prom_file(path: str) -> str:
     if path and not path.endswith(".prom"):
-        msg = "the path of a file that ends in .prom: node_exporter reads no other"
-        raise ValueError(msg)
+        raise ValueError("the path of a file that ends in .prom: node_exporter reads no other")
     return _file(path)
 
 
@@ -63,15 +62,13 @@ def _url(url: SecretStr) -> SecretStr:
     except ValueError:  # a port that is not a number, an unclosed bracket
         is_one = False
     if given and (not is_one or not given.isascii() or re.search(r"[\x00-\x20]", given)):
-        msg = "a URL such as https://host/path, in ASCII without spaces"
-        raise ValueError(msg)
+        raise ValueError("a URL such as https://host/path, in ASCII without spaces")
     return url
 
 
 def _headers(headers: list[SecretStr]) -> list[SecretStr]:
     if not all(_HEADER.fullmatch(header.get_secret_value()) for header in headers):
-        msg = 'a list of headers such as "X-Token: secret", in ASCII'
-        raise ValueError(msg)
+        raise ValueError('a list of headers such as "X-Token: secret", in ASCII')
     return headers
 
 

@@ -21,11 +21,9 @@ def _split(value: object) -> object:
         try:
             value = json.loads(value) if value.startswith("[") else [part for part in value.split(":") if part]
         except json.JSONDecodeError as error:
-            msg = "a JSON list of paths, or paths separated by colons"
-            raise ValueError(msg) from error
+            raise ValueError("a JSON list of paths, or paths separated by colons") from error
     if isinstance(value, list) and "" in value:
-        msg = "a list of paths, none of them empty"
-        raise ValueError(msg)
+        raise ValueError("a list of paths, none of them empty")
     return value
 
 
@@ -36,8 +34,7 @@ def _socket(path: str) -> str:
 def _mode(value: object) -> object:
     text = f"{value:04o}" if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(text, str) or re.fullmatch("0?[67][0-7]{2}", text) is None:
-        msg = 'a mode such as "0660" that lets the owner read and write'
-        raise ValueError(msg)
+        raise ValueError('a mode such as "0660" that lets the owner read and write')
     return text
 
 

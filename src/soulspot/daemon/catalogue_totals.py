@@ -59,14 +59,16 @@ class CatalogueTotals:
 
     async def _query(self, database: Database) -> None:
         with suppress(DBAPIError, SoulspotError, OSError):  # the database refuses or is being closed: keep the last
-            files = FileRepository(database.session)
-            counts, failures = await files.counts(), await files.failures(SHOWN_FAILURES)
-            by_status, by_code = Counter[str](), Counter[str]()
-            for (_folder, status, code), count in counts.items():
-                by_status[status] += count
-                if status == "failed":
-                    by_code[code or "?"] += count
-            self.newest = Totals(by_status, by_code, tuple(failures))
+            self.newest = await query_totals(database)
+
+
+async def query_totals(database: Database) -> Totals:
+    files, by_status, by_code = FileRepository(database.session), Counter[str](), Counter[str]()
+    for (_folder, status, code), count in (await files.counts()).items():
+        by_status[status] += count
+        if status == "failed":
+            by_code[code or "?"] += count
+    return Totals(by_status, by_code, tuple(await files.failures(SHOWN_FAILURES)))
 
 
 async def _count_walk(pipeline: Pipeline, root: Root) -> None:

@@ -37,8 +37,9 @@ class Plan:
 def install(*, for_user: bool, with_web: bool, without_asking: bool) -> None:
     if with_web:
         if for_user:
-            msg = "there is no user unit for the page: leave out --web, and run `soulspot web` when you need it"
-            raise ConfigError(msg)
+            raise ConfigError(
+                "there is no user unit for the page: leave out --web, and run `soulspot web` when you need it"
+            )
         require_extra()
     _carry_out(_user_plan() if for_user else _system_plan(with_web=with_web), without_asking=without_asking)
 
@@ -128,11 +129,9 @@ def _run(command: Sequence[str]) -> None:
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     except OSError as error:
-        msg = f"{command[0]} cannot run ({error.strerror}): does this machine use systemd?"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"{command[0]} cannot run ({error.strerror}): does this machine use systemd?") from error
     if result.returncode:
-        msg = f"`{' '.join(command)}` failed: {result.stderr.strip()}"
-        raise ConfigError(msg)
+        raise ConfigError(f"`{' '.join(command)}` failed: {result.stderr.strip()}")
 
 
 def _command(hidden_below: Sequence[str] = ()) -> str:
@@ -140,14 +139,12 @@ def _command(hidden_below: Sequence[str] = ()) -> str:
     beside = Path(sys.executable).with_name("soulspot")
     found = str(beside) if beside.exists() else shutil.which("soulspot")
     if found is None:
-        msg = "the soulspot command is not installed, so no unit can run it: pipx install soulspot"
-        raise ConfigError(msg)
+        raise ConfigError("the soulspot command is not installed, so no unit can run it: pipx install soulspot")
     if hidden := next((each for each in hidden_below if Path(found).is_relative_to(each)), None):
-        msg = (
+        raise ConfigError(
             f"{found} is in {hidden}, which is hidden from the service: install soulspot elsewhere, as in "
             f"`python3 -m venv /opt/soulspot && /opt/soulspot/bin/pip install soulspot`, or use --user"
         )
-        raise ConfigError(msg)
     return found
 
 
@@ -173,5 +170,4 @@ def _user_folder() -> Path:
 
 def _require_root() -> None:
     if os.geteuid() != 0:
-        msg = "only root can install a system service: use sudo, or --user for your own service"
-        raise ConfigError(msg)
+        raise ConfigError("only root can install a system service: use sudo, or --user for your own service")

@@ -3,18 +3,15 @@
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import typer
 
 from soulspot.bootstrap import root_of, this_machine
-from soulspot.cli.output import logs
+from soulspot.cli.actions.open_catalogue import configure, open_catalogue
 from soulspot.cli.output.text import local_time, print_json, printable
-from soulspot.config import Settings, get_settings
-from soulspot.config.catalogue import find_catalogue
+from soulspot.config import Settings
 from soulspot.infrastructure.filesystem import (
     NotRegularFileError,
     file_system_of,
@@ -27,7 +24,6 @@ from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.models import MOUNT_STATES, File
 from soulspot.infrastructure.persistence.records import KnownFolder
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository, TrackRepository
-from soulspot.infrastructure.persistence.schema import require_current
 from soulspot.infrastructure.tags import Kind, kind_of_name
 from soulspot.infrastructure.tags.readers.pool import TagReaders
 from soulspot.ingest.disk.planner import compare
@@ -86,7 +82,9 @@ def verify(config: Path | None, *, as_json: bool) -> None:
 
 async def _explain(full: str, config: Path | None) -> Explanation:
     shown = path_to_text(full)
-    async with _open_catalogue(config) as (database, settings, folders):
+    settings = configure(config)
+    async with open_catalogue(settings) as database:
+        folders = await _folders_here(database, settings)
         mounts = [row for row in folders if row.status == "unmounted"]
         for row in folders:
             root = root_of(row.id, text_to_path(row.path), settings)
@@ -171,10 +169,10 @@ async def _track_of(database: Database, file: File | None) -> str:
 
 async def _verify(config: Path | None) -> list[Difference]:
     ignore_lease_signals()
-    differences: list[Difference] = []
-    async with _open_catalogue(config) as (database, settings, folders), TagReaders(1) as readers:
+    settings, differences = configure(config), list[Difference]()
+    async with open_catalogue(settings) as database, TagReaders(1) as readers:
         files = FileRepository(database.session)
-        for row in folders:
+        for row in await _folders_here(database, settings):
             if row.status in MOUNT_STATES:
                 continue
             path = text_to_path(row.path)
@@ -217,13 +215,7 @@ async def _is_rightly_absent(file: FoundFile, readers: TagReaders) -> bool:
     return reading.tags is None and reading.failure is None
 
 
-@asynccontextmanager
-async def _open_catalogue(config: Path | None) -> AsyncIterator[tuple[Database, Settings, list[KnownFolder]]]:
-    """Open the existing catalogue for reading, with the folders of this machine."""
-    settings = get_settings(config_file=config)
-    logs.set_up(settings.log.level, settings.log.format)
-    async with Database(find_catalogue(settings), read_only=True) as database:
-        await require_current(database)
-        rows = await FolderRepository(database.session).all()
-        _node, here = this_machine(rows, settings, database)
-        yield database, settings, here
+async def _folders_here(database: Database, settings: Settings) -> list[KnownFolder]:
+    """Return the folders of this machine."""
+    _node, here = this_machine(await FolderRepository(database.session).all(), settings, database)
+    return here

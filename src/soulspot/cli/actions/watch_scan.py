@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 
 from soulspot import scan as scan_once
+from soulspot.cli.actions.open_catalogue import configure
 from soulspot.cli.actions.remote import folders_of_the_daemon, scan_by_daemon
 from soulspot.cli.output import logs
 from soulspot.cli.output.progress import listed, log_outcome, shown_progress
@@ -41,23 +42,22 @@ class ScanOptions:
 
 def scan(paths: Sequence[Path], config: Path | None, options: ScanOptions) -> None:
     """Let the running daemon scan; without one, scan in this process."""
-    settings, as_json = get_settings(config_file=config), options.as_json
-    logs.set_up(settings.log.level, settings.log.format)
-    began = time.monotonic()
-    result = None
+    settings, began = configure(config), time.monotonic()
+    as_json, confirm = options.as_json, options.confirm_missing
     if options.dry_run:
-        folders = settings.library.folders or folders_of_the_daemon(settings)
-        report = _print_nothing if as_json else _print_plan
-        result = asyncio.run(scan_once.dry_run(settings.with_folders(folders), paths, report=report))
+        settings = settings.with_folders(settings.library.folders or folders_of_the_daemon(settings))
+        result = asyncio.run(scan_once.dry_run(settings, paths, report=_print_nothing if as_json else _print_plan))
     else:
-        confirm = options.confirm_missing
-        result = scan_by_daemon(settings, paths, confirm_missing=confirm, wait=options.wait, as_json=as_json)
-        if result is None:
-            with shown_progress() as progress:
-                result = asyncio.run(scan_once.scan(settings, paths, progress=progress, confirm_missing=confirm))
+        by_daemon = scan_by_daemon(settings, paths, confirm_missing=confirm, wait=options.wait, as_json=as_json)
+        result = by_daemon or _scan_here(settings, paths, confirm_missing=confirm)
     _print_summary(result, time.monotonic() - began, dry_run=options.dry_run, as_json=as_json)
     if result.offline or result.held:
         raise typer.Exit(1)
+
+
+def _scan_here(settings: Settings, paths: Sequence[Path], *, confirm_missing: bool) -> scan_once.ScanResult:
+    with shown_progress() as progress:
+        return asyncio.run(scan_once.scan(settings, paths, progress=progress, confirm_missing=confirm_missing))
 
 
 def _print_plan(outcome: Outcome) -> None:

@@ -107,6 +107,6 @@ def web(
     from soulspot.cli.actions.web import print_token, serve
 
     if show_token or new_token:
-        print_token(config, anew=new_token)
+        print_token(config, replace=new_token)
     else:
         serve(config, listen=listen, idle=idle)

@@ -2,12 +2,11 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from soulspot.reports.formatting import duration
-
-__all__ = ["duration", "local_time", "print_json", "print_table", "printable"]
+Row = Mapping[str, Any]
 
 
 def printable(text: str) -> str:
@@ -21,7 +20,23 @@ def printable(text: str) -> str:
 
 def print_json(value: object) -> None:
     """Print one JSON object on one line."""
-    print(json.dumps(value, ensure_ascii=False, default=_plain))
+    print(
+        json.dumps(
+            value,
+            ensure_ascii=False,
+            default=lambda each: each.isoformat() if isinstance(each, datetime) else str(each),
+        )
+    )
+
+
+def print_rows(rows: Iterable[Row], columns: Mapping[str, str | Callable[[Row], object]], *, as_json: bool) -> None:
+    """Print rows: each as a JSON object, or all as a table whose columns are a field or made by a function."""
+    if as_json:
+        for row in rows:
+            print_json(row)
+    else:
+        cells = ([row[each] if isinstance(each, str) else each(row) for each in columns.values()] for row in rows)
+        print_table(tuple(columns), cells)
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -43,7 +58,3 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> No
 
 def local_time(moment: datetime) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _plain(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
