@@ -158,7 +158,7 @@ def test_a_reload_without_a_daemon_says_so(configured: Soulspot) -> None:
     result = configured.run("reload")
 
     assert result.returncode == 78
-    assert "no soulspot answers" in result.stderr
+    assert "no running daemon" in result.stderr
 
 
 def test_mode_and_group_and_place_of_the_socket_are_settings(soulspot: Soulspot, tmp_path: Path) -> None:

@@ -27,6 +27,11 @@ def absolute(path: Path) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
+def absolute_text(path: str) -> str:
+    """Return a path as an absolute one; an empty text stays empty."""
+    return str(absolute(Path(path))) if path else ""
+
+
 def not_boolean(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("a number")  # noqa: TRY004 - pydantic takes a ValueError for a wrong value, a TypeError for a bug

@@ -2,14 +2,13 @@
 
 import re
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
-from soulspot.config.field_types import Number, Section, Texts, absolute, not_boolean, texts
+from soulspot.config.field_types import Number, Section, Texts, absolute_text, not_boolean, texts
 from soulspot.infrastructure.net.sockets import is_this_machine
 
 SECRETS: Final = frozenset(("on_batch.url", "on_batch.headers"))
@@ -20,7 +19,7 @@ _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: *[\x20-\x7e]*")
 def _listening(place: str) -> str:
     """Check where to listen: "" for nowhere, the absolute path of a socket, or a loopback address."""
     if not place or place.startswith(("/", "~")):
-        return str(absolute(Path(place))) if place else ""
+        return absolute_text(place)
     host, _, port = place.rpartition(":")
     if not is_this_machine(host) or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise ValueError("a loopback address and port such as 127.0.0.1:9842, or the absolute path of a socket")
@@ -30,7 +29,7 @@ def _listening(place: str) -> str:
 def checked_address(place: str) -> str:
     """Check where to listen: "" for nowhere, the absolute path of a socket, or an IP address and port."""
     if not place or place.startswith(("/", "~")):
-        return str(absolute(Path(place))) if place else ""
+        return absolute_text(place)
     host, _, port = place.rpartition(":")
     try:
         ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
@@ -44,14 +43,10 @@ def checked_address(place: str) -> str:
     return place
 
 
-def _file(path: str) -> str:
-    return str(absolute(Path(path))) if path else ""
-
-
 def _prom_file(path: str) -> str:
     if path and not path.endswith(".prom"):
         raise ValueError("the path of a file that ends in .prom: node_exporter reads no other")
-    return _file(path)
+    return absolute_text(path)
 
 
 def _url(url: SecretStr) -> SecretStr:

@@ -40,8 +40,7 @@ def own_database() -> Path:
 
 
 def sqlite_url(file: Path) -> str:
-    path = str(file).replace("%", "%25").replace("?", "%3F")  # SQLAlchemy unquotes it
-    return f"{SQLITE}:///{path}"
+    return f"{SQLITE}:///" + str(file).replace("%", "%25").replace("?", "%3F")  # SQLAlchemy unquotes it
 
 
 def checked_url(url: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from soulspot.config.field_types import Number, Section, Texts, absolute, not_boolean
+from soulspot.config.field_types import Number, Section, Texts, absolute, absolute_text, not_boolean
 from soulspot.config.outlet_sections import MetricsSettings, OnBatchSettings, WebSettings
 from soulspot.config.paths import POSTGRESQL_FORM, SQLITE, checked_url, own_database, sqlite_url
 from soulspot.config.sources import PREFIX
@@ -25,10 +25,6 @@ def _split(value: object) -> object:
     if isinstance(value, list) and "" in value:
         raise ValueError("a list of paths, none of them empty")
     return value
-
-
-def _socket(path: str) -> str:
-    return str(absolute(Path(path))) if path else path
 
 
 def _mode(value: object) -> object:
@@ -158,7 +154,7 @@ class LogSettings(Section):
 
 
 class ControlSettings(Section):
-    socket: Annotated[str, AfterValidator(_socket)] = Field(
+    socket: Annotated[str, AfterValidator(absolute_text)] = Field(
         default="",
         description="The control socket; by default beside an SQLite catalogue, for PostgreSQL in `$RUNTIME_DIRECTORY`"
         " (systemd) or the user's runtime folder.",

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from platformdirs import user_config_path
+
 from soulspot.cli.output.text import print_rows
 from soulspot.config import get_settings
 from soulspot.config.documentation import describe_settings, example_file
@@ -26,11 +28,7 @@ def check(config: Path | None) -> None:
 
 
 def init(file: Path | None, *, overwrite: bool) -> None:
-    place = file or SYSTEM_CONFIG if os.geteuid() == 0 else file
-    if place is None:
-        from platformdirs import user_config_path
-
-        place = user_config_path("soulspot") / "config.toml"
+    place = file or (SYSTEM_CONFIG if os.geteuid() == 0 else user_config_path("soulspot") / "config.toml")
     flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if overwrite else os.O_EXCL)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

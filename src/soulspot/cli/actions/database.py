@@ -4,14 +4,19 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
 
 import typer
 
-from soulspot.cli.actions.open_catalogue import configure, lock_out_writers, open_catalogue, open_for_writing
+from soulspot.cli.actions.open_catalogue import (
+    configure,
+    lock_out_writers,
+    open_catalogue,
+    open_for_writing,
+    query_catalogue,
+)
 from soulspot.cli.output.text import print_json
-from soulspot.config.catalogue import find_catalogue
-from soulspot.config.paths import database_file
+from soulspot.config import database_file, find_catalogue
+from soulspot.config.paths import sqlite_url
 from soulspot.errors import CatalogueError, ConfigError
 from soulspot.infrastructure.persistence import backup, schema
 from soulspot.infrastructure.persistence.database import Database
@@ -19,8 +24,6 @@ from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.queries import integrity
 from soulspot.infrastructure.persistence.sqlite.lock_file import hand_over
 from soulspot.ingest.catalogue.audit_retention import Retention
-
-_T = TypeVar("_T")
 
 
 def upgrade(config: Path | None) -> None:
@@ -34,7 +37,7 @@ def downgrade(revision: str, config: Path | None) -> None:
 
 
 def current(config: Path | None, *, as_json: bool) -> None:
-    found = _query(config, schema.current_revision)
+    found = query_catalogue(config, schema.current_revision, any_schema=True)
     if as_json:
         print_json({"revision": found, "needed": schema.REVISION, "is_current": found == schema.REVISION})
     else:
@@ -43,7 +46,7 @@ def current(config: Path | None, *, as_json: bool) -> None:
 
 
 def check(config: Path | None, *, as_json: bool) -> None:
-    found = _query(config, integrity.faults)
+    found = query_catalogue(config, integrity.faults, any_schema=True)
     if as_json:
         print_json({"is_sound": not found, "faults": found})
     else:
@@ -53,8 +56,7 @@ def check(config: Path | None, *, as_json: bool) -> None:
 
 
 def back_up(folder: Path | None, keep: int, config: Path | None) -> None:
-    url = find_catalogue(configure(config))
-    file = _sqlite_file(url, "pg_dump")
+    file = _sqlite_file(find_catalogue(configure(config)), "pg_dump")
     target = folder.absolute() if folder is not None else file.parent / "backups"
     try:
         if not target.is_dir():
@@ -64,12 +66,9 @@ def back_up(folder: Path | None, keep: int, config: Path | None) -> None:
         raise CatalogueError(
             f"cannot create the backup folder {target} ({error.strerror}): name another with --to"
         ) from error
-
-    async def copy() -> Path:
-        async with Database(url, read_only=True) as database:
-            return await backup.copy(database, backup.backup_place(file, target))
-
-    made = asyncio.run(copy())
+    made = query_catalogue(
+        config, lambda database: backup.copy(database, backup.backup_place(file, target)), any_schema=True
+    )
     deleted = backup.keep_newest(backup.backups(file, target), keep)
     print(f"{made} ({made.stat().st_size} bytes, checked)" + (f"; {len(deleted)} older deleted" if deleted else ""))
 
@@ -150,16 +149,6 @@ def _range(first: int | None, before: int | None) -> str:
     return f"before {before:,}" if first is None else f"{first:,} to {before - 1:,}"
 
 
-def _query(config: Path | None, query: Callable[[Database], Awaitable[_T]]) -> _T:
-    """Return the result of a query of the catalogue, whatever its schema."""
-
-    async def ask(url: str) -> _T:
-        async with Database(url, read_only=True) as database:
-            return await query(database)
-
-    return asyncio.run(ask(find_catalogue(configure(config))))
-
-
 def _change_schema(
     config: Path | None, command: str, change: Callable[[Database], Awaitable[None]]
 ) -> tuple[str | None, str | None]:
@@ -181,7 +170,7 @@ async def _checked_copy(source: Path, file: Path) -> tuple[Path, str]:
     """Check a backup and copy it beside the catalogue; return the copy and its schema revision."""
     if not source.is_file():
         raise CatalogueError(f"there is no backup at {source}: `soulspot db restore` without a file lists the backups")
-    async with Database(f"sqlite+aiosqlite:///{source.as_posix().replace('%', '%25')}", read_only=True) as database:
+    async with Database(sqlite_url(source), read_only=True) as database:
         if (revision := await schema.current_revision(database)) is None:
             raise CatalogueError(f"{source} is empty: it is not a backup of a catalogue")
         if faults := await integrity.damage(database):

@@ -7,8 +7,9 @@ from pydantic import ValidationError
 
 from soulspot.cli.actions.open_catalogue import lock_out_writers
 from soulspot.cli.output import logs
+from soulspot.config import database_file
 from soulspot.config.field_types import absolute
-from soulspot.config.paths import database_file, sqlite_url
+from soulspot.config.paths import sqlite_url
 from soulspot.config.sections import DatabaseSettings
 from soulspot.errors import CatalogueError, ConfigError
 from soulspot.infrastructure.persistence.copy import copy_catalogue

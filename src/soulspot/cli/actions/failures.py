@@ -20,9 +20,7 @@ from soulspot.cli.actions.open_catalogue import (
 from soulspot.cli.actions.purge import places_of
 from soulspot.cli.output.text import Row, local_time, print_json, print_rows, printable
 from soulspot.cli.output.time_spans import moment
-from soulspot.config import Settings, daemon_address
-from soulspot.config.catalogue import find_catalogue
-from soulspot.config.paths import database_file
+from soulspot.config import Settings, daemon_address, database_file, find_catalogue
 from soulspot.errors import ConfigError, LockHeldError, NotFoundError
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id

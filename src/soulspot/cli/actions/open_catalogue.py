@@ -8,9 +8,7 @@ from typing import TypeVar
 
 from soulspot.cli.output import logs
 from soulspot.cli.output.text import printable
-from soulspot.config import Settings, get_settings
-from soulspot.config.catalogue import find_catalogue
-from soulspot.config.paths import database_file
+from soulspot.config import Settings, database_file, find_catalogue, get_settings
 from soulspot.errors import NotFoundError
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database
@@ -29,21 +27,22 @@ def configure(config: Path | None) -> Settings:
     return settings
 
 
-def query_catalogue(config: Path | None, query: Callable[[Database], Awaitable[_T]]) -> _T:
+def query_catalogue(config: Path | None, query: Callable[[Database], Awaitable[_T]], *, any_schema: bool = False) -> _T:
     """Return the result of a query of the existing catalogue."""
 
     async def run() -> _T:
-        async with open_catalogue(configure(config)) as database:
+        async with open_catalogue(configure(config), any_schema=any_schema) as database:
             return await query(database)
 
     return asyncio.run(run())
 
 
 @asynccontextmanager
-async def open_catalogue(settings: Settings) -> AsyncIterator[Database]:
-    """Open the existing catalogue for reading."""
+async def open_catalogue(settings: Settings, *, any_schema: bool = False) -> AsyncIterator[Database]:
+    """Open the existing catalogue for reading; raise CatalogueError unless its schema is current."""
     async with Database(find_catalogue(settings), read_only=True) as database:
-        await require_current(database)
+        if not any_schema:
+            await require_current(database)
         yield database
 
 

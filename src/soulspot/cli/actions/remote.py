@@ -11,8 +11,7 @@ from typing import Final
 
 from soulspot.cli.output.progress import shown_progress
 from soulspot.cli.output.text import local_time, print_json, printable
-from soulspot.config import Settings, daemon_address, get_settings
-from soulspot.config.catalogue import find_catalogue
+from soulspot.config import Settings, daemon_address, find_catalogue, get_settings
 from soulspot.daemon.pause import pause_file, remove_pause
 from soulspot.errors import CatalogueError, ConfigError, SoulspotError
 from soulspot.infrastructure.filesystem import path_to_text, text_to_path
@@ -133,10 +132,10 @@ async def _wait_for_result(first: Answer, answers: AsyncIterator[Answer]) -> Sca
     before = Counter[str]()
     with shown_progress() as progress:
         if first["paused"]:
-            progress.say(f"pid {first['pid']} is paused: it scans when it is resumed")
+            progress.warn(f"pid {first['pid']} is paused: it scans when it is resumed")
         async for line in answers:
             for each in line["failed"]:
-                progress.say(f"failed {each['path']}: {each['detail']}")
+                progress.warn(f"failed {each['path']}: {each['detail']}")
             counts = Counter[str](line["counts"])
             progress.count(counts - before)
             before = counts

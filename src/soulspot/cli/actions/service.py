@@ -26,9 +26,10 @@ WEB_UNITS: Final = ("soulspot-web.service", "soulspot-web.socket")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The files to write, the files to remove and the commands to run, in this order."""
+    """What to write, run and remove, in this order; `then` is what the user reads at the end."""
 
     written: Sequence[tuple[Path, str]] = ()
+    before_removal: Sequence[Sequence[str]] = ()
     removed: Sequence[Path] = ()
     commands: Sequence[Sequence[str]] = ()
     then: str = ""
@@ -60,8 +61,9 @@ def uninstall(*, for_user: bool, without_asking: bool) -> None:
         print("no soulspot unit is installed")
         return
     plan = Plan(
+        before_removal=[[*manager, "disable", "--now", *names]],
         removed=there,
-        commands=[[*manager, "disable", "--now", *names], [*manager, "daemon-reload"]],
+        commands=[[*manager, "daemon-reload"]],
         then="kept the catalogue and the settings",
     )
     _carry_out(plan, without_asking=without_asking)
@@ -88,40 +90,37 @@ def _system_plan(*, with_web: bool) -> Plan:
     if with_web:
         commands.append(("systemctl", "enable", "--now", "soulspot-web.socket"))
         then += "; the page is at http://127.0.0.1:8337/"
-    return Plan(written, (), commands, then)
+    return Plan(written=written, commands=commands, then=then)
 
 
 def _user_plan() -> Plan:
-    command = _command()
-    written = [(_user_folder() / "soulspot.service", _with_command(_shipped() / "user" / "soulspot.service", command))]
-    commands = [("systemctl", "--user", "daemon-reload"), ("systemctl", "--user", "enable", "soulspot.service")]
+    unit = _with_command(_shipped() / "user" / "soulspot.service", _command())
     return Plan(
-        written, (), commands,
-        "name the music folders (soulspot config init), then: systemctl --user start soulspot;"
+        written=[(_user_folder() / "soulspot.service", unit)],
+        commands=[("systemctl", "--user", "daemon-reload"), ("systemctl", "--user", "enable", "soulspot.service")],
+        then="name the music folders (soulspot config init), then: systemctl --user start soulspot;"
         " to keep it running while you are logged out: loginctl enable-linger",
-    )  # fmt: skip
+    )
 
 
 def _carry_out(plan: Plan, *, without_asking: bool) -> None:
-    for file, _text in plan.written:
-        print(f"write   {file}")
-    for command in plan.commands:
-        print(f"run     {' '.join(command)}")
-    for file in plan.removed:
-        print(f"remove  {file}")
+    print(
+        *(f"write   {file}" for file, _text in plan.written),
+        *(f"run     {' '.join(command)}" for command in (*plan.before_removal, *plan.commands)),
+        *(f"remove  {file}" for file in plan.removed),
+        sep="\n",
+    )
     if not without_asking:
         typer.confirm("Do this?", abort=True)
     for file, text in plan.written:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
-    disabling = [command for command in plan.commands if "disable" in command]
-    for command in disabling:
+    for command in plan.before_removal:
         _run(command)
     for file in plan.removed:
         file.unlink()
     for command in plan.commands:
-        if command not in disabling:
-            _run(command)
+        _run(command)
     print(plan.then)
 
 

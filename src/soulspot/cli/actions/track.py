@@ -8,7 +8,7 @@ from soulspot.cli.actions.audit import print_entries
 from soulspot.cli.actions.open_catalogue import find_file, query_catalogue
 from soulspot.cli.output.text import local_time, print_json, printable
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.models import Album, AuditEntry, File, Track, TrackArtist
+from soulspot.infrastructure.persistence.models import AuditEntry, File, Track, TrackArtist
 from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries
 from soulspot.infrastructure.persistence.repositories import TrackRepository
 from soulspot.ingest.catalogue.credits import FEATURED, FIELDS, MAIN, ORDER
@@ -35,6 +35,22 @@ _SOUND: Final = ("container", "codec", "lossless", "duration_ms") + (
     "bits_per_sample",
     "channels",
 )
+_ALBUM: Final = ("id", "title", "artist_credit", "artist_id", "date", "original_date", "disc_total", "compilation") + (
+    "musicbrainz_id",
+    "musicbrainz_release_group_id",
+)
+_FILE: Final = (
+    "id",
+    "status",
+    "missing_since",
+    "size",
+    "mtime_ns",
+    "inode",
+    "fingerprint",
+    "parser_version",
+    "notes",
+) + ("error_code", "error_text", "failed_at", "attempts")
+_HISTORY: Final = ("sequence", "at", "action", "path", "changes")
 _IN_CREDITS: Final = frozenset((*FIELDS.values(), "performer_instruments"))
 _NAMES: Final = {"artist_credit": "artist"}
 
@@ -57,28 +73,28 @@ def show(asked: str, config: Path | None, *, as_json: bool) -> None:
 
 
 def _as_json(file: File, track: Track | None, entries: Iterable[AuditEntry]) -> dict[str, Any]:
-    described: dict[str, Any] = {"id": track.id if track else None, "path": file.full_path}
-    if track is not None:
-        described |= {_NAMES.get(name, name): getattr(track, name) for name in _COLUMNS + _SOUND}
-        described["album"] = _album(track.album) if track.album else None
-        described["credits"] = [_credit(credit) for credit in _in_order(track.credits)]
-        described |= {"tags": track.tags, "added_at": track.created_at, "updated_at": track.updated_at}
-    names = ("id", "status", "missing_since", "size", "mtime_ns", "inode", "fingerprint", "parser_version", "notes")
-    failure = ("error_code", "error_text", "failed_at", "attempts")
-    described["file"] = {name: getattr(file, name) for name in names + failure}
-    recorded = ("sequence", "at", "action", "path", "changes")
-    described["history"] = [{name: getattr(entry, name) for name in recorded} for entry in entries]
-    return described
+    return {
+        "id": track.id if track else None,
+        "path": file.full_path,
+        **(_track_as_json(track) if track else {}),
+        "file": {name: getattr(file, name) for name in _FILE},
+        "history": [{name: getattr(entry, name) for name in _HISTORY} for entry in entries],
+    }
+
+
+def _track_as_json(track: Track) -> dict[str, Any]:
+    return {
+        **{_NAMES.get(name, name): getattr(track, name) for name in _COLUMNS + _SOUND},
+        "album": track.album and {_NAMES.get(name, name): getattr(track.album, name) for name in _ALBUM},
+        "credits": [_credit(credit) for credit in _in_order(track.credits)],
+        "tags": track.tags,
+        "added_at": track.created_at,
+        "updated_at": track.updated_at,
+    }
 
 
 def _in_order(credits: Iterable[TrackArtist]) -> list[TrackArtist]:
     return sorted(credits, key=lambda credit: (ORDER.index(credit.role), credit.position))
-
-
-def _album(album: Album) -> dict[str, Any]:
-    names = ("id", "title", "artist_credit", "artist_id", "date", "original_date", "disc_total", "compilation")
-    more = ("musicbrainz_id", "musicbrainz_release_group_id")
-    return {_NAMES.get(name, name): getattr(album, name) for name in names + more}
 
 
 def _credit(credit: TrackArtist) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import typer
 from soulspot.bootstrap import root_of, this_machine
 from soulspot.cli.actions.open_catalogue import configure, open_catalogue
 from soulspot.cli.output.text import local_time, print_json, printable
-from soulspot.config import Settings
 from soulspot.infrastructure.filesystem import (
     NotRegularFileError,
     file_system_of,
@@ -22,7 +21,6 @@ from soulspot.infrastructure.filesystem import (
 )
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.models import MOUNT_STATES, File
-from soulspot.infrastructure.persistence.records import KnownFolder
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository, TrackRepository
 from soulspot.infrastructure.tags import Kind, kind_of_name
 from soulspot.infrastructure.tags.readers.pool import TagReaders
@@ -67,13 +65,13 @@ def explain(path: Path, config: Path | None, *, as_json: bool) -> None:
 
 def verify(config: Path | None, *, as_json: bool) -> None:
     differences = asyncio.run(_verify(config))
-    counts = Counter(each.kind for each in differences)
     for each in differences:
         if as_json:
             print_json(asdict(each))
         else:
             print(f"{each.kind}\t{printable(each.path)}")
     if not as_json:
+        counts = Counter(each.kind for each in differences)
         listed = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         print(f"differences: {listed}" if differences else "the catalogue matches the folders")
     if differences:
@@ -84,7 +82,7 @@ async def _explain(full: str, config: Path | None) -> Explanation:
     shown = path_to_text(full)
     settings = configure(config)
     async with open_catalogue(settings) as database:
-        folders = await _folders_here(database, settings)
+        _node, folders = this_machine(await FolderRepository(database.session).all(), settings, database)
         mounts = [row for row in folders if row.status == "unmounted"]
         for row in folders:
             root = root_of(row.id, text_to_path(row.path), settings)
@@ -96,7 +94,9 @@ async def _explain(full: str, config: Path | None) -> Explanation:
             for mount in mounts:
                 if f"{shown}/".startswith(f"{mount.path}/"):
                     return Explanation(shown, "offline", f"{mount.path} is offline: {mount.status_reason}")
-            file = await _row_at(database, row.id, relative)
+            files = FileRepository(database.session)
+            known = (await files.known_at(row.id, [relative])).get(relative)
+            file = await files.get(known.id) if known is not None else None
             return await asyncio.to_thread(_explain_file, root, relative, shown, file, await _track_of(database, file))
     watched = ", ".join(row.path for row in folders if row.status not in MOUNT_STATES) or "none yet"
     return Explanation(shown, "outside", f"not in a watched folder ({watched})")
@@ -114,8 +114,7 @@ def _explain_file(root: Root, path: str, shown: str, file: File | None, track: s
     if found is None:
         return _explain_absent(root, path, shown, file)
     if file is not None and file.missing_since is None:
-        is_as_known = (file.size, file.mtime_ns) == (found.signature.size, found.signature.mtime_ns)
-        if not is_as_known:
+        if (file.size, file.mtime_ns) != (found.signature.size, found.signature.mtime_ns):
             return _explain_waiting(found, shown, "changed", "changed since it was read")
         if file.status == "failed":
             return Explanation(shown, "failed", f"failed ({file.error_code}): {file.error_text}", track_id)
@@ -153,12 +152,6 @@ def _explain_waiting(found: FoundFile, shown: str, state: str, reason: str) -> E
     return Explanation(shown, state, f"{reason}: `soulspot scan` or a running `soulspot watch` reads it")
 
 
-async def _row_at(database: Database, folder_id: str, path: str) -> File | None:
-    files = FileRepository(database.session)
-    known = (await files.known_at(folder_id, [path])).get(path)
-    return await files.get(known.id) if known is not None else None
-
-
 async def _track_of(database: Database, file: File | None) -> str:
     if file is None or file.track_id is None:
         return "a file without a track"
@@ -172,7 +165,8 @@ async def _verify(config: Path | None) -> list[Difference]:
     settings, differences = configure(config), list[Difference]()
     async with open_catalogue(settings) as database, TagReaders(1) as readers:
         files = FileRepository(database.session)
-        for row in await _folders_here(database, settings):
+        _node, folders = this_machine(await FolderRepository(database.session).all(), settings, database)
+        for row in folders:
             if row.status in MOUNT_STATES:
                 continue
             path = text_to_path(row.path)
@@ -186,11 +180,9 @@ async def _verify(config: Path | None) -> list[Difference]:
 
 
 async def _compare_folder(root: Root, files: FileRepository, readers: TagReaders) -> list[Difference]:
-    found: list[tuple[str, str]] = []
-    after = ""
+    found, after = list[tuple[str, str]](), ""
     for batch in walk(root):
-        known = await files.known_between(root.id, "", after, batch.upto)
-        comparison = compare(batch.files, known)
+        comparison = compare(batch.files, await files.known_between(root.id, "", after, batch.upto))
         for work in comparison.work:
             is_new = work.known is None or work.known.is_missing
             if not await _is_rightly_absent(work.file, readers):
@@ -213,9 +205,3 @@ async def _is_rightly_absent(file: FoundFile, readers: TagReaders) -> bool:
         return False
     reading = await readers.read(file.full_path)
     return reading.tags is None and reading.failure is None
-
-
-async def _folders_here(database: Database, settings: Settings) -> list[KnownFolder]:
-    """Return the folders of this machine."""
-    _node, here = this_machine(await FolderRepository(database.session).all(), settings, database)
-    return here

@@ -5,7 +5,6 @@ import faulthandler
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -32,25 +31,19 @@ def watch(folders: Sequence[Path], config: Path | None) -> None:
     asyncio.run(main.watch(read, report=log_outcome))
 
 
-@dataclass(frozen=True, slots=True)
-class ScanOptions:
-    dry_run: bool
-    confirm_missing: bool
-    wait: bool
-    as_json: bool
-
-
-def scan(paths: Sequence[Path], config: Path | None, options: ScanOptions) -> None:
+def scan(
+    paths: Sequence[Path], config: Path | None, *, dry_run: bool, confirm_missing: bool, wait: bool, as_json: bool
+) -> None:
     """Let the running daemon scan; without one, scan in this process."""
     settings, began = configure(config), time.monotonic()
-    as_json, confirm = options.as_json, options.confirm_missing
-    if options.dry_run:
+    if dry_run:
         settings = settings.with_folders(settings.library.folders or folders_of_the_daemon(settings))
-        result = asyncio.run(scan_once.dry_run(settings, paths, report=_print_nothing if as_json else _print_plan))
+        report = (lambda _outcome: None) if as_json else _print_plan
+        result = asyncio.run(scan_once.dry_run(settings, paths, report=report))
     else:
-        by_daemon = scan_by_daemon(settings, paths, confirm_missing=confirm, wait=options.wait, as_json=as_json)
-        result = by_daemon or _scan_here(settings, paths, confirm_missing=confirm)
-    _print_summary(result, time.monotonic() - began, dry_run=options.dry_run, as_json=as_json)
+        by_daemon = scan_by_daemon(settings, paths, confirm_missing=confirm_missing, wait=wait, as_json=as_json)
+        result = by_daemon or _scan_here(settings, paths, confirm_missing=confirm_missing)
+    _print_summary(result, time.monotonic() - began, dry_run=dry_run, as_json=as_json)
     if result.offline or result.held:
         raise typer.Exit(1)
 
@@ -62,10 +55,6 @@ def _scan_here(settings: Settings, paths: Sequence[Path], *, confirm_missing: bo
 
 def _print_plan(outcome: Outcome) -> None:
     print(f"{outcome.kind}\t{printable(outcome.path)}")
-
-
-def _print_nothing(_outcome: Outcome) -> None:
-    """For a dry run whose only output is its summary."""
 
 
 def _print_summary(result: scan_once.ScanResult, seconds: float, *, dry_run: bool, as_json: bool) -> None:
