@@ -3,9 +3,8 @@
 `bootstrap`, the daemon, the page and the command line import it and pass plain values down.
 """
 
-from soulspot.config.catalogue import find_catalogue
 from soulspot.config.loading import get_settings
 from soulspot.config.paths import database_file
 from soulspot.config.sections import Settings
 
-__all__ = ["Settings", "database_file", "find_catalogue", "get_settings"]
+__all__ = ["Settings", "database_file", "get_settings"]

@@ -21,10 +21,9 @@ def check_library(settings: Settings, known: Collection[Path] = ()) -> None:
         _check_folder(folder, is_known=folder in known)
     real = [Path(os.path.realpath(folder)) for folder in folders]
     check_nesting(folders, real)
-    if (file := database_file(settings.database.url)) is None:
-        return
+    file = database_file(settings.database.url)
     for folder, place in zip(folders, real, strict=True):
-        if Path(os.path.realpath(file)).is_relative_to(place):
+        if file is not None and Path(os.path.realpath(file)).is_relative_to(place):
             raise ConfigError(
                 f"the database {file} is in the music folder {folder}, where each of its writes would wake the"
                 f" watcher: set {variable('database.url')} to a path outside"

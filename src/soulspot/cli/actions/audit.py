@@ -10,7 +10,8 @@ from pathlib import Path
 from soulspot.cli.actions.open_catalogue import catalogue_path, configure, open_catalogue
 from soulspot.cli.output.text import local_time, print_json, printable
 from soulspot.cli.output.time_spans import moment
-from soulspot.config import Settings, daemon_address, find_catalogue
+from soulspot.config import Settings, daemon_address
+from soulspot.config.catalogue import find_catalogue
 from soulspot.infrastructure.catalogue_changes import CatalogueChanges
 from soulspot.infrastructure.persistence.models import AuditEntry
 from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries

@@ -15,7 +15,8 @@ from soulspot.cli.actions.open_catalogue import (
     query_catalogue,
 )
 from soulspot.cli.output.text import print_json
-from soulspot.config import database_file, find_catalogue
+from soulspot.config import database_file
+from soulspot.config.catalogue import find_catalogue
 from soulspot.config.paths import sqlite_url
 from soulspot.errors import CatalogueError, ConfigError
 from soulspot.infrastructure.persistence import backup, schema
@@ -135,11 +136,11 @@ def partition(rows: int, config: Path | None, *, undo: bool) -> None:
         async with open_catalogue(settings) as database:
             return await (partitions.unite(database.url) if undo else partitions.partition(database.url, rows))
 
-    made = asyncio.run(act())
-    if isinstance(made, bool):
-        print("the history is one table" + (" again" if made else " already"))
+    result = asyncio.run(act())
+    if isinstance(result, bool):
+        print("the history is one table" + (" again" if result else " already"))
         return
-    for part in made:
+    for part in result:
         print(f"{part.table}: {_range(part.first, part.before)}, about {part.rows:,} entries")
 
 

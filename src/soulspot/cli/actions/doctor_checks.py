@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 
 from sqlalchemy import func, select
 
-from soulspot.config import Settings, daemon_address, database_file, find_catalogue, get_settings
+from soulspot.config import Settings, daemon_address, database_file, get_settings
+from soulspot.config.catalogue import find_catalogue
 from soulspot.config.library_check import check_library
 from soulspot.config.sources import SYSTEM_CONFIG, variable
 from soulspot.daemon.monitoring import endpoints

@@ -20,7 +20,8 @@ from soulspot.cli.actions.open_catalogue import (
 from soulspot.cli.actions.purge import places_of
 from soulspot.cli.output.text import Row, local_time, print_json, print_rows, printable
 from soulspot.cli.output.time_spans import moment
-from soulspot.config import Settings, daemon_address, database_file, find_catalogue
+from soulspot.config import Settings, daemon_address, database_file
+from soulspot.config.catalogue import find_catalogue
 from soulspot.errors import ConfigError, LockHeldError, NotFoundError
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id
@@ -110,8 +111,8 @@ def decide(verb: str, asked: Asked, config: Path | None, *, of_all: bool, as_jso
         else:
             print(f"{verb}\t{printable(each['path'])}")
     if verb == "retry" and not as_json:
-        when = "the next scan or start of the daemon" if by_daemon is None else "the daemon"
-        print(f"{when} reads them again" + ("" if by_daemon is None else " now"))
+        by_next_scan = "the next scan or start of the daemon reads them again"
+        print(by_next_scan if by_daemon is None else "the daemon reads them again now")
 
 
 async def _decide(verb: str, question: FailureQuestion, settings: Settings) -> list[dict[str, Any]]:

@@ -6,7 +6,8 @@ from typing import Final
 import typer
 
 from soulspot.cli.output.text import print_json, printable
-from soulspot.config import daemon_address, find_catalogue, get_settings
+from soulspot.config import daemon_address, get_settings
+from soulspot.config.catalogue import find_catalogue
 
 EXIT: Final = {"ok": 0, "degraded": 1, "paused": 1, "failed": 2}
 

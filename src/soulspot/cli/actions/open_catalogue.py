@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from soulspot.cli.output import logs
 from soulspot.cli.output.text import printable
-from soulspot.config import Settings, database_file, find_catalogue, get_settings
+from soulspot.config import Settings, database_file, get_settings
+from soulspot.config.catalogue import find_catalogue
 from soulspot.errors import NotFoundError
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database

@@ -10,7 +10,8 @@ import typer
 
 from soulspot.cli.actions.open_catalogue import configure, open_for_writing
 from soulspot.cli.output.text import local_time, printable
-from soulspot.config import Settings, find_catalogue
+from soulspot.config import Settings
+from soulspot.config.catalogue import find_catalogue
 from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.models import File
 from soulspot.infrastructure.persistence.records import FolderKey

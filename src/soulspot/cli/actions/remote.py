@@ -11,7 +11,8 @@ from typing import Final
 
 from soulspot.cli.output.progress import shown_progress
 from soulspot.cli.output.text import local_time, print_json, printable
-from soulspot.config import Settings, daemon_address, find_catalogue, get_settings
+from soulspot.config import Settings, daemon_address, get_settings
+from soulspot.config.catalogue import find_catalogue
 from soulspot.daemon.pause import pause_file, remove_pause
 from soulspot.errors import CatalogueError, ConfigError, SoulspotError
 from soulspot.infrastructure.filesystem import path_to_text, text_to_path

@@ -10,7 +10,8 @@ from sqlalchemy.exc import DBAPIError
 from soulspot.cli.actions.open_catalogue import configure, open_catalogue
 from soulspot.cli.output.text import local_time, print_json, printable
 from soulspot.cli.output.time_spans import ago
-from soulspot.config import Settings, daemon_address, database_file, find_catalogue
+from soulspot.config import Settings, daemon_address, database_file
+from soulspot.config.catalogue import find_catalogue
 from soulspot.errors import CatalogueError, UnreachableError
 from soulspot.infrastructure.net.control_socket import Answer
 from soulspot.infrastructure.persistence.models import MOUNT_STATES

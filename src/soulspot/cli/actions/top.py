@@ -8,7 +8,8 @@ from typing import Any, Final
 from soulspot.cli.actions.open_catalogue import configure, open_catalogue
 from soulspot.cli.output.terminal import Terminal, require_terminal
 from soulspot.cli.output.top_view import View, screen
-from soulspot.config import Settings, daemon_address, find_catalogue
+from soulspot.config import Settings, daemon_address
+from soulspot.config.catalogue import find_catalogue
 from soulspot.daemon.catalogue_totals import query_totals
 from soulspot.daemon.messages import totals_message
 from soulspot.errors import SoulspotError

@@ -12,7 +12,6 @@ from soulspot.bootstrap import root_of, this_machine
 from soulspot.cli.actions.open_catalogue import configure, open_catalogue
 from soulspot.cli.output.text import local_time, print_json, printable
 from soulspot.infrastructure.filesystem import (
-    NotRegularFileError,
     file_system_of,
     has_writer,
     ignore_lease_signals,
@@ -141,7 +140,7 @@ def _explain_absent(root: Root, path: str, shown: str, file: File | None) -> Exp
 def _explain_waiting(found: FoundFile, shown: str, state: str, reason: str) -> Explanation:
     try:
         writer = has_writer(found.full_path)
-    except (NotRegularFileError, OSError) as error:
+    except OSError as error:
         return Explanation(shown, "failed", f"cannot be opened: {error.strerror}")
     if writer:
         return Explanation(shown, "being-written", "still being written; soulspot reads it when it is complete")

@@ -10,7 +10,6 @@ from pathlib import Path
 import typer
 
 from soulspot import scan as scan_once
-from soulspot.cli.actions.open_catalogue import configure
 from soulspot.cli.actions.remote import folders_of_the_daemon, scan_by_daemon
 from soulspot.cli.output import logs
 from soulspot.cli.output.progress import listed, log_outcome, shown_progress
@@ -35,7 +34,8 @@ def scan(
     paths: Sequence[Path], config: Path | None, *, dry_run: bool, confirm_missing: bool, wait: bool, as_json: bool
 ) -> None:
     """Let the running daemon scan; without one, scan in this process."""
-    settings, began = configure(config), time.monotonic()
+    settings, began = get_settings(config_file=config), time.monotonic()
+    logs.set_up(settings.log.level, settings.log.format)
     if dry_run:
         settings = settings.with_folders(settings.library.folders or folders_of_the_daemon(settings))
         report = (lambda _outcome: None) if as_json else _print_plan

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from soulspot.cli.actions.open_catalogue import configure, open_catalogue
-from soulspot.config import Settings, daemon_address, database_file, find_catalogue, get_settings
+from soulspot.config import Settings, daemon_address, database_file, get_settings
+from soulspot.config.catalogue import find_catalogue
 from soulspot.config.outlet_sections import checked_address
 from soulspot.config.paths import own_database
 from soulspot.config.sources import why

@@ -83,7 +83,7 @@ class _Json(logging.Formatter):
 
 
 class _NonBlocking(logging.Handler):
-    """Writes to a descriptor without ever blocking: lines that nobody reads are dropped and counted."""
+    """Writes to a descriptor without ever blocking: drops and counts the lines that a slow reader does not take."""
 
     def __init__(self, descriptor: int, *, for_journal: bool) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class _NonBlocking(logging.Handler):
 
     def _write_record(self, record: logging.LogRecord) -> None:
         if self._lost:
-            message = "%d lines were lost because nobody read them"
+            message = "%d lines were lost because the reader was too slow"
             loss = derive_record(record, {"count": self._lost}, message, self._lost)
             loss.levelno, loss.levelname = logging.WARNING, "WARNING"
             if self._write(self.format(loss), loss.levelno):

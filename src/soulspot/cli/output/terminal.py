@@ -16,7 +16,7 @@ from rich.live import Live
 
 from soulspot.errors import SoulspotError
 
-# rich has no word for these: a name that is wider than rich believes must not push the lines below it down.
+# rich cannot turn off line wrap: a name that is wider than rich measures must not push the lines below it down.
 _WRAP_OFF: Final = "\x1b[?7l"
 _WRAP_ON: Final = "\x1b[?7h"
 _CTRL_L: Final = b"\x0c"

@@ -13,20 +13,12 @@ def printable(text: str) -> str:
     r"""Escape everything that controls a terminal: a newline becomes `\n`, a bidi mark its code."""
     if text.isprintable():
         return text
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode() for each in text
-    )
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def print_json(value: object) -> None:
     """Print one JSON object on one line."""
-    print(
-        json.dumps(
-            value,
-            ensure_ascii=False,
-            default=lambda each: each.isoformat() if isinstance(each, datetime) else str(each),
-        )
-    )
+    print(json.dumps(value, ensure_ascii=False, default=_as_text))
 
 
 def print_rows(rows: Iterable[Row], columns: Mapping[str, str | Callable[[Row], object]], *, as_json: bool) -> None:
@@ -54,6 +46,10 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> No
     for row in cells:
         table.add_row(*(Text(cell, overflow="fold") for cell in row))
     Console().print(table)
+
+
+def _as_text(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def local_time(moment: datetime) -> str:
