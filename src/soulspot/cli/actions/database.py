@@ -67,11 +67,11 @@ def back_up(folder: Path | None, keep: int, config: Path | None) -> None:
         raise CatalogueError(
             f"cannot create the backup folder {target} ({error.strerror}): name another with --to"
         ) from error
-    made = query_catalogue(
+    copied = query_catalogue(
         config, lambda database: backup.copy(database, backup.backup_place(file, target)), any_schema=True
     )
     deleted = backup.keep_newest(backup.backups(file, target), keep)
-    print(f"{made} ({made.stat().st_size} bytes, checked)" + (f"; {len(deleted)} older deleted" if deleted else ""))
+    print(f"{copied} ({copied.stat().st_size} bytes, checked)" + (f"; {len(deleted)} older deleted" if deleted else ""))
 
 
 def restore(source: Path | None, config: Path | None) -> None:

@@ -100,7 +100,10 @@ class _Top:
         states = {"offline": "offline", "unmounted": "offline", "held": "held"}
         return {
             "vitals": {
-                "folders": {each.path: {states.get(each.status, ""): each.status_reason} for each in folders},
+                "folders": {
+                    each.path: {states[each.status]: each.status_reason} if each.status in states else {}
+                    for each in folders
+                },
                 "totals": totals_message(totals),
             },
             "happened": [
