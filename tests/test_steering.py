@@ -49,7 +49,7 @@ def test_a_scan_is_made_by_the_daemon_that_runs(soulspot: Soulspot, tmp_path: Pa
     asked = soulspot.run("scan", **environment)
     waited = soulspot.run("scan", "--wait", "--json", **environment)
 
-    assert (asked.returncode, asked.stdout.splitlines()[0]) == (0, f"pid {daemon.pid} looks at {soulspot.music}")
+    assert (asked.returncode, asked.stdout.splitlines()[0]) == (0, f"pid {daemon.pid} scans {soulspot.music}")
     assert summary(waited) == {"unchanged": 2}
 
 

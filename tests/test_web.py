@@ -204,8 +204,8 @@ def test_no_page_is_shown_where_there_is_no_catalogue(new_soulspot: Soulspot) ->
 @pytest.mark.parametrize(
     ("listen", "said"),
     [
-        ("nowhere", "--listen nowhere is no address"),
-        ("127.0.0.1:99999", "is no address"),
+        ("nowhere", "--listen nowhere is not an address"),
+        ("127.0.0.1:99999", "is not an address"),
         ("0.0.0.0:0", "other machines reach"),
         ("/nowhere/socket", "cannot be served at /nowhere/socket (no such file"),
     ],

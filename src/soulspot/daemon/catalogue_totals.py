@@ -66,17 +66,18 @@ class CatalogueTotals:
         task.add_done_callback(lambda _task: self._tasks.pop(key, None))
 
     async def _query(self, database: Database) -> None:
-        with suppress(
-            SQLAlchemyError, SoulspotError, OSError
-        ):  # the database refuses or is closing: keep the last totals
-            files = FileRepository(database.session)
-            counts, failures = await files.counts(), await files.failures(SHOWN_FAILURES)
-            by_status, by_code = Counter[str](), Counter[str]()
-            for (_folder, status, code), count in counts.items():
-                by_status[status] += count
-                if status == "failed":
-                    by_code[code or "?"] += count
-            self.newest = Totals(by_status, by_code, tuple(failures), time.time())
+        # The database refuses or is closing: keep the last totals.
+        with suppress(SQLAlchemyError, SoulspotError, OSError):
+            self.newest = await query_totals(database)
+
+
+async def query_totals(database: Database) -> Totals:
+    files, by_status, by_code = FileRepository(database.session), Counter[str](), Counter[str]()
+    for (_folder, status, code), count in (await files.counts()).items():
+        by_status[status] += count
+        if status == "failed":
+            by_code[code or "?"] += count
+    return Totals(by_status, by_code, tuple(await files.failures(SHOWN_FAILURES)), time.time())
 
 
 async def _count_walk(walk: WalkProgress, root: Root) -> None:
