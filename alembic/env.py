@@ -41,7 +41,7 @@ def include_name(name: str | None, kind: str, _parents: object) -> bool:
     return not (kind == "table" and (name or "").startswith("audit_log_"))
 
 
-models.tell_postgresql()
+models.set_postgresql_options()
 OPTIONS: dict[str, Any] = {
     "target_metadata": models.Base.metadata,
     "render_as_batch": True,  # SQLite cannot alter most things in place

@@ -163,7 +163,7 @@ def measure_latency(drops: int) -> None:
     content, times = song(), []
     with running() as daemon, page(f"sqlite+aiosqlite:///{daemon.database}") as (port, _process):  # noqa: SIM117
         with closing(follow(port)) as events:  # the three do not fit on one line
-            until(lambda: b"event: standing" in events.readline())
+            until(lambda: b"event: health" in events.readline())
             for number in range(drops):
                 (daemon.music / f"{number}.mp3").write_bytes(content)
                 closed = time.perf_counter()

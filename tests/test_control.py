@@ -134,7 +134,7 @@ def test_new_settings_are_in_force_once_reload_returns(configured: Soulspot) -> 
     assert result.stdout == "the new settings are in force\n"
     until(lambda: configured.tracks() == {("song.mp3", "song")}, 5)
     assert status(configured)["pid"] == pid
-    assert configured.run("reload").stdout == "the settings are as they were\n"
+    assert configured.run("reload").stdout == "the settings have not changed\n"
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_reload_without_a_daemon_is_refused(configured: Soulspot) -> None:
     result = configured.run("reload")
 
     assert result.returncode == 78
-    assert "no soulspot answers" in result.stderr
+    assert "no running daemon" in result.stderr
 
 
 def test_place_mode_and_group_of_the_socket_are_settings(soulspot: Soulspot, tmp_path: Path) -> None:

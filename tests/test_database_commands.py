@@ -183,14 +183,14 @@ def test_an_upgrade_asks_systemd_for_more_time(filled: Soulspot) -> None:
     other.close()
 
     assert first.splitlines()[0] == "EXTEND_TIMEOUT_USEC=60000000"
-    assert "the schema of the catalogue is brought up to date" in first
+    assert "upgrading the schema of the catalogue" in first
 
 
 def test_an_unknown_revision_is_refused(filled: Soulspot) -> None:
     result = filled.run("db", "downgrade", "abcdefabcdef")
 
     assert result.returncode == 78
-    assert "cannot be taken back to abcdefabcdef" in result.stderr
+    assert "cannot be downgraded to abcdefabcdef" in result.stderr
     assert titles(filled.database) == THREE
 
 

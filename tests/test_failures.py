@@ -52,7 +52,7 @@ def test_failures_are_listed_and_shown_with_reason_and_advice(soulspot: Soulspot
         "corrupt.flac",
     }
     shown = soulspot.run("failures", "show", str(soulspot.music / "empty.mp3")).stdout
-    assert "it has no content" in shown
+    assert "the file is empty" in shown
     assert ADVICE["empty"] in shown
     assert "file_failed" in shown
     assert soulspot.dump() == before

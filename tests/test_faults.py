@@ -146,7 +146,7 @@ def test_600_random_cuts_of_the_log_leave_a_consistent_catalogue(
 def test_a_file_whose_reader_is_killed_is_read_by_the_next(daemon: InProcessDaemon, music: Path) -> None:
     write_song(music / "first.flac")
     daemon.until(lambda: daemon.paths() == {"first.flac"})
-    (worker,) = shared().readers._workers
+    (worker,) = shared().readers._readers
     os.kill(worker.process.pid, signal.SIGSTOP)
     write_song(music / "song.mp3")
     daemon.until(lambda: worker.sent)

@@ -230,7 +230,7 @@ async def test_a_failed_delivery_is_retried_with_newer_changes_and_logged_once(
     assert (running.receiver.counts, running.receiver.payloads[0]["batch"]) == ([2], 1)
     assert (running.hook.error, running.hook.waiting, running.hook.delivered) == (None, 0, 1)
     lines = [record.getMessage() for record in caplog.records]
-    assert lines == ["the hook it fails (it is away) and is tried again until it does not", "the hook it works again"]
+    assert lines == ["the hook it fails (it is away): retrying until it works", "the hook it works again"]
 
 
 async def test_the_last_batch_is_delivered_when_the_daemon_stops(start: Start) -> None:
@@ -453,7 +453,7 @@ def test_a_hanging_hook_delays_no_file_and_the_stop_only_briefly(soulspot: Souls
 
     assert daemon.wait(20) == 0
     assert time.monotonic() - began < 10
-    assert b"the hook sleep was not told of the last 2 changes" in soulspot.log.read_bytes()
+    assert b"the hook sleep did not get the last 2 changes" in soulspot.log.read_bytes()
 
 
 def test_a_reload_corrects_a_wrong_url_and_every_change_arrives(soulspot: Soulspot) -> None:

@@ -51,7 +51,7 @@ async def test_only_get_and_head_are_answered(port: int) -> None:
     for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE"):
         refused = await fetch(port, method=method)
         assert (refused.status, refused.headers["Allow"]) == (405, "GET, HEAD")
-    assert (await fetch(port, "/other")).text == "there are /hello\n"
+    assert (await fetch(port, "/other")).text == "known paths: /hello\n"
     assert (await fetch(port, "/hello?x=1")).status == 200
 
 

@@ -17,12 +17,12 @@ from soulspot.infrastructure.filesystem import Signature
 from soulspot.infrastructure.persistence.records import Known
 from soulspot.infrastructure.tags import TrackTags
 from soulspot.ingest.activity import Pending
-from soulspot.ingest.disk.hints import AT_ONCE
+from soulspot.ingest.disk.hints import HALF_BATCH
 from soulspot.ingest.disk.walker import FoundFile
 from soulspot.ingest.intake import intake
 from soulspot.ingest.intake.intake import Intake
 from soulspot.ingest.missing import missing_files
-from soulspot.ingest.outcome import StaleError
+from soulspot.ingest.outcome import Outcome, StaleError
 
 Change = Callable[[Path], object]
 
@@ -191,16 +191,16 @@ def test_a_file_whose_old_path_reappears_before_commit_has_not_moved(
     apply: Callable[[Change], InProcessDaemon], music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     songs(music, "a")
-    is_gone, linked = Intake._is_gone, list[Known]()
+    act, linked = Intake._act, list[Known]()
 
-    async def is_gone_after_a_link(self: Intake, origin: Known, pending: Pending) -> bool:
-        if not linked:
-            linked.append(origin)
+    async def act_after_a_link(self: Intake, pending: Pending) -> Outcome | None:
+        if not linked and pending.work.moved_from is not None:
+            linked.append(pending.work.moved_from)
             os.link(pending.work.file.full_path, music / "a.mp3")
-        return await is_gone(self, origin, pending)
+        return await act(self, pending)
 
     monkeypatch.setattr(intake, "CHECK_HOLDS", -1.0)  # otherwise the check at the match counts for a second
-    monkeypatch.setattr(Intake, "_is_gone", is_gone_after_a_link)
+    monkeypatch.setattr(Intake, "_act", act_after_a_link)
 
     daemon = apply(lambda m: (m / "a.mp3").rename(m / "b.mp3"))
 
@@ -321,7 +321,7 @@ def test_a_rewritten_file_is_known_while_the_hint_at_its_old_path_waits(
     shutil.rmtree(music / "album")
     written.rename(other / "new.mp3")
     # More hints than one turn takes; the newest and the oldest go first.
-    others = [str(music / f"{number}.txt") for number in range(6 * AT_ONCE)]
+    others = [str(music / f"{number}.txt") for number in range(6 * HALF_BATCH)]
     watched.hint([*others, str(music / "album"), *(f"{path}.txt" for path in others), str(other / "new.mp3")])
     watched.until(lambda: titles(watched) == {"new.mp3": "new", "stays.flac": "stays"})
 

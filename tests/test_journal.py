@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import Soulspot, both, write_song
 
-from soulspot.infrastructure.tags.readers.crash_journal import Journal, Note
+from soulspot.infrastructure.tags.readers.crash_journal import Journal, Slot
 from soulspot.infrastructure.tags.readers.pool import TagReaders
 
 # Reading a file of this name kills the whole process group, as the kernel does with a service that is out of memory.
@@ -50,14 +50,14 @@ def test_a_file_that_kills_the_process_is_set_aside_after_three_times(soulspot: 
 async def test_a_file_that_was_open_when_another_crashed_is_read_and_cleared(tmp_path: Path) -> None:
     song, file = write_song(tmp_path / "song\udce9.mp3", title="One"), str(tmp_path / "x.db.reading")
     Journal(file).close()
-    Note(file, 1).write(bytes(song))
+    Slot(file, 1).write(bytes(song))
 
     async with TagReaders(1, journal=file) as readers:
         reading = await readers.read(str(song))
 
     assert reading.tags is not None
     assert reading.tags.title == "One"
-    assert Journal(file).deaths == {}
+    assert Journal(file).crashes == {}
 
 
 def test_each_start_counts_a_noted_file_once(tmp_path: Path) -> None:
@@ -65,24 +65,24 @@ def test_each_start_counts_a_noted_file_once(tmp_path: Path) -> None:
     Journal(file).close()
 
     for _number in range(3):
-        Note(file, 0).write(b"/music/\xe9.mp3")
+        Slot(file, 0).write(b"/music/\xe9.mp3")
         Journal(file).close()
     Journal(file).close()
 
-    assert Journal(file).deaths == {"/music/\udce9.mp3": 3}
+    assert Journal(file).crashes == {"/music/\udce9.mp3": 3}
 
 
 def test_two_daemons_on_one_catalogue_do_not_blame_each_others_files(tmp_path: Path) -> None:
     """Two daemons on one machine may share a server."""
     file = str(tmp_path / "x.reading")
     first = Journal(file)
-    Note(file, 0).write(b"/music/in work.mp3")
+    Slot(file, 0).write(b"/music/in work.mp3")
 
-    with pytest.raises(OSError, match="another soulspot keeps it"):
+    with pytest.raises(OSError, match="another soulspot process holds it"):
         Journal(file)
     first.close()
 
-    assert Journal(file).deaths == {"/music/in work.mp3": 1}
+    assert Journal(file).crashes == {"/music/in work.mp3": 1}
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"\0" * 64 * 8192 + b'{"a": [', b"\0" * 64 * 8192 + b"[1]"])
@@ -93,7 +93,7 @@ def test_a_damaged_journal_is_started_again(tmp_path: Path, content: bytes) -> N
     Journal(str(file)).close()
     Journal(str(file)).close()
 
-    assert all(count == 1 for count in Journal(str(file)).deaths.values())
+    assert all(count == 1 for count in Journal(str(file)).crashes.values())
 
 
 async def test_readers_work_without_a_journal_if_it_cannot_be_written(tmp_path: Path) -> None:

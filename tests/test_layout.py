@@ -1,4 +1,4 @@
-"""The layout of the source tree: few entries at the top, no cycle of imports or callbacks, a docstring for every package."""
+"""The layout of the source tree: few entries at the top, no import or callback cycles, every package documented."""
 
 import ast
 import pkgutil

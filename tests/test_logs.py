@@ -245,7 +245,7 @@ def test_a_partly_written_line_does_not_run_into_the_next() -> None:
 
     assert begun.endswith(b"xxx")
     assert [line["message"] for line in parsed(rest.decode().removeprefix("\n"))] == [
-        "1 lines were lost because nobody read them",
+        "1 lines were lost because the reader was too slow",
         "after",
     ]
 

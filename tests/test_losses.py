@@ -102,7 +102,7 @@ def test_a_library_of_5000_files_survives_the_loss_of_its_disk(
         disk.mount()
 
     ways: list[tuple[Callable[[], None], Callable[[], None], str]] = [
-        (disk.unmount, disk.mount, "it is not there"),
+        (disk.unmount, disk.mount, "it does not exist"),
         (
             lambda: move_content(music, mount_point / "away"),
             lambda: move_content(music, mount_point / "away"),
@@ -269,7 +269,7 @@ def test_a_loss_of_over_a_fifth_and_50_files_is_held_and_reported(catalogue_url:
 
         assert len(daemon.paths()) == 300
         status = daemon.rows("SELECT status, status_reason FROM folders")
-        assert status == [("held", "80 of its 300 files are not there")]
+        assert status == [("held", "80 of its 300 files are gone")]
     with InProcessDaemon(catalogue_url, music, watching=False, confirmed=True) as daemon:
         scan_twice(daemon)
         assert len(daemon.paths("missing")) == 80
@@ -326,6 +326,24 @@ def test_the_pipeline_is_not_quiet_while_a_scan_runs(tmp_path: Path, music: Path
         quiet.append(daemon.pipeline.is_quiet)
 
     assert quiet == [False, True]
+
+
+def test_not_even_the_first_hint_of_a_pause_is_checked(tmp_path: Path, music: Path) -> None:
+    with InProcessDaemon(tmp_path / "state", music, watching=False) as daemon:
+        daemon.settled()
+        daemon.gate.close(Paused(datetime.now(UTC), "a test"))
+        write_song(music / "one.mp3")
+        write_song(music / "album" / "two.mp3")
+
+        daemon.hint([str(music / "one.mp3"), str(music / "album")])
+        daemon.until(lambda: daemon.pipeline.queue.paths)
+        time.sleep(0.2)
+        waiting = (bool(daemon.pipeline.queue.paths), bool(daemon.pipeline.queue.small_folders), len(daemon.outcomes))
+        in_progress = daemon.pipeline.in_progress(10)
+        shared().loop.call_soon_threadsafe(daemon.gate.open)
+        daemon.until(lambda: len(daemon.outcomes) == 2)
+
+    assert (waiting, in_progress) == ((True, False, 0), [])
 
 
 @pytest.mark.parametrize(("files", "lost"), [(300, 50), (300, 60), (60, 50)])

@@ -234,9 +234,9 @@ def test_a_textfile_that_cannot_be_written_is_logged_once(soulspot: Soulspot) ->
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"SOULSPOT_METRICS__TEXTFILE": "/nowhere/soulspot.prom"}, "is to be in /nowhere, and it is not there"),
+        ({"SOULSPOT_METRICS__TEXTFILE": "/nowhere/soulspot.prom"}, "the folder /nowhere does not exist"),
         ({"SOULSPOT_METRICS__TEXTFILE": "/tmp/soulspot.txt"}, "a file that ends in .prom"),
-        ({"SOULSPOT_METRICS__LISTEN": "/nowhere/metrics.socket"}, "nothing can listen at /nowhere/metrics.socket"),
+        ({"SOULSPOT_METRICS__LISTEN": "/nowhere/metrics.socket"}, "cannot listen at /nowhere/metrics.socket"),
         ({"SOULSPOT_METRICS__LISTEN": "0.0.0.0:9842"}, "a loopback address and port"),
         ({"SOULSPOT_METRICS__LISTEN": "192.168.1.2:9842"}, "a loopback address and port"),
         ({"SOULSPOT_METRICS__LISTEN": "127.0.0.1"}, "a loopback address and port"),
@@ -283,5 +283,5 @@ def test_a_reload_enables_metrics_and_a_port_in_use_changes_nothing(soulspot: So
     file.write_text(f'{folders}[metrics]\nlisten = "/nowhere/x.socket"\n')
     result = soulspot.run("reload")
     assert result.returncode == 78
-    assert "nothing can listen at /nowhere/x.socket" in result.stderr
+    assert "cannot listen at /nowhere/x.socket" in result.stderr
     until(lambda: ask(port, "/readyz").status == 200)

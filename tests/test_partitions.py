@@ -143,7 +143,7 @@ def test_a_view_that_would_go_stale_is_named_and_nothing_changes(postgres_soulsp
     result = postgres_soulspot.run("db", "partition")
 
     assert result.returncode == 78
-    assert "busy is made from the audit log: drop it first" in result.stderr
+    assert "busy depends on the audit log: drop it first" in result.stderr
     assert postgres_soulspot.rows(TABLES) == [("audit_log", "r")]
 
 

@@ -100,7 +100,7 @@ async def test_a_server_that_allows_few_connections_is_enough(
         entries = await AuditLogQueries(database.session).entries()
 
     assert {entry.entity_id for entry in entries} == set("01234567")
-    assert "fewer connections than wanted have to do: too many connections" in caplog.text
+    assert "PostgreSQL refuses more connections, continuing with fewer: too many connections" in caplog.text
 
 
 def test_every_read_command_works_with_postgresql(postgres_soulspot: PostgresSoulspot) -> None:

@@ -36,7 +36,7 @@ async def writing(url: str, node: str) -> AsyncIterator[FolderService]:
     run = f"run of {node}"
     async with (
         Database(url) as database,
-        database.lock_folders([FolderKey(node, "/music")], "watch", node=node, run=run),
+        database.backend.lock_folders([FolderKey(node, "/music")], "watch", node=node, run=run),
     ):
         yield FolderService(database, run=run, node=node)
 

@@ -26,7 +26,7 @@ def url(postgres_server: Server, postgres_catalogue: str) -> str:
 
 
 def owning(database: Database, *paths: str, node: str = "one") -> AbstractAsyncContextManager[None]:
-    return database.lock_folders([FolderKey(node, path) for path in paths], "watch", node=node, run="run")
+    return database.backend.lock_folders([FolderKey(node, path) for path in paths], "watch", node=node, run="run")
 
 
 async def until_true(condition: Callable[[], bool]) -> None:
@@ -75,7 +75,7 @@ async def test_a_watcher_that_starts_during_an_upgrade_waits_for_its_end(
     url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Database(url) as admin, Database(url) as database:
-        async with admin.lock_catalogue("db upgrade"):
+        async with admin.backend.lock_catalogue("db upgrade"):
             starting = asyncio.create_task(owning(database, "/a").__aenter__())
             await until_true(lambda: "waiting for `soulspot db upgrade (pid" in caplog.text)
             was_waiting = not starting.done()
@@ -114,7 +114,7 @@ async def test_one_database_holds_several_catalogues_one_in_each_schema(
         refused = [bool(await try_lock(url, "/srv/music")) for url in urls]
         async with Database(urls[1]) as other:
             writers = [await each.writers([]) for each in (database, other)]
-            async with other.lock_catalogue("db upgrade"):
+            async with other.backend.lock_catalogue("db upgrade"):
                 pass
 
     assert refused == [True, False]
@@ -124,7 +124,7 @@ async def test_one_database_holds_several_catalogues_one_in_each_schema(
 async def test_a_lock_of_our_own_dead_connection_is_taken_over(
     postgres_server: Server, postgres_catalogue: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("soulspot.infrastructure.persistence.postgresql.advisory_locks.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("soulspot.infrastructure.persistence.postgresql.advisory_locks.CHECK_INTERVAL", 0.05)
     held = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted"
     async with Database(postgres_server.tcp_url(postgres_catalogue, proxy.port)) as database, AsyncExitStack() as stack:
         await stack.enter_async_context(owning(database, "/srv/music"))

@@ -150,5 +150,5 @@ async def test_all_folders_are_locked_in_one_round_trip(remote: Remote) -> None:
                 queries.append(statement)
 
         places = [FolderKey("node", path) for path in ("/one/a/b/c", "/two/d/e", "/three/f")]
-        async with database.lock_folders(places, "watch", node="node", run="run"):
+        async with database.backend.lock_folders(places, "watch", node="node", run="run"):
             assert len(queries) == 1

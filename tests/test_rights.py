@@ -29,7 +29,7 @@ from soulspot.infrastructure.private_files import (
     write_private,
 )
 from soulspot.infrastructure.privileges import owner_of
-from soulspot.infrastructure.tags.readers.crash_journal import Journal, Note
+from soulspot.infrastructure.tags.readers.crash_journal import Journal, Slot
 from soulspot.web.sessions import WebToken
 
 HERE = Path(__file__).parent
@@ -344,7 +344,7 @@ def test_each_file_beside_the_catalogue_is_opened_safely(tmp_path: Path, make: C
     with pytest.raises(NotPrivateError):
         Journal(f"{file}.reading")
     with pytest.raises(NotPrivateError):
-        Note(f"{file}.reading", 0)
+        Slot(f"{file}.reading", 0)
     assert read_pause(Path(f"{file}.paused")) is None
     assert WebToken(Path(f"{file}.web-token")).read() is None
 

@@ -26,7 +26,7 @@ PASSIVE = {
     *("add", "add_all", "expire", "expire_all", "expunge", "expunge_all", "is_modified", "in_transaction"),
     *("in_nested_transaction", "get_transaction", "get_nested_transaction", "get_bind", "get_async_bind"),
     *("bind_mapper", "bind_table", "object_session", "identity_key", "close_all", "begin_immediate", "checkpoint"),
-    *("commit", "rollback"),
+    *("commit", "rollback", "is_checkpoint_due"),
 }
 
 

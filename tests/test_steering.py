@@ -28,6 +28,11 @@ def summary(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     return {name: value for name, value in json.loads(result.stdout).items() if value and name != "seconds"}
 
 
+def read_status(soulspot: Soulspot) -> dict[str, Any]:
+    status: dict[str, Any] = json.loads(soulspot.run("status", "--json").stdout)
+    return status
+
+
 def write_songs(folder: Path, names: Sequence[object]) -> None:
     for name in names:
         write_song(folder / f"{name}.mp3", title=str(name))
@@ -44,7 +49,7 @@ def test_a_running_daemon_does_the_scan(soulspot: Soulspot, tmp_path: Path) -> N
     asked = soulspot.run("scan", **environment)
     waited = soulspot.run("scan", "--wait", "--json", **environment)
 
-    assert (asked.returncode, asked.stdout.splitlines()[0]) == (0, f"pid {daemon.pid} looks at {soulspot.music}")
+    assert (asked.returncode, asked.stdout.splitlines()[0]) == (0, f"pid {daemon.pid} scans {soulspot.music}")
     assert summary(waited) == {"unchanged": 2}
 
 
@@ -123,7 +128,7 @@ def test_a_path_outside_the_watched_folders_is_refused(soulspot: Soulspot) -> No
         assert result.returncode == 1
         assert result.stderr == (f"soulspot: {path}: not in a watched folder ({soulspot.music})\n")
     hidden = soulspot.run("scan", str(soulspot.music / ".hidden" / "song.mp3"))
-    assert (hidden.returncode, "is left alone" in hidden.stderr) == (1, True)
+    assert (hidden.returncode, "is ignored" in hidden.stderr) == (1, True)
 
 
 @both
@@ -191,10 +196,12 @@ def test_nothing_is_written_while_paused_and_nothing_is_lost(soulspot: Soulspot)
     write_songs(soulspot.music / "new" / "album", range(10))
     write_song(soulspot.music / "kept.mp3", title="changed")
     (soulspot.music / "going.flac").unlink()
-    status = json.loads(soulspot.run("status", "--json").stdout)
+    changed = datetime.now(UTC).isoformat()
     asked = soulspot.run("scan")
-    until(lambda: json.loads(soulspot.run("status", "--json").stdout)["queue"]["in_hand"] > 0)
+    until(lambda: read_status(soulspot)["folders"][0]["last_event"] > changed)
+    status = read_status(soulspot)
 
+    assert status["queue"] == {"in_hand": 0, "settling": 0, "oldest_seconds": 0}
     assert soulspot.dump() == before
     assert json.loads(paused.stdout)["paused"]["until"] is None
     assert status["health"] == "paused"
@@ -234,7 +241,7 @@ def test_a_pause_with_an_end_time_ends_by_itself(soulspot: Soulspot) -> None:
     until(lambda: len(soulspot.tracks()) == 1, 10)
 
     assert paused.stdout.startswith("paused until 20")
-    assert "the time of the pause is up" in soulspot.log.read_text()
+    assert "the pause has reached its end time" in soulspot.log.read_text()
 
 
 def test_a_paused_daemon_stops_quickly(soulspot: Soulspot) -> None:

@@ -566,7 +566,7 @@ def test_the_start_upgrades_an_old_catalogue_and_a_backup_restores_it(
     container.shell("systemctl start soulspot.service")
 
     [copy] = container.state.glob("soulspot.db.before-upgrade-*")
-    assert f"the schema is upgraded from {BEFORE} to {REVISION}; a copy from before is" in container.journal()
+    assert f"upgrading the schema from {BEFORE} to {REVISION}; a copy from before is" in container.journal()
     assert container.shell(f"stat -c '%a %U' /var/lib/soulspot/{copy.name}").split() == ["600", "soulspot"]
     assert content(copy) == content(container.state / "soulspot.db") == before
     assert container.rows("SELECT version_num FROM alembic_version") == [(REVISION,)]

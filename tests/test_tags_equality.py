@@ -1,4 +1,4 @@
-"""The quick readers agree with mutagen on every real file and every template, or the exception is listed."""
+"""The native parsers return what mutagen returns for every real file and every template, with named exceptions."""
 
 import shutil
 from dataclasses import fields
@@ -10,9 +10,9 @@ from tests.support.tag_table import AUDIO, ROWS, TEMPLATES, WRITERS
 
 from soulspot.infrastructure.tags import Reading, TrackTags, reader
 from soulspot.infrastructure.tags.formats import id3
-from soulspot.infrastructure.tags.formats.parsed import DoubtError
+from soulspot.infrastructure.tags.formats.parsed import NeedsMutagenError
 
-QUICK_SUFFIXES = {"mp3", "mp2", "flac", "ogg", "opus", "spx", "oga", "m4a", "mp4", "wav", "aiff", "x"}
+NATIVE_SUFFIXES = {"mp3", "mp2", "flac", "ogg", "opus", "spx", "oga", "m4a", "mp4", "wav", "aiff", "x"}
 # mutagen has no name for these, or another one.
 NOT_COMPARED = {"encoder", "bitrate_mode", "profile", "fingerprint"}
 _TAIL = "mutagen counts the tag behind the audio in, which is as long as this sample"
@@ -66,38 +66,38 @@ EXCEPTIONS: dict[str, tuple[str, str]] = {
 
 
 def by_mutagen(path: Path, monkeypatch: pytest.MonkeyPatch) -> Reading:
-    """Read a file with mutagen: every quick reader declines."""
+    """Read a file as if every native parser left it to mutagen."""
 
-    def doubt(*_arguments: object) -> None:
-        raise DoubtError
+    def leave_to_mutagen(*_arguments: object) -> None:
+        raise NeedsMutagenError
 
     with monkeypatch.context() as patch:
-        patch.setattr(reader, "QUICK", {})
-        patch.setattr(id3, "_walk", doubt)
+        patch.setattr(reader, "NATIVE_PARSERS", {})
+        patch.setattr(id3, "_walk", leave_to_mutagen)
         return reader.read_file(str(path))
 
 
 def differences(path: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    quick, slow = reader.read_file(str(path)), by_mutagen(path, monkeypatch)
-    if slow.tags is None or quick.tags is None:
-        return set() if (slow.tags, slow.failure) == (quick.tags, quick.failure) else {"fails"}
+    native, foreign = reader.read_file(str(path)), by_mutagen(path, monkeypatch)
+    if foreign.tags is None or native.tags is None:
+        return set() if (foreign.tags, foreign.failure) == (native.tags, native.failure) else {"fails"}
     names = {each.name for each in fields(TrackTags)} - NOT_COMPARED
-    return {name for name in names if not same(name, getattr(quick.tags, name), getattr(slow.tags, name))}
+    return {name for name in names if not same(name, getattr(native.tags, name), getattr(foreign.tags, name))}
 
 
-def same(name: str, quick: Any, slow: Any) -> bool:
-    if name == "duration" and quick and slow:
-        return abs(quick - slow) < 0.05
-    if name == "bitrate" and quick and slow:
-        return abs(quick - slow) <= max(2000, slow * 0.06)
-    if name == "channels" and (quick, slow) == (1, 2):
+def same(name: str, native: Any, foreign: Any) -> bool:
+    if name == "duration" and native and foreign:
+        return abs(native - foreign) < 0.05
+    if name == "bitrate" and native and foreign:
+        return abs(native - foreign) <= max(2000, foreign * 0.06)
+    if name == "channels" and (native, foreign) == (1, 2):
         return True  # for mono AAC mutagen trusts the container, which always says two channels
-    return bool(quick == slow)
+    return bool(native == foreign)
 
 
 @pytest.mark.corpus
 def test_real_files_are_read_as_mutagen_reads_them(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = sorted(path for path in corpus.glob("*/*") if path.suffix[1:] in QUICK_SUFFIXES)
+    files = sorted(path for path in corpus.glob("*/*") if path.suffix[1:] in NATIVE_SUFFIXES)
     found = {str(path.relative_to(corpus)): differences(path, monkeypatch) for path in files}
 
     different = {file: names for file, names in found.items() if names}

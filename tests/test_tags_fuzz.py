@@ -34,4 +34,4 @@ def test_a_parser_in_an_endless_loop_is_stopped(tmp_path: Path) -> None:
     reading = read_file(str(path))
 
     assert reading.failure is not None
-    assert reading.failure.message == "the parser finds no end in it"
+    assert reading.failure.message == "the parser never stops reading"

@@ -280,24 +280,24 @@ async def test_readers_are_replaced_silently(
 
 async def test_requests_in_quick_succession_are_batched(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     handed_out: list[int] = []
-    send = pool._Worker.send
+    send = pool._Reader.send
 
-    def note(worker: pool._Worker, requests: list[pool._Request]) -> None:
+    def note(reader: pool._Reader, requests: list[pool._Request]) -> None:
         handed_out.append(len(requests))
-        send(worker, requests)
+        send(reader, requests)
 
-    monkeypatch.setattr(pool._Worker, "send", note)
-    monkeypatch.setattr(pool, "DEAL_EVERY", 0.5)
+    monkeypatch.setattr(pool._Reader, "send", note)
+    monkeypatch.setattr(pool, "BATCH_INTERVAL", 0.5)
 
     async with TagReaders(1) as readers:
         await readers.read(str(song))
         reading = [asyncio.create_task(readers.read(str(song)))]
-        for _number in range(pool.AT_ONCE - 2):
+        for _number in range(pool.MIN_BATCH - 2):
             await asyncio.sleep(0.001)
             reading.append(asyncio.create_task(readers.read(str(song))))
         await asyncio.gather(*reading)
 
-    assert handed_out == [1, pool.AT_ONCE - 1]
+    assert handed_out == [1, pool.MIN_BATCH - 1]
 
 
 async def test_urgent_files_are_read_first(song: Path, monkeypatch: pytest.MonkeyPatch) -> None:

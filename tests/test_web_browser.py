@@ -155,7 +155,7 @@ def test_a_user_with_the_token_can_request_a_retry(soulspot: Soulspot, page: Web
 
     tab.get_by_role("button", name="Retry").first.click()
 
-    expect(tab.get_by_role("status")).to_contain_text(re.compile("read again|Not possible"))
+    expect(tab.get_by_role("status")).to_contain_text(re.compile("Retrying|Not possible"))
     assert tab.evaluate("document.cookie") == ""
 
 

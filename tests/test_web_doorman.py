@@ -59,9 +59,7 @@ def test_a_crashed_page_restarts_and_ingest_continues(soulspot: Soulspot, port: 
         until(partial(_has, soulspot, number + 1))
         assert ask(port)[0] == 200
 
-    pauses = re.findall(
-        r"the page ended with code -9 after \d+ s; it is started again in (\d+) s", soulspot.log.read_text()
-    )
+    pauses = re.findall(r"the page ended with code -9 after \d+ s: restarting it in (\d+) s", soulspot.log.read_text())
     assert [int(each) for each in pauses] == [1, 2]
 
 

@@ -44,7 +44,7 @@ def test_the_status_at_the_top_follows_the_daemon(soulspot: Soulspot) -> None:
     page = WebClient(soulspot)
 
     with page.events() as events:
-        words = (event.html for event in events if event.name == "standing")
+        words = (event.html for event in events if event.name == "health")
         before = next(words)
         daemon = soulspot.watch()
         during = next(word for word in words if "<b>ok</b>" in word)
@@ -100,7 +100,7 @@ def test_a_client_that_missed_too_many_entries_gets_their_number(soulspot: Souls
         event = entries(events)
 
     assert len(sequences(event.html)) == 200
-    assert f"{count - 200} more in that moment" in event.html
+    assert f"{count - 200} more entries" in event.html
 
 
 def test_a_page_that_does_not_read_is_dropped_and_costs_no_memory() -> None:

@@ -116,7 +116,7 @@ def test_the_full_entry_is_plain_text(hostile: WebClient) -> None:
 def test_hostile_content_cannot_split_an_event(soulspot: Soulspot) -> None:
     soulspot.scan()
     page = WebClient(soulspot)
-    write_song(soulspot.music / "song.mp3", title="a\n\nevent: standing\ndata: <script>alert(1)</script>\r\rid: 7\n")
+    write_song(soulspot.music / "song.mp3", title="a\n\nevent: health\ndata: <script>alert(1)</script>\r\rid: 7\n")
     soulspot.scan()
 
     with page.events(after=0) as events:

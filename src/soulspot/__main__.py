@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 GARBAGE = (20_000, 20, 100)
-"""Objects, and passes, after which rings of garbage are looked for: to start makes hundreds of thousands that stay."""
+"""Thresholds of the cyclic garbage collector: the imports create hundreds of thousands of objects that stay."""
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def _end(end: SystemExit) -> NoReturn:
-    """End at once: the interpreter would take itself apart for longer than most commands take."""
+    """Exit at once: finalizing the interpreter would take longer than most commands."""
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):

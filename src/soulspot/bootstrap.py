@@ -8,7 +8,7 @@ import socket
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -48,14 +48,14 @@ from soulspot.ingest.retry import retry_database
 logger = logging.getLogger(__name__)
 
 STOP_LIMIT = 8.0
-"""Seconds that the files in hand have to finish in when the process has to stop."""
+"""Seconds that files in hand get to finish when the process stops."""
 
 Report = Callable[[Outcome], None]
 
 
 @dataclass(frozen=True, slots=True)
 class ScanScope:
-    """What to scan: the settings with its folders, and the parts of folders that are not meant as a whole."""
+    """What to scan: the settings with its folders, and the parts of folders that are not scanned as a whole."""
 
     settings: Settings
     parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class ScanScope:
 
 @dataclass(frozen=True, slots=True)
 class Watching:
-    """What feeds the scan queue of a running pipeline: events, and polling for what no event reports."""
+    """What fills the scan queue of a running pipeline: events, and polling for what no event reports."""
 
     watcher: Watcher
     polling: Polling
@@ -108,23 +108,22 @@ async def open_ingest(  # noqa: PLR0913 - by name, in this module
     readers: TagReaders | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Ingest]:
-    """Build what a command that writes needs, and hold the locks for it: database, folders, tag readers, pipeline.
+    """Build what a command that writes needs (database, folders, tag readers, pipeline), and hold its locks.
 
     Args:
-        settings: what to build it from.
-        command: who holds the locks.
+        settings: the settings.
+        command: the holder of the locks.
         report: called with each outcome, after its commit.
-        named: what is meant in the folders, if not all of them.
-        confirm_missing: whether a person said that all missing files are really gone.
+        named: paths to scan instead of whole folders.
+        confirm_missing: whether a person confirmed that all missing files are really gone.
         warm: whether to start the tag readers at once, on other cores; they start in any case if a folder is new.
         watch: whether to build a watcher and polling.
         last_event: updated with the time of the last event in each folder.
         gate: closed while ingest is paused.
-        readers: tag readers that run already, and go on afterwards.
-        clock: seconds that never go back.
+        readers: running tag readers, which keep running afterwards.
+        clock: a monotonic clock, in seconds.
 
     """
-    file = database_file(settings.database.url)
     async with AsyncExitStack() as opened:
         if readers is None:
             readers = await opened.enter_async_context(_tag_readers(settings))
@@ -137,24 +136,26 @@ async def open_ingest(  # noqa: PLR0913 - by name, in this module
         )
         if warm:
             readers.start()
-        retry_database.file = file
-        async with given_time("starting: the schema of the catalogue is brought up to date"):
-            await _bring_up_to_date(database, allowed=settings.database.upgrade)
+        retry_database.file = database_file(settings.database.url)
+        upgrade = partial(bring_up_to_date, database, allowed=settings.database.upgrade)
+        async with given_time("starting: upgrading the schema of the catalogue"):
+            # Wait while the disk is full, but leave it to systemd to retry an unreachable server.
+            await (retry_database(upgrade) if database.backend.retries_upgrade else upgrade())
         rows, run = await retry_database(FolderRepository(database.session).all), new_id()
         node, here = this_machine(rows, settings, database)
         scope = resolve_scope(settings, here, named)
         settings, known = scope.settings, {Path(text_to_path(folder.path)) for folder in here}
         if not known.issuperset(settings.library.folders):
             readers.start()
-        places = [FolderKey(node, path_to_text(str(folder))) for folder in settings.library.folders]
-        await opened.enter_async_context(database.lock_folders(places, command, node=node, run=run))
+        keys = [FolderKey(node, path_to_text(str(folder))) for folder in settings.library.folders]
+        await opened.enter_async_context(database.backend.lock_folders(keys, command, node=node, run=run))
         check_library(settings, known)
         folder_service = FolderService(database, run=run, node=node)
         adopted = [await _adopt(folder_service, str(path), settings) for path in settings.library.folders]
         roots = [root for root, _folder in adopted]
         queue = ScanQueue(roots, last_event=last_event, clock=clock)
         watcher = Watcher([root.path for root in roots], queue.add_events, queue.enqueue_everything) if watch else None
-        coverage = WatchCoverage(None if watcher is None else watcher.watched)
+        coverage = WatchCoverage(watcher.watched if watcher else None)
         pipeline = Pipeline(
             service=IngestService(database, run=run, credit_rules=credit_rules(settings)),
             folder_service=folder_service,
@@ -172,45 +173,43 @@ async def open_ingest(  # noqa: PLR0913 - by name, in this module
         )
         for root, folder in adopted:
             pipeline.add_root(root, folder.file_system_id, folder.status, folder.status_reason)
-        watching = None if watcher is None else _watching(settings, pipeline, watcher, coverage, roots)
+        watching = None
+        if watcher is not None:
+            polling = Polling(
+                pipeline,
+                watcher,
+                coverage,
+                roots,
+                reconcile_interval=settings.library.reconcile_interval,
+                poll_interval=settings.library.poll_interval,
+            )
+            watching = Watching(watcher, polling)
         yield Ingest(pipeline, folder_service, database, roots, scope, run, watching)
 
 
-def _watching(
-    settings: Settings, pipeline: Pipeline, watcher: Watcher, coverage: WatchCoverage, roots: Sequence[Root]
-) -> Watching:
-    polling = Polling(
-        pipeline,
-        watcher,
-        coverage,
-        roots,
-        reconcile_interval=settings.library.reconcile_interval,
-        poll_interval=settings.library.poll_interval,
-    )
-    return Watching(watcher, polling)
-
-
 def _tag_readers(settings: Settings) -> TagReaders:
-    tags = settings.tags
-    return TagReaders(
-        tags.workers or min(os.cpu_count() or 1, 4),
-        memory_limit=tags.memory_limit,
-        time_limit=tags.time_limit,
-        journal=_place_of_journal(settings.database.url),
-    )
-
-
-async def _bring_up_to_date(database: Database, *, allowed: bool) -> None:
-    """Upgrade the schema; wait while the disk is full, but leave it to systemd to retry a server that is away."""
-    bring = partial(bring_up_to_date, database, allowed=allowed)
-    await (retry_database(bring) if database.backend.retries_upgrade else bring())
+    journal, tags = None, settings.tags
+    with suppress(ConfigError, OSError):  # continue without a journal if its folder cannot be created
+        file = private_file(settings.database.url, "reading")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        journal = str(file)
+    workers = tags.workers or min(os.cpu_count() or 1, 4)
+    return TagReaders(workers, memory_limit=tags.memory_limit, time_limit=tags.time_limit, journal=journal)
 
 
 def this_machine(
     rows: Collection[KnownFolder], settings: Settings, database: Database
 ) -> tuple[str, list[KnownFolder]]:
-    """Return the name by which a catalogue knows this machine, and those of its folders that are here."""
-    node = own_node(rows, settings.library.node, is_shared=database.backend.is_shared)
+    """Return this machine's name in the catalogue (the configured one, else the host's), and its folders there.
+
+    A catalogue that is not shared (an SQLite file) belongs to one machine and keeps the name that this one had first.
+    Otherwise a renamed host, or a container that gets another name at each start, would find none of its folders and
+    ingest everything again.
+    """
+    wanted, nodes = settings.library.node, {row.node for row in rows}
+    node = wanted or socket.gethostname()
+    if not (wanted or database.backend.is_shared or node in nodes) and len(nodes) == 1:
+        node = nodes.pop()
     return node, [row for row in rows if row.node == node]
 
 
@@ -218,23 +217,13 @@ async def _adopt(folder_service: FolderService, path: str, settings: Settings) -
     file_system = await asyncio.to_thread(file_system_of, path)
     folder = await retry_database(folder_service.adopt_folder, path, file_system)
     if file_system.is_remote:
-        every, kind = settings.library.poll_interval, file_system.kind
-        logger.info("folder %s lies on %s: it is looked at every %g s", path_to_text(path), kind, every)
+        interval = settings.library.poll_interval
+        logger.info("folder %s is on %s: polling it every %g s", path_to_text(path), file_system.kind, interval)
     return root_of(folder.id, path, settings, trusts_inodes=not file_system.is_remote), folder
 
 
-def _place_of_journal(url: str) -> str | None:
-    """Return where what is being read is noted, None where there is no place for it."""
-    try:
-        place = private_file(url, "reading")
-        place.parent.mkdir(parents=True, exist_ok=True)
-    except (ConfigError, OSError):
-        return None
-    return str(place)
-
-
 def root_of(folder_id: str, path: str, settings: Settings, *, trusts_inodes: bool = True) -> Root:
-    """Return a watched folder as the settings want it scanned."""
+    """Return a watched folder with its settings."""
     library = settings.library
     return Root(
         folder_id,
@@ -253,59 +242,41 @@ def credit_rules(settings: Settings) -> CreditRules:
 
 
 async def drain(ingest: Ingest, running: asyncio.Task[None]) -> None:
-    """Let the files in hand finish, for as long as there is time for that."""
+    """Let the files in hand finish, within the time limit."""
     ingest.pipeline.stop()
-    # Files that cannot be written, or may not, wait for the next start.
+    # While paused, files in hand wait for the next start.
     is_paused = retry_database.reason is not None or ingest.pipeline.is_paused
     await asyncio.wait([running], timeout=STOP_LIMIT / 8 if is_paused else STOP_LIMIT)
     running.cancel()
 
 
 def stop_on_signals() -> asyncio.Event:
-    """Return an event that SIGTERM and SIGINT set; ignore the signals of broken leases from now on."""
+    """Return an event that SIGTERM and SIGINT set, and ignore the signals of broken leases from now on."""
     ignore_lease_signals()
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
-    def stop_or_end(number: signal.Signals) -> None:
+    def stop_or_exit(number: signal.Signals) -> None:
         if stop.is_set():
             os._exit(128 + number)  # second signal: exit now, the database survives a kill
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop_or_end, number)
+        loop.add_signal_handler(number, stop_or_exit, number)
     return stop
 
 
-def own_node(folders: Iterable[KnownFolder], wanted: str, *, is_shared: bool) -> str:
-    """Return the name that was `wanted`, else the host's.
-
-    A catalogue that is not shared (an SQLite file) is of one machine, whatever that was called when it began: one that
-    is renamed, or a container that gets another name at each start, would else find none of its folders, and take
-    everything in a second time.
-    """
-    name = wanted or socket.gethostname()
-    known = {folder.node for folder in folders}
-    if wanted or is_shared or name in known or len(known) != 1:
-        return name
-    return known.pop()
-
-
 def resolve_scope(settings: Settings, known: Iterable[KnownFolder], named: Sequence[Path]) -> ScanScope:
-    """Return what to scan: the music folders, or what is named in one of them or in one that is known.
+    """Return what to scan: the music folders, or the named paths in them or in other known folders.
 
-    A named path that lies in none of them is a music folder of its own.
+    A named path outside of all these is a music folder of its own.
     """
     if not named:
         return ScanScope(settings)
     parts = defaultdict[str, list[str]](list)
     watched = [text_to_path(folder.path) for folder in known if folder.status not in MOUNT_STATES]
     folders = [*map(str, settings.library.folders), *watched]
-    for path in map(str, named):
-        inside = [
-            (folder, below)
-            for folder in folders
-            if (below := Root("", folder).relative(os.path.abspath(path))) is not None
-        ]
-        folder, below = inside[0] if inside else (os.path.abspath(path), "")
+    for path in map(os.path.abspath, named):
+        places = ((folder, Root("", folder).relative(path)) for folder in folders)
+        folder, below = next(((folder, below) for folder, below in places if below is not None), (path, ""))
         parts[folder].append(f"{below}/" if below and os.path.isdir(path) else below)
     return ScanScope(settings.with_folders([Path(folder) for folder in parts]), parts)

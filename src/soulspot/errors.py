@@ -1,18 +1,18 @@
-"""What can go wrong, for a person to read; each knows the exit code that a shell or systemd sees.
+"""Errors for a person to read, each with the exit code that a shell or systemd sees.
 
 SoulspotError
-├── ConfigError          78  a setting is wrong: nothing runs until a person mends it
+├── ConfigError          78  a setting is wrong: nothing runs until a person fixes it
 ├── CatalogueError       78  the database is missing, foreign, newer than this program or damaged
 ├── LockHeldError        75  another soulspot writes this database
-├── UnreachableError     75  the server that the database is on does not answer
-└── NotFoundError         1  the catalogue has nothing like what was asked for
+├── UnreachableError     75  the server of the database does not answer
+└── NotFoundError         1  the catalogue has no match
 """
 
 from typing import ClassVar
 
 
 class SoulspotError(Exception):
-    """Something that a person can mend; the message says what is wrong and what to do."""
+    """An error that a person can fix; the message says what is wrong and what to do."""
 
     exit_code: ClassVar[int] = 1
 
@@ -32,14 +32,14 @@ class CatalogueError(SoulspotError):
 class LockHeldError(SoulspotError):
     """Another soulspot writes this database."""
 
-    exit_code = 75  # EX_TEMPFAIL: try again when the other has ended
+    exit_code = 75  # EX_TEMPFAIL: retry when the other has ended
 
 
 class UnreachableError(SoulspotError):
-    """The server that the database is on cannot be reached, or does not let us in."""
+    """The server of the database cannot be reached, or refuses the login."""
 
     exit_code = 75
 
 
 class NotFoundError(SoulspotError):
-    """The catalogue has nothing like what was asked for."""
+    """The catalogue has no match for what the user named."""

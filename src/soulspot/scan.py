@@ -1,4 +1,4 @@
-"""Brings the catalogue up to date once: the pipeline of the daemon, without a watcher and a timer."""
+"""Brings the catalogue up to date once, with the daemon's pipeline but without a watcher or a timer."""
 
 import asyncio
 import os
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from soulspot.bootstrap import (
     Ingest,
@@ -24,34 +24,32 @@ from soulspot.config.library_check import check_library
 from soulspot.config.paths import database_file
 from soulspot.infrastructure.filesystem import path_to_text, text_to_path
 from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.records import Known, KnownFolder
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
 from soulspot.infrastructure.persistence.schema import require_current
 from soulspot.ingest.disk.planner import compare
 from soulspot.ingest.disk.walker import Root, walk
 from soulspot.ingest.outcome import Outcome
 from soulspot.ingest.retry import retry_database
-from soulspot.ingest.scan_requests import BUSY_LIMIT, COUNT_AFTER, count_files_ahead
-
-if TYPE_CHECKING:
-    from soulspot.infrastructure.persistence.records import Known, KnownFolder
+from soulspot.ingest.scan_requests import BUSY_LIMIT, COUNT_AFTER, count_files_ahead, scan_part
 
 
 class Progress(Protocol):
-    """Who is told how far a scan is."""
+    """Displays the progress of a scan."""
 
     def report(self, outcome: Outcome) -> None:
-        """Hear what became of one file."""
+        """Add the outcome of one file."""
 
     def pass_over(self, count: int) -> None:
-        """Hear that so many files are as the catalogue has them."""
+        """Add a number of unchanged files."""
 
     def expect(self, total: int) -> None:
-        """Hear how many files there are in all."""
+        """Set the number of all files."""
 
 
 @dataclass(slots=True)
 class ScanResult:
-    """What a scan did: numbers of files by outcome, the files that others still write, the folders left alone."""
+    """What a scan did: numbers of files by outcome, files still being written, folders offline or with held losses."""
 
     counts: Counter[str] = field(default_factory=Counter)
     still_written: list[str] = field(default_factory=list)
@@ -62,9 +60,9 @@ class ScanResult:
 async def scan(
     settings: Settings, named: Sequence[Path], *, progress: Progress, confirm_missing: bool = False
 ) -> ScanResult:
-    """Bring the catalogue up to date with the folders, or with what is named in them, once.
+    """Bring the catalogue up to date with the folders, or with the named paths, once.
 
-    Stopped by a signal, it ends after the files in hand.
+    A signal stops it after the files in hand.
     """
     result, stop = ScanResult(), stop_on_signals()
 
@@ -73,7 +71,7 @@ async def scan(
         progress.report(outcome)
 
     is_new = _is_new(settings)
-    if is_new or not named:  # before anything is made; what is absent is judged later
+    if is_new or not named:  # before creating anything; `open_ingest` judges missing folders
         first = resolve_scope(settings, (), named).settings
         check_library(first, first.library.folders)
     with writer_lock_for(settings, "scan"):
@@ -94,17 +92,16 @@ async def _scan_and_end(ingest: Ingest, result: ScanResult, stop: asyncio.Event,
         for task in (work, stopping, counting):
             task.cancel()
         await drain(ingest, pipeline)
-    changed = {kind: count for kind, count in result.counts.items() if kind != "unchanged" and count}
-    if changed:
+    if changed := {kind: count for kind, count in result.counts.items() if kind != "unchanged" and count}:
         for root in ingest.roots:
             await retry_database(ingest.folder_service.finish_scan, root, changed)
 
 
 async def dry_run(settings: Settings, named: Sequence[Path], *, report: Report) -> ScanResult:
-    """Say what a scan would do, by a look at the disk and at the catalogue; read no file and write nothing."""
+    """Report what a scan would do, by comparing the disk with the catalogue; read no file and write nothing."""
     result = ScanResult()
     async with Database(settings.database.url, read_only=True) as database:
-        rows: list[KnownFolder] = []
+        rows = list[KnownFolder]()
         if not _is_new(settings):
             await require_current(database)
             rows = await FolderRepository(database.session).all()
@@ -124,27 +121,26 @@ async def dry_run(settings: Settings, named: Sequence[Path], *, report: Report) 
 
 
 def _is_new(settings: Settings) -> bool:
-    """Whether there is no catalogue yet; one on a server is made by a first look at it."""
+    """Whether an SQLite catalogue does not exist yet; a server is not asked."""
     file = database_file(settings.database.url)
     return file is not None and not file.exists()
 
 
 async def _plan(root: Root, part: str, files: FileRepository, result: ScanResult, report: Report) -> None:
-    """Say what a scan of one part would do."""
+    """Report what a scan of one part would do."""
     after = ""
     is_folder = not part or part.endswith("/")
     for batch in walk(root, part):
-        known: Mapping[str, Known] = {}
+        known: Mapping[str, Known] = dict[str, Known]()
         if root.id and is_folder:
             known = await files.known_between(root.id, part, after, batch.upto)
         elif root.id:
             known = await files.known_at(root.id, [part])
-        comparison = compare(batch.files, known)
-        after = batch.upto or ""
-        result.counts["unchanged"] += comparison.unchanged
-        plan = [("added" if work.known is None else "updated", work.file.path) for work in comparison.work]
-        plan += [("missing", gone.path) for gone in comparison.gone if not batch.hides(gone.path)]
-        for kind, below in plan:
+        plan, after = compare(batch.files, known), batch.upto or ""
+        result.counts["unchanged"] += plan.unchanged
+        steps = [("added" if work.known is None else "updated", work.file.path) for work in plan.work]
+        steps += [("missing", gone.path) for gone in plan.gone if not batch.hides(gone.path)]
+        for kind, below in steps:
             result.counts[kind] += 1
             report(Outcome(kind, f"{path_to_text(root.path)}/{below}"))
 
@@ -161,10 +157,7 @@ async def _scan_all(ingest: Ingest, result: ScanResult, progress: Progress) -> N
 
     for root in ingest.roots:
         for part in ingest.scope.of(root):
-            if not part or part.endswith("/"):
-                await ingest.pipeline.reconciler.reconcile(root, part, unchanged=unchanged)
-            elif await ingest.pipeline.hinted_paths.check_path(root, part) and os.path.lexists(root.full(part)):
-                unchanged(1)
+            await scan_part(ingest.pipeline, root, part, unchanged=unchanged)
     result.still_written = await ingest.pipeline.wait(give_up_after=BUSY_LIMIT)
     result.offline = {root.path: fault for root, fault in ingest.pipeline.faults.items()}
     result.held = {root.path: count for root, count in ingest.pipeline.held.items()}

@@ -87,17 +87,13 @@ _GROUPS: Final[Mapping[str, tuple[str, Mapping[str, Callable[..., None]]]]] = {
 }
 
 
-def _register() -> None:
-    for command in _COMMANDS:
-        app.command()(command)
-    for name, (text, commands) in _GROUPS.items():
-        group = typer.Typer(help=text, no_args_is_help=True)
-        for each, command in commands.items():
-            group.command(each)(command)
-        app.add_typer(group, name=name)
-
-
-_register()
+for _command in _COMMANDS:
+    app.command()(_command)
+for _name, (_text, _commands) in _GROUPS.items():
+    _group = typer.Typer(help=_text, no_args_is_help=True)
+    for _each, _command in _commands.items():
+        _group.command(_each)(_command)
+    app.add_typer(_group, name=_name)
 
 
 def run() -> None:
@@ -108,7 +104,10 @@ def run() -> None:
     except SoulspotError as error:
         _refuse(error)
     except BaseExceptionGroup as group:
-        if (fixable := _fixable(group)) is None:
+        fixable: BaseException | None = group.subgroup(SoulspotError)
+        while isinstance(fixable, BaseExceptionGroup):
+            fixable = fixable.exceptions[0]
+        if not isinstance(fixable, SoulspotError):
             raise
         _refuse(fixable)
 
@@ -127,15 +126,6 @@ def _refuse(error: SoulspotError) -> NoReturn:
 
     logs.print_error(error)
     sys.exit(error.exit_code)
-
-
-def _fixable(group: BaseExceptionGroup) -> SoulspotError | None:
-    """Return the error in a group that the user can fix."""
-    for error in group.exceptions:
-        found = _fixable(error) if isinstance(error, BaseExceptionGroup) else error
-        if isinstance(found, SoulspotError):
-            return found
-    return None
 
 
 def _print_version(wanted: bool) -> None:

@@ -38,7 +38,7 @@ def get_settings_again(*, config_file: Path | None = None, folders: Sequence[Pat
     """Return the settings as they are by now; raises ConfigError where only root could read them."""
     for file in _files if acting_as() else ():
         if not os.access(file, os.R_OK, effective_ids=True):
-            msg = f"{file} cannot be read by {acting_as()}, as root acts as the owner of the catalogue: restart this command"
+            msg = f"{file} cannot be read by {acting_as()}, the owner of the catalogue: restart this command"
             raise ConfigError(msg)
     return config.get_settings(config_file=config_file, folders=folders)
 

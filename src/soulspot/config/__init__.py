@@ -4,6 +4,7 @@
 """
 
 from soulspot.config.loading import get_settings
+from soulspot.config.paths import database_file
 from soulspot.config.sections import Settings
 
-__all__ = ["Settings", "get_settings"]
+__all__ = ["Settings", "database_file", "get_settings"]

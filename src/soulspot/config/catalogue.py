@@ -24,27 +24,26 @@ def find_catalogue(settings: Settings) -> str:
 
     Raises CatalogueError, which names the places tried.
     """
-    url = settings.database.url
-    if "url" not in settings.database.model_fields_set:
-        faults = {}
-        for place in places_to_read():
-            if (fault := _why_unreadable(place)) is None:
-                return sqlite_url(place)
-            faults[place] = fault
-        tried = " or ".join(f"{place} ({fault})" for place, fault in faults.items())
-        msg = (
-            f"found no catalogue at {tried}: create one with `soulspot watch FOLDER` or `soulspot scan FOLDER`,"
-            f" or set {variable('database.url')}"
+    if "url" in settings.database.model_fields_set:
+        file = database_file(settings.database.url)
+        if file is None or (fault := _why_unreadable(file)) is None:
+            return settings.database.url
+        if fault == _ABSENT:
+            raise CatalogueError(
+                f"there is no catalogue at {file} yet: create it with `soulspot watch` or `soulspot scan`"
+            )
+        raise CatalogueError(
+            f"cannot read the catalogue {file} ({fault}): grant this user access, or set another database.url"
         )
-        raise CatalogueError(msg)
-    file = database_file(url)
-    if file is None or (fault := _why_unreadable(file)) is None:
-        return url
-    if fault == _ABSENT:
-        msg = f"there is no catalogue at {file} yet: create it with `soulspot watch` or `soulspot scan`"
-    else:
-        msg = f"cannot read the catalogue {file} ({fault}): grant this user access, or set another database.url"
-    raise CatalogueError(msg)
+    faults = {place: _why_unreadable(place) for place in places_to_read()}
+    for place, fault in faults.items():
+        if fault is None:
+            return sqlite_url(place)
+    tried = " or ".join(f"{place} ({fault})" for place, fault in faults.items())
+    raise CatalogueError(
+        f"found no catalogue at {tried}: create one with `soulspot watch FOLDER` or `soulspot scan FOLDER`,"
+        f" or set {variable('database.url')}"
+    )
 
 
 def _why_unreadable(file: Path) -> str | None:

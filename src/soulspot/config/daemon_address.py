@@ -23,7 +23,7 @@ _SYSTEM: Final = Path("/run")
 
 @dataclass(frozen=True, slots=True)
 class SocketSpec:
-    """A control socket to make: where, and who may open it."""
+    """Where to create a control socket, and who may open it."""
 
     path: Path
     mode: int
@@ -31,14 +31,14 @@ class SocketSpec:
 
 
 def socket_to_serve(settings: Settings) -> SocketSpec:
-    """Return the socket of a daemon with these settings; makes the runtime folder if the socket belongs there."""
+    """Return the socket of a daemon with these settings; create the runtime folder if the socket belongs there."""
     own, url = settings.control, settings.database.url
     if own.socket:
         path = Path(own.socket)
     elif (file := database_file(url)) is not None:
         path = control_socket.socket_of(file)
     else:
-        given = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]  # of systemd, which makes it
+        given = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0]  # systemd's, which exists
         path = (Path(given) if given else _user_folder(make=True)) / f"{database_slug(url)}.socket"
     return SocketSpec(path, int(own.mode, 8), own.group)
 
@@ -68,7 +68,7 @@ def _candidates(settings: Settings, url: str) -> Iterable[Path]:
 
 
 def _user_folder(*, make: bool) -> Path:
-    """Return a folder that no other user can have made (platformdirs checks that).
+    """Return a folder that no other user can have created (platformdirs checks that).
 
     Raises OSError if there is none.
     """

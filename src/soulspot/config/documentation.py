@@ -1,5 +1,6 @@
 """Documents the settings: a table, an example file, each value with its source."""
 
+from operator import attrgetter
 from pathlib import Path
 from textwrap import wrap
 
@@ -8,16 +9,17 @@ from soulspot.config.paths import SQLITE
 from soulspot.config.sources import masked, variable
 
 
-def describe_settings(*, config_file: Path | None = None) -> list[tuple[str, str, str]]:
-    """Return the name of each setting, its value in TOML without passwords, and where it comes from."""
+def describe_settings(*, config_file: Path | None = None) -> list[dict[str, str]]:
+    """Return the name of each setting, its value in TOML without passwords, and its origin."""
     settings, (_values, origins) = get_settings(config_file=config_file), read_values(config_file, ())
-    described = []
-    for name in settings_fields():
-        section, _, short = name.partition(".")
-        value = getattr(getattr(settings, section), short)
-        value = masked(value) if name == "database.url" else value
-        described.append((name, shown(value), origins.get(name, "the default").removeprefix(f"{name} in ")))
-    return described
+    return [
+        {
+            "name": name,
+            "value": shown(masked(settings.database.url) if name == "database.url" else attrgetter(name)(settings)),
+            "origin": origins.get(name, "the default").removeprefix(f"{name} in "),
+        }
+        for name in settings_fields()
+    ]
 
 
 def example_file() -> str:

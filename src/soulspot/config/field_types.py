@@ -15,25 +15,26 @@ def texts(value: object) -> object:
         try:
             value = json.loads(value) if value.startswith("[") else [value]
         except json.JSONDecodeError as error:
-            msg = "a JSON list of texts, or one text"
-            raise ValueError(msg) from error
+            raise ValueError("a JSON list of texts, or one text") from error
     if not isinstance(value, list) or not all(isinstance(each, str) and each.strip() for each in value):
-        msg = "a list of texts, none of them blank"
-        raise ValueError(msg)
+        raise ValueError("a list of texts, none of them blank")
     return value
 
 
 def absolute(path: Path) -> Path:
     if "\0" in str(path):
-        msg = "a path without NUL characters"
-        raise ValueError(msg)
+        raise ValueError("a path without NUL characters")
     return Path(os.path.abspath(os.path.expanduser(path)))
+
+
+def absolute_text(path: str) -> str:
+    """Return a path as an absolute one; an empty text stays empty."""
+    return str(absolute(Path(path))) if path else ""
 
 
 def not_boolean(value: object) -> object:
     if isinstance(value, bool):
-        msg = "a number"
-        raise ValueError(msg)  # noqa: TRY004 - pydantic takes a ValueError for a wrong value, a TypeError for a bug
+        raise ValueError("a number")  # noqa: TRY004 - pydantic takes a ValueError for a wrong value, a TypeError for a bug
     return value
 
 

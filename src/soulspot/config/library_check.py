@@ -17,21 +17,18 @@ def check_library(settings: Settings, known: Collection[Path] = ()) -> None:
     """Raise ConfigError unless the music folders can be watched; those in `known` may be absent, as offline."""
     folders = settings.library.folders
     if not folders:
-        msg = f"no music folder given: name one on the command line or set {variable('library.folders')}"
-        raise ConfigError(msg)
+        raise ConfigError(f"no music folder given: name one on the command line or set {variable('library.folders')}")
     for folder in folders:
         _check_folder(folder, is_known=folder in known)
     real = [Path(os.path.realpath(folder)) for folder in folders]
     check_nesting(folders, real)
-    if (file := database_file(settings.database.url)) is None:
-        return
+    file = database_file(settings.database.url)
     for folder, place in zip(folders, real, strict=True):
-        if Path(os.path.realpath(file)).is_relative_to(place):
-            msg = (
+        if file is not None and Path(os.path.realpath(file)).is_relative_to(place):
+            raise ConfigError(
                 f"the database {file} is in the music folder {folder}, where each of its writes would wake the"
                 f" watcher: set {variable('database.url')} to a path outside"
             )
-            raise ConfigError(msg)
 
 
 def _check_folder(folder: Path, *, is_known: bool) -> None:

@@ -2,14 +2,13 @@
 
 import re
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
-from soulspot.config.field_types import Number, Section, Texts, absolute, not_boolean, texts
+from soulspot.config.field_types import Number, Section, Texts, absolute_text, not_boolean, texts
 from soulspot.infrastructure.net.sockets import is_this_machine
 
 SECRETS: Final = frozenset(("on_batch.url", "on_batch.headers"))
@@ -20,18 +19,17 @@ _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+: *[\x20-\x7e]*")
 def _listening(place: str) -> str:
     """Check where to listen: "" for nowhere, the absolute path of a socket, or a loopback address."""
     if not place or place.startswith(("/", "~")):
-        return str(absolute(Path(place))) if place else ""
+        return absolute_text(place)
     host, _, port = place.rpartition(":")
     if not is_this_machine(host) or not port.isascii() or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-        msg = "a loopback address and port such as 127.0.0.1:9842, or the absolute path of a socket"
-        raise ValueError(msg)
+        raise ValueError("a loopback address and port such as 127.0.0.1:9842, or the absolute path of a socket")
     return place
 
 
 def checked_address(place: str) -> str:
     """Check where to listen: "" for nowhere, the absolute path of a socket, or an IP address and port."""
     if not place or place.startswith(("/", "~")):
-        return str(absolute(Path(place))) if place else ""
+        return absolute_text(place)
     host, _, port = place.rpartition(":")
     try:
         ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
@@ -39,20 +37,16 @@ def checked_address(place: str) -> str:
     except ValueError:
         is_port = False
     if not is_port:
-        msg = "an IP address and port such as 127.0.0.1:8337 or [::1]:8337, or the absolute path of a socket"
-        raise ValueError(msg)
+        raise ValueError(
+            "an IP address and port such as 127.0.0.1:8337 or [::1]:8337, or the absolute path of a socket"
+        )
     return place
-
-
-def _file(path: str) -> str:
-    return str(absolute(Path(path))) if path else ""
 
 
 def _prom_file(path: str) -> str:
     if path and not path.endswith(".prom"):
-        msg = "the path of a file that ends in .prom: node_exporter reads no other"
-        raise ValueError(msg)
-    return _file(path)
+        raise ValueError("the path of a file that ends in .prom: node_exporter reads no other")
+    return absolute_text(path)
 
 
 def _url(url: SecretStr) -> SecretStr:
@@ -63,15 +57,13 @@ def _url(url: SecretStr) -> SecretStr:
     except ValueError:  # a port that is not a number, an unclosed bracket
         is_one = False
     if given and (not is_one or not given.isascii() or re.search(r"[\x00-\x20]", given)):
-        msg = "a URL such as https://host/path, in ASCII without spaces"
-        raise ValueError(msg)
+        raise ValueError("a URL such as https://host/path, in ASCII without spaces")
     return url
 
 
 def _headers(headers: list[SecretStr]) -> list[SecretStr]:
     if not all(_HEADER.fullmatch(header.get_secret_value()) for header in headers):
-        msg = 'a list of headers such as "X-Token: secret", in ASCII'
-        raise ValueError(msg)
+        raise ValueError('a list of headers such as "X-Token: secret", in ASCII')
     return headers
 
 

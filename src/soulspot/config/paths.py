@@ -29,37 +29,34 @@ def own_state_folder() -> Path:
     try:
         return absolute(Path(state) if state else user_data_path("soulspot"))
     except RuntimeError as error:
-        msg = f"there is no home folder for the catalogue: set HOME or {variable('database.url')}"
-        raise ConfigError(msg) from error
+        raise ConfigError(
+            f"there is no home folder for the catalogue: set HOME or {variable('database.url')}"
+        ) from error
 
 
 def own_database() -> Path:
+    """Return the default place of a catalogue; private files are beside it."""
     return own_state_folder() / "soulspot.db"
 
 
 def sqlite_url(file: Path) -> str:
-    path = str(file).replace("%", "%25").replace("?", "%3F")  # SQLAlchemy unquotes it
-    return f"{SQLITE}:///{path}"
+    return f"{SQLITE}:///" + str(file).replace("%", "%25").replace("?", "%3F")  # SQLAlchemy unquotes it
 
 
 def checked_url(url: str) -> str:
     scheme, found, rest = url.partition("://")
     driver = _DRIVERS.get(scheme.partition("+")[0])
     if not found or driver is None:
-        msg = f"{_SQLITE_FORM} or {POSTGRESQL_FORM}"
-        raise ValueError(msg)
+        raise ValueError(f"{_SQLITE_FORM} or {POSTGRESQL_FORM}")
     if scheme != driver:
-        msg = f"a URL that starts with {driver}://, not {scheme}://"
-        raise ValueError(msg)
+        raise ValueError(f"a URL that starts with {driver}://, not {scheme}://")
     if driver == _POSTGRESQL:
         if _POSTGRESQL_REST.fullmatch(rest) is None:
-            msg = f"{POSTGRESQL_FORM}, with %40 for an @ in the password"
-            raise ValueError(msg)
+            raise ValueError(f"{POSTGRESQL_FORM}, with %40 for an @ in the password")
         return url
     file = database_file(url)
     if file is None or not rest.startswith("/") or rest.startswith("/file:"):
-        msg = f"the URL of a file, {_SQLITE_FORM}"
-        raise ValueError(msg)
+        raise ValueError(f"the URL of a file, {_SQLITE_FORM}")
     _path, mark, query = rest.partition("?")
     return sqlite_url(file) + mark + query
 
@@ -69,11 +66,6 @@ def database_file(url: str) -> Path | None:
     scheme, _, rest = url.partition("://")
     path = unquote(rest.partition("?")[0].removeprefix("/"))
     return absolute(Path(path)) if scheme.startswith("sqlite") and path not in {"", ":memory:"} else None
-
-
-def state_file() -> Path:
-    """Return the default place of a catalogue; other private files are beside it."""
-    return own_database()
 
 
 def private_file(url: str, ending: str) -> Path:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from soulspot.config.field_types import Number, Section, Texts, absolute, not_boolean
+from soulspot.config.field_types import Number, Section, Texts, absolute, absolute_text, not_boolean
 from soulspot.config.outlet_sections import MetricsSettings, OnBatchSettings, WebSettings
 from soulspot.config.paths import POSTGRESQL_FORM, SQLITE, checked_url, own_database, sqlite_url
 from soulspot.config.sources import PREFIX
@@ -21,23 +21,16 @@ def _split(value: object) -> object:
         try:
             value = json.loads(value) if value.startswith("[") else [part for part in value.split(":") if part]
         except json.JSONDecodeError as error:
-            msg = "a JSON list of paths, or paths separated by colons"
-            raise ValueError(msg) from error
+            raise ValueError("a JSON list of paths, or paths separated by colons") from error
     if isinstance(value, list) and "" in value:
-        msg = "a list of paths, none of them empty"
-        raise ValueError(msg)
+        raise ValueError("a list of paths, none of them empty")
     return value
-
-
-def _socket(path: str) -> str:
-    return str(absolute(Path(path))) if path else path
 
 
 def _mode(value: object) -> object:
     text = f"{value:04o}" if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(text, str) or re.fullmatch("0?[67][0-7]{2}", text) is None:
-        msg = 'a mode such as "0660" that lets the owner read and write'
-        raise ValueError(msg)
+        raise ValueError('a mode such as "0660" that lets the owner read and write')
     return text
 
 
@@ -161,7 +154,7 @@ class LogSettings(Section):
 
 
 class ControlSettings(Section):
-    socket: Annotated[str, AfterValidator(_socket)] = Field(
+    socket: Annotated[str, AfterValidator(absolute_text)] = Field(
         default="",
         description="The control socket; by default beside an SQLite catalogue, for PostgreSQL in `$RUNTIME_DIRECTORY`"
         " (systemd) or the user's runtime folder.",

@@ -42,8 +42,9 @@ def read_files(config_file: Path | None, names: Collection[str]) -> Iterator[Sou
     if named := config_file or os.environ.get(_CONFIG):
         file = Path(os.path.abspath(os.path.expanduser(named)))
         if (source := _read_file(file, names)) is None:
-            msg = f"the configuration file {file} does not exist: correct {'--config' if config_file else _CONFIG}"
-            raise ConfigError(msg)
+            raise ConfigError(
+                f"the configuration file {file} does not exist: correct {'--config' if config_file else _CONFIG}"
+            )
         yield source
         return
     places = [SYSTEM_CONFIG]
@@ -68,8 +69,9 @@ def read_credentials(names: Collection[str]) -> Source:
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError) as error:
-            msg = f"cannot read the credential {file}: correct LoadCredential={name}:/PATH in the unit"
-            raise ConfigError(msg) from error
+            raise ConfigError(
+                f"cannot read the credential {file}: correct LoadCredential={name}:/PATH in the unit"
+            ) from error
         section, _, short = name.partition(".")
         values.setdefault(section, {})[short] = text
         origins[name] = f"{name} in the credential {file}"
@@ -85,8 +87,9 @@ def find_variables(names: Collection[str]) -> dict[str, str]:
             continue
         if written.upper() not in ours:
             wrong = written[len(PREFIX) :].lower().replace("__", ".")
-            msg = f"the environment variable {written} is not a setting{_hint(wrong, [*names, 'config'], variable)}"
-            raise ConfigError(msg)
+            raise ConfigError(
+                f"the environment variable {written} is not a setting{_hint(wrong, [*names, 'config'], variable)}"
+            )
         if value:
             found[ours[written.upper()]] = written
     return found
@@ -118,17 +121,16 @@ def _read_file(file: Path, names: Collection[str]) -> Source | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        msg = f"cannot read the configuration file {file} ({why(error)}): fix that or name another with --config"
-        raise ConfigError(msg) from error
+        raise ConfigError(
+            f"cannot read the configuration file {file} ({why(error)}): fix that or name another with --config"
+        ) from error
     except UnicodeDecodeError as error:
-        msg = f"the configuration file {file} is not UTF-8: save it as UTF-8"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"the configuration file {file} is not UTF-8: save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         what, _, place = str(error).partition(" (at ")
         line = place.partition(",")[0].removeprefix("line ")
         where = f"{file}, line {line}" if line.isdigit() else f"{file}, at its end"
-        msg = f"{where}: invalid TOML: {what[:1].lower()}{what[1:]}"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"{where}: invalid TOML: {what[:1].lower()}{what[1:]}") from error
     lines, origins = _lines(text), {}
     for section, name in _names_in(values):
         line_number = lines.get(name) or lines.get(section)
@@ -136,8 +138,7 @@ def _read_file(file: Path, names: Collection[str]) -> Source | None:
         if name in names:
             origins[name] = f"{name} in {where}"
         elif values[section] != {} or not _inside(section, names):
-            msg = f"{where}: there is no setting {name}{_hint(name, names, str)}"
-            raise ConfigError(msg)
+            raise ConfigError(f"{where}: there is no setting {name}{_hint(name, names, str)}")
     return Source(values, origins)
 
 

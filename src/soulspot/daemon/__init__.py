@@ -1,4 +1,4 @@
-"""The long-running process: state, health, pause, events, and what it offers to the outside.
+"""The long-running process: state, health, pause, events, control socket, monitoring, hooks.
 
 Only the command line imports it.
 """

@@ -1,13 +1,13 @@
 """Publishes the outcome of each file to all subscribers; a slow subscriber never blocks ingest.
 
-Each subscriber has a buffer of its own. One that falls behind loses the oldest events and learns how many; the audit
-log in the catalogue has all of them.
+Each subscriber has its own buffer. One that falls behind loses the oldest events and learns how many; the audit
+log in the catalogue has them all.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -15,16 +15,16 @@ from typing import Final
 from soulspot.ingest.outcome import Outcome
 
 SUBSCRIBER_BUFFER: Final = 2000
-"""Events kept for a subscriber that is busy."""
+"""Events kept for a busy subscriber."""
 RECENT_EVENTS: Final = 40
-"""Events kept for a subscriber that comes later."""
+"""Events kept for later subscribers."""
 BATCH_INTERVAL: Final = 0.1
-"""Seconds between two batches of a subscriber: its cost does not grow with the number of events."""
+"""Seconds between two batches, so that a subscriber's cost does not grow with the number of events."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileEvent:
-    """An outcome, and when its transaction was committed."""
+    """An outcome and the time of its commit."""
 
     at: datetime
     outcome: Outcome
@@ -32,7 +32,7 @@ class FileEvent:
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:
-    """The events since the last batch, in order; `lost` older ones did not fit into the buffer."""
+    """The events since the last batch, in order; `lost` older events did not fit into the buffer."""
 
     events: Sequence[FileEvent]
     lost: int = 0
@@ -42,8 +42,7 @@ class Subscription:
     """A subscriber's bounded buffer."""
 
     def __init__(self, buffer: int) -> None:
-        self._buffer: deque[FileEvent] = deque(maxlen=buffer)
-        self._lost = 0
+        self._buffer, self._lost = deque[FileEvent](maxlen=buffer), 0
         self._has_events = asyncio.Event()
 
     def put(self, event: FileEvent) -> None:
@@ -53,30 +52,27 @@ class Subscription:
         self._has_events.set()
 
     async def batches(self, interval: float = BATCH_INTERVAL) -> AsyncIterator[EventBatch]:
-        """Yield the first events at once, and later ones together every `interval` seconds."""
+        """Yield the first events at once, later events together every `interval` seconds."""
         while True:
             await self._has_events.wait()
             if (batch := self.take()) is not None:
                 yield batch
                 await asyncio.sleep(interval)
 
-    async def next_batch(self, timeout: float) -> EventBatch | None:  # noqa: ASYNC109 - None is an answer here
-        """Return the next events as soon as there are any, None if there are none for `timeout` seconds."""
-        try:
+    async def next_batch(self, timeout: float) -> EventBatch | None:  # noqa: ASYNC109 - returns None instead of raising
+        """Return the next events as soon as they come, None if none come within `timeout` seconds."""
+        with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._has_events.wait()
-        except TimeoutError:
-            return None
         return self.take()
 
     def take(self) -> EventBatch | None:
-        """Remove and return the buffered events, None if there are none."""
+        """Remove and return the buffered events, None without any."""
         self._has_events.clear()
         if not self._buffer:
             return None
-        batch = EventBatch(tuple(self._buffer), self._lost)
+        batch, self._lost = EventBatch(tuple(self._buffer), self._lost), 0
         self._buffer.clear()
-        self._lost = 0
         return batch
 
 

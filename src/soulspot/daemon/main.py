@@ -1,4 +1,4 @@
-"""The daemon: watches, reconciles from time to time, serves its clients, and takes new settings on a reload."""
+"""The daemon: watches, reconciles on a timer, serves its clients, and applies new settings on a reload."""
 
 import asyncio
 import logging
@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 async def watch(read: Callable[[], Settings], *, report: Report) -> None:
     """Keep the catalogue in step with the folders until SIGTERM or SIGINT; a second signal ends at once.
 
-    `read` returns the settings, at the start and on each reload. If the new settings are wrong, or turn out to be wrong
-    in use, the old ones stay in force.
+    `read` returns the settings, at the start and on each reload. If the new settings are invalid, or fail in use, the
+    previous settings stay in force.
     """
     settings, stop = read(), stop_on_signals()
     state = DaemonState(settings, Pauses(pause_file(settings.database.url)), read)
@@ -50,7 +50,7 @@ async def watch(read: Callable[[], Settings], *, report: Report) -> None:
                 except SoulspotError as error:
                     if change is None or change.done.done():
                         raise
-                    logger.error("the settings from before stay in force: %s", error)  # noqa: TRY400 - one sentence
+                    logger.error("reload failed, keeping the previous settings: %s", error)  # noqa: TRY400 - no traceback
                     change.done.set_result({"error": str(error)})
                     state.settings, change = change.before, None
                     continue
@@ -63,29 +63,21 @@ async def watch(read: Callable[[], Settings], *, report: Report) -> None:
 async def _watch_with(
     state: DaemonState, stop: asyncio.Event, change: SettingsChange | None, report: Report
 ) -> SettingsChange | None:
-    """Watch until stopped, or until a reload; return its new settings."""
+    """Watch until stopped, or until a reload; return the reload's settings."""
     settings = state.settings
-
     async with (
         endpoints.serve_monitoring(state),
         web_activation(settings),
         open_ingest(
-            settings,
-            "watch",
-            report=report,
-            warm=True,
-            watch=True,
-            last_event=state.last_event,
-            gate=state.pauses.gate,
+            settings, "watch", report=report, warm=True, watch=True, last_event=state.last_event, gate=state.pauses.gate
         ) as ingest,
         endpoints.subscribe_hooks(state, ingest.run, ingest.roots) as subscribed,
     ):
         assert ingest.watching is not None
-        watcher, polling = ingest.watching.watcher, ingest.watching.polling
+        state.watcher, state.polling = watcher, polling = ingest.watching.watcher, ingest.watching.polling
         state.pipeline, state.roots, state.database = ingest.pipeline, ingest.roots, ingest.database
-        state.asked = Requests(ingest.pipeline, ingest.roots)
+        state.requests = requests = Requests(ingest.pipeline, ingest.roots)
         state.watchdog = health.Watchdog(settings.tags.time_limit)
-        state.watcher, state.polling = watcher, polling
         async with asyncio.TaskGroup() as group:
             delivering = [group.create_task(hook.run(each), name=f"hook {hook.kind}") for hook, each in subscribed]
             pipeline = group.create_task(ingest.pipeline.run(), name="pipeline")
@@ -94,7 +86,7 @@ async def _watch_with(
                 group.create_task(polling.run(), name="polling"),
                 group.create_task(watch_database_file(ingest.database), name="watch the database file"),
                 group.create_task(state.pauses.run(), name="end of a pause"),
-                group.create_task(state.requests.run(), name="scan requests"),
+                group.create_task(requests.run(), name="scan requests"),
                 group.create_task(endpoints.write_textfile(state), name="metrics textfile"),
             ]
             await watcher.is_live.wait()
@@ -110,16 +102,16 @@ async def _watch_with(
             following = await _stop_or_change(stop, state.changes)
             state.is_watching.clear()
             if following is None:
-                notify("STOPPING=1", "STATUS=stopping: the files in hand are ended")
+                notify("STOPPING=1", "STATUS=stopping: finishing the files in hand")
                 logger.info("stopping")
             else:
-                notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", "STATUS=taking new settings")
-                logger.info("taking new settings")
+                notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", "STATUS=applying new settings")
+                logger.info("applying new settings")
             for task in others:
                 task.cancel()
             await drain(ingest, pipeline)
             await hooks.end(subscribed, delivering)
-    state.pipeline = state.asked = state.database = None
+    state.pipeline = state.requests = state.database = None
     return following
 
 

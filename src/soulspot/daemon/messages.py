@@ -1,4 +1,4 @@
-"""The wire form of everything the daemon answers on its control socket."""
+"""The JSON form of everything that the daemon answers on its control socket."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -31,13 +31,12 @@ def batch_message(batch: EventBatch) -> Answer:
 
 
 def _event(event: FileEvent) -> Answer:
-    outcome = event.outcome
     names = ("kind", "path", "track_id", "code", "detail")
-    return {"at": event.at.isoformat(), **{name: getattr(outcome, name) for name in names}}
+    return {"at": event.at.isoformat(), **{name: getattr(event.outcome, name) for name in names}}
 
 
 def viewer_message(since: datetime, recent: EventBatch, *, is_admin: bool) -> Answer:
-    """Return the first line of `live`: who answers, what the viewer may do, the last events."""
+    """Return the first line of `live`: the process, what the viewer may do, the last events."""
     return {"pid": os.getpid(), "since": since.isoformat(), "may_steer": is_admin, **batch_message(recent)}
 
 
@@ -45,13 +44,18 @@ def viewer_message(since: datetime, recent: EventBatch, *, is_admin: bool) -> An
 
 
 def status_message(since: datetime, health: Health, paused: Paused | None) -> Answer:
-    """Return what the status of a daemon begins with, in whatever phase it is."""
-    head = {"pid": os.getpid(), "since": since.isoformat(), "paused": pause_message(paused)}
-    return head | {"health": health.state, "reasons": health.reasons}
+    """Return the first part of a status, the same in every phase of the daemon."""
+    return {
+        "pid": os.getpid(),
+        "since": since.isoformat(),
+        "paused": pause_message(paused),
+        "health": health.state,
+        "reasons": health.reasons,
+    }
 
 
-def queue_message(vitals: PipelineStats) -> Answer:
-    return {"in_hand": vitals.in_hand, "settling": vitals.settling, "oldest_seconds": round(vitals.oldest)}
+def queue_message(stats: PipelineStats) -> Answer:
+    return {"in_hand": stats.in_hand, "settling": stats.settling, "oldest_seconds": round(stats.oldest)}
 
 
 def watcher_message(watcher: Watcher | None) -> Answer | None:
@@ -81,8 +85,7 @@ def folder_message(  # noqa: PLR0913 - one argument for each of its sources
 
 
 def hook_message(hook: Hook) -> Answer:
-    names = ("place", "error", "waiting", "delivered", "failed")
-    values = {name: getattr(hook, name) for name in names}
+    values = {name: getattr(hook, name) for name in ("place", "error", "waiting", "delivered", "failed")}
     return {"hook": hook.kind, **values, "last_delivery": _time(hook.last_delivery)}
 
 
@@ -98,7 +101,7 @@ def totals_message(totals: Totals | None) -> Answer | None:
     if totals is None:
         return None
     last = [
-        {"path": each.full_path, "code": each.error_code, "detail": each.error_text} for each in totals.last_failures
+        {"path": file.full_path, "code": file.error_code, "detail": file.error_text} for file in totals.last_failures
     ]
     return {"files": dict(totals.by_status), "failures": dict(totals.by_code), "last_failures": last}
 
@@ -121,8 +124,8 @@ def scan_progress_message(request: Request, new_failures: Sequence[Outcome]) -> 
 
 
 def scan_result_message(request: Request, new_failures: Sequence[Outcome]) -> Answer:
-    left: Mapping[str, Any] = {name: getattr(request, name) for name in ("still_written", "offline", "held")}
-    return {"done": request.is_done, "counts": dict(request.counts), "failed": _failures(new_failures), **left}
+    unfinished: Mapping[str, Any] = {name: getattr(request, name) for name in ("still_written", "offline", "held")}
+    return {"done": request.is_done, "counts": dict(request.counts), "failed": _failures(new_failures), **unfinished}
 
 
 def _failures(outcomes: Sequence[Outcome]) -> list[Answer]:

@@ -1,13 +1,14 @@
 """Pauses and resumes ingest; a pause may have an end time.
 
-The pause is kept in a file beside the catalogue and survives a restart: "do not touch my files" does not mean "until
-you crash". Only `soulspot resume` and the end time end it.
+A file beside the catalogue keeps the pause across restarts: "do not touch my files" does not mean "until you crash".
+Only `soulspot resume` and the end time end it.
 """
 
 import asyncio
 import json
 import logging
 import os
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +20,7 @@ from soulspot.ingest.pause_gate import Paused, PauseGate
 logger = logging.getLogger(__name__)
 
 CLOCK_CHECK_SECONDS: Final = 60.0
-"""The wall clock is read at least so often: timers stand still while the machine sleeps."""
+"""Seconds between two checks of the wall clock: timers stand still while the machine sleeps."""
 
 
 def pause_file(url: str) -> Path:
@@ -28,21 +29,15 @@ def pause_file(url: str) -> Path:
 
 
 class Pauses:
-    """Closes and opens the gate.
-
-    Args:
-        file: keeps the pause.
-
-    """
+    """Closes and opens the gate; `file` keeps the pause."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._changed = asyncio.Event()
         self.gate = PauseGate()
-        saved = read_pause(file)
-        if saved is not None:
+        if (saved := read_pause(file)) is not None:
             self.gate.close(saved)
-            logger.warning("the ingest is still paused, as %s wanted: `soulspot resume` lets it go on", saved.by)
+            logger.warning("ingest is still paused by %s: `soulspot resume` ends the pause", saved.by)
 
     def pause(self, by: str, span: timedelta | None) -> Paused:
         """Pause from now; a pause in progress continues with the new end time.
@@ -53,7 +48,7 @@ class Pauses:
         paused = Paused(before.since if before else now, by, None if span is None else now + span)
         self.gate.close(paused)
         self._changed.set()
-        logger.warning("the ingest was paused by %s", by)
+        logger.warning("ingest was paused by %s", by)
         saved = {"since": paused.since.isoformat(), "by": by, "until": paused.until and paused.until.isoformat()}
         self._file.parent.mkdir(parents=True, exist_ok=True)
         write_private(self._file, json.dumps(saved).encode(), 0o640)
@@ -66,29 +61,26 @@ class Pauses:
         self.gate.open()
         self._changed.set()
         if before is not None:
-            logger.warning("the ingest goes on: %s", why)
+            logger.warning("ingest resumes: %s", why)
         return before
 
     async def run(self) -> None:
         """End a pause at its end time."""
         while True:
-            paused = self.gate.paused
-            rest = None
+            paused, left = self.gate.paused, None
             if paused is not None and paused.until is not None:
-                rest = min((paused.until - datetime.now(UTC)).total_seconds(), CLOCK_CHECK_SECONDS)
-                if rest <= 0:
-                    self.resume("the time of the pause is up")
+                left = min((paused.until - datetime.now(UTC)).total_seconds(), CLOCK_CHECK_SECONDS)
+                if left <= 0:
+                    self.resume("the pause has reached its end time")
                     continue
             self._changed.clear()
-            try:
-                async with asyncio.timeout(rest):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
                     await self._changed.wait()
-            except TimeoutError:
-                continue
 
 
 def read_pause(file: Path) -> Paused | None:
-    """Return the saved pause, None if there is none or its time is up."""
+    """Return the saved pause, None without one or after its end time."""
     try:
         saved: dict[str, Any] = json.loads(read_private(file))
         until = None if saved["until"] is None else datetime.fromisoformat(saved["until"])
@@ -96,13 +88,13 @@ def read_pause(file: Path) -> Paused | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        logger.warning("whether the ingest is paused cannot be read in %s (%s): it is not", file, error)
+        logger.warning("cannot read the saved pause in %s (%s): ingest runs unpaused", file, error)
         return None
     return None if until is not None and until <= datetime.now(UTC) else paused
 
 
 def remove_pause(file: Path) -> bool:
-    """Remove a saved pause; return whether there was one."""
+    """Remove a saved pause; return False if none was saved."""
     try:
         os.unlink(file)
     except FileNotFoundError:

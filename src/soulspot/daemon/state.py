@@ -1,32 +1,30 @@
-"""What the running daemon knows about itself; the control socket, systemd and the monitoring read it."""
+"""The state of the running daemon, which the control socket, systemd and the monitoring read."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from soulspot.config import Settings
 from soulspot.daemon import health
 from soulspot.daemon.catalogue_totals import CatalogueTotals
 from soulspot.daemon.counters import OutcomeCounters, RateCounter
 from soulspot.daemon.events import EventFeed
+from soulspot.daemon.hooks.hook import Hook
 from soulspot.daemon.pause import Pauses
 from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.watching.watcher import Watcher
 from soulspot.ingest.disk.walker import Root
 from soulspot.ingest.outcome import Outcome
 from soulspot.ingest.pipeline import Pipeline
+from soulspot.ingest.polling import Polling
 from soulspot.ingest.scan_requests import Requests
-
-if TYPE_CHECKING:
-    from soulspot.daemon.hooks.hook import Hook
-    from soulspot.infrastructure.watching.watcher import Watcher
-    from soulspot.ingest.polling import Polling
 
 
 @dataclass(slots=True)
 class SettingsChange:
-    """Settings to continue with; `done` gets the answer once they are in force or refused."""
+    """Settings to continue with; `done` gets the reply once they are in force or refused."""
 
     settings: Settings
     before: Settings
@@ -35,12 +33,12 @@ class SettingsChange:
 
 @dataclass(slots=True)
 class DaemonState:
-    """The daemon's settings, its parts while it watches, and what it has counted.
+    """The daemon's settings, its parts while it watches, and its counters.
 
     Attributes:
         read_settings: reads the settings again, for a reload.
-        changes: settings to continue with; the daemon takes them from here.
-        asked: the scans asked for; None while the daemon starts or takes new settings.
+        changes: reloaded settings, which the daemon takes from this queue.
+        requests: the requested scans; None while the daemon starts or applies new settings.
 
     """
 
@@ -58,21 +56,16 @@ class DaemonState:
     rate: RateCounter = field(default_factory=RateCounter)
     totals: CatalogueTotals = field(default_factory=CatalogueTotals)
     database: Database | None = None
-    watcher: "Watcher | None" = None
-    polling: "Polling | None" = None
-    hooks: "Sequence[Hook]" = ()
+    watcher: Watcher | None = None
+    polling: Polling | None = None
+    hooks: Sequence[Hook] = ()
     is_watching: asyncio.Event = field(default_factory=asyncio.Event)
-    asked: Requests | None = None
-
-    @property
-    def requests(self) -> Requests:
-        assert self.asked is not None
-        return self.asked
+    requests: Requests | None = None
 
     def on_outcome(self, outcome: Outcome) -> None:
         """Count and publish a committed outcome."""
         self.counters.add(outcome)
         self.rate.add()
         self.feed.publish(outcome)
-        if self.asked is not None:
-            self.asked.hear(outcome)
+        if self.requests is not None:
+            self.requests.on_outcome(outcome)

@@ -7,19 +7,18 @@ from soulspot.daemon.messages import folder_message, hook_message, queue_message
 from soulspot.daemon.state import DaemonState
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.ingest.disk.walker import Root
-from soulspot.ingest.outcome import PipelineStats
 from soulspot.ingest.pipeline import Pipeline
 
 
 def daemon_status(state: DaemonState) -> dict[str, Any]:
-    """Return the status as `soulspot status` gets it."""
+    """Return the reply to `status`."""
     status = status_message(state.since, current_health(state), state.pauses.gate.paused)
     if (pipeline := state.pipeline) is None:
         return status | {"folders": {}}
-    vitals = pipeline.stats()
+    stats = pipeline.stats()
     return status | {
-        "queue": queue_message(vitals),
-        "finished": vitals.finished,
+        "queue": queue_message(stats),
+        "finished": stats.finished,
         "watcher": watcher_message(state.watcher),
         "folders": {path_to_text(root.path): _folder(state, pipeline, root) for root in state.roots},
         "hooks": [hook_message(hook) for hook in state.hooks],
@@ -39,11 +38,7 @@ def _folder(state: DaemonState, pipeline: Pipeline, root: Root) -> dict[str, Any
 
 def current_health(state: DaemonState) -> health.Health:
     if (pipeline := state.pipeline) is None:
-        return health.Health("degraded", ("it is starting",))
-    return judge(state, pipeline, pipeline.stats())
-
-
-def judge(state: DaemonState, pipeline: Pipeline, vitals: PipelineStats) -> health.Health:
-    is_stuck = state.watchdog.is_stuck(vitals)
-    unreadable = pipeline.folders.unreadable
-    return health.judge(vitals, pipeline.faults, pipeline.held, is_stuck=is_stuck, unreadable=unreadable)
+        return health.Health("degraded", ("the daemon is starting",))
+    stats, unreadable = pipeline.stats(), pipeline.folders.unreadable
+    is_stuck = state.watchdog.is_stuck(stats)
+    return health.judge(stats, pipeline.faults, pipeline.held, is_stuck=is_stuck, unreadable=unreadable)

@@ -1,7 +1,7 @@
 """Starts the web process on the first connection, so it uses no memory until needed.
 
-The process gets the listening socket as its standard input, as inetd's "wait" services do. It accepts the connections
-that wait there, and exits when idle. It has this daemon's settings; ingest does not depend on it in any way.
+The process gets the listening socket as standard input, as inetd's "wait" services do. It accepts the waiting
+connections, and exits when idle. It has this daemon's settings; ingest does not depend on it in any way.
 """
 
 import asyncio
@@ -26,10 +26,10 @@ from soulspot.infrastructure.processes.run import plain_environment
 logger = logging.getLogger(__name__)
 
 STOP_TIMEOUT: Final = 5.0
-"""Seconds that the web process has to end when it is stopped."""
+"""Seconds that the web process may take to stop."""
 FIRST_RESTART: Final = 1.0
 LAST_RESTART: Final = 60.0
-"""Seconds until a web process that crashed is started again: doubling from the first to the last."""
+"""Seconds before a crashed web process starts again: doubling from the first value to the last."""
 REQUIRED_PACKAGES: Final = ("h11", "jinja2", "starlette", "uvicorn")
 
 
@@ -38,7 +38,7 @@ async def web_activation(settings: Settings) -> AsyncIterator[None]:
     """Listen at `web.listen`, and run the web process on demand, until the block ends.
 
     Raises:
-        ConfigError: the page cannot be served there.
+        ConfigError: the page cannot be served at this address.
 
     """
     if not settings.web.listen:
@@ -55,21 +55,20 @@ async def web_activation(settings: Settings) -> AsyncIterator[None]:
 
 @contextmanager
 def _listening(settings: Settings) -> Iterator[socket.socket]:
-    place, own = settings.web.listen, settings.control
+    address, control = settings.web.listen, settings.control
     require_extra()
     with ExitStack() as held:
         try:
-            listening = held.enter_context(listen_at(place, mode=int(own.mode, 8), group=own.group))
+            listening = held.enter_context(listen_at(address, mode=int(control.mode, 8), group=control.group))
             listening.listen(BACKLOG)
         except (OSError, LockHeldError) as error:
             reason = why(error) if isinstance(error, OSError) else str(error)
-            msg = (
-                f"the page cannot be served at {place} ({reason}): set web.listen to another place, or see whether the"
-                " unit needs the drop-in loopback.conf"
-            )
-            raise ConfigError(msg) from error
+            raise ConfigError(
+                f"the page cannot be served at {address} ({reason}): set web.listen to another address, or check"
+                " whether the unit needs the drop-in loopback.conf"
+            ) from error
         require_names(settings, [listening])
-        listening.setblocking(False)  # noqa: FBT003 - no names in socket
+        listening.setblocking(False)  # noqa: FBT003 - socket has no keyword for it
         logger.info("the page is at %s", address_of(listening))
         yield listening
 
@@ -77,26 +76,23 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
 def require_extra() -> None:
     """Raise ConfigError if a package that the page needs is not installed."""
     if missing := [package for package in REQUIRED_PACKAGES if find_spec(package) is None]:
-        msg = f"the page needs {missing[0]}: install it with pip install 'soulspot[web]'"
-        raise ConfigError(msg)
+        raise ConfigError(f"the page needs {missing[0]}: install it with pip install 'soulspot[web]'")
 
 
 def require_names(settings: Settings, listening: Iterable[socket.socket]) -> None:
-    """If other machines can reach the page, warn, or raise ConfigError if `web.hosts` names no host."""
+    """If other machines can reach the page, warn; raise ConfigError if `web.hosts` is empty as well."""
     reached = [address_of(each) for each in listening if not is_private(each)]
     if reached and not settings.web.hosts:
-        msg = (
-            f"other machines reach {reached[0]}: name the hosts by which they may ask for it in web.hosts, or listen at"
-            " 127.0.0.1"
+        raise ConfigError(
+            f"other machines reach {reached[0]}: list the host names that they use in web.hosts, or listen at 127.0.0.1"
         )
-        raise ConfigError(msg)
     if reached:
-        logger.warning("other machines reach %s: whoever does sees what the catalogue holds", ", ".join(reached))
+        logger.warning("other machines reach %s, and can read the catalogue", ", ".join(reached))
 
 
 def environment(settings: Settings) -> Mapping[str, str]:
     """Return the environment that gives the web process these settings, and no others."""
-    given = {
+    values = {
         "database.url": settings.database.url,
         "control.socket": settings.control.socket,
         "web.hosts": json.dumps(settings.web.hosts),
@@ -104,23 +100,22 @@ def environment(settings: Settings) -> Mapping[str, str]:
         "log.format": settings.log.format,
     }
     kept = plain_environment("JOURNAL_STREAM", "RUNTIME_DIRECTORY", "STATE_DIRECTORY", "XDG_RUNTIME_DIR")
-    return kept | {variable(name): value for name, value in given.items() if value} | {"SOULSPOT_CONFIG": "/dev/null"}
+    return kept | {variable(name): value for name, value in values.items() if value} | {"SOULSPOT_CONFIG": "/dev/null"}
 
 
-async def _run_on_demand(listening: socket.socket, given: Mapping[str, str]) -> None:
+async def _run_on_demand(listening: socket.socket, variables: Mapping[str, str]) -> None:
     backoff = Backoff(FIRST_RESTART, LAST_RESTART)
     while True:
         await _wait_for_connection(listening)
         began = time.monotonic()
-        code = await _run(listening, given)
+        code = await _run(listening, variables)
         lasted = time.monotonic() - began
         if code == 0 or lasted >= LAST_RESTART:
             backoff.reset()
-        if code == 0:
-            continue
-        pause = next(backoff)
-        logger.error("the page ended with code %d after %.0f s; it is started again in %.0f s", code, lasted, pause)
-        await asyncio.sleep(pause)
+        if code != 0:
+            pause = next(backoff)
+            logger.error("the page ended with code %d after %.0f s: restarting it in %.0f s", code, lasted, pause)
+            await asyncio.sleep(pause)
 
 
 async def _wait_for_connection(listening: socket.socket) -> None:
@@ -133,17 +128,13 @@ async def _wait_for_connection(listening: socket.socket) -> None:
         loop.remove_reader(listening)
 
 
-async def _run(listening: socket.socket, given: Mapping[str, str]) -> int:
+async def _run(listening: socket.socket, variables: Mapping[str, str]) -> int:
     """Run the web process to its end; return its exit code."""
-    command = (sys.executable, "-m", "soulspot", "web")
     process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=listening.fileno(),
-        stdout=asyncio.subprocess.DEVNULL,
-        env=given,
-        start_new_session=True,
+        sys.executable, "-m", "soulspot", "web",
+        stdin=listening.fileno(), stdout=asyncio.subprocess.DEVNULL, env=variables, start_new_session=True,
         **child_user(),
-    )
+    )  # fmt: skip
     try:
         return await process.wait()
     finally:

@@ -1,7 +1,7 @@
-"""Waits until something may have happened in a catalogue.
+"""Waits until a catalogue may have changed.
 
-PostgreSQL notifies of each commit, whichever process on whichever machine made it. With SQLite, the daemon publishes
-its events on its control socket. While neither is available, `wait` returns often, so that its caller polls.
+PostgreSQL notifies of every commit, from any process on any machine. With SQLite, the daemon publishes its events on
+its control socket. While neither is available, `wait` returns often, so that its caller polls.
 """
 
 import asyncio
@@ -23,15 +23,15 @@ POLL_INTERVAL: Final = 0.25
 CHECK_INTERVAL: Final = 5.0
 """The same while PostgreSQL notifies: a notification may be lost."""
 DAEMON_CHECK_INTERVAL: Final = 1.0
-"""The same while a daemon publishes: it has no events for what happens to a whole folder."""
+"""The same while a daemon publishes: it has no events for changes of a whole folder."""
 FIRST_RETRY: Final = 0.25
 LAST_RETRY: Final = 1.0
-"""Seconds until a source that has ended is tried again: doubling from the first to the last."""
+"""Seconds until a retry of a source that has ended: doubling from the first to the last."""
 
 FindSocket = Callable[[], Path | None]
 """Returns the control socket of the daemon, None if there is none."""
 Source = Callable[[], AsyncGenerator[None, None]]
-"""Yields after each change; ends, or raises OSError or an error of the database, when it cannot report any more."""
+"""Yields after each change; ends, or raises OSError or an error of the database, if it cannot continue."""
 
 
 class CatalogueChanges:
@@ -39,7 +39,7 @@ class CatalogueChanges:
 
     Args:
         source: reports changes.
-        check_interval: seconds until `wait` returns although the source reported nothing.
+        check_interval: seconds after which `wait` returns even without a report from the source.
 
     """
 
@@ -50,8 +50,8 @@ class CatalogueChanges:
 
     @classmethod
     def of(cls, database: Database, find_socket: FindSocket, *, check_interval: float | None = None) -> Self:
-        """Return the changes of a catalogue, by the best source it has."""
-        if (notifications := database.change_notifications) is not None:
+        """Return the changes of a catalogue, from its best source."""
+        if (notifications := database.backend.change_notifications) is not None:
             return cls(notifications, check_interval=check_interval or CHECK_INTERVAL)
         return cls(partial(daemon_events, find_socket), check_interval=check_interval or DAEMON_CHECK_INTERVAL)
 
@@ -64,7 +64,7 @@ class CatalogueChanges:
         await asyncio.wait([self._following])
 
     async def wait(self) -> None:
-        """Return when something may have happened since the last call."""
+        """Return when the catalogue may have changed since the last call."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._check_interval if self._is_reporting else POLL_INTERVAL):
                 await self._changed.wait()
@@ -73,7 +73,7 @@ class CatalogueChanges:
     async def _follow(self) -> None:
         backoff = Backoff(FIRST_RETRY, LAST_RETRY)
         while True:
-            # An unreachable source is no error: the caller polls meanwhile. ValueError: an answer that is not JSON.
+            # The caller polls while the source is unreachable. ValueError: an answer that is not JSON.
             with suppress(OSError, ValueError, DBAPIError, UnreachableError):
                 async with aclosing(self._source()) as changes:
                     async for _change in changes:

@@ -1,8 +1,8 @@
-"""The disk: what a file is, whether someone still writes it, which file system it lies on, how its name becomes text.
+"""Files and file systems: signatures, writers, mounts, and paths as text.
 
-Everything here blocks; the event loop calls it through `asyncio.to_thread`. Inside the program a path is a `str` as
-`os.fsdecode` makes it (bytes that are no UTF-8 are lone surrogates); `path_to_text` makes it text that a database keeps
-and a person can query, and `text_to_path` brings it back.
+Every function here may block; call them in a thread. Inside soulspot a path is a `str` as `os.fsdecode` returns it
+(bytes that are not UTF-8 are lone surrogates). `path_to_text` converts it to text that a database can store and a
+person can query, and `text_to_path` converts it back.
 """
 
 import fcntl
@@ -11,7 +11,7 @@ import re
 import signal
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -20,7 +20,7 @@ _ESCAPED = re.compile(r"\\(\\|x[0-9a-f]{2})")
 _SURROGATE = re.compile(r"[\\\udc80-\udcff]")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
-# Their events do not reach inotify when another machine writes, and their inode numbers are made up.
+# inotify does not report what another machine writes there, and the inode numbers are invented.
 NETWORK_FILE_SYSTEMS = frozenset(
     ("9p", "afs", "beegfs", "ceph", "cifs", "coda", "fuse", "fuse3", "fuseblk", "gfs2", "glusterfs", "lustre")
 ) | frozenset(("ncpfs", "nfs", "nfs4", "ocfs2", "orangefs", "smb3", "smbfs", "virtiofs"))
@@ -31,9 +31,9 @@ class NotRegularFileError(OSError):
 
 
 class Signature(NamedTuple):
-    """What a file was when we looked: equal for as long as nobody has touched it.
+    """What `stat` returned for a file: equal until the file changes.
 
-    Times in nanoseconds since 1970. The inode is stored in 64 signed bits, as databases have them.
+    Times are in nanoseconds since 1970. The inode is a signed 64-bit number, as in databases.
     """
 
     size: int
@@ -47,7 +47,7 @@ class Signature(NamedTuple):
         return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, inode)
 
     def same_content(self, other: "Signature") -> bool:
-        """Whether both are one file whose bytes have not changed; a rename or chmod changes only its ctime."""
+        """Whether both are one file with unchanged content; a rename or chmod changes only the ctime."""
         return (self.inode, self.size, self.mtime_ns) == (other.inode, other.size, other.mtime_ns)
 
 
@@ -57,9 +57,9 @@ class FileSystem:
 
     Attributes:
         kind: the kernel's name of its type, such as "ext4", "nfs4" or "fuse.sshfs".
-        identity: its UUID or what it makes of it, else the source that it was mounted from. Device numbers change from
-            boot to boot, this does not.
-        mount_point: the path that it is mounted at.
+        identity: its UUID or a number derived from it, else the source of the mount. Unlike a device number, it stays
+            the same across boots.
+        mount_point: where it is mounted.
 
     """
 
@@ -69,14 +69,14 @@ class FileSystem:
 
     @property
     def is_remote(self) -> bool:
-        """Whether changes can happen that inotify does not see, and inode numbers mean nothing."""
+        """Whether inotify may miss changes, and inode numbers mean nothing."""
         return self.kind.split(".")[0] in NETWORK_FILE_SYSTEMS
 
 
 def open_regular(path: str) -> int:
     """Open a regular file for reading and return its descriptor; never waits for a pipe, never follows a link.
 
-    Raises NotRegularFileError for anything else, OSError as `open` does.
+    Raises NotRegularFileError for anything else, and OSError as `open` does.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -91,19 +91,19 @@ def open_regular(path: str) -> int:
 
 
 def ignore_lease_signals() -> None:
-    """Keep the process alive when somebody opens a file for writing while we hold a lease on it.
+    """Keep the process alive when another opens a file for writing that this one holds a lease on.
 
-    The kernel then sends SIGIO, whose default is to kill (fcntl(2), "Leases").
+    The kernel then sends SIGIO, which kills by default (fcntl(2), "Leases").
     """
     signal.signal(signal.SIGIO, signal.SIG_IGN)
 
 
 def has_writer(path: str) -> bool | None:
-    """Whether anyone has the file open for writing; None where the kernel does not say.
+    """Whether any process has the file open for writing; None if the kernel cannot tell.
 
-    Asks for a read lease and gives it back at once: the kernel grants one only while nobody has the file open for
-    writing, by any name, a live mapping included. It takes the file's owner or CAP_LEASE, and a local file system.
-    Raises OSError when the file cannot be opened.
+    Takes a read lease and returns it at once: the kernel grants one only while no process has the file open for writing
+    under any name, or mapped. That needs the file's owner or CAP_LEASE, and a local file system. Raises OSError if the
+    file cannot be opened.
     """
     descriptor = open_regular(path)
     try:
@@ -120,25 +120,36 @@ def has_writer(path: str) -> bool | None:
 
 
 def file_system_of(path: str) -> FileSystem:
-    """Return the file system of a path, from the kernel's list; of kind "unknown" where that does not tell."""
+    """Return the file system of a path, of kind "unknown" if the kernel's list lacks it."""
     real = os.path.realpath(path)
     best = FileSystem("unknown", "unknown", "/")
     for mount in _mounts():
         inside = real == mount.mount_point or real.startswith(mount.mount_point.rstrip("/") + "/")
-        if inside and len(mount.mount_point) >= len(best.mount_point):  # of two on one place, the later one is on top
+        if inside and len(mount.mount_point) >= len(
+            best.mount_point
+        ):  # of two at one mount point, the later one is on top
             best = mount
     return _identified(best)
 
 
 def file_systems_below(folder: str) -> dict[str, FileSystem]:
-    """Return the file systems that are mounted below a folder, by the path of each below it."""
+    """Return the file systems that are mounted below a folder, by their paths below it."""
     prefix = os.path.realpath(folder).rstrip("/") + "/"
     below = {mount.mount_point[len(prefix) :]: mount for mount in _mounts() if mount.mount_point.startswith(prefix)}
     return {path: _identified(mount) for path, mount in below.items() if path}
 
 
+def folder_identity(path: str) -> tuple[int, int] | None:
+    """Return device and inode of a folder, None if it cannot be examined."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def mount_table() -> str:
-    """Return the kernel's list of what is mounted, as text: the same for as long as nothing is mounted or unmounted."""
+    """Return the kernel's list of mounts as text, "" if it is unreadable; it changes with each mount and unmount."""
     try:
         return MOUNT_TABLE.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
@@ -154,12 +165,11 @@ def _mounts() -> Iterator[FileSystem]:
 
 
 def _identified(mount: FileSystem) -> FileSystem:
-    identity = _uuid_of(mount.identity) or _number_of(mount) or mount.identity
-    return FileSystem(mount.kind, identity, mount.mount_point)
+    return replace(mount, identity=_uuid_of(mount.identity) or _number_of(mount) or mount.identity)
 
 
 def _number_of(mount: FileSystem) -> str | None:
-    """Return the number that a file system gives itself, where that is made of its UUID and not of its device."""
+    """Return the number of a file system, if it derives from its UUID and not from its device."""
     if mount.kind not in {"ext2", "ext3", "ext4", "btrfs"}:
         return None
     try:
@@ -169,30 +179,27 @@ def _number_of(mount: FileSystem) -> str | None:
 
 
 def _uuid_of(source: str) -> str | None:
-    device = os.path.realpath(source)
+    device, folder = os.path.realpath(source), "/dev/disk/by-uuid"
     try:
-        for entry in os.scandir("/dev/disk/by-uuid"):
-            if os.path.realpath(entry.path) == device:
-                return entry.name
+        return next((name for name in os.listdir(folder) if os.path.realpath(f"{folder}/{name}") == device), None)
     except OSError:
         return None
-    return None
 
 
 def full_path(folder: str, path: str) -> str:
-    """Return the full path of what lies at `path` below a folder, in the form that both have: real or as text."""
+    """Join a folder and a path below it, both real or both as text."""
     return f"{folder.rstrip('/')}/{path}"
 
 
 def path_to_text(path: str) -> str:
-    r"""Return a path as valid text: a backslash as `\\`, each byte that is no UTF-8 as `\xNN`, all else as it is."""
+    r"""Return a path as valid text: a backslash becomes `\\`, each byte that is not UTF-8 becomes `\xNN`."""
     if "\\" not in path and path.isascii():
         return path
     return _SURROGATE.sub(lambda match: r"\\" if match[0] == "\\" else rf"\x{ord(match[0]) - 0xDC00:02x}", path)
 
 
 def text_to_path(text: str) -> str:
-    """Return the path that `path_to_text` made this text from."""
+    """Return the path that `path_to_text` converted to this text."""
     if "\\" not in text:
         return text
     return _ESCAPED.sub(lambda match: "\\" if match[1] == "\\" else chr(0xDC00 + int(match[1][1:], 16)), text)

@@ -1,16 +1,15 @@
-"""Gives memory back to the system that an import needed and an idle daemon does not."""
+"""Returns memory to the system that a large import needed and an idle daemon does not."""
 
 import ctypes
 import gc
+from contextlib import suppress
 
 
 def give_back() -> None:
-    """Collect what nobody refers to, and return free pages to the kernel; blocks for some hundredths of a second.
+    """Collect garbage, and return free pages to the kernel; blocks for some hundredths of a second.
 
-    The C library keeps pages for itself that were free once, in case that they are needed again (malloc_trim(3)).
+    glibc keeps freed pages for reuse (malloc_trim(3)); other C libraries may lack that function.
     """
     gc.collect()
-    try:
+    with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError):
-        return  # another C library, which may not keep any

@@ -1,6 +1,6 @@
 """The notification protocol of sd_notify(3), and the log priorities of sd-daemon(3).
 
-Written here, as systemd's own manual recommends: the protocol is one datagram, and stable.
+Own code, as systemd's manual recommends: the protocol is one datagram, and stable.
 """
 
 import asyncio
@@ -13,12 +13,12 @@ from contextlib import asynccontextmanager
 EXTEND_AFTER = 1.0
 EXTEND_INTERVAL = 10.0
 EXTENSION = 60
-"""Seconds until the first request for more time, between two requests, and asked for in each."""
+"""Seconds until the first request for more time, between two requests, and requested by each."""
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
 def notify(*assignments: str) -> None:
-    """Send "READY=1", "STATUS=…" and the like to the service manager, if there is one."""
+    """Send assignments such as "READY=1" to the service manager, if one started this process."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
@@ -27,7 +27,7 @@ def notify(*assignments: str) -> None:
         try:
             connection.sendto(message.encode(), "\0" + address[1:] if address.startswith("@") else address)
         except OSError:
-            logging.getLogger(__name__).debug("the service manager does not listen at %s", address)
+            logging.getLogger(__name__).debug("the service manager does not answer at %s", address)
 
 
 @asynccontextmanager
@@ -48,7 +48,7 @@ async def given_time(status: str) -> AsyncIterator[None]:
 
 
 def watchdog_interval() -> float | None:
-    """Return the seconds within which systemd expects WATCHDOG=1 from this process, None if it does not."""
+    """Return the seconds within which systemd expects WATCHDOG=1 from this process, None if it expects none."""
     microseconds, process = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", str(os.getpid()))
     return int(microseconds) / 1e6 if microseconds.isdecimal() and process == str(os.getpid()) else None
 

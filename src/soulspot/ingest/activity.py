@@ -1,10 +1,9 @@
-"""What the stages know of each other: the files in progress, and whether any stage is at work."""
+"""The state that the stages share: the files in progress, and whether any stage is working."""
 
 import asyncio
 import heapq
-import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from soulspot.infrastructure.filesystem import path_to_text
@@ -13,7 +12,7 @@ from soulspot.ingest.disk.scan_queue import ScanQueue
 from soulspot.ingest.disk.walker import Root, covers
 
 CHECK_AGAIN = 0.2
-"""Seconds after which a caller that waits for progress checks again, though no stage has reported any."""
+"""Seconds after which a caller that waits for progress checks again, even if no stage has reported any."""
 
 
 @dataclass(slots=True, eq=False)
@@ -21,14 +20,14 @@ class Pending:
     """One path on its way through the pipeline.
 
     Attributes:
-        work: what there is to do.
+        work: what to do.
         is_fresh: whether a hint named it, so that it goes before what a scan found.
-        since: when it began to wait.
+        since: when it was admitted.
         appeared: when its folder was reported as new, in seconds since 1970; its own times may be older.
-        again: whether it has to be checked once more: something happened at the path meanwhile.
-        due: when it is judged again, while it is not complete.
-        fingerprint: the one that the catalogue has of it.
-        is_reported: whether it was logged that it is still being written.
+        fingerprint: the one that the catalogue has.
+        again: whether to check it again at the end, because the path has changed meanwhile.
+        due: when it is judged again; None once it is complete.
+        is_reported: whether the log already says that it is still being written.
 
     """
 
@@ -36,20 +35,24 @@ class Pending:
     is_fresh: bool
     since: float
     appeared: float = 0.0
+    fingerprint: str | None = None
     again: bool = False
     due: float | None = None
-    fingerprint: str | None = None
     is_reported: bool = False
 
 
 class FilesInProgress:
-    """The files that were found and are not done with, each path at most once."""
+    """The files that are admitted and not finished, each path at most once.
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    Attributes:
+        finished: files finished since the start.
+
+    """
+
+    def __init__(self, *, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._pending: dict[tuple[str, str], Pending] = {}
         self.finished = 0
-        """The number of files that were done with since the start."""
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -69,16 +72,16 @@ class FilesInProgress:
 
     @property
     def in_hand(self) -> int:
-        """The number of files that are being read or written, or wait for that; not those that others write."""
+        """The number of complete files."""
         return sum(pending.due is None for pending in self._pending.values())
 
     @property
     def oldest(self) -> float:
-        """Seconds for which one of them has been in here."""
+        """The age of the oldest, in seconds."""
         return max((self._clock() - pending.since for pending in self._pending.values()), default=0.0)
 
     def some(self, number: int) -> list[tuple[str, float, bool]]:
-        """Return up to so many: path, seconds, and whether it is still incomplete; incomplete ones first."""
+        """Return up to `number`, incomplete ones first: path, age in seconds, and whether it is incomplete."""
         first = heapq.nsmallest(number, self._pending.values(), key=lambda each: (each.due is None, each.since))
         return [
             (path_to_text(each.work.file.full_path), self._clock() - each.since, each.due is not None) for each in first
@@ -88,18 +91,16 @@ class FilesInProgress:
         """Return the files at and below a path."""
         return [each for (folder, path), each in self._pending.items() if folder == root.id and covers(part, path)]
 
-    def still_written(self, *, longer_than: float) -> list[str]:
-        """Return the paths of the files that others have been writing for so many seconds."""
-        return [each.work.file.full_path for each in self._pending.values() if self._is_late(each, longer_than)]
+    def finished_or_late(self, waited: Iterable[Pending] | None = None, *, longer_than: float) -> list[str] | None:
+        """Return the paths of the late files; None until all others are finished.
 
-    def ended_or_late(self, waited: Collection[Pending], *, longer_than: float) -> list[str] | None:
-        """Return which of these others have been writing for so long; None until all are either that or finished."""
-        here = [each for each in waited if self._pending.get(_key(each)) is each]
-        late = [each for each in here if self._is_late(each, longer_than)]
-        return [each.work.file.full_path for each in late] if len(here) == len(late) else None
-
-    def _is_late(self, pending: Pending, longer_than: float) -> bool:
-        return pending.due is not None and pending.since + longer_than < self._clock()
+        Late are files that have been incomplete for longer than `longer_than` seconds. If `waited` is given, no other
+        files count.
+        """
+        pending, latest = self._pending.values(), self._clock() - longer_than
+        left = pending if waited is None else [each for each in waited if self._pending.get(_key(each)) is each]
+        late = [each.work.file.full_path for each in left if each.due is not None and each.since < latest]
+        return late if len(late) == len(left) else None
 
 
 class Activity:
@@ -113,7 +114,7 @@ class Activity:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Count as at work for as long as the block runs."""
+        """Count as working while the block runs."""
         self._working_stages += 1
         self.note_progress()
         try:
@@ -124,12 +125,12 @@ class Activity:
 
     @property
     def is_scanning(self) -> bool:
-        """Whether a stage is at work, or there is something to scan or check."""
+        """Whether a stage is working, or something waits to be scanned or checked."""
         return bool(self._queue) or self._working_stages > 0
 
     @property
     def is_quiet(self) -> bool:
-        """Whether there is nothing to do, apart from files that others write."""
+        """Whether nothing is left to do, apart from files that are still being written."""
         return not (self._files.in_hand or self.is_scanning)
 
     def note_progress(self) -> None:
@@ -137,16 +138,14 @@ class Activity:
         self._progressed.set()
 
     def watch_progress(self) -> None:
-        """Have `next_progress` wait for what happens from now on."""
+        """Have `next_progress` wait for progress from now on."""
         self._progressed.clear()
 
     async def next_progress(self) -> None:
         """Wait for progress since `watch_progress`, or for a short while."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(CHECK_AGAIN):
                 await self._progressed.wait()
-        except TimeoutError:
-            return
 
 
 def _key(pending: Pending) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What became of a file, as every stage and every reader of events says it."""
+"""The outcome of a file, and the state of the pipeline: what the ingest reports to the rest."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -12,14 +12,14 @@ class StaleError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a file: added, updated, moved, missing, restored, failed or unchanged."""
+    """What became of a file: added, updated, moved, missing, restored, failed, unchanged or purged."""
 
     kind: str
-    path: str  # the whole path, escaped as the catalogue writes it
+    path: str  # absolute, escaped as in the catalogue
     track_id: str | None = None
     detail: str = ""
     code: str | None = None  # why it failed
-    waited: float | None = None  # seconds from its last change to this, where it changed while soulspot watched
+    waited: float | None = None  # seconds from its last change to the commit, if it changed while soulspot ran
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +27,12 @@ class PipelineStats:
     """How far the pipeline is.
 
     Attributes:
-        finished: files that were done with since the start; it only grows.
-        in_hand: files that are complete and not done with.
-        settling: files that are waited for to be complete.
-        oldest: seconds for which one of them has been in here.
+        finished: files finished since the start; it only grows.
+        in_hand: files that are complete and not finished.
+        settling: files that are not complete yet.
+        oldest: the age of the oldest of both, in seconds.
         paused: why the database refuses, None while it answers.
-        held_up: who paused the ingest, None while nobody did.
+        held_up: the pause that a person began, None while ingest runs.
 
     """
 

@@ -1,4 +1,4 @@
-"""Blocks every ingest stage while ingest is paused; hints are still collected."""
+"""Blocks every ingest stage while ingest is paused; the queue still collects hints."""
 
 import asyncio
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """Who paused ingest, when, and until when; None is until somebody resumes it."""
+    """Who paused ingest, when, and until when; None means until `soulspot resume`."""
 
     since: datetime
     by: str

@@ -1,13 +1,13 @@
-"""Joins the stages: every file goes this way, whatever named it.
+"""Joins the stages that every file passes, whatever named it.
 
     hint ──> check one path (scan/hinted_paths.py) ─┐
     folder ──> scan it (scan/reconciler.py) ────────┴─> compare with the catalogue
                          │
                          ├─> intake/: complete? ─> read its tags ─> one transaction (catalogue/)
-                         └─> missing/: gone? ─> grace period ─> moved? ─> is the folder well? ─> missing
+                         └─> missing/: gone? ─> grace period ─> moved? ─> is the folder healthy? ─> missing
 
-What the stages know of each other is in objects that are built before them: `ScanQueue` (what to check or scan),
-`FilesInProgress` and `Activity` (what is in here, and whether all is quiet), `WatchCoverage` (what is not watched).
+The stages share objects that are built before them: `ScanQueue` (what to check or scan), `FilesInProgress` and
+`Activity` (what is in progress, and whether all is quiet), `WatchCoverage` (what is not watched).
 
 Any unexpected error in a stage ends the task group, and with it the process: the next start finds what is left.
 """
@@ -16,18 +16,16 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
 
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.tags.readers.pool import TagReaders
 from soulspot.ingest.activity import Activity, FilesInProgress
 from soulspot.ingest.catalogue.folder_service import FolderService
 from soulspot.ingest.catalogue.service import IngestService
-from soulspot.ingest.disk.folder_index import FolderIndex
 from soulspot.ingest.disk.scan_queue import ScanQueue
 from soulspot.ingest.disk.walker import Root
 from soulspot.ingest.disk.watch_coverage import WatchCoverage
-from soulspot.ingest.intake.intake import CONCURRENCY, Intake
+from soulspot.ingest.intake.intake import Intake
 from soulspot.ingest.intake.stability import Stability
 from soulspot.ingest.missing.folder_health import FolderHealth
 from soulspot.ingest.missing.grace_period import GracePeriod
@@ -38,20 +36,27 @@ from soulspot.ingest.outcome import Outcome, PipelineStats
 from soulspot.ingest.pause_gate import PauseGate
 from soulspot.ingest.retry import retry_database
 from soulspot.ingest.scan.hinted_paths import HintedPaths
-from soulspot.ingest.scan.progress import WalkProgress
 from soulspot.ingest.scan.reconciler import Reconciler
 
 
 class Pipeline:
-    """A file's way from a hint to its transaction.
+    """The stages from a hint to a file's transaction.
 
     Args:
-        queue: what to check or scan; whoever else adds to it holds the same one.
-        coverage: which folders the watcher watches; a pipeline without a watcher needs none.
+        queue: what to check or scan, shared with all that add to it.
+        coverage: which folders the watcher watches.
         report: called with each outcome, after its commit.
         missing_after: seconds of absence after which a file is missing.
         gate: closed while ingest is paused.
         concurrency: files that are read or written at once.
+
+    Attributes:
+        faults: why a folder is offline, by folder.
+        held: missing files held back for confirmation, by folder.
+        folders: the folders that scans have found.
+        walks: how far the scans of whole folders are.
+        reconciled: when each folder was last compared with the catalogue as a whole.
+        unwatched: the folders that cannot be watched, and are polled instead.
 
     """
 
@@ -69,17 +74,18 @@ class Pipeline:
         missing_after: float,
         guard: LossGuard,
         gate: PauseGate,
-        concurrency: int = CONCURRENCY,
+        concurrency: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.queue = queue
-        self._coverage = coverage
+        self.unwatched = coverage.polled
         self._guard = guard
         self._gate = gate
         self._in_progress = FilesInProgress(clock=clock)
         self._activity = Activity(queue, self._in_progress)
         grace_period = GracePeriod(missing_after, clock=clock)
         self._health = FolderHealth(folder_service, files, guard, grace_period, queue)
+        self.faults = self._health.faults
         moves = MoveDetector(files, self._health, readers, queue.paths)
         self._missing = MissingFiles(
             service=service,
@@ -96,6 +102,7 @@ class Pipeline:
             report=report,
             clock=clock,
         )
+        self.held = self._missing.held
         self._intake = Intake(
             service=service,
             readers=readers,
@@ -134,6 +141,9 @@ class Pipeline:
             gate=gate,
             clock=clock,
         )
+        self.folders = self.reconciler.folders
+        self.walks = self.reconciler.walks
+        self.reconciled = self.reconciler.reconciled
 
     def add_root(self, root: Root, file_system_id: str, status: str, reason: str | None) -> None:
         """Register a watched folder with its stored status."""
@@ -155,32 +165,28 @@ class Pipeline:
                 loop.cancel()
 
     def stop(self) -> None:
-        """Let the files in hand finish, and take no other."""
+        """Let the files in hand finish, and take no others."""
         self._intake.stop()
 
     async def wait(self, *, give_up_after: float) -> list[str]:
-        """Wait until nothing is left to do; return the paths of files that others have written for that long."""
+        """Wait until nothing is left to do; return the paths of files still written after `give_up_after` seconds."""
         while True:
             self._activity.watch_progress()
-            still_written = self._in_progress.still_written(longer_than=give_up_after)
-            others = len(self._in_progress) - len(still_written)
-            if not (others or self._activity.is_scanning or len(self._missing)):
-                return still_written
+            late = self._in_progress.finished_or_late(longer_than=give_up_after)
+            if late is not None and not (self._activity.is_scanning or len(self._missing)):
+                return late
             await self._activity.next_progress()
 
     async def wait_for(self, parts: Mapping[Root, Sequence[str]], *, give_up_after: float) -> list[str]:
-        """Do the same for what is in here now at and below some paths, but not for what comes later."""
-        files = self._in_progress
-        waited = [each for root, paths in parts.items() for path in paths for each in files.below(root, path)]
-        undecided = {
-            root: [each for path in paths for each in self._missing.undecided(root, path)]
-            for root, paths in parts.items()
-        }
+        """Wait in the same way for what is at and below some paths now, but not for what comes later."""
+        named = [(root, path) for root, paths in parts.items() for path in paths]
+        waited = [each for root, path in named for each in self._in_progress.below(root, path)]
+        undecided = [(root, self._missing.undecided(root, path)) for root, path in named]
         while True:
             self._activity.watch_progress()
-            still_written = files.ended_or_late(waited, longer_than=give_up_after)
-            if still_written is not None and all(self._missing.are_decided(*each) for each in undecided.items()):
-                return still_written
+            late = self._in_progress.finished_or_late(waited, longer_than=give_up_after)
+            if late is not None and all(self._missing.are_decided(root, paths) for root, paths in undecided):
+                return late
             await self._activity.next_progress()
 
     def confirming(self, parts: Mapping[Root, Sequence[str]]) -> AbstractContextManager[None]:
@@ -188,19 +194,23 @@ class Pipeline:
         return self._guard.confirming(parts)
 
     def stats(self) -> PipelineStats:
-        files = self._in_progress
-        settling = len(files) - files.in_hand
+        files, in_hand = self._in_progress, self._in_progress.in_hand
         return PipelineStats(
-            files.finished, files.in_hand, settling, files.oldest, retry_database.reason, self._gate.paused
+            finished=files.finished,
+            in_hand=in_hand,
+            settling=len(files) - in_hand,
+            oldest=files.oldest,
+            paused=retry_database.reason,
+            held_up=self._gate.paused,
         )
 
     def in_progress(self, number: int) -> list[tuple[str, float, bool]]:
-        """Return some of the files in progress: path, seconds, and whether it is not complete yet."""
+        """Return up to `number` files in progress: path, age in seconds, and whether it is incomplete."""
         return self._in_progress.some(number)
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing is being scanned, checked or taken in, apart from files that others write."""
+        """Whether nothing is being scanned, checked or ingested, apart from files that are still being written."""
         return self._activity.is_quiet
 
     @property
@@ -209,35 +219,5 @@ class Pipeline:
 
     @property
     def finished(self) -> int:
-        """The number of files that were done with since the start."""
+        """Files finished since the start."""
         return self._in_progress.finished
-
-    @property
-    def faults(self) -> dict[Root, str]:
-        """Why a folder is offline."""
-        return self._health.faults
-
-    @property
-    def held(self) -> dict[Root, int]:
-        """Missing files held back for confirmation, per folder."""
-        return self._missing.held
-
-    @property
-    def folders(self) -> FolderIndex:
-        """The folders that scans have found."""
-        return self.reconciler.folders
-
-    @property
-    def walks(self) -> dict[Root, WalkProgress]:
-        """How far the scans of whole folders are."""
-        return self.reconciler.walks
-
-    @property
-    def reconciled(self) -> dict[Root, datetime]:
-        """When each folder was last compared with the catalogue as a whole."""
-        return self.reconciler.reconciled
-
-    @property
-    def unwatched(self) -> dict[Root, set[str]]:
-        """The folders that cannot be watched, and are polled instead."""
-        return self._coverage.polled

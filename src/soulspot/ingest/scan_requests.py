@@ -1,9 +1,9 @@
-"""Serves scans that somebody requests while the daemon watches: started at once, followed until all of it is done."""
+"""Serves scans on request while the daemon watches: each starts at once, and reports progress until it is done."""
 
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,9 +13,9 @@ from soulspot.ingest.outcome import Outcome
 from soulspot.ingest.pipeline import Pipeline
 
 BUSY_LIMIT: Final = 10.0
-"""Seconds after which a scan does not wait any longer for a file that is still being written."""
+"""Seconds for which a scan waits for a file that is still being written."""
 COUNT_AFTER: Final = 0.5
-"""Seconds after which a scan is worth a walk that only counts the files, to show how far it is."""
+"""Seconds after which a walk counts the files of a scan, to show progress; a short scan is not worth it."""
 
 Parts = Mapping[Root, Sequence[str]]
 """What to scan: "" is a whole root, "folder/" all below a folder, anything else one path."""
@@ -23,13 +23,13 @@ Parts = Mapping[Root, Sequence[str]]
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """A scan that was requested, and how far it is.
+    """A requested scan, and its progress.
 
     Attributes:
         counts: numbers of files by outcome, including those that events reported meanwhile.
-        failed: those that could not be read.
+        failed: the outcomes of files that could not be read.
         total: the number of files to scan, once they are counted.
-        is_done: whether it is complete; a request that has `ended` without that was cut off by a stop of the daemon.
+        is_done: whether it is complete; a request that has `ended` without it was cut off by a stop of the daemon.
 
     """
 
@@ -44,8 +44,8 @@ class Request:
     is_done: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def hear(self, root: Root, path: str, outcome: Outcome) -> None:
-        """Count the outcome of a file if it is one of those that are scanned."""
+    def add_outcome(self, root: Root, path: str, outcome: Outcome) -> None:
+        """Count the outcome of a file if it belongs to this scan."""
         if any(covers(part, path) for part in self.parts.get(root, ())):
             self.counts[outcome.kind] += 1
             if outcome.kind == "failed":
@@ -56,31 +56,30 @@ class Request:
 
 
 class Requests:
-    """Serves requests for as long as `run` runs; those that are left then end undone."""
+    """Serves requests while `run` runs; requests that are open at its end are not done."""
 
     def __init__(self, pipeline: Pipeline, roots: Sequence[Root]) -> None:
         self._pipeline = pipeline
         self._roots = {f"{path_to_text(root.path).rstrip('/')}/": root for root in roots}
-        self._asked: asyncio.Queue[Request] = asyncio.Queue()
+        self._submitted: asyncio.Queue[Request] = asyncio.Queue()
         self._open: set[Request] = set()
 
-    def ask(self, request: Request) -> None:
+    def submit(self, request: Request) -> None:
         self._open.add(request)
-        self._asked.put_nowait(request)
+        self._submitted.put_nowait(request)
 
-    def hear(self, outcome: Outcome) -> None:
-        """Hear what became of a file."""
-        if self._open:
-            for whole, root in self._roots.items():
-                if outcome.path.startswith(whole):
-                    for request in self._open:
-                        request.hear(root, outcome.path[len(whole) :], outcome)
+    def on_outcome(self, outcome: Outcome) -> None:
+        """Count the outcome of a file in the requests that it belongs to."""
+        for folder, root in self._roots.items() if self._open else ():
+            if outcome.path.startswith(folder):
+                for request in self._open:
+                    request.add_outcome(root, outcome.path.removeprefix(folder), outcome)
 
     async def run(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
                 while True:
-                    group.create_task(self._serve(await self._asked.get()), name="requested scan")
+                    group.create_task(self._serve(await self._submitted.get()), name="requested scan")
         finally:
             for request in self._open:
                 request.ended.set()
@@ -92,7 +91,7 @@ class Requests:
             with pipeline.confirming(parts if request.confirm_missing else {}):
                 for root, paths in parts.items():
                     for path in paths:
-                        await self._scan(request, root, path)
+                        await scan_part(pipeline, root, path, unchanged=request.pass_over)
                 request.still_written = await pipeline.wait_for(parts, give_up_after=BUSY_LIMIT)
         finally:
             counting.cancel()
@@ -102,11 +101,13 @@ class Requests:
         self._open.discard(request)
         request.ended.set()
 
-    async def _scan(self, request: Request, root: Root, path: str) -> None:
-        if not path or path.endswith("/"):
-            await self._pipeline.reconciler.scan_now(root, path, unchanged=request.pass_over)
-        elif await self._pipeline.hinted_paths.check_path(root, path) and os.path.lexists(root.full(path)):
-            request.pass_over(1)
+
+async def scan_part(pipeline: Pipeline, root: Root, path: str, *, unchanged: Callable[[int], None]) -> None:
+    """Scan a root (""), a folder in it ("folder/") or one path; call `unchanged` with numbers of unchanged files."""
+    if not path or path.endswith("/"):
+        await pipeline.reconciler.scan_now(root, path, unchanged=unchanged)
+    elif await pipeline.hinted_paths.check_path(root, path) and os.path.lexists(root.full(path)):
+        unchanged(1)
 
 
 async def _count_ahead(request: Request) -> None:
@@ -114,11 +115,12 @@ async def _count_ahead(request: Request) -> None:
 
 
 async def count_files_ahead(parts: Parts, *, after: float = 0.0) -> int:
-    """Count the files that a scan comes to; begin after so many seconds, as a short scan is not worth it."""
+    """Return the number of files in these parts; begin `after` seconds."""
     await asyncio.sleep(after)
-    total = 0
-    for root, paths in parts.items():
-        for path in paths:
-            is_folder = not path or path.endswith("/")
-            total += await asyncio.to_thread(count_files, root, path) if is_folder else 1
-    return total
+    return sum(
+        [
+            await asyncio.to_thread(count_files, root, path) if not path or path.endswith("/") else 1
+            for root, paths in parts.items()
+            for path in paths
+        ]
+    )

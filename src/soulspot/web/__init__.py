@@ -1,5 +1,5 @@
-"""A page that shows what became of the files: it reads the catalogue, follows the daemon, and changes nothing.
+"""The web page: shows the catalogue and follows the daemon. It writes nothing; retries go through the daemon.
 
-It runs in a process of its own, so that no request takes the daemon's time, and needs `pip install 'soulspot[web]'`.
+It runs in its own process, so requests take no time from the daemon, and needs `pip install 'soulspot[web]'`.
 Only the command line imports it.
 """

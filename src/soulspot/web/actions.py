@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.web.daemon_client import DaemonClient
-from soulspot.web.pages import NOT_FOUND
+from soulspot.web.pages import found_or_404
 from soulspot.web.rendering import Rendering
 from soulspot.web.sessions import COOKIE, SESSION_SECONDS, WebToken
 
@@ -29,7 +29,7 @@ class Actions:
     token: WebToken
 
     async def login(self, request: Request) -> Response:
-        """Ask for the token, and start a session for who knows it."""
+        """Show the login form, or start a session if the token is right."""
         has_token = self.token.read() is not None
         if request.method != "POST":
             return await self.rendering.page(request, "login.html", has_token=has_token, is_wrong=False)
@@ -50,50 +50,46 @@ class Actions:
         return response
 
     async def retry(self, request: Request) -> Response:
-        """Retry the file of a form, or all files with a code."""
+        """Retry the file that the form names, or all files with its code."""
         form = await self._form_of_session(request)
-        code, file_id = form.get("code", [""])[0], form.get("file", [""])[0]
-        if code:
+        if code := form.get("code", [""])[0]:
             answer = await self.daemon.retry(code=code)
-        elif (file := await self.files.with_id(file_id)) is not None:
-            answer = await self.daemon.retry(path=file.full_path)
         else:
-            raise HTTPException(404, NOT_FOUND)
-        return await self.rendering.page(request, "retried.html", said=_said(answer))
+            file = found_or_404(await self.files.with_id(form.get("file", [""])[0]))
+            answer = await self.daemon.retry(path=file.full_path)
+        is_retrying, text = _result(answer)
+        return await self.rendering.page(request, "retried.html", is_retrying=is_retrying, text=text)
 
     async def _form_of_session(self, request: Request) -> Form:
-        """Return the form if the session and the CSRF token are valid; refuse anything else."""
+        """Return the form if the session and the CSRF token are valid, else refuse the request."""
         cookie, form = request.cookies.get(COOKIE, ""), await _form(request)
         if not self.token.is_session(cookie) or not self.token.is_csrf_token(cookie, form.get("csrf_token", [""])[0]):
-            raise HTTPException(403, "Only who is logged in may ask for this.")
+            raise HTTPException(403, "Log in first.")
         return form
 
 
-def _said(answer: Mapping[str, Any] | None) -> tuple[bool, str]:
+def _result(answer: Mapping[str, Any] | None) -> tuple[bool, str]:
     """Return whether a retry is under way, and a sentence for the page."""
     if answer is None:
-        return False, "Not possible: no soulspot is watching. It reads failed files again when they change."
+        return False, "Not possible: no soulspot is watching. Once it runs, it retries a failed file when it changes."
     if (error := answer.get("error")) is not None:
-        if str(error).startswith("unknown command"):
-            return False, "Not possible: the soulspot that runs cannot be asked for this."
-        return False, f"Not possible: {error}"
-    count = len(answer.get("decided", ()))
-    if not count:
-        return False, "No failure is like that any more, in a folder that is watched here."
-    are = "file is" if count == 1 else "files are"
-    return True, f"{count} {are} read again; what becomes of them shows in the stream."
+        is_too_old = str(error).startswith("unknown command")
+        return False, f"Not possible: {'the running soulspot is too old for this.' if is_too_old else error}"
+    if not (count := len(answer.get("decided", ()))):
+        return False, "Nothing to retry: these files no longer fail, or their folder is not watched here."
+    return True, f"Retrying {count} {'file' if count == 1 else 'files'}. The results appear in the stream."
 
 
 async def _form(request: Request) -> Form:
-    """Return the fields of a form that was sent."""
+    """Return the fields of a submitted form."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/x-www-form-urlencoded":
-        raise HTTPException(415, "This takes a form.")
+        raise HTTPException(415, "Submit this as a form.")
     content = b""
     try:
         async for chunk in request.stream():
             content += chunk
             if len(content) > MAX_FORM_BYTES:
-                raise HTTPException(413, "That form is too long.")
+                raise HTTPException(413, "The form is too large.")
         return parse_qs(content.decode(), max_num_fields=MAX_FORM_FIELDS)
     except (ValueError, ClientDisconnect) as error:
-        raise HTTPException(400, "That is no form.") from error
+        raise HTTPException(400, "The form is invalid.") from error

@@ -1,7 +1,7 @@
-"""How many files came, changed and went, by the day and by the hour: counted from the audit log, and drawn as SVG.
+"""Counts the added, changed and removed files per day and per hour from the audit log, and lays them out for SVG.
 
-A large log takes seconds to count, so that a page does not wait for it: it is counted piece by piece, the newest first,
-and what is counted is kept. The log only grows, so each entry is counted once.
+Counting a large log takes seconds, so a page does not wait for it: a task counts window by window, the newest first,
+and keeps the counts. The log only grows, so each entry is counted once.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -19,10 +19,12 @@ from soulspot.errors import SoulspotError
 from soulspot.infrastructure.persistence.queries.browse import WINDOW, BrowseQueries
 from soulspot.web.event_kinds import FILES, KINDS, kind_of
 
+Unit = Literal["day", "hour"]
+
 DAYS: Final = 30
 HOURS: Final = 48
-_WAIT: Final = 0.03
-"""Seconds that a page waits for the counting."""
+_PAGE_WAIT: Final = 0.03
+"""Seconds that a page waits for new counts."""
 _TEN_MINUTES: Final = "%Y-%m-%d %H:%M"
 
 
@@ -38,8 +40,8 @@ class Bar:
         return sum(self.counts.values())
 
 
-class Arrivals:
-    """Counts what happened in the last days."""
+class ActivityCounts:
+    """Counts the audit entries of the last days in the background; `is_complete` once all of them are counted."""
 
     def __init__(self, browsing: BrowseQueries) -> None:
         self._browsing = browsing
@@ -49,21 +51,15 @@ class Arrivals:
         self._task: asyncio.Task[None] | None = None
         self.is_complete = False
 
-    async def days(self) -> Sequence[Bar]:
-        await self._count_for_a_moment()
-        return _bars(self._counts, DAYS, timedelta(days=1), "%a %d %b", "%Y-%m-%d")
-
-    async def hours(self) -> Sequence[Bar]:
-        await self._count_for_a_moment()
-        return _bars(self._counts, HOURS, timedelta(hours=1), "%a %H:00", "%Y-%m-%d %H")
-
-    async def _count_for_a_moment(self) -> None:
+    async def bars(self, unit: Unit) -> Sequence[Bar]:
+        """Return the bars of the last 30 days or 48 hours, as far as they are counted."""
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._count(), name="count the activity of the chart")
-        await asyncio.wait([self._task], timeout=_WAIT)
+        await asyncio.wait([self._task], timeout=_PAGE_WAIT)
+        return _bars(self._counts, unit)
 
     async def _count(self) -> None:
-        with suppress(SQLAlchemyError, SoulspotError):  # the page says on its own that the database is away
+        with suppress(SQLAlchemyError, SoulspotError):  # the page itself reports that the database is away
             last = await self._browsing.last_sequence()
             if self._lowest is None:
                 self._lowest = self._highest = last
@@ -77,7 +73,7 @@ class Arrivals:
                 oldest = await self._count_between(after, self._lowest)
                 self._lowest = after
                 self.is_complete = oldest is not None and oldest < first_day
-                await asyncio.sleep(time.monotonic() - began)  # at most half of the time is spent on this
+                await asyncio.sleep(time.monotonic() - began)  # count at most half of the time
             self.is_complete = True
 
     async def _count_between(self, after: int, upto: int) -> str | None:
@@ -91,18 +87,21 @@ class Arrivals:
             self._task.cancel()
 
 
-def _bars(counts: Mapping[tuple[str, str], int], number: int, step: timedelta, name: str, key: str) -> Sequence[Bar]:
-    """Return bars that end now, in the server's time zone; `key` is what one moment has in common with its bar."""
-    found: dict[str, Counter[str]] = {}
+def _bars(counts: Mapping[tuple[str, str], int], unit: Unit) -> Sequence[Bar]:
+    """Return bars that end now, in the server's time zone."""
+    now = datetime.now(UTC)
+    if unit == "day":
+        name, key = "%a %d %b", "%Y-%m-%d"
+        noon = now.astimezone().replace(hour=12)  # a clock change then neither doubles nor skips a day
+        moments = [noon - timedelta(days=back) for back in reversed(range(DAYS))]
+    else:
+        name, key = "%a %H:00", "%Y-%m-%d %H"
+        moments = [(now - timedelta(hours=back)).astimezone() for back in reversed(range(HOURS))]
+    by_key: dict[str, Counter[str]] = {}
     for (when, kind), count in counts.items():
         moment = datetime.strptime(f"{when}0", _TEN_MINUTES).replace(tzinfo=UTC).astimezone()
-        found.setdefault(moment.strftime(key), Counter())[kind] += count
-    now = datetime.now(UTC)
-    # By the middle of a day, so that a change of the clock neither doubles nor skips one.
-    last = now.astimezone().replace(hour=12) if step.days else now
-    bars = [last - step * back for back in reversed(range(number))]
-    bars = [each if step.days else each.astimezone() for each in bars]
-    return [Bar(each.strftime(name), found.get(each.strftime(key), Counter())) for each in bars]
+        by_key.setdefault(moment.strftime(key), Counter())[kind] += count
+    return [Bar(each.strftime(name), by_key.get(each.strftime(key), {})) for each in moments]
 
 
 HEIGHT: Final = 120
@@ -112,7 +111,7 @@ _GAP: Final = 0.22
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A rectangle of the chart, in its own units."""
+    """A rectangle of the chart, in the chart's units."""
 
     kind: str
     x: float
@@ -123,11 +122,10 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """What there is to draw: pieces of bars, the place of each bar, and the largest total."""
+    """The bars, the rectangles that draw them, and the kinds that occur."""
 
     bars: Sequence[Bar]
     pieces: Sequence[Piece]
-    top: int
     kinds: Sequence[str]
 
     @property
@@ -135,8 +133,8 @@ class Chart:
         return sum(bar.total for bar in self.bars)
 
 
-def drawn(bars: Sequence[Bar]) -> Chart:
-    """Lay out bars, each kind upon the one before; a kind that is there at all can be seen."""
+def draw_chart(bars: Sequence[Bar]) -> Chart:
+    """Stack the kinds of each bar; every kind that occurs gets a visible height."""
     top = max((bar.total for bar in bars), default=0)
     pieces, step = [], WIDTH / max(1, len(bars))
     for number, bar in enumerate(bars):
@@ -146,5 +144,4 @@ def drawn(bars: Sequence[Bar]) -> Chart:
                 height = max(1.5, (HEIGHT - 4) * count / top)
                 y -= height
                 pieces.append(Piece(kind, number * step + step * _GAP / 2, max(0.0, y), step * (1 - _GAP), height))
-    kinds = [kind for kind in KINDS if any(bar.counts.get(kind) for bar in bars)]
-    return Chart(bars, pieces, top, kinds)
+    return Chart(bars, pieces, [kind for kind in KINDS if any(bar.counts.get(kind) for bar in bars)])

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -30,19 +31,19 @@ from soulspot.infrastructure.persistence.repositories import (
 )
 from soulspot.infrastructure.tags.readers.covers import Covers
 from soulspot.web.actions import Actions
-from soulspot.web.activity_chart import Arrivals
+from soulspot.web.activity_chart import ActivityCounts
 from soulspot.web.covers import Pictures
 from soulspot.web.daemon_client import DaemonClient
 from soulspot.web.live_updates import CHECK_INTERVAL, SEND_TIMEOUT, LiveUpdates
 from soulspot.web.middleware import Activity, RequestGuard
-from soulspot.web.pages import Pages
+from soulspot.web.pages import Pages, parse_sequence
 from soulspot.web.rendering import HERE, Rendering
 from soulspot.web.sessions import WebToken
 
 logger = logging.getLogger(__name__)
 
 
-def build_app(  # noqa: PLR0913 - what all pages take, by name
+def build_app(  # noqa: PLR0913 - everything that the pages need, by name
     database: Database,
     daemon: DaemonClient,
     token: WebToken,
@@ -52,29 +53,29 @@ def build_app(  # noqa: PLR0913 - what all pages take, by name
     activity: Activity,
 ) -> ASGIApp:
     browsing, files = BrowseQueries(database.session), FileRepository(database.session)
-    folders = FolderRepository(database.session)
-    rendering, covers, arrivals = Rendering(daemon, folders, token), Covers(), Arrivals(browsing)
+    rendering = Rendering(daemon, FolderRepository(database.session), token)
+    covers, activity_counts = Covers(), ActivityCounts(browsing)
     live = LiveUpdates(
         browsing,
         AuditLogQueries(database.session),
         changes=partial(CatalogueChanges.of, database, daemon.find_socket, check_interval=CHECK_INTERVAL),
         render=rendering.rows,
-        health_line=rendering.word,
+        health_line=rendering.health_line,
     )
     pages = Pages(
         rendering, browsing, TrackRepository(database.session), files, AlbumRepository(database.session),
-        ArtistRepository(database.session), daemon, arrivals, advice,
+        ArtistRepository(database.session), daemon, activity_counts, advice,
     )  # fmt: skip
     actions, pictures = Actions(rendering, files, daemon, token), Pictures(covers, browsing, files)
 
-    async def failed(request: Request, error: Exception) -> Response:
-        status, says = 500, "Something went wrong here; the log says what."
+    async def show_error(request: Request, error: Exception) -> Response:
+        status, text = 500, "Something went wrong. The log of the page has the details."
         if isinstance(error, HTTPException):
-            status, says = error.status_code, error.detail
+            status, text = error.status_code, error.detail
         elif isinstance(error, SQLAlchemyError | UnreachableError):
-            status, says = 503, "The catalogue cannot be read at the moment."
+            status, text = 503, "The catalogue cannot be read at the moment. Try again in a minute."
             logger.warning("the catalogue cannot be read: %s", error)
-        return await rendering.page(request, "problem.html", status=status, says=says, code=status)
+        return await rendering.page(request, "problem.html", status=status, text=text, code=status)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -82,7 +83,7 @@ def build_app(  # noqa: PLR0913 - what all pages take, by name
             yield
         finally:
             live.stop()
-            arrivals.stop()
+            activity_counts.stop()
             await covers.aclose()
 
     routes = [
@@ -90,8 +91,8 @@ def build_app(  # noqa: PLR0913 - what all pages take, by name
         Route("/entry/{sequence:int}", pages.entry),
         Route("/search", pages.search),
         Route("/track/{id}", pages.track, name="track"),
-        Route("/track/{id}/whole/{name}", pages.whole),
-        Route("/albums", pages.newest_albums),
+        Route("/track/{id}/whole/{name}", pages.full_value),
+        Route("/albums", pages.all_albums),
         Route("/album/{id}", pages.album),
         Route("/artists", pages.all_artists),
         Route("/artist/{id}", pages.artist),
@@ -106,9 +107,9 @@ def build_app(  # noqa: PLR0913 - what all pages take, by name
         Mount("/static", _Static(directory=HERE / "static")),
         Route("/favicon.ico", favicon),
     ]
-    handlers: Mapping[Any, Any] = {
-        HTTPException: failed, SQLAlchemyError: failed, UnreachableError: failed, Exception: failed
-    }  # fmt: skip
+    handlers: Mapping[Any, Any] = dict.fromkeys(
+        (HTTPException, SQLAlchemyError, UnreachableError, Exception), show_error
+    )
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan)
     return RequestGuard(app, hosts, activity)
 
@@ -118,44 +119,47 @@ async def favicon(_request: Request) -> Response:
 
 
 class _Static(StaticFiles):
-    """Our own files, which change only with the version."""
+    """The static files, which change only with the version."""
 
     def file_response(self, *arguments: Any, **options: Any) -> Response:  # noqa: ANN401 - the base class's
         response = super().file_response(*arguments, **options)
-        response.headers["Cache-Control"] = "no-cache"  # kept, and asked for again by its ETag
+        response.headers["Cache-Control"] = "no-cache"  # cached, and revalidated by ETag
         return response
 
 
+@dataclass(frozen=True, slots=True)
 class Events:
-    """The endpoint of server-sent events: an ASGI application of its own, because its response never ends."""
+    """The endpoint of server-sent events: an ASGI application, because its response never ends."""
 
-    def __init__(self, live: LiveUpdates) -> None:
-        self._live = live
+    live: LiveUpdates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
         if request.method != "GET":
-            await PlainTextResponse("this is followed by GET\n", 405, {"Allow": "GET"})(scope, receive, send)
+            await PlainTextResponse("use GET for the event stream\n", 405, {"Allow": "GET"})(scope, receive, send)
             return
-        if self._live.is_full:
+        if self.live.is_full:
             await PlainTextResponse("too many pages are open\n", 503, {"Retry-After": "10"})(scope, receive, send)
             return
-        gone = asyncio.create_task(_gone(receive), name="page: wait until it leaves")
-        sending = asyncio.create_task(self._send(_last_seen(request), send), name="page: send updates")
+        after = parse_sequence(request.headers.get("last-event-id") or request.query_params.get("after"))
+        tasks = [
+            asyncio.create_task(_wait_for_disconnect(receive), name="page: wait for disconnect"),
+            asyncio.create_task(self._send(after, send), name="page: send updates"),
+        ]
         try:
-            await asyncio.wait([gone, sending], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (gone, sending):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(gone, sending, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _send(self, after: int | None, send: Send) -> None:
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        with suppress(TimeoutError, OSError), self._live.page() as page:
+        with suppress(TimeoutError, OSError), self.live.page() as page:
             await _put(send, b"retry: 2000\n\n")
             if after is not None:
-                async for message in self._live.missed(after):
+                async for message in self.live.missed(after):
                     await _put(send, message.encoded())
             while not page.is_lost:
                 update = await page.next()
@@ -164,16 +168,11 @@ class Events:
 
 
 async def _put(send: Send, content: bytes, *, is_last: bool = False) -> None:
-    """Send a part of the response; raise TimeoutError if the client does not take it in time."""
+    """Send a part of the response; raise TimeoutError if the client does not read it in time."""
     async with asyncio.timeout(SEND_TIMEOUT):
         await send({"type": "http.response.body", "body": content, "more_body": not is_last})
 
 
-async def _gone(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _last_seen(request: Request) -> int | None:
-    text = request.headers.get("last-event-id") or request.query_params.get("after", "")
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None  # noqa: PLR2004 - of 64 bits

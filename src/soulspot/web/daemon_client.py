@@ -1,4 +1,4 @@
-"""Asks the running daemon on its control socket, at most once a second."""
+"""Queries the running daemon on its control socket, at most once a second."""
 
 import asyncio
 import time
@@ -14,30 +14,30 @@ from soulspot.infrastructure.persistence.repositories import FileRepository, Fol
 from soulspot.reports.status import Counts, status_report
 
 STATUS_MAX_AGE: Final = 1.0
-"""Seconds for which an answer of the daemon is used."""
+"""Seconds for which the daemon's answer is reused."""
 COUNTS_MAX_AGE: Final = 15.0
-"""Seconds for which the counts of files are used: counting takes longer than anything else on a page."""
+"""Seconds for which the file counts are reused: counting is the slowest query of any page."""
 STATUS_TIMEOUT: Final = 2.0
 RETRY_TIMEOUT: Final = 20.0
-"""Seconds that the daemon has to answer."""
+"""Seconds to wait for the daemon's answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
-    """The daemon's health in a word and a sentence, shown at the top of every page."""
+class HealthLine:
+    """The daemon's health, "away" without a daemon, and a sentence about it: the top of every page."""
 
     health: str
-    says: str
+    text: str
 
 
 class DaemonClient:
-    """Asks the daemon, and adds the catalogue's numbers to its answers.
+    """Queries the daemon, and adds the catalogue's counts to its answers.
 
     Args:
-        find_socket: returns the control socket, None without a daemon.
-        holder: returns who holds the lock to write.
-        writers: returns who writes on a server, of the folders that they watch.
-        database: the catalogue's name, for a person.
+        find_socket: returns the control socket, None if no daemon runs.
+        holder: returns the process that holds the writer lock.
+        writers: returns the sessions on a database server that write these folders.
+        database: the catalogue's name for display.
 
     """
 
@@ -54,51 +54,50 @@ class DaemonClient:
         self.find_socket, self._holder, self._database, self._writers = find_socket, holder, database, writers
         self._folders, self._files = folders, files
         self._status: Mapping[str, Any] | None = None
-        self._asked = -STATUS_MAX_AGE
+        self._queried_at = -STATUS_MAX_AGE
         self._counts: Counts = {}
-        self._counted = -COUNTS_MAX_AGE
-        self._asking = asyncio.Lock()
+        self._counted_at = -COUNTS_MAX_AGE
+        self._querying = asyncio.Lock()
 
     async def status(self) -> Mapping[str, Any] | None:
-        """Return the daemon's status, None if none answers."""
-        async with self._asking:
-            if time.monotonic() - self._asked >= STATUS_MAX_AGE:
-                self._status = await self._ask("status", STATUS_TIMEOUT)
-                self._asked = time.monotonic()
+        """Return the daemon's status, None if no daemon answers."""
+        async with self._querying:
+            if time.monotonic() - self._queried_at >= STATUS_MAX_AGE:
+                self._status = await self._query("status", STATUS_TIMEOUT)
+                self._queried_at = time.monotonic()
         return self._status
 
-    async def word(self) -> Word:
+    async def health_line(self) -> HealthLine:
         if (status := await self.status()) is None:
             holder = self._holder()
-            return Word("away", f"{holder} writes" if holder else "no soulspot is watching")
-        reasons: Sequence[str] = status.get("reasons") or ()
+            return HealthLine("away", f"{holder} is writing" if holder else "no soulspot is watching")
         queue = status.get("queue") or {}
-        in_hand = queue.get("in_hand", 0) + queue.get("settling", 0)
-        says = reasons[0] if reasons else f"{in_hand} files in hand" if in_hand else "watching"
-        return Word(str(status.get("health")), says)
+        waiting = queue.get("in_hand", 0) + queue.get("settling", 0)
+        text = f"{waiting} {'file' if waiting == 1 else 'files'} in progress" if waiting else "watching"
+        return HealthLine(str(status.get("health")), next(iter(status.get("reasons") or ()), text))
 
     async def report(self) -> Mapping[str, Any]:
         """Return what `soulspot status --json` prints."""
         status = await self.status()
-        if time.monotonic() - self._counted >= COUNTS_MAX_AGE:
+        if time.monotonic() - self._counted_at >= COUNTS_MAX_AGE:
             self._counts = await self._files.counts()
-            self._counted = time.monotonic()
+            self._counted_at = time.monotonic()
         folders = await self._folders.all()
         writers = await self._writers(folders)
         holder = self._holder() or "; ".join(map(str, writers)) or None
         return status_report(status, holder, folders, self._counts, database=self._database, writers=writers)
 
     async def retry(self, **which: str) -> Mapping[str, Any] | None:
-        """Have the failures at a path or with a code retried; return the daemon's answer."""
-        return await self._ask("failures", RETRY_TIMEOUT, verb="retry", which=which)
+        """Retry the failures at a path or with a code; return the daemon's answer, None if no daemon answers."""
+        return await self._query("failures", RETRY_TIMEOUT, verb="retry", which=which)
 
-    async def _ask(self, question: str, within: float, **arguments: Any) -> Mapping[str, Any] | None:  # noqa: ANN401
+    async def _query(self, command: str, within: float, **arguments: Any) -> Mapping[str, Any] | None:  # noqa: ANN401
         if (socket := self.find_socket()) is None:
             return None
         try:
             async with (
                 asyncio.timeout(within),
-                aclosing(control_socket.stream_answers(socket, question, **arguments)) as answers,
+                aclosing(control_socket.stream_answers(socket, command, **arguments)) as answers,
             ):
                 return await anext(answers, None)
         except (OSError, ValueError, TimeoutError):

@@ -1,4 +1,4 @@
-"""The kinds of things that happen, in the words of the page."""
+"""Groups audit actions into the kinds that the page shows, and names them for display."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -11,18 +11,18 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "back": ("track_restored", "file_restored"),
     "failed": ("file_failed",),
 }
-"""The actions of the audit log that are each of the kinds a person asks for."""
+"""The audit actions of each kind that the page can filter by."""
 FILES: Final = tuple(action for actions in KINDS.values() for action in actions)
-"""The actions that are of files: what the stream shows, unless all is asked for."""
+"""The actions on files, which the stream shows by default."""
 _KIND: Final = {action: kind for kind, actions in KINDS.items() for action in actions}
 _WORDS: Final = {
-    "track_purged": "purged", "file_purged": "purged", "file_ignored": "ignored", "file_retried": "to be retried",
+    "track_purged": "purged", "file_purged": "purged", "file_ignored": "ignored", "file_retried": "queued for retry",
     "folder_offline": "offline", "folder_online": "online", "folder_held": "held", "scan_finished": "scan finished",
 }  # fmt: skip
 
 
 def kind_of(action: str) -> str:
-    """Return the kind of an action, "other" for what is of no file."""
+    """Return the kind of an action, "other" if it is not about a file."""
     return _KIND.get(action, "other")
 
 

@@ -1,7 +1,7 @@
-"""Sends new audit entries to each open page; one reader serves all pages, and a slow page delays nobody.
+"""Sends new audit entries to each open page; one reader serves all pages, and a slow page delays no other.
 
-`CatalogueChanges` wakes the reader, the audit log says what happened. Each page has a bounded buffer. If it runs full,
-the page loses its connection, and its browser reconnects with the last sequence it has seen.
+`CatalogueChanges` wakes the reader, which reads the audit log. Each page has a bounded buffer. When it is full, the
+page loses its connection, and the browser reconnects with the last sequence it has received.
 """
 
 import asyncio
@@ -24,21 +24,21 @@ from soulspot.infrastructure.persistence.queries.browse import BrowseQueries, En
 logger = logging.getLogger(__name__)
 
 MAX_PAGES: Final = 32
-"""Open pages that are updated at once."""
+"""Pages updated at the same time."""
 SHOWN_ENTRIES: Final = 40
-"""Entries in one message at most: the newest; of the others it says how many there are."""
+"""The most entries in one message: the newest. The message counts the others."""
 REPLAYED_ENTRIES: Final = 200
-"""Entries that a page gets when it reconnects; with more, it asks the user to reload."""
+"""The most entries that a page gets when it reconnects; beyond that it asks the user to reload."""
 MIN_PAUSE: Final = 0.2
 PAUSE_FACTOR: Final = 20
-"""Seconds between two queries, or so many times the length of the last one if that is more: the pages use at most a
-twentieth of a core, however much happens."""
+"""The pause between two queries: this many seconds, or this many times the duration of the last query, whichever is
+longer. The pages use at most a twentieth of a core under any load."""
 CHECK_INTERVAL: Final = 2.0
-"""Seconds between two checks of the daemon's health while nothing happens."""
+"""Seconds between two checks of the daemon's health while the catalogue does not change."""
 PAGE_BUFFER: Final = 64
-"""Messages kept for a page that is busy."""
+"""Messages kept for a busy page."""
 SEND_TIMEOUT: Final = 20.0
-"""Seconds that a page may take for one message."""
+"""Seconds that a page may take to receive one message."""
 HEARTBEAT_INTERVAL: Final = 15.0
 
 
@@ -52,14 +52,13 @@ class Message:
 
     def encoded(self) -> bytes:
         lines = [f"event: {self.event}", *(f"data: {line}" for line in self.data.splitlines() or [""])]
-        if self.last is not None:
-            lines.append(f"id: {self.last}")
-        return ("\n".join(lines) + "\n\n").encode("utf-8", "replace")
+        end = "\n\n" if self.last is None else f"\nid: {self.last}\n\n"
+        return ("\n".join(lines) + end).encode("utf-8", "replace")
 
 
 @dataclass(slots=True, eq=False)
 class OpenPage:
-    """The bounded buffer of one page. `is_lost`: it is full, or the server stops, so the connection has to end."""
+    """The bounded buffer of one page. `is_lost`: it overflowed, or the server stops, so the connection must end."""
 
     messages: deque[Message] = field(default_factory=deque)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -77,23 +76,24 @@ class OpenPage:
         if not self.messages:
             self.changed.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.changed.wait(), HEARTBEAT_INTERVAL)
+                async with asyncio.timeout(HEARTBEAT_INTERVAL):
+                    await self.changed.wait()
         return self.messages.popleft() if self.messages else None
 
 
 Render = Callable[[Sequence[Entry], int], str]
-"""Renders entries as rows, with a line for how many more there were."""
+"""Renders entries as rows, with a line for the number of entries left out."""
 
 
 class LiveUpdates:
-    """Keeps the open pages up to date; does nothing while none is open.
+    """Keeps the open pages up to date; does nothing while no page is open.
 
     Args:
         browsing: reads the catalogue.
         audit: reads the audit log.
-        changes: makes what waits for changes of the catalogue.
+        changes: creates the object that waits for changes of the catalogue.
         render: renders entries.
-        health_line: returns the line on the daemon's health.
+        health_line: renders the daemon's health.
 
     """
 
@@ -118,10 +118,10 @@ class LiveUpdates:
 
     @contextmanager
     def page(self) -> Iterator[OpenPage]:
-        """Yield a page that gets updates until the block ends."""
+        """Yield a page that receives updates until the block ends."""
         page = OpenPage()
         if self._last_health:
-            page.put(Message("standing", self._last_health))
+            page.put(Message("health", self._last_health))
         self._pages.add(page)
         if self._updating is None:
             self._updating = asyncio.create_task(self._update(), name="update the open pages")
@@ -141,7 +141,7 @@ class LiveUpdates:
             page.changed.set()
 
     async def missed(self, after: int) -> AsyncIterator[Message]:
-        """Yield the entries after the last one that a page has seen."""
+        """Yield the entries after the last one that a page has received."""
         last = await self._browsing.last_sequence()
         if after < last:
             found = await self._browsing.entries(after=after, limit=REPLAYED_ENTRIES)
@@ -149,7 +149,7 @@ class LiveUpdates:
             yield Message("entries", self._render(found.entries, more), last)
 
     async def _update(self) -> None:
-        """Send each page what is new in the audit log, and the daemon's health when that changes."""
+        """Send the new audit entries to each page, and the daemon's health when it changes."""
         tail = AuditTail(self._audit, await self._browsing.last_sequence())
         self._last_health = ""
         async with self._changes() as changes:
@@ -163,8 +163,7 @@ class LiveUpdates:
                 await changes.wait()
 
     async def _send_new(self, tail: AuditTail) -> None:
-        newest: list[int] = []
-        count = 0
+        newest, count = list[int](), 0
         while numbers := await tail.new():
             newest = sorted([*newest, *numbers])[-SHOWN_ENTRIES:]
             count += len(numbers)
@@ -173,7 +172,7 @@ class LiveUpdates:
             self._send(Message("entries", self._render(entries, count - len(entries)), tail.last))
         if (line := await self._health_line()) != self._last_health:
             self._last_health = line
-            self._send(Message("standing", line))
+            self._send(Message("health", line))
 
     def _send(self, message: Message) -> None:
         for page in self._pages:

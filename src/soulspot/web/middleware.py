@@ -1,12 +1,12 @@
-"""Checks every request before the page sees it, and adds the security headers to every response.
+"""Checks every request before it reaches the page, and adds the security headers to every response.
 
-Every site that the user visits can send requests to a page on this machine. So the Host header has to be one of ours
-(against DNS rebinding), the request must not come from another site, and the response allows the browser nothing that
-is not from here.
+Every site that the user visits can send requests to a page on this machine. So the Host header must be an allowed name
+(against DNS rebinding), the request must not come from another site, and the browser may load nothing from elsewhere.
 """
 
 import time
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -24,7 +24,7 @@ HEADERS: Final = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # Not no-referrer: then a browser sends the origin "null" with our own forms.
+    # With "no-referrer" a browser would send the origin "null" with our own forms.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -32,12 +32,12 @@ HEADERS: Final = {
 }
 
 
+@dataclass(slots=True)
 class Activity:
-    """Counts the requests in progress, and remembers when the last one ended."""
+    """Counts the requests in progress, and stores when the last one ended."""
 
-    def __init__(self) -> None:
-        self.requests = 0
-        self.last = time.monotonic()
+    requests: int = 0
+    last: float = field(default_factory=time.monotonic)
 
     def idle_for(self) -> float:
         return 0.0 if self.requests else time.monotonic() - self.last
@@ -47,8 +47,8 @@ class RequestGuard:
     """Passes a request on to the application, or refuses it.
 
     Args:
-        app: the application behind.
-        hosts: allowed names in the Host header, besides those of the loopback.
+        app: the application that gets the allowed requests.
+        hosts: names allowed in the Host header, besides the loopback's.
         activity: counts the requests.
 
     """
@@ -82,21 +82,21 @@ class RequestGuard:
             self._activity.last = time.monotonic()
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        """Return status and reason if a request is refused."""
+        """Return the status and the reason if the request is refused."""
         headers, method = Headers(scope=scope), scope["method"]
         if method not in {"GET", "HEAD", "POST"}:
-            return 405, "only GET and HEAD are answered here, and POST from who is logged in"
+            return 405, "only GET and HEAD are allowed, and POST after a login"
         if len(scope["raw_path"]) > MAX_PATH_BYTES or len(scope["query_string"]) > MAX_QUERY_BYTES:
-            return 414, "that address is too long"
+            return 414, "the address is too long"
         host, *others = headers.getlist("host") or [""]
         if others or _name_in(host) not in self._names:
-            return 421, "this page is not asked for by that name; web.hosts has the names beside localhost"
+            return 421, "unknown host name; web.hosts lists the names allowed besides localhost"
         origin = headers.get("origin")
-        if origin is not None and origin.partition("://")[2].lower() != host.lower():
-            return 403, "this came from the page of another site"
-        site, mode = headers.get("sec-fetch-site", "none"), headers.get("sec-fetch-mode")
-        if site not in {"same-origin", "none"} and (method == "POST" or mode != "navigate"):
-            return 403, "this came from the page of another site"
+        has_other_origin = origin is not None and origin.partition("://")[2].lower() != host.lower()
+        is_from_other_site = headers.get("sec-fetch-site", "none") not in {"same-origin", "none"}
+        is_link = method != "POST" and headers.get("sec-fetch-mode") == "navigate"
+        if has_other_origin or (is_from_other_site and not is_link):
+            return 403, "requests from other sites are refused"
         return None
 
 

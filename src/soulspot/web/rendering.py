@@ -1,4 +1,4 @@
-"""Makes HTML: one template a page, and every value in it escaped."""
+"""Renders the pages as HTML: one template per page, with every value escaped."""
 
 import time
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ from soulspot.web.sessions import COOKIE, WebToken
 
 HERE = Path(__file__).parent
 FOLDERS_MAX_AGE: Final = 30.0
-"""Seconds for which the list of watched folders is used."""
+"""Seconds for which the list of watched folders is reused."""
 
 
 class Rendering:
-    """Makes a page for who asks: what every page has, around what the one has."""
+    """Renders templates, with the values that every page needs."""
 
     def __init__(self, daemon: DaemonClient, folders: FolderRepository, token: WebToken) -> None:
         self._daemon, self._folders, self._token = daemon, folders, token
-        self._tops: tuple[str, ...] = ()
-        self._learned = -FOLDERS_MAX_AGE
+        self._folder_paths: Sequence[str] = ()
+        self._queried_at = -FOLDERS_MAX_AGE
         self._templates = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
@@ -48,38 +48,37 @@ class Rendering:
             "size": texts.size,
             "length": duration,
             "visible": texts.visible,
-            "below": self._below,
+            "relative": self._relative,
         }
         self._templates.globals |= {"kind_of": kind_of, "word_for": word_for}
 
     async def page(self, request: Request, name: str, *, status: int = 200, **values: Any) -> Response:  # noqa: ANN401 - the template's
-        await self.learn_folders()
+        await self._refresh_folders()
         cookie = request.cookies.get(COOKIE, "")
-        is_known = self._token.is_session(cookie)
+        is_logged_in = self._token.is_session(cookie)
         common = {
-            "word": await self._daemon.word(),
-            "path": request.url.path,
-            "is_known": is_known,
-            "csrf_token": self._token.csrf_token(cookie) if is_known else "",
-            "here": request.url.path,
+            "health": await self._daemon.health_line(),
+            "url_path": request.url.path,
+            "is_logged_in": is_logged_in,
+            "csrf_token": self._token.csrf_token(cookie) if is_logged_in else "",
         }
         return HTMLResponse(self._templates.get_template(name).render(common | values), status)
 
     def rows(self, entries: Sequence[Entry], more: int = 0) -> str:
-        """Return entries as the rows of a list, and of how many more nothing is shown."""
+        """Return entries as the rows of a list, with a line for `more` entries left out."""
         return self._templates.get_template("_entries.html").render(entries=entries, more=more)
 
-    async def learn_folders(self) -> None:
-        """Keep in mind which folders are watched: the path of a file is shown from there on."""
-        if time.monotonic() - self._learned >= FOLDERS_MAX_AGE:
-            with suppress(SQLAlchemyError, UnreachableError):  # the whole path will do
-                tops = {f"{each.path.rstrip('/')}/" for each in await self._folders.all()}
-                self._tops = tuple(sorted(tops, key=len, reverse=True))
-                self._learned = time.monotonic()
+    async def health_line(self) -> str:
+        return self._templates.get_template("_health.html").render(health=await self._daemon.health_line())
 
-    def _below(self, path: object) -> str:
+    async def _refresh_folders(self) -> None:
+        """Query the watched folders: paths are shown relative to them."""
+        if time.monotonic() - self._queried_at >= FOLDERS_MAX_AGE:
+            with suppress(SQLAlchemyError, UnreachableError):  # until they are known, full paths are shown
+                paths = {f"{each.path.rstrip('/')}/" for each in await self._folders.all()}
+                self._folder_paths = sorted(paths, key=len, reverse=True)
+                self._queried_at = time.monotonic()
+
+    def _relative(self, path: object) -> str:
         text = str(path)
-        return text.removeprefix(next((top for top in self._tops if text.startswith(top)), ""))
-
-    async def word(self) -> str:
-        return self._templates.get_template("_word.html").render(word=await self._daemon.word())
+        return text.removeprefix(next((folder for folder in self._folder_paths if text.startswith(folder)), ""))

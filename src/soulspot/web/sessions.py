@@ -1,7 +1,7 @@
-"""Sessions: who knows the token, which is in a private file beside the catalogue, may change something.
+"""Sessions: a user who knows the token, kept in a private file beside the catalogue, may retry failures.
 
-A user enters the token once, at /login, and gets a cookie: the time when the session ends, signed with the token, so
-that a new token ends every session. Each form carries a CSRF token made from that cookie; another site cannot read the
+The user enters the token once, at /login, and gets a cookie: the end of the session, signed with the token, so that a
+new token ends every session. Each form carries a CSRF token derived from that cookie; another site cannot read the
 cookie, so it cannot send a valid form.
 """
 
@@ -26,13 +26,13 @@ def token_file(database_file: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class WebToken:
-    """The token in a file, which is read each time, so that a new token works at once."""
+    """The token in a file. Every check reads the file, so a new token works at once."""
 
     file: Path
     clock: Callable[[], float] = time.time
 
     def read(self) -> str | None:
-        """Return the token, None if there is no valid one."""
+        """Return the token, None if the file has no valid one."""
         try:
             token = read_private(self.file).decode("ascii").strip()
         except (OSError, UnicodeDecodeError):
@@ -40,10 +40,10 @@ class WebToken:
         return token if len(token) >= MIN_TOKEN_LENGTH else None
 
     def make(self, *, replace: bool = False) -> str:
-        """Return the token; make one if there is none, or to `replace` it. The file gets the owner of its folder.
+        """Return the token; create it if the file has none, or to `replace` it. The file gets its folder's owner.
 
         Raises:
-            OSError: there is no token, and none can be written.
+            OSError: the new token cannot be written.
 
         """
         if not replace and (token := self.read()) is not None:
@@ -76,6 +76,6 @@ class WebToken:
         return hmac.compare_digest(self.csrf_token(cookie).encode(), given.encode(errors="replace"))
 
     def _sign(self, what: str, text: str) -> str:
-        # Without a token no signature is valid: the key is random then.
+        # Without a token the key is random, so no signature is valid.
         key = self.read() or secrets.token_urlsafe(32)
         return hmac.new(key.encode(), f"{what}:{text}".encode(errors="replace"), "sha256").hexdigest()

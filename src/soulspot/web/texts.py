@@ -1,4 +1,4 @@
-"""How text that anybody may have written into a file is shown: as text, whatever it is, and no more than fits."""
+"""Formats untrusted text from tags and paths for HTML: escaped, without hidden characters, cut to fit."""
 
 import unicodedata
 from collections.abc import Mapping
@@ -7,40 +7,41 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
-SHOWN: Final = 300
-"""Characters of a text that a page shows."""
-# What joins letters and emoji is a part of them; other signs without a picture of their own are shown as their code.
+SHOWN_CHARACTERS: Final = 300
+# Joiners are a part of letters and emoji; other invisible characters are shown as their code.
 _JOINERS: Final = "\u200c\u200d"
 _HIDDEN: Final = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
 
 
 def visible(text: str) -> str:
-    r"""Return a text in which nothing is hidden and nothing turns what follows around: a bidi mark is `\u202e`."""
+    r"""Return the text with each invisible or direction-changing character as its code, such as `\u202e`."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_code(each) if _is_hidden(each) else each for each in text)
+    return "".join(
+        each.encode("unicode_escape", "surrogatepass").decode() if _is_hidden(each) else each for each in text
+    )
 
 
-def shown(text: object, limit: int = SHOWN) -> Markup:
-    """Return a text as HTML, cut where it is long; whichever way it is written, what stands beside it stays there."""
-    whole = "" if text is None else str(text)
-    cut = Markup("…<small> ({} characters)</small>").format(len(whole)) if len(whole) > limit else ""
-    return Markup("<bdi>{}</bdi>{}").format(escape(visible(whole[:limit])), cut)
+def shown(text: object, limit: int = SHOWN_CHARACTERS) -> Markup:
+    """Return a text as HTML, cut at `limit`, and isolated so that right-to-left text moves nothing beside it."""
+    full = "" if text is None else str(text)
+    cut = Markup("…<small> ({} characters)</small>").format(len(full)) if len(full) > limit else ""
+    return Markup("<bdi>{}</bdi>{}").format(escape(visible(full[:limit])), cut)
 
 
 def moment(at: datetime | str | None) -> Markup:
-    """Return a moment as HTML, in the server's time: the hour of what happened today, else the day with it."""
+    """Return a moment as HTML, in the server's time zone: the time if it is today, else the date and the time."""
     if at is None:
         return Markup("never")
-    here = (datetime.fromisoformat(at) if isinstance(at, str) else at).astimezone()
-    is_today = here.date() == datetime.now(here.tzinfo).date()
-    text = here.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M")
-    whole = here.strftime("%A, %d %B %Y, %H:%M:%S %Z")
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(here.isoformat(), whole, text)
+    local = (datetime.fromisoformat(at) if isinstance(at, str) else at).astimezone()
+    is_today = local.date() == datetime.now(local.tzinfo).date()
+    text = local.strftime("%H:%M:%S" if is_today else "%Y-%m-%d %H:%M")
+    title = local.strftime("%A, %d %B %Y, %H:%M:%S %Z")
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(local.isoformat(), title, text)
 
 
 def change(value: object) -> str:
-    """Return what an audit entry says of one field: the value, or the one before and the one after."""
+    """Return one change of an audit entry as text: the value, or "before → after"."""
     if isinstance(value, list) and len(value) == 2:  # noqa: PLR2004 - before and after
         return f"{_plain(value[0])} → {_plain(value[1])}"
     return _plain(value)
@@ -70,9 +71,5 @@ def _plain(value: object) -> str:
     return str(value)
 
 
-def _is_hidden(sign: str) -> bool:
-    return sign not in _JOINERS and unicodedata.category(sign) in _HIDDEN
-
-
-def _code(sign: str) -> str:
-    return sign.encode("unicode_escape", "surrogatepass").decode()
+def _is_hidden(character: str) -> bool:
+    return character not in _JOINERS and unicodedata.category(character) in _HIDDEN

@@ -1,6 +1,5 @@
 """`soulspot albums`: lists the albums and the tracks that each is missing."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,8 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from soulspot.cli.actions.open_catalogue import open_catalogue
-from soulspot.cli.output.text import print_json, print_table
+from soulspot.cli.actions.open_catalogue import query_catalogue
+from soulspot.cli.output.text import Row, print_rows
 from soulspot.infrastructure.persistence.identity import is_various
 from soulspot.infrastructure.persistence.models import Album
 from soulspot.infrastructure.persistence.queries.search import OnAlbum, SearchQueries
@@ -54,23 +53,19 @@ class Contents:
 def print_albums(
     words: Sequence[str], config: Path | None, *, incomplete: bool, limit: int | None, as_json: bool
 ) -> None:
-    asyncio.run(_print_albums(words, config, incomplete=incomplete, limit=limit, as_json=as_json))
-
-
-async def _print_albums(
-    words: Sequence[str], config: Path | None, *, incomplete: bool, limit: int | None, as_json: bool
-) -> None:
-    async with open_catalogue(config) as (database, _url):
-        found = await SearchQueries(database.session).albums(words)
-    present = [(album, tracks) for album, tracks in found if any(track.is_present for track in tracks)]
-    listed = [(album, tracks, contents_of(tracks)) for album, tracks in present]
+    found = query_catalogue(config, lambda database: SearchQueries(database.session).albums(words))
+    listed = [
+        _as_json(album, tracks, contents_of(tracks))
+        for album, tracks in found
+        if any(track.is_present for track in tracks)
+    ]
     if incomplete:
-        listed = [each for each in listed if each[2].is_complete is False]
-    if as_json:
-        for each in listed[:limit]:
-            print_json(_as_json(*each))
-        return
-    print_table(("artist", "album", "date", "tracks", "missing"), [_row(*each) for each in listed[:limit]])
+        listed = [each for each in listed if each["complete"] is False]
+    print_rows(
+        listed[:limit],
+        {"artist": "artist", "album": "title", "date": "date", "tracks": "tracks", "missing": _missing},
+        as_json=as_json,
+    )
 
 
 def is_compilation(album: Album, tracks: Sequence[OnAlbum]) -> bool:
@@ -98,8 +93,7 @@ def contents_of(tracks: Iterable[OnAlbum]) -> Contents:
     by_disc: dict[int, list[OnAlbum]] = {}
     for track in tracks:
         by_disc.setdefault(track.disc_number or 1, []).append(track)
-    numbers = sorted(by_disc)
-    discs, before = [], 0
+    numbers, discs, before = sorted(by_disc), [], 0
     is_continuous = _is_continuous(by_disc)
     for number in numbers:
         discs.append(_disc(number, by_disc[number], before, is_last=number == numbers[-1] or not is_continuous))
@@ -161,20 +155,16 @@ def _as_json(album: Album, tracks: Sequence[OnAlbum], contents: Contents) -> dic
     }
 
 
-def _row(album: Album, tracks: Sequence[OnAlbum], contents: Contents) -> Sequence[object]:
-    count = sum(disc.tracks for disc in contents.discs)
-    return artist_of(album, tracks), album.title, album.date, count, _missing(contents)
-
-
-def _missing(contents: Contents) -> str:
+def _missing(album: Row) -> str:
     """Return what is missing as "3, 7-9; disc 2: 1"."""
-    several = len(contents.discs) > 1 or contents.missing_discs
+    discs, missing_discs = album["discs"], album["missing_discs"]
+    several = len(discs) > 1 or missing_discs
     parts = [
-        f"disc {disc.number}: {_listed(disc.missing)}" if several else _listed(disc.missing)
-        for disc in contents.discs
-        if disc.missing
+        f"disc {each['disc']}: {_listed(each['missing'])}" if several else _listed(each["missing"])
+        for each in discs
+        if each["missing"]
     ]
-    return "; ".join(parts + [f"disc {_listed([some])}" for some in contents.missing_discs])
+    return "; ".join(parts + [f"disc {_listed([some])}" for some in missing_discs])
 
 
 def _listed(ranges: Iterable[Range]) -> str:

@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
-from soulspot.cli.output.text import print_json, print_table
+from platformdirs import user_config_path
+
+from soulspot.cli.output.text import print_rows
 from soulspot.config import get_settings
 from soulspot.config.documentation import describe_settings, example_file
 from soulspot.config.library_check import check_library
@@ -13,12 +15,8 @@ from soulspot.errors import ConfigError
 
 
 def show(config: Path | None, *, as_json: bool) -> None:
-    rows = describe_settings(config_file=config)
-    if as_json:
-        for name, value, origin in rows:
-            print_json({"name": name, "value": value, "origin": origin})
-    else:
-        print_table(("setting", "value", "from"), rows)
+    columns = {"setting": "name", "value": "value", "from": "origin"}
+    print_rows(describe_settings(config_file=config), columns, as_json=as_json)
 
 
 def check(config: Path | None) -> None:
@@ -30,20 +28,14 @@ def check(config: Path | None) -> None:
 
 
 def init(file: Path | None, *, overwrite: bool) -> None:
-    place = file or SYSTEM_CONFIG if os.geteuid() == 0 else file
-    if place is None:
-        from platformdirs import user_config_path
-
-        place = user_config_path("soulspot") / "config.toml"
+    place = file or (SYSTEM_CONFIG if os.geteuid() == 0 else user_config_path("soulspot") / "config.toml")
     flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if overwrite else os.O_EXCL)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with open(os.open(place, flags, 0o644), "w", encoding="utf-8") as written:
             written.write(example_file())
     except FileExistsError as error:
-        msg = f"{place} exists already: edit it, or overwrite it with --force"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"{place} exists already: edit it, or overwrite it with --force") from error
     except OSError as error:
-        msg = f"{place} cannot be written ({error.strerror}): name another file"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"{place} cannot be written ({error.strerror}): name another file") from error
     print(f"wrote {place}: name your music folders in it")

@@ -24,15 +24,11 @@ def doctor(config: Path | None, *, as_json: bool) -> None:
 
 
 async def _collect(config: Path | None, *, as_json: bool) -> list[Finding]:
+    """Return all findings; print each as soon as it is known."""
     found = []
     async for finding in diagnose(config):
         found.append(finding)
         if not as_json:
-            _print(finding)
+            cure = f"\n      {'':<9} → {printable(finding.cure)}" if finding.cure else ""
+            print(f"{finding.level:<5} {finding.check:<9} {printable(finding.text)}{cure}", flush=True)
     return found
-
-
-def _print(finding: Finding) -> None:
-    print(f"{finding.level:<5} {finding.check:<9} {printable(finding.text)}", flush=True)
-    if finding.cure:
-        print(f"      {'':<9} → {printable(finding.cure)}", flush=True)

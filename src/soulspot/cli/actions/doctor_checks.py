@@ -14,17 +14,17 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
-from sqlalchemy import text
+from sqlalchemy import func, select
 
 from soulspot.cli.rights import act_as_owner_of
-from soulspot.config import Settings, daemon_address, get_settings
+from soulspot.config import Settings, daemon_address, database_file, get_settings
 from soulspot.config.catalogue import find_catalogue
 from soulspot.config.library_check import check_library
-from soulspot.config.paths import database_file
 from soulspot.config.sources import SYSTEM_CONFIG, variable
 from soulspot.daemon.monitoring import endpoints
 from soulspot.errors import CatalogueError, ConfigError, UnreachableError
@@ -33,6 +33,7 @@ from soulspot.infrastructure.net.control_socket import Answer
 from soulspot.infrastructure.net.sockets import is_this_machine
 from soulspot.infrastructure.persistence import schema
 from soulspot.infrastructure.persistence.database import Database
+from soulspot.infrastructure.persistence.models import AuditEntry
 from soulspot.infrastructure.persistence.queries import integrity
 from soulspot.infrastructure.persistence.sqlite.lock_file import holder_of
 
@@ -66,21 +67,20 @@ async def diagnose(config_file: Path | None) -> AsyncIterator[Finding]:
         return
     yield Finding("settings", "OK", "all settings are valid")
     settings, answer = _as_it_runs(settings)
-    for finding in _daemon(settings, answer):
+    unit, file = _unit(), database_file(settings.database.url)
+    for finding in chain(
+        _daemon(settings, answer),
+        _secrets(settings, config_file),
+        _folders(settings, unit),
+        _leases(settings, unit),
+        _outlets(settings, unit),
+        _sqlite_version() if file else (),
+        _limits(),
+        _place_of_database(file) if file else (),
+    ):
         yield finding
-    unit = _unit()
-    for finding in _secrets(settings, config_file):
+    async for finding in _database(settings):
         yield finding
-    for finding in _folders(settings, unit):
-        yield finding
-    for finding in _leases(settings, unit):
-        yield finding
-    for finding in _outlets(settings, unit):
-        yield finding
-    for finding in (*_sqlite_version(settings), *_limits(), *_place_of_database(settings)):
-        yield finding
-    async for found in _database(settings):
-        yield found
 
 
 def _as_it_runs(settings: Settings) -> tuple[Settings, Answer]:
@@ -127,13 +127,12 @@ def _secrets(settings: Settings, config_file: Path | None) -> Iterator[Finding]:
 
 
 def _folders(settings: Settings, unit: Mapping[str, str]) -> Iterator[Finding]:
-    folders = settings.library.folders
     try:
         check_library(settings)
     except ConfigError as error:
         yield Finding("folders", "FAIL", *_split_cure(str(error)))
     needed = 0
-    for folder in folders:
+    for folder in settings.library.folders:
         if (hidden := _hidden_by(folder, unit)) is not None:
             yield Finding("sandbox", "FAIL", f"{hidden} in {UNIT} hides {folder} from the service", _cure_of(hidden))
         if (user := unit.get("User")) and not _may_read(folder, user):
@@ -144,12 +143,12 @@ def _folders(settings: Settings, unit: Mapping[str, str]) -> Iterator[Finding]:
         kind = file_system_of(str(folder))
         needed += sum(1 for _folder in os.walk(folder))
         if kind.is_remote:
-            every = settings.library.poll_interval
-            problem = (
-                f"{folder} is on {kind.kind}, which reports no changes by other machines: polling every {every:g} s"
-            )
-            cure = f"to find changes sooner, lower {variable('library.poll_interval')}"
-            yield Finding("folders", "WARN", problem, cure)
+            yield Finding(
+                "folders", "WARN",
+                f"{folder} is on {kind.kind}, which reports no changes by other machines: polling every"
+                f" {settings.library.poll_interval:g} s",
+                f"to find changes sooner, lower {variable('library.poll_interval')}",
+            )  # fmt: skip
         else:
             yield Finding("folders", "OK", f"{folder} is readable, on {kind.kind}")
     yield from _watches(needed)
@@ -163,30 +162,35 @@ def _watches(needed: int) -> Iterator[Finding]:
             "watches", "WARN", f"cannot read the limit on inotify watches ({error.strerror})", "remove ProcSubset=pid"
         )
         return
-    problem = f"{needed} folders need one inotify watch each; the limit per user is {allowed}"
-    cure = (
-        f"echo fs.inotify.max_user_watches={max(needed * 2, 524288)} >/etc/sysctl.d/60-soulspot.conf; sysctl --system"
+    yield _judged(
+        "watches",
+        f"{needed} folders need one inotify watch each; the limit per user is {allowed}",
+        f"echo fs.inotify.max_user_watches={max(needed * 2, 524288)} >/etc/sysctl.d/60-soulspot.conf; sysctl --system",
+        fails=needed > allowed,
+        warns=needed > allowed * 0.8,
     )
-    level: Level = "FAIL" if needed > allowed else "WARN" if needed > allowed * 0.8 else "OK"
-    yield Finding("watches", level, problem, "" if level == "OK" else cure)
 
 
 def _leases(settings: Settings, unit: Mapping[str, str]) -> Iterator[Finding]:
     library = settings.library
     price = f"files are read {library.quiet_period:g} s after their last change, not as soon as they are closed"
     if library.quiet_period == 0:
-        problem = "with a quiet period of 0, a file without a lease counts as complete at once"
-        yield Finding("leases", "WARN", problem, f"set {variable('library.quiet_period')}=2")
+        yield Finding(
+            "leases", "WARN", "with a quiet period of 0, a file without a lease counts as complete at once",
+            f"set {variable('library.quiet_period')}=2",
+        )  # fmt: skip
     if not library.leases:
         yield Finding("leases", "WARN", f"leases are disabled: {price}", f"set {variable('library.leases')}=true")
     elif unit and ("cap_lease" not in unit.get("AmbientCapabilities", "") or unit.get("PrivateUsers") == "yes"):
-        cure = f"AmbientCapabilities=CAP_LEASE and PrivateUsers=no in a drop-in of {UNIT}"
-        yield Finding("leases", "WARN", f"{UNIT} cannot lease files of other users: {price}", cure)
-    elif (refused := next((file for file in _samples(settings) if _writer(file) is None), None)) is not None:
-        problem = f"cannot get a lease on {refused}: {price}"
         yield Finding(
-            "leases", "WARN", problem, "run soulspot as the owner of the files, or by its unit, which has CAP_LEASE"
-        )
+            "leases", "WARN", f"{UNIT} cannot lease files of other users: {price}",
+            f"AmbientCapabilities=CAP_LEASE and PrivateUsers=no in a drop-in of {UNIT}",
+        )  # fmt: skip
+    elif (refused := next(filter(_refuses_lease, _samples(settings)), None)) is not None:
+        yield Finding(
+            "leases", "WARN", f"cannot get a lease on {refused}: {price}",
+            "run soulspot as the owner of the files, or by its unit, which has CAP_LEASE",
+        )  # fmt: skip
     else:
         yield Finding("leases", "OK", "the kernel reports when a file is complete")
 
@@ -201,44 +205,39 @@ def _outlets(settings: Settings, unit: Mapping[str, str]) -> Iterator[Finding]:
     drop_in = f"copy the example drop-in {{}} to /etc/systemd/system/{UNIT}.d/, then systemctl daemon-reload"
     has_no_network = unit.get("PrivateNetwork") == "yes"
     if listen and not listen.startswith("/") and has_no_network:
-        problem = f"{UNIT} has no network, so the metrics at {listen} are unreachable"
         yield Finding(
-            "metrics",
-            "WARN",
-            problem,
+            "metrics", "WARN", f"{UNIT} has no network, so the metrics at {listen} are unreachable",
             f"{drop_in.format('loopback.conf')}; or set the path of a socket, which needs no network",
-        )
+        )  # fmt: skip
     if textfile and unit.get("ProtectSystem") == "strict" and not _may_write(Path(textfile).parent, unit):
-        problem = f"{UNIT} cannot write the metrics to {textfile}"
-        yield Finding("metrics", "WARN", problem, drop_in.format("textfile.conf"))
+        cure = drop_in.format("textfile.conf")
+        yield Finding("metrics", "WARN", f"{UNIT} cannot write the metrics to {textfile}", cure)
     if (host := urlsplit(hook.url.get_secret_value()).hostname) is not None:
         is_here = is_this_machine(host)
         if has_no_network or (not is_here and unit.get("IPAddressDeny")):
-            problem = f"{UNIT} cannot reach {host}, the host of on_batch.url"
             cure = drop_in.format("loopback.conf" if is_here else "network-hooks.conf")
-            yield Finding("hooks", "WARN", problem, cure)
+            yield Finding("hooks", "WARN", f"{UNIT} cannot reach {host}, the host of on_batch.url", cure)
     if hook.command and shutil.which(hook.command[0]) is None:
-        problem = f"on_batch.command names {hook.command[0]}, which is not installed"
-        yield Finding("hooks", "WARN", problem, "install it, give its full path, or write its arguments as a list")
+        yield Finding(
+            "hooks", "WARN", f"on_batch.command names {hook.command[0]}, which is not installed",
+            "install it, give its full path, or write its arguments as a list",
+        )  # fmt: skip
 
 
 def _may_write(folder: Path, unit: Mapping[str, str]) -> bool:
     return any(folder.is_relative_to(each.lstrip("-+")) for each in unit.get("ReadWritePaths", "").split())
 
 
-def _sqlite_version(settings: Settings) -> Iterator[Finding]:
-    if database_file(settings.database.url) is None:
-        return
-    version = sqlite3.sqlite_version_info
-    fixed = version >= WAL_RACE_FIXED[-1] or any(version[:2] == each[:2] and version >= each for each in WAL_RACE_FIXED)
-    problem = f"SQLite {sqlite3.sqlite_version}"
-    if fixed:
-        yield Finding("sqlite", "OK", problem)
+def _sqlite_version() -> Iterator[Finding]:
+    version, name = sqlite3.sqlite_version_info, f"SQLite {sqlite3.sqlite_version}"
+    if version >= WAL_RACE_FIXED[-1] or any(version[:2] == each[:2] and version >= each for each in WAL_RACE_FIXED):
+        yield Finding("sqlite", "OK", name)
     else:
-        problem += " can damage a database that two programs checkpoint at once; soulspot alone is safe"
         yield Finding(
-            "sqlite", "WARN", problem, "do not write to the catalogue with other programs, or use SQLite 3.51.3"
-        )
+            "sqlite", "WARN",
+            f"{name} can damage a database that two programs checkpoint at once; soulspot alone is safe",
+            "do not write to the catalogue with other programs, or use SQLite 3.51.3",
+        )  # fmt: skip
 
 
 def _limits() -> Iterator[Finding]:
@@ -249,19 +248,17 @@ def _limits() -> Iterator[Finding]:
         yield Finding("limits", "OK", f"{files} files can be open at once")
 
 
-def _place_of_database(settings: Settings) -> Iterator[Finding]:
-    file = database_file(settings.database.url)
-    if file is None:
-        return
+def _place_of_database(file: Path) -> Iterator[Finding]:
     place = next(each for each in file.parents if each.exists())
     room = shutil.disk_usage(place).free
-    level: Level = "FAIL" if room < NO_ROOM else "WARN" if room < LITTLE_ROOM else "OK"
-    cure = "" if level == "OK" else f"free some space, or move the catalogue with {variable('database.url')}"
-    yield Finding("room", level, f"{room >> 20} MB free at {place}", cure)
-    kind = file_system_of(str(place))
-    if kind.is_remote:
-        problem = f"the catalogue is on {kind.kind}, where SQLite's locks and write-ahead log are unreliable"
-        yield Finding("place", "FAIL", problem, f"set {variable('database.url')} to a path on a local disk")
+    cure = f"free some space, or move the catalogue with {variable('database.url')}"
+    yield _judged("room", f"{room >> 20} MB free at {place}", cure, fails=room < NO_ROOM, warns=room < LITTLE_ROOM)
+    if (kind := file_system_of(str(place))).is_remote:
+        yield Finding(
+            "place", "FAIL",
+            f"the catalogue is on {kind.kind}, where SQLite's locks and write-ahead log are unreliable",
+            f"set {variable('database.url')} to a path on a local disk",
+        )  # fmt: skip
     wrong = next((each for each in (file, place) if each.exists() and not os.access(each, os.W_OK)), None)
     if wrong is not None and place == file.parent:
         yield Finding("place", "FAIL", f"this user cannot write {wrong}", f"chown soulspot: {wrong}")
@@ -282,50 +279,49 @@ async def _database(settings: Settings) -> AsyncIterator[Finding]:
             yield Finding("database", "FAIL", *_split_cure(str(error)))
             return
         except UnreachableError as error:
-            cure = f"start the server, or correct {variable('database.url')}"
-            yield Finding("database", "FAIL", str(error), cure)
+            yield Finding("database", "FAIL", str(error), f"start the server, or correct {variable('database.url')}")
             return
         if revision != schema.REVISION:
             problem = f"the schema is {revision or 'none'}, but this soulspot needs {schema.REVISION}"
             yield Finding("schema", "WARN", problem, "soulspot db upgrade")
-            return
-        if faults := await integrity.faults(database):
+        elif faults := await integrity.faults(database):
             yield Finding("database", "FAIL", "; ".join(faults), "soulspot db restore")
-            return
-        yield Finding("database", "OK", "no faults found, and the schema is current")
-        async for finding in _state_of(database, file):
-            yield finding
+        else:
+            yield Finding("database", "OK", "no faults found, and the schema is current")
+            async for finding in _state_of(database, file):
+                yield finding
 
 
 async def _state_of(database: Database, file: Path | None) -> AsyncIterator[Finding]:
     async with database.session() as session:
-        newest = await session.scalar(text("SELECT max(at) FROM audit_log"))
+        last = await session.scalar(select(func.max(AuditEntry.at)))
         mode = await database.backend.journal_mode(session)
     if mode not in {None, "wal"}:
-        problem = f"the journal mode is {mode}: readers and writers block each other"
         yield Finding(
-            "journal", "WARN", problem, f"sqlite3 {file} 'PRAGMA journal_mode=WAL', or start soulspot, which sets it"
-        )
-    if newest is not None:
-        last = datetime.fromisoformat(newest) if isinstance(newest, str) else newest
-        last = last if last.tzinfo else last.replace(tzinfo=UTC)
+            "journal", "WARN", f"the journal mode is {mode}: readers and writers block each other",
+            f"sqlite3 {file} 'PRAGMA journal_mode=WAL', or start soulspot, which sets it",
+        )  # fmt: skip
+    if last is not None:
         if last > datetime.now(UTC) + timedelta(minutes=1):
             problem = f"the newest entry of the history is dated {last:%Y-%m-%d %H:%M} UTC, in the future"
             yield Finding("clock", "WARN", problem, "timedatectl set-ntp true")
         else:
             yield Finding("clock", "OK", "not behind the history")
     if file is not None:
-        holder = holder_of(file)
-        yield Finding(
-            "writer", "OK", f"{holder} holds the write lock" if holder else "no soulspot holds the write lock"
-        )
+        yield Finding("writer", "OK", f"{holder_of(file) or 'no soulspot'} holds the write lock")
+
+
+def _judged(check: str, text: str, cure: str, *, fails: bool, warns: bool) -> Finding:
+    level: Level = "FAIL" if fails else "WARN" if warns else "OK"
+    return Finding(check, level, text, "" if level == "OK" else cure)
 
 
 def _unit() -> dict[str, str]:
     """Return systemd's properties of the service, empty if it is not installed."""
-    command = ["systemctl", "show", UNIT]
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+        result = subprocess.run(  # noqa: S603
+            ["systemctl", "show", UNIT], capture_output=True, text=True, timeout=10, check=False  # noqa: S607
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return {}
     properties = dict(line.split("=", 1) for line in result.stdout.splitlines() if "=" in line)
@@ -341,11 +337,13 @@ def _hidden_by(folder: Path, unit: Mapping[str, str]) -> str | None:
         return f"ProtectHome={unit['ProtectHome']}"
     if unit.get("PrivateTmp") == "yes" and (folder.is_relative_to("/tmp") or folder.is_relative_to("/var/tmp")):  # noqa: S108
         return "PrivateTmp=yes"
-    for directive in ("InaccessiblePaths", "TemporaryFileSystem"):
-        for each in unit.get(directive, "").split():
-            if folder.is_relative_to(each.lstrip("-+").split(":")[0]):
-                return f"{directive}={each}"
-    return None
+    hiding = (
+        f"{directive}={each}"
+        for directive in ("InaccessiblePaths", "TemporaryFileSystem")
+        for each in unit.get(directive, "").split()
+        if folder.is_relative_to(each.lstrip("-+").split(":")[0])
+    )
+    return next(hiding, None)
 
 
 def _cure_of(hidden: str) -> str:
@@ -363,13 +361,12 @@ def _may_read(folder: Path, user: str) -> bool:
     try:
         account = pwd.getpwnam(user)
         groups = os.getgrouplist(user, account.pw_gid)
-        looked = subprocess.run(  # noqa: S603
+        return subprocess.call(  # noqa: S603
             ["test", "-r", folder, "-a", "-x", folder],  # noqa: S607
-            user=account.pw_uid, group=account.pw_gid, extra_groups=groups, check=False,
-        )  # fmt: skip
+            user=account.pw_uid, group=account.pw_gid, extra_groups=groups,
+        ) == 0  # fmt: skip
     except (KeyError, OSError, subprocess.SubprocessError):
         return True
-    return looked.returncode == 0
 
 
 def _samples(settings: Settings) -> Iterator[str]:
@@ -380,9 +377,9 @@ def _samples(settings: Settings) -> Iterator[str]:
             yield str(sample)
 
 
-def _writer(file: str) -> bool | None:
+def _refuses_lease(file: str) -> bool:
     try:
-        return has_writer(file)
+        return has_writer(file) is None
     except OSError:
         return False
 

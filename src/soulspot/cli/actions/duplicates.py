@@ -5,16 +5,23 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, get_args
 
-from soulspot.cli.actions.open_catalogue import open_catalogue
-from soulspot.cli.output.text import duration, print_json, print_table, printable
-from soulspot.infrastructure.filesystem import path_to_text
+from soulspot.cli.actions.open_catalogue import catalogue_path, configure, open_catalogue
+from soulspot.cli.output.text import print_json, print_table, printable
+from soulspot.config import Settings
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import normalize_name
 from soulspot.infrastructure.persistence.queries.duplicates import By, Copy, duplicates
+from soulspot.reports.formatting import duration
 
 _MEGABYTE = 1_000_000
+_FIELDS: Final = (
+    ("track_id", "title", "artist", "album", "node", "size", "inode", "mtime_ns", "container", "codec", "lossless")
+    + ("bitrate", "sample_rate", "bits_per_sample", "channels", "duration_ms", "has_cover", "fingerprint")
+    + ("musicbrainz_recording_id", "added_at")
+)
+"""What JSON shows of each file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,39 +40,29 @@ class Question:
     below: str | None = None
 
 
-@dataclass(slots=True)
-class Totals:
-    groups: int = 0
-    files: int = 0
-    spare: int = 0
-
-
 def print_duplicates(question: Question, config: Path | None, *, limit: int | None, as_json: bool) -> None:
-    asyncio.run(_print_duplicates(question, config, limit=limit, as_json=as_json))
+    asyncio.run(_print_duplicates(question, configure(config), limit=limit, as_json=as_json))
 
 
-async def _print_duplicates(question: Question, config: Path | None, *, limit: int | None, as_json: bool) -> None:
-    total = Totals()
-    async with open_catalogue(config) as (database, _url), aclosing(_groups(database, question)) as groups:
+async def _print_duplicates(question: Question, settings: Settings, *, limit: int | None, as_json: bool) -> None:
+    count = files = spare = 0
+    async with open_catalogue(settings) as database, aclosing(_groups(database, question)) as groups:
         async for by, group in groups:
-            if total.groups == limit:
+            if count == limit:
                 break
-            total.groups += 1
-            total.files += len(group)
-            total.spare += _spare(group)
+            count, files, spare = count + 1, files + len(group), spare + _spare(group)
             if as_json:
                 print_json(_as_json(by, group))
             else:
                 _print_group(by, group)
     if not as_json:
-        print(f"{total.groups} groups, {total.files} files; keeping the largest of each frees {_size(total.spare)}")
+        print(f"{count} groups, {files} files; keeping the largest of each frees {_size(spare)}")
 
 
 async def _groups(database: Database, question: Question) -> AsyncGenerator[tuple[By, list[Copy]], None]:
-    kinds: tuple[By, ...] = ("recording", "sound")
     words = [normalize_name(word) for word in question.words]
-    below = path_to_text(str(Path(question.below).absolute())).rstrip("/") if question.below is not None else None
-    for by in kinds:
+    below = catalogue_path(question.below).rstrip("/") if question.below is not None else None
+    for by in get_args(By):
         if question.by not in {by, "both"}:
             continue
         async with aclosing(duplicates(database, by)) as groups:
@@ -94,42 +91,22 @@ def _spare(group: Sequence[Copy]) -> int:
 
 
 def _as_json(by: By, group: Sequence[Copy]) -> dict[str, Any]:
-    names = (
-        "track_id",
-        "title",
-        "artist",
-        "album",
-        "node",
-        "size",
-        "inode",
-        "mtime_ns",
-        "container",
-        "codec",
-        "lossless",
-    )
-    more = ("bitrate", "sample_rate", "bits_per_sample", "channels", "duration_ms", "has_cover", "fingerprint")
-    files = [
-        {"path": copy.full_path}
-        | {name: getattr(copy, name) for name in (*names, *more, "musicbrainz_recording_id", "added_at")}
-        for copy in group
-    ]
+    files = [{"path": copy.full_path} | {name: getattr(copy, name) for name in _FIELDS} for copy in group]
     return {"by": by, "id": group[0].key, "spare": _spare(group), "files": files}
 
 
 def _print_group(by: By, group: Sequence[Copy]) -> None:
-    first = group[0]
+    first, several_nodes = group[0], len({each.node for each in group}) > 1
     print(printable(f"{first.artist} – {first.title}: the same {by} ({first.key})"))
-    sounds = {
+    letters = {
         sound: chr(ord("A") + number % 26) for number, sound in enumerate(dict.fromkeys(c.fingerprint for c in group))
     }
-    seen: set[tuple[str, int, int]] = set()
-    rows = []
+    seen, rows = set[tuple[str, int, int]](), []
     for copy in group:
         file = (copy.node, copy.inode, copy.size)
-        again = " (hard link)" if file in seen else ""
+        path = f"{copy.node}:{copy.full_path}" if several_nodes else copy.full_path
+        rows.append((*_sound(copy), letters[copy.fingerprint], f"{path} (hard link)" if file in seen else path))
         seen.add(file)
-        machine = f"{copy.node}:" if len({each.node for each in group}) > 1 else ""
-        rows.append((*_sound(copy), sounds[copy.fingerprint], f"{machine}{copy.full_path}{again}"))
     print_table(("codec", "kbit/s", "kHz", "bit", "length", "size", "sound", "file"), rows)
     print()
 

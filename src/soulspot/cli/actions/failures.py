@@ -2,33 +2,33 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from soulspot.cli.actions.audit import print_entry
-from soulspot.cli.actions.open_catalogue import find_file, open_catalogue
+from soulspot.cli.actions.audit import print_entries
+from soulspot.cli.actions.open_catalogue import (
+    catalogue_path,
+    configure,
+    find_file,
+    open_for_writing,
+    query_catalogue,
+)
 from soulspot.cli.actions.purge import places_of
-from soulspot.cli.output import logs
-from soulspot.cli.output.text import local_time, print_json, print_table, printable
+from soulspot.cli.output.text import Row, local_time, print_json, print_rows, printable
 from soulspot.cli.output.time_spans import moment
-from soulspot.cli.rights import find_catalogue, get_settings
-from soulspot.config import daemon_address
-from soulspot.config.paths import database_file
+from soulspot.cli.rights import find_catalogue
+from soulspot.config import Settings, daemon_address, database_file
 from soulspot.errors import ConfigError, LockHeldError, NotFoundError
-from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id
-from soulspot.infrastructure.persistence.models import File
+from soulspot.infrastructure.persistence.models import AuditEntry, File
 from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries
 from soulspot.infrastructure.persistence.records import FailureQuestion
 from soulspot.infrastructure.persistence.repositories import FileRepository
-from soulspot.infrastructure.persistence.schema import require_current
-from soulspot.infrastructure.persistence.sqlite.lock_file import writer_lock
 from soulspot.ingest.catalogue.failure_service import FailureService
 from soulspot.ingest.retry import retry_database
 from soulspot.reports.failure_advice import ADVICE
@@ -52,11 +52,10 @@ class Asked:
 
     def question(self) -> FailureQuestion:
         if self.code is not None and self.code not in ADVICE:
-            msg = f"--code {self.code} is unknown: the codes are {', '.join(ADVICE)}"
-            raise ConfigError(msg)
+            raise ConfigError(f"--code {self.code} is unknown: the codes are {', '.join(ADVICE)}")
         return FailureQuestion(
             code=self.code,
-            path=path_to_text(str(Path(self.path).absolute())) if self.path else None,
+            path=catalogue_path(self.path) if self.path else None,
             before=moment(self.older_than, "--older-than") if self.older_than else None,
             since=moment(self.newer_than, "--newer-than") if self.newer_than else None,
             ignored=self.ignored,
@@ -64,89 +63,71 @@ class Asked:
 
 
 def print_list(asked: Asked, config: Path | None, *, limit: int | None, as_json: bool) -> None:
-    asyncio.run(_print_list(asked, config, limit=limit, as_json=as_json))
+    question = asked.question()
+    found = query_catalogue(config, lambda database: FileRepository(database.session).failed(question, limit))
+    print_rows(
+        map(_as_json, found),
+        {"code": "code", "last tried": _last_tried, "file": "path", "reason": "reason"},
+        as_json=as_json,
+    )
 
 
 def show(asked: str, config: Path | None, *, as_json: bool) -> None:
-    asyncio.run(_show(asked, config, as_json=as_json))
+    async def read(database: Database) -> tuple[File, Sequence[AuditEntry]]:
+        file = await find_file(database, asked)
+        return file, await AuditLogQueries(database.session).entries(entities=[file.id])
+
+    file, entries = query_catalogue(config, read)
+    if file.error_code is None:
+        raise NotFoundError(f"{printable(file.full_path)} is not a failure: see `soulspot track`")
+    described = _as_json(file)
+    if as_json:
+        history = [{"at": entry.at, "action": entry.action, "changes": entry.changes} for entry in entries]
+        print_json(described | {"history": history})
+        return
+    last_tried = _last_tried(described)
+    described |= {
+        "file": file.full_path,
+        "tried": f"{file.attempts} times, last {last_tried}" if last_tried else file.attempts,
+        "size": f"{file.size} bytes",
+    }
+    for name in ("file", "status", "code", "reason", "advice", "tried", "size", "id"):
+        print(f"{name:<8}{printable(str(described[name]))}")
+    print_entries(entries)
 
 
 def decide(verb: str, asked: Asked, config: Path | None, *, of_all: bool, as_json: bool) -> None:
-    """Retry or ignore the selected failures."""
+    """Retry or ignore the selected failures: by the running daemon, else in this process."""
     if asked.is_of_all() and not of_all:
-        msg = f"name a file or folder, a --code or an age, or use `failures {verb} --all`"
-        raise ConfigError(msg)
-    asyncio.run(_decide(verb, asked, config, as_json=as_json))
-
-
-async def _print_list(asked: Asked, config: Path | None, *, limit: int | None, as_json: bool) -> None:
-    question = asked.question()
-    async with open_catalogue(config) as (database, _url):
-        found = await FileRepository(database.session).failed(question, limit)
-    if as_json:
-        for file in found:
-            print_json(_as_json(file))
-        return
-    print_table(("code", "last tried", "file", "reason"), [_row(file) for file in found])
-
-
-async def _show(asked: str, config: Path | None, *, as_json: bool) -> None:
-    async with open_catalogue(config) as (database, _url):
-        file = await find_file(database, asked)
-        entries = await AuditLogQueries(database.session).entries(entities=[file.id])
-    if file.error_code is None:
-        msg = f"{printable(file.full_path)} is not a failure: see `soulspot track`"
-        raise NotFoundError(msg)
-    if as_json:
-        history = [{"at": entry.at, "action": entry.action, "changes": entry.changes} for entry in entries]
-        print_json(_as_json(file) | {"history": history})
-        return
-    described = _as_json(file)
-    for name, value in (
-        ("file", described["path"]),
-        ("status", file.status),
-        ("code", file.error_code),
-        ("reason", file.error_text),
-        ("advice", described["advice"]),
-        ("tried", f"{file.attempts} times, last {local_time(file.failed_at)}" if file.failed_at else file.attempts),
-        ("size", f"{file.size} bytes"),
-        ("id", file.id),
-    ):
-        print(f"{name:<8}{printable(str(value))}")
-    for entry in entries:
-        print_entry(entry, as_json=False)
-
-
-async def _decide(verb: str, asked: Asked, config: Path | None, *, as_json: bool) -> None:
-    question = asked.question()
-    decided = _decide_by_daemon(verb, question, config)
-    then = "the daemon reads them again now"
-    if decided is None:
-        then = "the next scan or start of the daemon reads them again"
-        async with _open_for_writing(config, f"failures {verb}") as database:
-            found, run = await FileRepository(database.session).failed(question), new_id()
-            failures, folders = FailureService(database, run=run), {file.folder_id for file in found}
-            async with database.lock_folders(places_of(found), f"failures {verb}", node=socket.gethostname(), run=run):
-                files = await retry_database(failures.decide, verb, question, folders)
-        decided = [{"id": file.id, "path": file.full_path, "code": file.error_code} for file in files]
-    if as_json:
-        for each in decided:
-            print_json(each)
-    elif decided:
-        for each in decided:
-            print(f"{verb}\t{printable(each['path'])}")
-        if verb == "retry":
-            print(then)
+        raise ConfigError(f"name a file or folder, a --code or an age, or use `failures {verb} --all`")
+    question, settings = asked.question(), configure(config)
+    by_daemon = _decide_by_daemon(verb, question, settings)
+    decided = asyncio.run(_decide(verb, question, settings)) if by_daemon is None else by_daemon
     if not decided:
-        msg = "no failure matches: `soulspot failures list` shows them all"
-        raise NotFoundError(msg)
+        raise NotFoundError("no failure matches: `soulspot failures list` shows them all")
+    for each in decided:
+        if as_json:
+            print_json(each)
+        else:
+            print(f"{verb}\t{printable(each['path'])}")
+    if verb == "retry" and not as_json:
+        by_next_scan = "the next scan or start of the daemon reads them again"
+        print(by_next_scan if by_daemon is None else "the daemon reads them again now")
 
 
-def _decide_by_daemon(verb: str, question: FailureQuestion, config: Path | None) -> list[dict[str, Any]] | None:
+async def _decide(verb: str, question: FailureQuestion, settings: Settings) -> list[dict[str, Any]]:
+    command, run = f"failures {verb}", new_id()
+    async with open_for_writing(settings, find_catalogue(settings), command) as database:
+        found = await FileRepository(database.session).failed(question)
+        async with database.backend.lock_folders(places_of(found), command, node=socket.gethostname(), run=run):
+            service, folders = FailureService(database, run=run), {file.folder_id for file in found}
+            files = await retry_database(service.decide, verb, question, folders)
+    return [{"id": file.id, "path": file.full_path, "code": file.error_code} for file in files]
+
+
+def _decide_by_daemon(verb: str, question: FailureQuestion, settings: Settings) -> list[dict[str, Any]] | None:
     """Let the running daemon decide, as it holds the lock; return its decisions, None if none runs."""
-    settings = get_settings(config_file=config)
-    asked = {"verb": verb, "which": msgspec.to_builtins(question)}
-    url = find_catalogue(settings)
+    asked, url = {"verb": verb, "which": msgspec.to_builtins(question)}, find_catalogue(settings)
     answer = daemon_address.ask(settings, url, "failures", within=DECISION_LIMIT, **asked)
     if answer is not None and "error" in answer:
         raise LockHeldError(answer["error"])
@@ -170,22 +151,5 @@ def _as_json(file: File) -> dict[str, Any]:
     }
 
 
-def _row(file: File) -> Sequence[object]:
-    last = local_time(file.failed_at) if file.failed_at else None
-    return file.error_code, last, file.full_path, file.error_text
-
-
-@asynccontextmanager
-async def _open_for_writing(config: Path | None, command: str) -> AsyncIterator[Database]:
-    """Open the existing catalogue for writing.
-
-    Raises LockHeldError, which names the process that holds the lock.
-    """
-    settings = get_settings(config_file=config)
-    logs.set_up(settings.log.level, settings.log.format)
-    url = find_catalogue(settings)
-    file = database_file(url)
-    with writer_lock(file, command) if file else nullcontext():
-        async with Database(url, synchronous=settings.database.synchronous) as database:
-            await require_current(database)
-            yield database
+def _last_tried(failure: Row) -> str | None:
+    return local_time(failure["failed_at"]) if failure["failed_at"] else None

@@ -3,56 +3,46 @@
 import asyncio
 import socket
 from collections.abc import Iterable
-from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import typer
 
-from soulspot.cli.output import logs
+from soulspot.cli.actions.open_catalogue import configure, open_for_writing
 from soulspot.cli.output.text import local_time, printable
-from soulspot.cli.rights import find_catalogue, get_settings
+from soulspot.cli.rights import find_catalogue
 from soulspot.config import Settings
-from soulspot.config.paths import database_file
-from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.models import File
 from soulspot.infrastructure.persistence.records import FolderKey
 from soulspot.infrastructure.persistence.repositories import FileRepository
-from soulspot.infrastructure.persistence.schema import require_current
-from soulspot.infrastructure.persistence.sqlite.lock_file import writer_lock
 from soulspot.ingest.catalogue.service import IngestService
 from soulspot.ingest.retry import retry_database
 
 
 def purge(config: Path | None, *, older_than: timedelta, dry_run: bool, confirmed: int | None) -> None:
-    settings = get_settings(config_file=config)
-    logs.set_up(settings.log.level, settings.log.format)
-    if not asyncio.run(_purge(settings, older_than, dry_run=dry_run, confirmed=confirmed)):
+    purging = _purge(configure(config), datetime.now(UTC) - older_than, dry_run=dry_run, confirmed=confirmed)
+    if not asyncio.run(purging):
         raise typer.Exit(1)
 
 
-async def _purge(settings: Settings, older_than: timedelta, *, dry_run: bool, confirmed: int | None) -> bool:
+async def _purge(settings: Settings, before: datetime, *, dry_run: bool, confirmed: int | None) -> bool:
     """Return whether it is done or there was nothing to do."""
-    url, before = find_catalogue(settings), datetime.now(UTC) - older_than
-    file = database_file(url)
-    wants_to_write = confirmed is not None and not dry_run
-    with writer_lock(file, "purge") if file and wants_to_write else nullcontext():
-        async with Database(url, synchronous=settings.database.synchronous, read_only=not wants_to_write) as database:
-            await require_current(database)
-            files = FileRepository(database.session)
-            rows = await files.missing_since(before)
-            if not wants_to_write or confirmed != len(rows):
-                _list(rows if dry_run else ())
+    is_reading = confirmed is None or dry_run
+    async with open_for_writing(settings, find_catalogue(settings), "purge", read_only=is_reading) as database:
+        files = FileRepository(database.session)
+        rows = await files.missing_since(before)
+        if is_reading or confirmed != len(rows):
+            _list(rows if dry_run else ())
+            return _report(len(rows), dry_run=dry_run, confirmed=confirmed)
+        run, node = new_id(), socket.gethostname()
+        async with database.backend.lock_folders(places_of(rows), "purge", node=node, run=run):
+            rows = await files.missing_since(before)  # a daemon that has just stopped may have found some of them
+            if confirmed != len(rows):
                 return _report(len(rows), dry_run=dry_run, confirmed=confirmed)
-            run, node = new_id(), socket.gethostname()
-            async with database.lock_folders(places_of(rows), "purge", node=node, run=run):
-                rows = await files.missing_since(before)  # a daemon that has just stopped may have found some of them
-                if confirmed != len(rows):
-                    return _report(len(rows), dry_run=dry_run, confirmed=confirmed)
-                service = IngestService(database, run=run)
-                for row in rows:
-                    await retry_database(service.purge, row)
+            service = IngestService(database, run=run)
+            for row in rows:
+                await retry_database(service.purge, row)
     print(f"removed {len(rows)} missing files and their tracks")
     return True
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from soulspot.cli.output.progress import shown_progress
 from soulspot.cli.output.text import local_time, print_json, printable
@@ -18,48 +18,43 @@ from soulspot.daemon.pause import pause_file, remove_pause
 from soulspot.errors import CatalogueError, ConfigError, SoulspotError
 from soulspot.infrastructure.filesystem import path_to_text, text_to_path
 from soulspot.infrastructure.net import control_socket
+from soulspot.infrastructure.net.control_socket import Answer
 from soulspot.scan import ScanResult
 
 RELOAD_TIMEOUT: Final = 60.0
-"""Seconds that a reload may take: the daemon finishes the files in hand first."""
+"""Seconds that a reload may take: the daemon first finishes the files in hand."""
 
 
 def reload(config: Path | None) -> None:
     settings = get_settings(config_file=config)
     answer = daemon_address.ask(settings, find_catalogue(settings), "reload", within=RELOAD_TIMEOUT)
     if answer is None:
-        msg = "no soulspot answers that could reload: `soulspot status` tells more"
-        raise CatalogueError(msg)
+        raise CatalogueError("no running daemon to reload: see `soulspot status`")
     if "error" in answer:
         raise ConfigError(answer["error"])
-    print("the new settings are in force" if answer["changed"] else "the settings are as they were")
+    print("the new settings are in force" if answer["changed"] else "the settings have not changed")
 
 
 def pause(config: Path | None, span: timedelta | None, *, as_json: bool) -> None:
     settings = get_settings(config_file=config)
     seconds = None if span is None else span.total_seconds()
-    answer = daemon_address.ask(settings, find_catalogue(settings), "pause", seconds=seconds)
+    answer = _checked(daemon_address.ask(settings, find_catalogue(settings), "pause", seconds=seconds))
     if answer is None:
-        msg = "no soulspot is watching, so there is nothing to pause"
-        raise SoulspotError(msg)
-    _raise_error_of(answer)
+        raise SoulspotError("no soulspot is watching, so there is nothing to pause")
     if as_json:
         print_json(answer)
         return
     until = answer["paused"]["until"]
     end = f"until {local_time(datetime.fromisoformat(until))}" if until else "until `soulspot resume`"
-    print(f"paused {end}: pid {answer['pid']} goes on to note what changes, and takes it in afterwards")
+    print(f"paused {end}: pid {answer['pid']} keeps noting changes, and processes them afterwards")
     if not answer["remembered"]:
-        print(f"it ends with the process: that it is paused cannot be written down ({printable(answer['reason'])})")
+        print(f"the pause will not survive a restart: it could not be saved ({printable(answer['reason'])})")
 
 
 def resume(config: Path | None, *, as_json: bool) -> None:
     settings = get_settings(config_file=config)
     url = find_catalogue(settings)
-    answer = daemon_address.ask(settings, url, "resume")
-    if answer is None:
-        answer = {"pid": None, "was_paused": _forget(url)}
-    _raise_error_of(answer)
+    answer = _checked(daemon_address.ask(settings, url, "resume")) or {"pid": None, "was_paused": _remove_pause(url)}
     if as_json:
         print_json(answer)
     elif not answer["was_paused"]:
@@ -67,42 +62,42 @@ def resume(config: Path | None, *, as_json: bool) -> None:
     elif answer["pid"] is None:
         print("no soulspot is watching; the next one does not start paused")
     else:
-        print(f"pid {answer['pid']} takes in what came meanwhile")
+        print(f"pid {answer['pid']} processes the changes noted meanwhile")
 
 
-def _forget(url: str) -> bool:
+def _remove_pause(url: str) -> bool:
     act_as_owner_of(url)
     file = pause_file(url)
     try:
         return remove_pause(file)
     except OSError as error:
-        msg = f"{file} says that the ingest is paused, and cannot be removed ({error.strerror})"
-        raise SoulspotError(msg) from error
+        raise SoulspotError(f"cannot remove {file}, which keeps soulspot paused ({error.strerror})") from error
 
 
 def scan_by_daemon(
     settings: Settings, paths: Sequence[Path], *, confirm_missing: bool, wait: bool, as_json: bool
 ) -> ScanResult | None:
-    """Have the running daemon scan; with `wait` return its result. None if no daemon could do it.
+    """Let the running daemon scan; with `wait` return its result. Return None if no daemon can scan.
 
-    Raises SystemExit if the daemon scans and nobody waits for it.
+    Raises SystemExit if the daemon scans and `wait` is false.
     """
-    place, is_ours = _daemon_to_ask(settings)
-    if place is None:
+    socket, is_ours = _daemon_to_ask(settings)
+    if socket is None:
         return None
-    asked = {"paths": [path_to_text(os.path.abspath(path)) for path in paths], "confirm_missing": confirm_missing}
-    return asyncio.run(_scan_by_daemon(place, {**asked, "wait": wait}, is_ours=is_ours, as_json=as_json))
+    named = [path_to_text(os.path.abspath(path)) for path in paths]
+    arguments = {"paths": named, "confirm_missing": confirm_missing, "wait": wait}
+    return asyncio.run(_scan_by_daemon(socket, arguments, is_ours=is_ours, as_json=as_json))
 
 
 def folders_of_the_daemon(settings: Settings) -> Sequence[Path]:
     """Return the folders that the running daemon watches, none without a daemon."""
-    place, _is_ours = _daemon_to_ask(settings)
-    status = control_socket.ask(place, "status") if place is not None else None
+    socket, _is_ours = _daemon_to_ask(settings)
+    status = control_socket.ask(socket, "status") if socket is not None else None
     return [Path(text_to_path(path)) for path in (status or {}).get("folders", {})]
 
 
 def _daemon_to_ask(settings: Settings) -> tuple[Path | None, bool]:
-    """Return the socket to ask, and whether its daemon keeps the very catalogue of the settings."""
+    """Return the daemon's socket, and whether that daemon certainly keeps the catalogue of these settings."""
     own = daemon_address.socket_to_ask(settings, settings.database.url)
     if own is not None or "url" in settings.database.model_fields_set:
         return own, settings.database.url.startswith("sqlite")
@@ -112,39 +107,38 @@ def _daemon_to_ask(settings: Settings) -> tuple[Path | None, bool]:
         return None, False
 
 
-async def _scan_by_daemon(place: Path, asked: dict[str, Any], *, is_ours: bool, as_json: bool) -> ScanResult | None:
+async def _scan_by_daemon(socket: Path, arguments: Answer, *, is_ours: bool, as_json: bool) -> ScanResult | None:
     try:
-        async with aclosing(control_socket.stream_answers(place, "scan", **asked)) as answers:
-            first = await anext(answers, None)
+        async with aclosing(control_socket.stream_answers(socket, "scan", **arguments)) as answers:
+            first = _checked(await anext(answers, None))
             if first is None or ("elsewhere" in first and not is_ours):
                 return None
-            _raise_error_of(first)
-            if not asked["wait"]:
-                _print_accepted(first, as_json=as_json)
-                raise SystemExit(0)
-            return await _wait_for_result(first, answers)
-    except OSError:  # the daemon is gone, or this user may not ask: the lock names its owner
+            if arguments["wait"]:
+                return await _wait_for_result(first, answers)
+            _print_accepted(first, as_json=as_json)
+            raise SystemExit(0)
+    except OSError:  # the daemon has ended, or refuses this user: the lock names its owner
         return None
 
 
-def _print_accepted(first: dict[str, Any], *, as_json: bool) -> None:
+def _print_accepted(first: Answer, *, as_json: bool) -> None:
     if as_json:
         print_json(first)
         return
     paused = ", once it is resumed (it is paused)" if first["paused"] else ""
-    print(f"pid {first['pid']} looks at {printable(', '.join(first['scanning']))}{paused}")
-    print("`soulspot scan --wait` waits for the end, `soulspot audit --follow` shows what happens")
+    print(f"pid {first['pid']} scans {printable(', '.join(first['scanning']))}{paused}")
+    print("`soulspot scan --wait` waits for the end, `soulspot audit --follow` shows the changes")
 
 
-async def _wait_for_result(first: dict[str, Any], answers: AsyncIterator[dict[str, Any]]) -> ScanResult:
+async def _wait_for_result(first: Answer, answers: AsyncIterator[Answer]) -> ScanResult:
     """Show the daemon's progress until the scan is done."""
     before = Counter[str]()
     with shown_progress() as progress:
         if first["paused"]:
-            progress.say(f"pid {first['pid']} is paused: it scans when it is resumed")
+            progress.warn(f"pid {first['pid']} is paused: it scans when it is resumed")
         async for line in answers:
             for each in line["failed"]:
-                progress.say(f"failed {each['path']}: {each['detail']}")
+                progress.warn(f"failed {each['path']}: {each['detail']}")
             counts = Counter[str](line["counts"])
             progress.count(counts - before)
             before = counts
@@ -152,10 +146,11 @@ async def _wait_for_result(first: dict[str, Any], answers: AsyncIterator[dict[st
                 progress.expect(line["total"])
             if line.get("done"):
                 return ScanResult(counts, line["still_written"], line["offline"], line["held"])
-    msg = "the daemon stopped before the scan was done: its next start looks at everything"
-    raise SoulspotError(msg)
+    raise SoulspotError("the daemon stopped before the scan was done: its next start scans all folders")
 
 
-def _raise_error_of(answer: dict[str, Any]) -> None:
-    if "error" in answer:
+def _checked(answer: Answer | None) -> Answer | None:
+    """Return an answer; raise SoulspotError if it is an error."""
+    if answer is not None and "error" in answer:
         raise SoulspotError(printable(answer["error"]))
+    return answer

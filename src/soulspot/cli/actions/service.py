@@ -26,9 +26,10 @@ WEB_UNITS: Final = ("soulspot-web.service", "soulspot-web.socket")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The files to write, the files to remove and the commands to run, in this order."""
+    """What to write, run and remove, in this order; `then` is what the user reads at the end."""
 
     written: Sequence[tuple[Path, str]] = ()
+    before_removal: Sequence[Sequence[str]] = ()
     removed: Sequence[Path] = ()
     commands: Sequence[Sequence[str]] = ()
     then: str = ""
@@ -37,8 +38,9 @@ class Plan:
 def install(*, for_user: bool, with_web: bool, without_asking: bool) -> None:
     if with_web:
         if for_user:
-            msg = "there is no user unit for the page: leave out --web, and run `soulspot web` when you need it"
-            raise ConfigError(msg)
+            raise ConfigError(
+                "there is no user unit for the page: leave out --web, and run `soulspot web` when you need it"
+            )
         require_extra()
     _carry_out(_user_plan() if for_user else _system_plan(with_web=with_web), without_asking=without_asking)
 
@@ -59,8 +61,9 @@ def uninstall(*, for_user: bool, without_asking: bool) -> None:
         print("no soulspot unit is installed")
         return
     plan = Plan(
+        before_removal=[[*manager, "disable", "--now", *names]],
         removed=there,
-        commands=[[*manager, "disable", "--now", *names], [*manager, "daemon-reload"]],
+        commands=[[*manager, "daemon-reload"]],
         then="kept the catalogue and the settings",
     )
     _carry_out(plan, without_asking=without_asking)
@@ -87,40 +90,37 @@ def _system_plan(*, with_web: bool) -> Plan:
     if with_web:
         commands.append(("systemctl", "enable", "--now", "soulspot-web.socket"))
         then += "; the page is at http://127.0.0.1:8337/"
-    return Plan(written, (), commands, then)
+    return Plan(written=written, commands=commands, then=then)
 
 
 def _user_plan() -> Plan:
-    command = _command()
-    written = [(_user_folder() / "soulspot.service", _with_command(_shipped() / "user" / "soulspot.service", command))]
-    commands = [("systemctl", "--user", "daemon-reload"), ("systemctl", "--user", "enable", "soulspot.service")]
+    unit = _with_command(_shipped() / "user" / "soulspot.service", _command())
     return Plan(
-        written, (), commands,
-        "name the music folders (soulspot config init), then: systemctl --user start soulspot;"
+        written=[(_user_folder() / "soulspot.service", unit)],
+        commands=[("systemctl", "--user", "daemon-reload"), ("systemctl", "--user", "enable", "soulspot.service")],
+        then="name the music folders (soulspot config init), then: systemctl --user start soulspot;"
         " to keep it running while you are logged out: loginctl enable-linger",
-    )  # fmt: skip
+    )
 
 
 def _carry_out(plan: Plan, *, without_asking: bool) -> None:
-    for file, _text in plan.written:
-        print(f"write   {file}")
-    for command in plan.commands:
-        print(f"run     {' '.join(command)}")
-    for file in plan.removed:
-        print(f"remove  {file}")
+    print(
+        *(f"write   {file}" for file, _text in plan.written),
+        *(f"run     {' '.join(command)}" for command in (*plan.before_removal, *plan.commands)),
+        *(f"remove  {file}" for file in plan.removed),
+        sep="\n",
+    )
     if not without_asking:
         typer.confirm("Do this?", abort=True)
     for file, text in plan.written:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
-    disabling = [command for command in plan.commands if "disable" in command]
-    for command in disabling:
+    for command in plan.before_removal:
         _run(command)
     for file in plan.removed:
         file.unlink()
     for command in plan.commands:
-        if command not in disabling:
-            _run(command)
+        _run(command)
     print(plan.then)
 
 
@@ -128,11 +128,9 @@ def _run(command: Sequence[str]) -> None:
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     except OSError as error:
-        msg = f"{command[0]} cannot run ({error.strerror}): does this machine use systemd?"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"{command[0]} cannot run ({error.strerror}): does this machine use systemd?") from error
     if result.returncode:
-        msg = f"`{' '.join(command)}` failed: {result.stderr.strip()}"
-        raise ConfigError(msg)
+        raise ConfigError(f"`{' '.join(command)}` failed: {result.stderr.strip()}")
 
 
 def _command(hidden_below: Sequence[str] = ()) -> str:
@@ -140,14 +138,12 @@ def _command(hidden_below: Sequence[str] = ()) -> str:
     beside = Path(sys.executable).with_name("soulspot")
     found = str(beside) if beside.exists() else shutil.which("soulspot")
     if found is None:
-        msg = "the soulspot command is not installed, so no unit can run it: pipx install soulspot"
-        raise ConfigError(msg)
+        raise ConfigError("the soulspot command is not installed, so no unit can run it: pipx install soulspot")
     if hidden := next((each for each in hidden_below if Path(found).is_relative_to(each)), None):
-        msg = (
+        raise ConfigError(
             f"{found} is in {hidden}, which is hidden from the service: install soulspot elsewhere, as in "
             f"`python3 -m venv /opt/soulspot && /opt/soulspot/bin/pip install soulspot`, or use --user"
         )
-        raise ConfigError(msg)
     return found
 
 
@@ -173,5 +169,4 @@ def _user_folder() -> Path:
 
 def _require_root() -> None:
     if os.geteuid() != 0:
-        msg = "only root can install a system service: use sudo, or --user for your own service"
-        raise ConfigError(msg)
+        raise ConfigError("only root can install a system service: use sudo, or --user for your own service")

@@ -3,34 +3,32 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy.exc import DBAPIError
 
-from soulspot.cli.actions.open_catalogue import open_catalogue
+from soulspot.cli.actions.open_catalogue import configure, open_catalogue
 from soulspot.cli.output.text import local_time, print_json, printable
 from soulspot.cli.output.time_spans import ago
-from soulspot.cli.rights import find_catalogue, get_settings
-from soulspot.config import daemon_address
-from soulspot.config.paths import database_file
+from soulspot.cli.rights import find_catalogue
+from soulspot.config import Settings, daemon_address, database_file
 from soulspot.errors import CatalogueError, UnreachableError
+from soulspot.infrastructure.net.control_socket import Answer
 from soulspot.infrastructure.persistence.models import MOUNT_STATES
 from soulspot.infrastructure.persistence.records import FolderKey
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
 from soulspot.infrastructure.persistence.sqlite.lock_file import holder_of
 from soulspot.reports.status import report_without_catalogue, status_report
 
-Answer = dict[str, Any]
-
 SHOWN: Final = 10
 """Failures listed with their reasons."""
 
 
 def status(config: Path | None, *, as_json: bool) -> None:
-    settings = get_settings(config_file=config)
+    settings = configure(config)
     daemon = daemon_address.ask(settings, find_catalogue(settings), "status")
     try:
-        report, failures = asyncio.run(_with_catalogue(config, daemon))
+        report, failures = asyncio.run(_with_catalogue(settings, daemon))
     except (CatalogueError, UnreachableError, DBAPIError) as error:
         if daemon is None:
             raise
@@ -41,16 +39,14 @@ def status(config: Path | None, *, as_json: bool) -> None:
         _print(report, failures)
 
 
-async def _with_catalogue(config: Path | None, daemon: Answer | None) -> tuple[Answer, Sequence[str]]:
-    async with open_catalogue(config) as (database, url):
-        folders = await FolderRepository(database.session).all()
-        files = FileRepository(database.session)
+async def _with_catalogue(settings: Settings, daemon: Answer | None) -> tuple[Answer, Sequence[str]]:
+    async with open_catalogue(settings) as database:
+        folders, files = await FolderRepository(database.session).all(), FileRepository(database.session)
         counts, failed = await files.counts(), await files.failures(SHOWN)
-        file = database_file(url)
         writers = await database.writers([FolderKey(each.node, each.path) for each in folders])
+    file = database_file(find_catalogue(settings))
     holder = holder_of(file) if file else "; ".join(map(str, writers)) or None
-    name = str(file or database.name)
-    report = status_report(daemon, holder, folders, counts, database=name, writers=writers)
+    report = status_report(daemon, holder, folders, counts, database=str(file or database.name), writers=writers)
     return report, [f"{each.full_path}: {each.error_text or ''}" for each in failed]
 
 

@@ -1,17 +1,18 @@
 """`soulspot track`: shows everything about one file."""
 
-import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from soulspot.cli.actions.audit import print_entry
-from soulspot.cli.actions.open_catalogue import find_file, open_catalogue
-from soulspot.cli.output.text import duration, local_time, print_json, printable
+from soulspot.cli.actions.audit import print_entries
+from soulspot.cli.actions.open_catalogue import find_file, query_catalogue
+from soulspot.cli.output.text import local_time, print_json, printable
+from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.models import AuditEntry, File, Track, TrackArtist
 from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries
 from soulspot.infrastructure.persistence.repositories import TrackRepository
 from soulspot.ingest.catalogue.credits import FEATURED, FIELDS, MAIN, ORDER
+from soulspot.reports.formatting import duration
 
 SHOWN: Final = 300
 """Characters printed of one value such as lyrics; JSON has all of them."""
@@ -28,74 +29,72 @@ _COLUMNS: Final = (
     + ("genres", "compilation", "isrc", "musicbrainz_recording_id", "musicbrainz_track_id", "replaygain_track_gain")
     + ("replaygain_track_peak", "replaygain_album_gain", "replaygain_album_peak", "has_cover")
 )
-_SOUND: Final = (
-    "container",
-    "codec",
-    "lossless",
-    "duration_ms",
+_SOUND: Final = ("container", "codec", "lossless", "duration_ms") + (
     "bitrate",
     "sample_rate",
     "bits_per_sample",
     "channels",
 )
+_ALBUM: Final = ("id", "title", "artist_credit", "artist_id", "date", "original_date", "disc_total", "compilation") + (
+    "musicbrainz_id",
+    "musicbrainz_release_group_id",
+)
+_FILE: Final = (
+    "id",
+    "status",
+    "missing_since",
+    "size",
+    "mtime_ns",
+    "inode",
+    "fingerprint",
+    "parser_version",
+    "notes",
+) + ("error_code", "error_text", "failed_at", "attempts")
+_HISTORY: Final = ("sequence", "at", "action", "path", "changes")
 _IN_CREDITS: Final = frozenset((*FIELDS.values(), "performer_instruments"))
 _NAMES: Final = {"artist_credit": "artist"}
 
 
 def show(asked: str, config: Path | None, *, as_json: bool) -> None:
-    asyncio.run(_show(asked, config, as_json=as_json))
-
-
-async def _show(asked: str, config: Path | None, *, as_json: bool) -> None:
-    async with open_catalogue(config) as (database, _url):
+    async def read(database: Database) -> tuple[File, Track | None, Sequence[AuditEntry]]:
         file = await find_file(database, asked)
         track = await TrackRepository(database.session).get_by_id(file.track_id) if file.track_id else None
         ids = [file.id, *([track.id] if track else [])]
-        entries = await AuditLogQueries(database.session).entries(entities=ids)
+        return file, track, await AuditLogQueries(database.session).entries(entities=ids)
+
+    file, track, entries = query_catalogue(config, read)
     if as_json:
         print_json(_as_json(file, track, entries))
         return
     for name, value in (*_track_lines(track), ("", ""), *_file_lines(file)) if track else _file_lines(file):
         print(printable(f"{name:<20}{value}").rstrip())
     print()
-    for entry in entries:
-        print_entry(entry, as_json=False)
+    print_entries(entries)
 
 
 def _as_json(file: File, track: Track | None, entries: Iterable[AuditEntry]) -> dict[str, Any]:
-    described: dict[str, Any] = {"id": track.id if track else None, "path": file.full_path}
-    if track is not None:
-        described |= {_NAMES.get(name, name): getattr(track, name) for name in _COLUMNS + _SOUND}
-        described["album"] = _album(track)
-        described["credits"] = [_credit(credit) for credit in _in_order(track.credits)]
-        described |= {"tags": track.tags, "added_at": track.created_at, "updated_at": track.updated_at}
-    names = ("id", "status", "missing_since", "size", "mtime_ns", "inode", "fingerprint", "parser_version", "notes")
-    failure = ("error_code", "error_text", "failed_at", "attempts")
-    described["file"] = {name: getattr(file, name) for name in names + failure}
-    described["history"] = [
-        {
-            "sequence": entry.sequence,
-            "at": entry.at,
-            "action": entry.action,
-            "path": entry.path,
-            "changes": entry.changes,
-        }
-        for entry in entries
-    ]
-    return described
+    return {
+        "id": track.id if track else None,
+        "path": file.full_path,
+        **(_track_as_json(track) if track else {}),
+        "file": {name: getattr(file, name) for name in _FILE},
+        "history": [{name: getattr(entry, name) for name in _HISTORY} for entry in entries],
+    }
+
+
+def _track_as_json(track: Track) -> dict[str, Any]:
+    return {
+        **{_NAMES.get(name, name): getattr(track, name) for name in _COLUMNS + _SOUND},
+        "album": track.album and {_NAMES.get(name, name): getattr(track.album, name) for name in _ALBUM},
+        "credits": [_credit(credit) for credit in _in_order(track.credits)],
+        "tags": track.tags,
+        "added_at": track.created_at,
+        "updated_at": track.updated_at,
+    }
 
 
 def _in_order(credits: Iterable[TrackArtist]) -> list[TrackArtist]:
     return sorted(credits, key=lambda credit: (ORDER.index(credit.role), credit.position))
-
-
-def _album(track: Track) -> dict[str, Any] | None:
-    album = track.album
-    if album is None:
-        return None
-    names = ("id", "title", "artist_credit", "artist_id", "date", "original_date", "disc_total", "compilation")
-    more = ("musicbrainz_id", "musicbrainz_release_group_id")
-    return {_NAMES.get(name, name): getattr(album, name) for name in names + more}
 
 
 def _credit(credit: TrackArtist) -> dict[str, Any]:

@@ -1,33 +1,30 @@
 """`soulspot tracks` and `soulspot artists`: search the catalogue."""
 
-import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from soulspot.cli.actions.open_catalogue import open_catalogue
-from soulspot.cli.output.text import duration, print_json, print_table
+from soulspot.cli.actions.open_catalogue import query_catalogue
+from soulspot.cli.output.text import Row, print_rows
 from soulspot.infrastructure.persistence.models import File
 from soulspot.infrastructure.persistence.queries.search import SearchQueries
+from soulspot.reports.formatting import duration
 
 
 def tracks(words: Sequence[str], config: Path | None, *, limit: int | None, as_json: bool) -> None:
-    asyncio.run(_tracks(words, config, limit=limit, as_json=as_json))
+    found = query_catalogue(config, lambda database: SearchQueries(database.session).tracks(words, limit))
+    columns = {"artist": "artist", "title": "title", "album": "album", "no.": "track_number"}
+    print_rows(map(_track, found), {**columns, "length": _length, "file": _file}, as_json=as_json)
 
 
 def artists(words: Sequence[str], config: Path | None, *, limit: int | None, as_json: bool) -> None:
-    asyncio.run(_artists(words, config, limit=limit, as_json=as_json))
-
-
-async def _tracks(words: Sequence[str], config: Path | None, *, limit: int | None, as_json: bool) -> None:
-    async with open_catalogue(config) as (database, _url):
-        found = await SearchQueries(database.session).tracks(words, limit)
-    if as_json:
-        for file in found:
-            print_json(_track(file))
-        return
-    headings = ("artist", "title", "album", "no.", "length", "file")
-    print_table(headings, [_track_row(file) for file in found])
+    found = query_catalogue(config, lambda database: SearchQueries(database.session).artists(words, limit))
+    rows = [
+        {"id": artist.id, "name": artist.name, "musicbrainz_id": artist.musicbrainz_id, "tracks": count}
+        for artist, count in found
+    ]
+    columns = {"artist": "name", "tracks": "tracks", "MusicBrainz id": "musicbrainz_id"}
+    print_rows(rows, columns, as_json=as_json)
 
 
 def _track(file: File) -> dict[str, Any]:
@@ -48,22 +45,9 @@ def _track(file: File) -> dict[str, Any]:
     }
 
 
-def _track_row(file: File) -> Sequence[object]:
-    track = file.track
-    assert track is not None
-    album = track.album.title if track.album else None
-    path = file.full_path if file.status == "catalogued" else f"{file.full_path} ({file.status})"
-    return track.artist_credit, track.title, album, track.track_number, duration(track.duration_ms), path
+def _length(track: Row) -> str:
+    return duration(track["duration_ms"])
 
 
-async def _artists(words: Sequence[str], config: Path | None, *, limit: int | None, as_json: bool) -> None:
-    async with open_catalogue(config) as (database, _url):
-        found = await SearchQueries(database.session).artists(words, limit)
-    if as_json:
-        for artist, count in found:
-            ids = {"id": artist.id, "name": artist.name, "musicbrainz_id": artist.musicbrainz_id}
-            print_json(ids | {"tracks": count})
-        return
-    print_table(
-        ("artist", "tracks", "MusicBrainz id"), [(each.name, count, each.musicbrainz_id) for each, count in found]
-    )
+def _file(track: Row) -> str:
+    return str(track["path"]) if track["status"] == "catalogued" else f"{track['path']} ({track['status']})"

@@ -3,20 +3,15 @@
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import typer
 
 from soulspot.bootstrap import root_of, this_machine
-from soulspot.cli.output import logs
+from soulspot.cli.actions.open_catalogue import configure, open_catalogue
 from soulspot.cli.output.text import local_time, print_json, printable
-from soulspot.cli.rights import find_catalogue, get_settings
-from soulspot.config import Settings
 from soulspot.infrastructure.filesystem import (
-    NotRegularFileError,
     file_system_of,
     has_writer,
     ignore_lease_signals,
@@ -25,9 +20,7 @@ from soulspot.infrastructure.filesystem import (
 )
 from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.models import MOUNT_STATES, File
-from soulspot.infrastructure.persistence.records import KnownFolder
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository, TrackRepository
-from soulspot.infrastructure.persistence.schema import require_current
 from soulspot.infrastructure.tags import Kind, kind_of_name
 from soulspot.infrastructure.tags.readers.pool import TagReaders
 from soulspot.ingest.disk.planner import compare
@@ -71,13 +64,13 @@ def explain(path: Path, config: Path | None, *, as_json: bool) -> None:
 
 def verify(config: Path | None, *, as_json: bool) -> None:
     differences = asyncio.run(_verify(config))
-    counts = Counter(each.kind for each in differences)
     for each in differences:
         if as_json:
             print_json(asdict(each))
         else:
             print(f"{each.kind}\t{printable(each.path)}")
     if not as_json:
+        counts = Counter(each.kind for each in differences)
         listed = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         print(f"differences: {listed}" if differences else "the catalogue matches the folders")
     if differences:
@@ -86,7 +79,9 @@ def verify(config: Path | None, *, as_json: bool) -> None:
 
 async def _explain(full: str, config: Path | None) -> Explanation:
     shown = path_to_text(full)
-    async with _open_catalogue(config) as (database, settings, folders):
+    settings = configure(config)
+    async with open_catalogue(settings) as database:
+        _node, folders = this_machine(await FolderRepository(database.session).all(), settings, database)
         mounts = [row for row in folders if row.status == "unmounted"]
         for row in folders:
             root = root_of(row.id, text_to_path(row.path), settings)
@@ -98,7 +93,9 @@ async def _explain(full: str, config: Path | None) -> Explanation:
             for mount in mounts:
                 if f"{shown}/".startswith(f"{mount.path}/"):
                     return Explanation(shown, "offline", f"{mount.path} is offline: {mount.status_reason}")
-            file = await _row_at(database, row.id, relative)
+            files = FileRepository(database.session)
+            known = (await files.known_at(row.id, [relative])).get(relative)
+            file = await files.get(known.id) if known is not None else None
             return await asyncio.to_thread(_explain_file, root, relative, shown, file, await _track_of(database, file))
     watched = ", ".join(row.path for row in folders if row.status not in MOUNT_STATES) or "none yet"
     return Explanation(shown, "outside", f"not in a watched folder ({watched})")
@@ -116,8 +113,7 @@ def _explain_file(root: Root, path: str, shown: str, file: File | None, track: s
     if found is None:
         return _explain_absent(root, path, shown, file)
     if file is not None and file.missing_since is None:
-        is_as_known = (file.size, file.mtime_ns) == (found.signature.size, found.signature.mtime_ns)
-        if not is_as_known:
+        if (file.size, file.mtime_ns) != (found.signature.size, found.signature.mtime_ns):
             return _explain_waiting(found, shown, "changed", "changed since it was read")
         if file.status == "failed":
             return Explanation(shown, "failed", f"failed ({file.error_code}): {file.error_text}", track_id)
@@ -144,7 +140,7 @@ def _explain_absent(root: Root, path: str, shown: str, file: File | None) -> Exp
 def _explain_waiting(found: FoundFile, shown: str, state: str, reason: str) -> Explanation:
     try:
         writer = has_writer(found.full_path)
-    except (NotRegularFileError, OSError) as error:
+    except OSError as error:
         return Explanation(shown, "failed", f"cannot be opened: {error.strerror}")
     if writer:
         return Explanation(shown, "being-written", "still being written; soulspot reads it when it is complete")
@@ -153,12 +149,6 @@ def _explain_waiting(found: FoundFile, shown: str, state: str, reason: str) -> E
             shown, "waiting", "its name does not look like audio, and its content is not audio or not read yet"
         )
     return Explanation(shown, state, f"{reason}: `soulspot scan` or a running `soulspot watch` reads it")
-
-
-async def _row_at(database: Database, folder_id: str, path: str) -> File | None:
-    files = FileRepository(database.session)
-    known = (await files.known_at(folder_id, [path])).get(path)
-    return await files.get(known.id) if known is not None else None
 
 
 async def _track_of(database: Database, file: File | None) -> str:
@@ -171,9 +161,10 @@ async def _track_of(database: Database, file: File | None) -> str:
 
 async def _verify(config: Path | None) -> list[Difference]:
     ignore_lease_signals()
-    differences: list[Difference] = []
-    async with _open_catalogue(config) as (database, settings, folders), TagReaders(1) as readers:
+    settings, differences = configure(config), list[Difference]()
+    async with open_catalogue(settings) as database, TagReaders(1) as readers:
         files = FileRepository(database.session)
+        _node, folders = this_machine(await FolderRepository(database.session).all(), settings, database)
         for row in folders:
             if row.status in MOUNT_STATES:
                 continue
@@ -188,11 +179,9 @@ async def _verify(config: Path | None) -> list[Difference]:
 
 
 async def _compare_folder(root: Root, files: FileRepository, readers: TagReaders) -> list[Difference]:
-    found: list[tuple[str, str]] = []
-    after = ""
+    found, after = list[tuple[str, str]](), ""
     for batch in walk(root):
-        known = await files.known_between(root.id, "", after, batch.upto)
-        comparison = compare(batch.files, known)
+        comparison = compare(batch.files, await files.known_between(root.id, "", after, batch.upto))
         for work in comparison.work:
             is_new = work.known is None or work.known.is_missing
             if not await _is_rightly_absent(work.file, readers):
@@ -215,15 +204,3 @@ async def _is_rightly_absent(file: FoundFile, readers: TagReaders) -> bool:
         return False
     reading = await readers.read(file.full_path)
     return reading.tags is None and reading.failure is None
-
-
-@asynccontextmanager
-async def _open_catalogue(config: Path | None) -> AsyncIterator[tuple[Database, Settings, list[KnownFolder]]]:
-    """Open the existing catalogue for reading, with the folders of this machine."""
-    settings = get_settings(config_file=config)
-    logs.set_up(settings.log.level, settings.log.format)
-    async with Database(find_catalogue(settings), read_only=True) as database:
-        await require_current(database)
-        rows = await FolderRepository(database.session).all()
-        _node, here = this_machine(rows, settings, database)
-        yield database, settings, here

@@ -5,7 +5,6 @@ import faulthandler
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import typer
@@ -36,43 +35,33 @@ def watch(folders: Sequence[Path], config: Path | None) -> None:
     asyncio.run(main.watch(read, report=log_outcome))
 
 
-@dataclass(frozen=True, slots=True)
-class ScanOptions:
-    dry_run: bool
-    confirm_missing: bool
-    wait: bool
-    as_json: bool
-
-
-def scan(paths: Sequence[Path], config: Path | None, options: ScanOptions) -> None:
+def scan(
+    paths: Sequence[Path], config: Path | None, *, dry_run: bool, confirm_missing: bool, wait: bool, as_json: bool
+) -> None:
     """Let the running daemon scan; without one, scan in this process."""
-    settings, as_json = settings_as_they_are(config_file=config), options.as_json
+    settings, began = settings_as_they_are(config_file=config), time.monotonic()
     logs.set_up(settings.log.level, settings.log.format)
-    began = time.monotonic()
-    result = None
-    if options.dry_run:
-        folders = settings.library.folders or folders_of_the_daemon(settings)
+    if dry_run:
+        settings = settings.with_folders(settings.library.folders or folders_of_the_daemon(settings))
         act_as_owner_of(settings.database.url)
-        report = _print_nothing if as_json else _print_plan
-        result = asyncio.run(scan_once.dry_run(settings.with_folders(folders), paths, report=report))
+        report = (lambda _outcome: None) if as_json else _print_plan
+        result = asyncio.run(scan_once.dry_run(settings, paths, report=report))
     else:
-        confirm = options.confirm_missing
-        result = scan_by_daemon(settings, paths, confirm_missing=confirm, wait=options.wait, as_json=as_json)
-        if result is None:
-            act_as_owner_of(settings.database.url)  # the daemon was asked as whoever runs this
-            with shown_progress() as progress:
-                result = asyncio.run(scan_once.scan(settings, paths, progress=progress, confirm_missing=confirm))
-    _print_summary(result, time.monotonic() - began, dry_run=options.dry_run, as_json=as_json)
+        by_daemon = scan_by_daemon(settings, paths, confirm_missing=confirm_missing, wait=wait, as_json=as_json)
+        result = by_daemon or _scan_here(settings, paths, confirm_missing=confirm_missing)
+    _print_summary(result, time.monotonic() - began, dry_run=dry_run, as_json=as_json)
     if result.offline or result.held:
         raise typer.Exit(1)
 
 
+def _scan_here(settings: Settings, paths: Sequence[Path], *, confirm_missing: bool) -> scan_once.ScanResult:
+    act_as_owner_of(settings.database.url)  # the daemon was asked as whoever runs this
+    with shown_progress() as progress:
+        return asyncio.run(scan_once.scan(settings, paths, progress=progress, confirm_missing=confirm_missing))
+
+
 def _print_plan(outcome: Outcome) -> None:
     print(f"{outcome.kind}\t{printable(outcome.path)}")
-
-
-def _print_nothing(_outcome: Outcome) -> None:
-    """For a dry run whose only output is its summary."""
 
 
 def _print_summary(result: scan_once.ScanResult, seconds: float, *, dry_run: bool, as_json: bool) -> None:

@@ -5,28 +5,23 @@ from typing import Annotated
 
 import typer
 
+from soulspot.cli import actions
 from soulspot.cli.arguments.shared import ConfigOption, JsonOption
 
 
 def doctor(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Check the installation and say how to fix what is wrong; exit 1 for a warning, 2 for a fault. Changes nothing."""
-    from soulspot.cli.actions import doctor
-
-    doctor.doctor(config, as_json=as_json)
+    actions.doctor.doctor(config, as_json=as_json)
 
 
 def config_show(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """List every setting with its value and where the value comes from; passwords are hidden."""
-    from soulspot.cli.actions import configuration
-
-    configuration.show(config, as_json=as_json)
+    actions.configuration.show(config, as_json=as_json)
 
 
 def config_check(config: ConfigOption = None) -> None:
     """Check that the settings are valid; if not, exit 78 and say where the error is and what is allowed."""
-    from soulspot.cli.actions import configuration
-
-    configuration.check(config)
+    actions.configuration.check(config)
 
 
 def config_init(
@@ -40,9 +35,7 @@ def config_init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write a configuration file with every setting explained and commented out."""
-    from soulspot.cli.actions import configuration
-
-    configuration.init(file, overwrite=force)
+    actions.configuration.init(file, overwrite=force)
 
 
 UserOption = Annotated[bool, typer.Option("--user", help="For this user only, not for the whole system.")]
@@ -56,13 +49,9 @@ def service_install(
     yes: YesOption = False,
 ) -> None:
     """Install and enable the systemd units, after showing what it will do."""
-    from soulspot.cli.actions import service
-
-    service.install(for_user=user, with_web=web, without_asking=yes)
+    actions.service.install(for_user=user, with_web=web, without_asking=yes)
 
 
 def service_uninstall(*, user: UserOption = False, yes: YesOption = False) -> None:
     """Stop the service and remove its units; the catalogue and the settings stay."""
-    from soulspot.cli.actions import service
-
-    service.uninstall(for_user=user, without_asking=yes)
+    actions.service.uninstall(for_user=user, without_asking=yes)

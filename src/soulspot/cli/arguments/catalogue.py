@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from soulspot.cli import actions
 from soulspot.cli.arguments.shared import ConfigOption, JsonOption, Limit, Words
+from soulspot.cli.output import time_spans
 
 
 class Match(StrEnum):
@@ -21,18 +23,14 @@ def tracks(
     words: Words = None, config: ConfigOption = None, limit: Limit = None, *, as_json: JsonOption = False
 ) -> None:
     """List the tracks that have every word in title, artist or album."""
-    from soulspot.cli.actions import tracks
-
-    tracks.tracks(words or [], config, limit=limit, as_json=as_json)
+    actions.tracks.tracks(words or [], config, limit=limit, as_json=as_json)
 
 
 def artists(
     words: Words = None, config: ConfigOption = None, limit: Limit = None, *, as_json: JsonOption = False
 ) -> None:
     """List the artists that have every word in their name, with their number of tracks."""
-    from soulspot.cli.actions import tracks
-
-    tracks.artists(words or [], config, limit=limit, as_json=as_json)
+    actions.tracks.artists(words or [], config, limit=limit, as_json=as_json)
 
 
 def audit(
@@ -60,10 +58,8 @@ def audit(
     as_json: JsonOption = False,
 ) -> None:
     """Show the history, oldest first: all of it, or of one file, artist, action or period."""
-    from soulspot.cli.actions.audit import AuditQuestion, print_audit
-
-    question = AuditQuestion(file=file, artist=artist, action=action, since=since, limit=limit)
-    print_audit(question, config, follow=follow, as_json=as_json)
+    question = actions.audit.AuditQuestion(file=file, artist=artist, action=action, since=since, limit=limit)
+    actions.audit.print_audit(question, config, follow=follow, as_json=as_json)
 
 
 def albums(
@@ -75,9 +71,7 @@ def albums(
     as_json: JsonOption = False,
 ) -> None:
     """List the albums that have every word in title or artist, with the tracks that each is missing."""
-    from soulspot.cli.actions.albums import print_albums
-
-    print_albums(words or [], config, incomplete=incomplete, limit=limit, as_json=as_json)
+    actions.albums.print_albums(words or [], config, incomplete=incomplete, limit=limit, as_json=as_json)
 
 
 def duplicates(
@@ -99,9 +93,9 @@ def duplicates(
     other formats only the length and three samples of the audio data (start, middle, end) are compared, so check before
     you delete. In a group, files with the same letter have the same audio.
     """
-    from soulspot.cli.actions.duplicates import Question, print_duplicates
-
-    print_duplicates(Question(by.value, words or [], below), config, limit=limit, as_json=as_json)
+    actions.duplicates.print_duplicates(
+        actions.duplicates.Question(by.value, words or [], below), config, limit=limit, as_json=as_json
+    )
 
 
 def track(
@@ -111,9 +105,7 @@ def track(
     as_json: JsonOption = False,
 ) -> None:
     """Show everything about one file: tags, credits, album, audio, history."""
-    from soulspot.cli.actions.track import show
-
-    show(asked, config, as_json=as_json)
+    actions.track.show(asked, config, as_json=as_json)
 
 
 def explain(
@@ -123,16 +115,12 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Explain the state of a file: catalogued, failed, ignored, still being written, and why."""
-    from soulspot.cli.actions import verify
-
-    verify.explain(path, config, as_json=as_json)
+    actions.verify.explain(path, config, as_json=as_json)
 
 
 def verify(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Compare the catalogue with the folders; list the differences and exit 1 if there are any. Changes nothing."""
-    from soulspot.cli.actions import verify
-
-    verify.verify(config, as_json=as_json)
+    actions.verify.verify(config, as_json=as_json)
 
 
 def purge(
@@ -147,7 +135,4 @@ def purge(
     ] = None,
 ) -> None:
     """Remove long-missing files and their tracks from the catalogue. No other command removes any."""
-    from soulspot.cli.actions import purge
-    from soulspot.cli.output import time_spans
-
-    purge.purge(config, older_than=time_spans.span(older_than, "--older-than"), dry_run=dry_run, confirmed=yes)
+    actions.purge.purge(config, older_than=time_spans.span(older_than, "--older-than"), dry_run=dry_run, confirmed=yes)

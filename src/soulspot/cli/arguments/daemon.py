@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
+from soulspot.cli import actions
 from soulspot.cli.arguments.shared import ConfigOption, Folders, JsonOption
+from soulspot.cli.output import time_spans
 
 
 def watch(folders: Folders = None, config: ConfigOption = None) -> None:
     """Watch the folders and keep the catalogue up to date until stopped. Logs a line for each file."""
-    from soulspot.cli.actions import watch_scan
-
-    watch_scan.watch(folders or [], config)
+    actions.watch_scan.watch(folders or [], config)
 
 
 def scan(
@@ -30,38 +30,29 @@ def scan(
     as_json: JsonOption = False,
 ) -> None:
     """Bring the catalogue up to date with the folders once; a running daemon does it, else this process."""
-    from soulspot.cli.actions import watch_scan
-
-    options = watch_scan.ScanOptions(dry_run=dry_run, confirm_missing=confirm_missing, wait=wait, as_json=as_json)
-    watch_scan.scan(paths or [], config, options)
+    actions.watch_scan.scan(
+        paths or [], config, dry_run=dry_run, confirm_missing=confirm_missing, wait=wait, as_json=as_json
+    )
 
 
 def status(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Show each folder with its catalogued, failed and missing files, and the daemon's health."""
-    from soulspot.cli.actions import status
-
-    status.status(config, as_json=as_json)
+    actions.status.status(config, as_json=as_json)
 
 
 def health(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Print the daemon's health on one line, for probes; exit 1 if degraded or paused, 2 if failed or not running."""
-    from soulspot.cli.actions import health
-
-    health.health(config, as_json=as_json)
+    actions.health.health(config, as_json=as_json)
 
 
 def top(config: ConfigOption = None) -> None:
     """Show live what arrives, how fast, and the outcome of each file. Press q to quit."""
-    from soulspot.cli.actions.top import top
-
-    top(config)
+    actions.top.top(config)
 
 
 def reload(config: ConfigOption = None) -> None:
     """Make the running daemon reload its settings; it keeps the old ones if the new ones are invalid."""
-    from soulspot.cli.actions import remote
-
-    remote.reload(config)
+    actions.remote.reload(config)
 
 
 def pause(
@@ -73,17 +64,12 @@ def pause(
     as_json: JsonOption = False,
 ) -> None:
     """Pause the running daemon until `soulspot resume`: it reads and writes no files, and loses no changes."""
-    from soulspot.cli.actions import remote
-    from soulspot.cli.output import time_spans
-
-    remote.pause(config, None if span is None else time_spans.span(span, "--for"), as_json=as_json)
+    actions.remote.pause(config, None if span is None else time_spans.span(span, "--for"), as_json=as_json)
 
 
 def resume(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Resume a paused daemon."""
-    from soulspot.cli.actions import remote
-
-    remote.resume(config, as_json=as_json)
+    actions.remote.resume(config, as_json=as_json)
 
 
 def web(
@@ -104,9 +90,7 @@ def web(
     ] = False,
 ) -> None:
     """Serve the web page, by default to this machine only."""
-    from soulspot.cli.actions.web import print_token, serve
-
     if show_token or new_token:
-        print_token(config, anew=new_token)
+        actions.web.print_token(config, replace=new_token)
     else:
-        serve(config, listen=listen, idle=idle)
+        actions.web.serve(config, listen=listen, idle=idle)

@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
+from soulspot.cli import actions
 from soulspot.cli.arguments.shared import ConfigOption, JsonOption
+from soulspot.cli.output import time_spans
 
 
 def db_upgrade(config: ConfigOption = None) -> None:
     """Upgrade the schema to this version of soulspot; an SQLite file is backed up first."""
-    from soulspot.cli.actions import database
-
-    database.upgrade(config)
+    actions.database.upgrade(config)
 
 
 def db_downgrade(
@@ -22,9 +22,7 @@ def db_downgrade(
     config: ConfigOption = None,
 ) -> None:
     """Downgrade the schema for an older soulspot; an SQLite file is backed up first."""
-    from soulspot.cli.actions import database
-
-    database.downgrade(revision, config)
+    actions.database.downgrade(revision, config)
 
 
 def db_copy(
@@ -32,23 +30,17 @@ def db_copy(
     target: Annotated[str, typer.Argument(metavar="TO", help="The same, for a new or empty database.")],
 ) -> None:
     """Copy a catalogue with history and ids between SQLite and PostgreSQL, then compare the two."""
-    from soulspot.cli.actions.db_copy import copy
-
-    copy(source, target)
+    actions.db_copy.copy(source, target)
 
 
 def db_current(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Show the revision of the schema and the one that this soulspot needs."""
-    from soulspot.cli.actions import database
-
-    database.current(config, as_json=as_json)
+    actions.database.current(config, as_json=as_json)
 
 
 def db_check(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
     """Check the database for damage and inconsistencies; exit 1 if there are any. Safe while the daemon runs."""
-    from soulspot.cli.actions import database
-
-    database.check(config, as_json=as_json)
+    actions.database.check(config, as_json=as_json)
 
 
 def db_backup(
@@ -61,9 +53,7 @@ def db_backup(
     keep: Annotated[int, typer.Option("--keep", min=1, help="Keep this many backups and delete older ones.")] = 7,
 ) -> None:
     """Back up the catalogue while it is in use; the backup is checked, and only its owner can read it."""
-    from soulspot.cli.actions import database
-
-    database.back_up(to, keep, config)
+    actions.database.back_up(to, keep, config)
 
 
 def db_restore(
@@ -73,9 +63,7 @@ def db_restore(
     config: ConfigOption = None,
 ) -> None:
     """Restore a backup; the current catalogue is kept beside it. Stop the daemon first."""
-    from soulspot.cli.actions import database
-
-    database.restore(source, config)
+    actions.database.restore(source, config)
 
 
 def db_trim(
@@ -88,18 +76,13 @@ def db_trim(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many entries would be removed.")] = False,
 ) -> None:
     """Remove old history; the first and last entry of everything that exists stay. Stop the daemon first."""
-    from soulspot.cli.actions import database
-    from soulspot.cli.output import time_spans
-
     span = time_spans.span(older_than, "--older-than") if older_than is not None else None
-    database.trim(config, older_than=span, dry_run=dry_run)
+    actions.database.trim(config, older_than=span, dry_run=dry_run)
 
 
 def db_vacuum(config: ConfigOption = None) -> None:
     """Rebuild the database file to reclaim free space (VACUUM). Stop the daemon first."""
-    from soulspot.cli.actions import database
-
-    database.vacuum(config)
+    actions.database.vacuum(config)
 
 
 def db_partition(
@@ -109,6 +92,4 @@ def db_partition(
     undo: Annotated[bool, typer.Option("--undo", help="Merge the partitions back into one table.")] = False,
 ) -> None:
     """Partition a large history on PostgreSQL by entry number; repeat to add partitions. Safe while daemons run."""
-    from soulspot.cli.actions import database
-
-    database.partition(rows, config, undo=undo)
+    actions.database.partition(rows, config, undo=undo)

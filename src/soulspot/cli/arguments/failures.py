@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from soulspot.cli import actions
 from soulspot.cli.arguments.shared import ConfigOption, JsonOption, Limit
 
 Failed = Annotated[str | None, typer.Argument(metavar="[PATH]", help="Only this file, or everything in this folder.")]
@@ -35,10 +36,8 @@ def failures_list(  # noqa: PLR0917 - typer's, by name
     as_json: JsonOption = False,
 ) -> None:
     """List the files that could not be read, with the reason of each."""
-    from soulspot.cli.actions.failures import Asked, print_list
-
-    asked = Asked(path, code, older_than, newer_than, ignored)
-    print_list(asked, config, limit=limit, as_json=as_json)
+    asked = actions.failures.Asked(path, code, older_than, newer_than, ignored)
+    actions.failures.print_list(asked, config, limit=limit, as_json=as_json)
 
 
 def failures_show(
@@ -48,9 +47,7 @@ def failures_show(
     as_json: JsonOption = False,
 ) -> None:
     """Show why a file could not be read, what to do about it, and its history."""
-    from soulspot.cli.actions.failures import show
-
-    show(asked, config, as_json=as_json)
+    actions.failures.show(asked, config, as_json=as_json)
 
 
 def failures_retry(
@@ -65,10 +62,8 @@ def failures_retry(
     as_json: JsonOption = False,
 ) -> None:
     """Read files again although they have not changed: at once by a running daemon, else by the next scan."""
-    from soulspot.cli.actions.failures import Asked, decide
-
-    asked = Asked(path, code, older_than, newer_than, ignored)
-    decide("retry", asked, config, of_all=of_all, as_json=as_json)
+    asked = actions.failures.Asked(path, code, older_than, newer_than, ignored)
+    actions.failures.decide("retry", asked, config, of_all=of_all, as_json=as_json)
 
 
 def failures_ignore(
@@ -82,7 +77,5 @@ def failures_ignore(
     as_json: JsonOption = False,
 ) -> None:
     """Ignore failures of these files until the files change."""
-    from soulspot.cli.actions.failures import Asked, decide
-
-    asked = Asked(path, code, older_than, newer_than)
-    decide("ignore", asked, config, of_all=of_all, as_json=as_json)
+    asked = actions.failures.Asked(path, code, older_than, newer_than)
+    actions.failures.decide("ignore", asked, config, of_all=of_all, as_json=as_json)

@@ -1,7 +1,7 @@
 """Throttles repeated errors: logs the first few of a kind, then only how many more there were.
 
 A failing disk makes ten thousand lines that differ only in the file. The kind of a record is the error code of its
-file, or its message before the arguments are filled in. Outcomes that are no failure are never throttled.
+file, or its message before the arguments are filled in. Of the outcomes of files, only failures are throttled.
 """
 
 import logging
@@ -82,9 +82,9 @@ def derive_record(
     record: logging.LogRecord, fields: Mapping[str, object], message: str, *arguments: object
 ) -> logging.LogRecord:
     """Return a copy of a record with another message."""
-    made = logging.LogRecord(record.name, record.levelno, "", 0, message, arguments, exc_info=None)
-    made.__dict__["fields"] = fields
-    return made
+    derived = logging.LogRecord(record.name, record.levelno, "", 0, message, arguments, exc_info=None)
+    derived.__dict__["fields"] = fields
+    return derived
 
 
 def _kind_of(record: logging.LogRecord) -> tuple[str, str] | None:

@@ -79,33 +79,29 @@ class _Json(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         text = json.dumps(line, ensure_ascii=False, default=str)
-        return text if text.isprintable() else "".join(map(_escaped, text))
-
-
-def _escaped(character: str) -> str:
-    return character if character.isprintable() else json.dumps(character)[1:-1]
+        return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 class _NonBlocking(logging.Handler):
-    """Writes to a descriptor without ever blocking: lines that nobody reads are dropped and counted."""
+    """Writes to a descriptor without ever blocking: drops and counts the lines that a slow reader does not take."""
 
     def __init__(self, descriptor: int, *, for_journal: bool) -> None:
         super().__init__()
-        self._descriptor = descriptor
-        self._for_journal = for_journal
+        self._descriptor, self._for_journal = descriptor, for_journal
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
-        self._lost = 0
-        self._is_torn = False
-        self._throttle = LogThrottle()
+        self._throttle, self._lost, self._is_torn = LogThrottle(), 0, False
         self._timer: threading.Timer | None = None
         self.write_elsewhere: Callable[[str], None] | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._throttles and self._throttle.suppresses(record):
-            self._report_later()
-            return
-        self._write_record(record)
+        counts_every_line = logging.getLogger().isEnabledFor(logging.DEBUG)
+        if counts_every_line or not self._throttle.suppresses(record):
+            self._write_record(record)
+        elif self._timer is None:
+            self._timer = threading.Timer(REPORT_SECONDS, self._report_now)
+            self._timer.daemon = True
+            self._timer.start()
 
     def flush(self) -> None:
         """Write how many lines were suppressed since the last report."""
@@ -120,25 +116,13 @@ class _NonBlocking(logging.Handler):
         self.flush()
         super().close()
 
-    @property
-    def _throttles(self) -> bool:
-        return not logging.getLogger().isEnabledFor(logging.DEBUG)  # at debug level every line counts
-
-    def _report_later(self) -> None:
-        if self._timer is None:
-            self._timer = threading.Timer(REPORT_SECONDS, self._report_now)
-            self._timer.daemon = True
-            self._timer.start()
-
     def _report_now(self) -> None:
-        assert self.lock is not None
-        with self.lock:
-            self._timer = None
-            self.flush()
+        self._timer = None  # first, so that a line suppressed from now on starts a new timer
+        self.flush()
 
     def _write_record(self, record: logging.LogRecord) -> None:
         if self._lost:
-            message = "%d lines were lost because nobody read them"
+            message = "%d lines were lost because the reader was too slow"
             loss = derive_record(record, {"count": self._lost}, message, self._lost)
             loss.levelno, loss.levelname = logging.WARNING, "WARNING"
             if self._write(self.format(loss), loss.levelno):
@@ -152,8 +136,7 @@ class _NonBlocking(logging.Handler):
             self.write_elsewhere(text)
             return True
         if self._for_journal:
-            prefix = f"<{priority(level)}>"
-            text = "\n".join(prefix + line for line in text.split("\n"))
+            text = "\n".join(f"<{priority(level)}>{line}" for line in text.split("\n"))
         if self._is_torn:  # the rest of the last line was lost: begin a new one
             text = f"\n{text}"
         whole = written = memoryview(f"{text}\n".encode(errors="backslashreplace"))

@@ -16,7 +16,7 @@ from rich.live import Live
 
 from soulspot.errors import SoulspotError
 
-# rich has no word for these: a name that is wider than rich believes must not push the lines below it down.
+# rich cannot turn off line wrap: a name that is wider than rich measures must not push the lines below it down.
 _WRAP_OFF: Final = "\x1b[?7l"
 _WRAP_ON: Final = "\x1b[?7h"
 _CTRL_L: Final = b"\x0c"
@@ -40,6 +40,8 @@ class Terminal:
         self._input = sys.stdin.fileno()
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 shows question marks
+        for name in ("COLUMNS", "LINES"):  # rich would believe them rather than the terminal
+            os.environ.pop(name, None)
         self._console = Console()
         self._live = Live(
             console=self._console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
@@ -65,15 +67,10 @@ class Terminal:
     @property
     def size(self) -> tuple[int, int]:
         """Return columns and rows."""
-        try:
-            size = os.get_terminal_size(sys.stdout.fileno())
-        except OSError:
-            return 80, 24
-        return max(size.columns, 20), max(size.lines, 5)
+        return max(self._console.width, 20), max(self._console.height, 5)
 
     def draw(self, shown: RenderableType) -> None:
         """Show this in place of what is on the screen."""
-        self._console.size = self.size  # rich would obey $COLUMNS and $LINES
         try:
             self._live.update(shown, refresh=True)
         except OSError:
@@ -123,5 +120,4 @@ class Terminal:
 def require_terminal(instead: str) -> None:
     """Raise SoulspotError unless standard input and output are a terminal that can be drawn on."""
     if os.environ.get("TERM", "dumb") in {"dumb", "unknown", ""} or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        msg = f"this needs a terminal: {instead}"
-        raise SoulspotError(msg)
+        raise SoulspotError(f"this needs a terminal: {instead}")

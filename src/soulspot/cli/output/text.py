@@ -2,26 +2,33 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from soulspot.reports.formatting import duration
-
-__all__ = ["duration", "local_time", "print_json", "print_table", "printable"]
+Row = Mapping[str, Any]
 
 
 def printable(text: str) -> str:
     r"""Escape everything that controls a terminal: a newline becomes `\n`, a bidi mark its code."""
     if text.isprintable():
         return text
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode() for each in text
-    )
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def print_json(value: object) -> None:
     """Print one JSON object on one line."""
-    print(json.dumps(value, ensure_ascii=False, default=_plain))
+    print(json.dumps(value, ensure_ascii=False, default=_as_text))
+
+
+def print_rows(rows: Iterable[Row], columns: Mapping[str, str | Callable[[Row], object]], *, as_json: bool) -> None:
+    """Print rows: each as a JSON object, or all as a table whose columns are a field or made by a function."""
+    if as_json:
+        for row in rows:
+            print_json(row)
+    else:
+        cells = ([row[each] if isinstance(each, str) else each(row) for each in columns.values()] for row in rows)
+        print_table(tuple(columns), cells)
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -41,9 +48,9 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> No
     Console().print(table)
 
 
+def _as_text(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
 def local_time(moment: datetime) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _plain(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -17,15 +17,15 @@ def moment(text: str, option: str) -> datetime:
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except ValueError as error:
-        msg = f"{option} {text!r} is not a time: write 2026-11-23, 2026-11-23T18:00, or a span such as 90m, 24h or 7d"
-        raise ConfigError(msg) from error
+        raise ConfigError(
+            f"{option} {text!r} is not a time: write 2026-11-23, 2026-11-23T18:00, or a span such as 90m, 24h or 7d"
+        ) from error
 
 
 def span(text: str, option: str) -> timedelta:
     """Parse a span such as 90m, 24h or 7d."""
     if (found := _SPAN.fullmatch(text.strip())) is None:
-        msg = f"{option} {text!r} is not a time span: write 90m, 24h or 30d"
-        raise ConfigError(msg)
+        raise ConfigError(f"{option} {text!r} is not a time span: write 90m, 24h or 30d")
     return _span_of(found)
 
 

@@ -2,10 +2,11 @@
 
 import time
 import unicodedata
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import groupby, islice
 from typing import Any, Final
 
 from rich.cells import cell_len, set_cell_size
@@ -45,15 +46,12 @@ class View:
     def update(self, line: dict[str, Any]) -> None:
         """Apply one line of the stream."""
         self.updated_at = time.monotonic()
-        if "error" in line:
-            self.reason = str(line["error"])
+        self.reason = str(line.get("error", self.reason))
         if "pid" in line:
             self.daemon, self.had_daemon, self.reason = line, True, ""
-            self.events.clear()
-        if "vitals" in line:
-            self.vitals = line["vitals"]
+        self.vitals = line.get("vitals", self.vitals)
         if "happened" in line:
-            if self.daemon is None:
+            if self.daemon is None or "pid" in line:
                 self.events.clear()
             self.events.extend(line["happened"])
 
@@ -82,44 +80,40 @@ def screen(view: View, columns: int, rows: int) -> Text:
     return Text("\n", no_wrap=True, overflow="crop").join([*body, *padding, _footer(view, columns)])
 
 
-def _header(view: View, columns: int) -> list[Text]:
-    clock = f"{datetime.now().astimezone():%H:%M:%S}"
+def _header(view: View, columns: int) -> Iterator[Text]:
+    clock = f" {datetime.now().astimezone():%H:%M:%S}"
     if view.daemon is None:
-        absent = "the daemon has stopped; waiting for another" if view.had_daemon else "no soulspot is running"
-        state: list[Piece] = [("● ", "bold yellow"), (absent, "bold yellow")]
-        reasons = [view.reason] if view.reason else []
+        shown = "the daemon has stopped; waiting for another" if view.had_daemon else "no soulspot is running"
+        colour, rest, reasons = "bold yellow", "", [view.reason] if view.reason else []
     else:
-        health = str(view.vitals.get("health", "…"))
         silent = time.monotonic() - view.updated_at
-        shown = f"silent for {silent:.0f} s" if silent > SILENT_AFTER else health
-        colour = _HEALTH.get(shown, "bold red")
-        up = in_words((datetime.now(UTC) - datetime.fromisoformat(view.daemon["since"])).total_seconds())
-        state = [("● ", colour), (shown, colour), (f"   up {up}   pid {view.daemon['pid']}", "")]
-        reasons = list(view.vitals.get("reasons", ()))
-    title = _line([("soulspot  ", "bold"), *state], columns - len(clock) - 1)
-    title.append(f"{' ' * (columns - title.cell_len - len(clock))}{clock}")
-    return [title, *(_line([("  " + each, "yellow")], columns) for each in reasons[:2])]
+        shown = f"silent for {silent:.0f} s" if silent > SILENT_AFTER else str(view.vitals.get("health", "…"))
+        colour, reasons = _HEALTH.get(shown, "bold red"), view.vitals.get("reasons", [])
+        up = (datetime.now(UTC) - datetime.fromisoformat(view.daemon["since"])).total_seconds()
+        rest = f"   up {in_words(up)}   pid {view.daemon['pid']}"
+    title = _line([("soulspot  ", "bold"), ("● ", colour), (shown, colour), (rest, "")], columns - len(clock))
+    title.pad_right(columns - len(clock) - title.cell_len)
+    yield title.append(clock)
+    yield from (_line([("  " + each, "yellow")], columns) for each in reasons[:2])
 
 
-def _numbers(view: View, columns: int) -> list[Text]:
-    vitals, shown = view.vitals, []
+def _numbers(view: View, columns: int) -> Iterator[Text]:
+    vitals = view.vitals
     if rates := vitals.get("rates"):
-        now, minute = sum(rates[-3:]) / 3, sum(rates) / len(rates)
-        text = f"{now:,.1f} now   {minute:,.1f} last minute   "
-        bars = (_bars(rates, max(min(60, columns - 44), 0)), "green")
-        shown.append(_line([("files/s   ", "dim"), (text, ""), bars], columns))
+        text = f"{sum(rates[-3:]) / 3:,.1f} now   {sum(rates) / len(rates):,.1f} last minute   "
+        bars = _bars(rates, max(min(60, columns - 44), 0))
+        yield _line([("files/s   ", "dim"), (text, ""), (bars, "green")], columns)
     if queue := vitals.get("queue"):
         is_busy = queue["in_hand"] or queue["settling"]
         oldest = f", the oldest for {in_words(queue['oldest_seconds'])}" if is_busy else ""
         text = f"{queue['in_hand']:,} in hand, {queue['settling']:,} not complete yet{oldest}"
-        shown.append(_line([("queue     ", "dim"), (text, "")], columns))
-    shown += [_scan(scan, columns) for scan in vitals.get("walks", ())[:2]]
+        yield _line([("queue     ", "dim"), (text, "")], columns)
+    yield from (_scan(scan, columns) for scan in vitals.get("walks", ())[:2])
     if totals := vitals.get("totals"):
-        files = totals["files"]
-        text = f"{files.get('catalogued', 0):,} catalogued, {files.get('missing', 0):,} missing, "
-        failed = (f"{files.get('failed', 0):,} failed", "red" if files.get("failed") else "")
-        shown.append(_line([("files     ", "dim"), (text, ""), failed], columns))
-    return shown
+        files = Counter(totals["files"])
+        text = f"{files['catalogued']:,} catalogued, {files['missing']:,} missing, "
+        failed = (f"{files['failed']:,} failed", "red" if files["failed"] else "")
+        yield _line([("files     ", "dim"), (text, ""), failed], columns)
 
 
 def _scan(scan: dict[str, Any], columns: int) -> Text:
@@ -136,46 +130,44 @@ def _scan(scan: dict[str, Any], columns: int) -> Text:
 
 
 def _folders(view: View, columns: int, rows: int) -> list[Text]:
-    shown = []
-    for path, folder in view.vitals.get("folders", {}).items():
-        state: Piece = ("", "")
-        if folder.get("offline"):
-            state = (f"offline: {folder['offline']}", "bold yellow")
-        elif folder.get("held"):
-            state = (f"held: {folder['held']} files are missing", "bold yellow")
-        elif "watched" in folder:
-            state = (f"event {ago(folder['last_event'])}, reconcile {ago(folder['last_reconcile'])}", "")
-        room = max(columns - 12 - min(cell_len(state[0]), columns // 2), 10)
-        name = cut(path, room, keep_end=True)
-        shown.append(_line([("folder    ", "dim"), (name, ""), ("  ", ""), state], columns))
-    most = max(rows // 6, 1)
-    if len(shown) > most:
-        shown[most:] = [_line([(f"          and {len(shown) - most} more", "dim")], columns)]
-    return shown
+    folders, most = view.vitals.get("folders", {}), max(rows // 6, 1)
+    shown = [_folder(path, folder, columns) for path, folder in islice(folders.items(), most)]
+    more = [_line([(f"          and {len(folders) - most} more", "dim")], columns)] if len(folders) > most else []
+    return shown + more
+
+
+def _folder(path: str, folder: dict[str, Any], columns: int) -> Text:
+    state, style = "", "bold yellow"
+    if folder.get("offline"):
+        state = f"offline: {folder['offline']}"
+    elif folder.get("held"):
+        state = f"held: {folder['held']} files are missing"
+    elif "watched" in folder:
+        state, style = f"event {ago(folder['last_event'])}, reconcile {ago(folder['last_reconcile'])}", ""
+    name = cut(path, max(columns - 12 - min(cell_len(state), columns // 2), 10), keep_end=True)
+    return _line([("folder    ", "dim"), (name, ""), ("  ", ""), (state, style)], columns)
 
 
 def _arriving(view: View, columns: int) -> list[Text]:
-    shown = [_line([("arriving and settling", "bold")], columns)] if view.vitals.get("arriving") else []
+    shown = [_line([("arriving and settling", "bold")], columns)]
     for each in view.vitals.get("arriving", ()):
         stage, style = ("settles", "cyan") if each["settles"] else ("in hand", "dim")
         begin = f"  {stage}  {in_words(each['seconds']):>7}  "
         path = cut(view.relative(each["path"]), columns - cell_len(begin), keep_end=True)
         shown.append(_line([(begin, style), (path, "")], columns))
-    return shown
+    return shown if len(shown) > 1 else []
 
 
-def _outcomes(view: View, columns: int, room: int) -> list[Text]:
+def _outcomes(view: View, columns: int, room: int) -> Iterator[Text]:
     if not view.events or room < 2:  # noqa: PLR2004 - the heading and one line
-        return []
-    shown = [_line([("last outcomes", "bold")], columns)]
+        return
+    yield _line([("last outcomes", "bold")], columns)
     for each in list(view.events)[:-room:-1]:
         at = datetime.fromisoformat(each["at"]).astimezone()
         begin = [(f"  {at:%H:%M:%S}  ", "dim"), (f"{each['kind']:<9} ", _KINDS.get(each["kind"], "green"))]
-        rest = columns - sum(cell_len(text) for text, _style in begin)
-        detail = each.get("detail") or ""
+        rest, detail = columns - sum(cell_len(text) for text, _style in begin), each.get("detail") or ""
         path = cut(view.relative(each["path"]), max(rest * 2 // 3 if detail else rest, 10), keep_end=True)
-        shown.append(_line([*begin, (path, ""), (f"  {detail}" if detail else "", "dim")], columns))
-    return shown
+        yield _line([*begin, (path, ""), (f"  {detail}" if detail else "", "dim")], columns)
 
 
 def _failures(view: View, columns: int) -> list[Text]:
@@ -193,11 +185,10 @@ def _failures(view: View, columns: int) -> list[Text]:
 def _footer(view: View, columns: int) -> Text:
     if time.monotonic() - view.message_at < MESSAGE_SECONDS:
         return _line([(view.message, "bold")], columns)
-    keys = [("q", "quit")]
-    if view.is_admin:
-        keys += [("p", "pause"), ("r", "resume"), ("s", "scan")]
-    pieces = [piece for key, verb in keys for piece in ((f" {key} ", "reverse"), (f" {verb}  ", ""))]
-    return _line(pieces, columns)
+    keys = {"q": "quit"} | ({"p": "pause", "r": "resume", "s": "scan"} if view.is_admin else {})
+    return _line(
+        [piece for key, verb in keys.items() for piece in ((f" {key} ", "reverse"), (f" {verb}  ", ""))], columns
+    )
 
 
 def _line(pieces: Iterable[Piece], columns: int) -> Text:
@@ -214,8 +205,7 @@ def cut(text: str, cells: int, *, keep_end: bool = False) -> str:
         return ""
     some = text[-4 * cells - 4 :] if keep_end else text[: 4 * cells + 4]  # it may have a million characters
     shown = _unstacked(printable(unicodedata.normalize("NFC", some)))
-    is_whole = len(some) == len(text)
-    if is_whole and cell_len(shown) <= cells:
+    if len(some) == len(text) and cell_len(shown) <= cells:
         return shown
     if not keep_end:
         return f"{set_cell_size(shown, cells - 1).rstrip()}…"
@@ -226,12 +216,8 @@ def cut(text: str, cells: int, *, keep_end: bool = False) -> str:
 
 def _unstacked(text: str) -> str:
     """Drop combining marks beyond the second on one letter: they would cover the lines above."""
-    kept: list[str] = []
-    for each in text:
-        if unicodedata.combining(each) and len(kept) > 1 and all(map(unicodedata.combining, kept[-2:])):
-            continue
-        kept.append(each)
-    return "".join(kept)
+    runs = groupby(text, key=lambda each: bool(unicodedata.combining(each)))
+    return "".join(each for are_marks, run in runs for each in (islice(run, 2) if are_marks else run))
 
 
 def _bars(numbers: Sequence[int], width: int) -> str:

@@ -1,9 +1,10 @@
-"""The commands of the control socket: each gets the daemon's state and the client's arguments."""
+"""The commands of the control socket; each gets the daemon's state and the client's arguments."""
 
 import asyncio
 import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
@@ -29,13 +30,12 @@ from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.records import FailureQuestion
 from soulspot.ingest.catalogue.failure_service import FailureService
 from soulspot.ingest.disk.walker import Root, covers, why_left_alone
-from soulspot.ingest.outcome import Outcome
 from soulspot.ingest.scan_requests import Request
 
 PROGRESS_INTERVAL: Final = 0.25
 """Seconds between two lines of progress."""
 START_TIMEOUT: Final = 30.0
-"""Seconds that a scan waits for a daemon that starts or takes new settings, until it has folders."""
+"""Seconds that a scan waits while the daemon starts or applies new settings."""
 
 
 async def status(state: DaemonState, _arguments: Arguments) -> Answer:
@@ -48,14 +48,15 @@ async def scan(state: DaemonState, arguments: Arguments) -> AsyncIterator[Answer
         async with asyncio.timeout(START_TIMEOUT):
             await state.is_watching.wait()
     except TimeoutError:
-        yield error_message("the daemon is still starting, and scans everything when it has")
+        yield error_message("the daemon is still starting, and will scan everything when it has started")
         return
     parts, refusal = _parts(state.roots, arguments.get("paths"))
     if refusal is not None:
         yield refusal
         return
     request = Request(parts, confirm_missing=arguments.get("confirm_missing") is True)
-    state.requests.ask(request)
+    assert state.requests is not None
+    state.requests.submit(request)
     scanning = [root.catalogue_path(path).rstrip("/") for root, paths in parts.items() for path in paths]
     yield scan_accepted_message(scanning, state.pauses.gate.paused)
     if arguments.get("wait") is True:
@@ -66,7 +67,7 @@ async def scan(state: DaemonState, arguments: Arguments) -> AsyncIterator[Answer
 async def pause(state: DaemonState, arguments: Arguments) -> Answer:
     seconds = arguments.get("seconds")
     if not (seconds is None or (isinstance(seconds, int | float) and 0 < seconds < timedelta.max.total_seconds())):
-        return error_message("seconds must be a number above 0, or null to pause until somebody resumes")
+        return error_message("seconds must be a number above 0, or null to pause until a resume")
     answer: Answer = {"pid": os.getpid(), "was_paused": state.pauses.gate.paused is not None, "remembered": True}
     try:
         state.pauses.pause(arguments["caller"].user, None if seconds is None else timedelta(seconds=seconds))
@@ -77,14 +78,14 @@ async def pause(state: DaemonState, arguments: Arguments) -> Answer:
 
 async def resume(state: DaemonState, arguments: Arguments) -> Answer:
     try:
-        before = state.pauses.resume(f"{arguments['caller'].user} resumed it")
+        before = state.pauses.resume(f"{arguments['caller'].user} has ended the pause")
     except OSError as error:
-        return error_message(f"it stays paused: its file cannot be removed ({error})")
+        return error_message(f"still paused: the file of the pause cannot be removed ({error})")
     return {"pid": os.getpid(), "was_paused": pause_message(before)}
 
 
 async def failures(state: DaemonState, arguments: Arguments) -> Answer:
-    """Retry or ignore failures in the watched folders; what is to be retried is read at once."""
+    """Retry or ignore failures in the watched folders; retried files are read at once."""
     if (pipeline := state.pipeline) is None or state.database is None:
         return error_message("the daemon is starting")
     folders = {root.id: root for root in state.roots}
@@ -94,7 +95,7 @@ async def failures(state: DaemonState, arguments: Arguments) -> Answer:
             str(arguments.get("verb")), question, folders
         )
     except (KeyError, msgspec.ValidationError) as error:
-        return error_message(f"not a valid decision about failures: {error}")
+        return error_message(f"invalid arguments: {error}")
     except DBAPIError as error:
         return error_message(f"the database refuses ({error.orig}): try again when it answers")
     for file in decided:
@@ -103,7 +104,7 @@ async def failures(state: DaemonState, arguments: Arguments) -> Answer:
 
 
 async def reload(state: DaemonState, _arguments: Arguments) -> Answer:
-    """Read the settings again; answers once the new ones are in force."""
+    """Read the settings again; answer once the new settings are in force."""
     before = state.settings
     try:
         settings = state.read_settings()
@@ -111,7 +112,7 @@ async def reload(state: DaemonState, _arguments: Arguments) -> Answer:
     except SoulspotError as error:
         return error_message(str(error))
     if (settings.database, settings.control) != (before.database, before.control):
-        return error_message("the settings of database and control need a restart: systemctl restart soulspot")
+        return error_message("the database and control settings need a restart: systemctl restart soulspot")
     if settings == before:
         return {"changed": False}
     change = SettingsChange(settings, before, asyncio.get_running_loop().create_future())
@@ -133,25 +134,18 @@ COMMANDS: Final[Commands[DaemonState]] = {
 
 async def _progress(request: Request) -> AsyncIterator[Answer]:
     reported = 0
-
-    def new_failures() -> list[Outcome]:
-        nonlocal reported
-        new = request.failed[reported:]
-        reported += len(new)
-        return new
-
     while not request.ended.is_set():
-        yield scan_progress_message(request, new_failures())
-        try:
+        new_failures = request.failed[reported:]
+        reported += len(new_failures)
+        yield scan_progress_message(request, new_failures)
+        with suppress(TimeoutError):
             async with asyncio.timeout(PROGRESS_INTERVAL):
                 await request.ended.wait()
-        except TimeoutError:
-            continue
-    yield scan_result_message(request, new_failures())
+    yield scan_result_message(request, request.failed[reported:])
 
 
 def _parts(roots: Sequence[Root], paths: object) -> tuple[dict[Root, list[str]], Answer | None]:
-    """Return what to scan, by folder, or why that is not possible."""
+    """Return the paths to scan by folder, or an error message."""
     parts = defaultdict[Root, list[str]](list)
     if paths is None or paths == []:
         return {root: [""] for root in roots}, None
@@ -159,23 +153,20 @@ def _parts(roots: Sequence[Root], paths: object) -> tuple[dict[Root, list[str]],
         return {}, error_message("the paths of a scan must be a list of absolute paths")
     elsewhere = []
     for path in paths:
-        found = _find(roots, text_to_path(path))
-        if found is None:
+        if (found := _find(roots, text_to_path(path))) is None:
             elsewhere.append(path)
-            continue
-        root, below = found
-        if below and (reason := why_left_alone(root, below.rstrip("/"))) is not None:
-            return {}, error_message(f"{path} is left alone: {reason}")
-        parts[root].append(below)
+        elif (below := found[1]) and (reason := why_left_alone(found[0], below.rstrip("/"))) is not None:
+            return {}, error_message(f"{path} is ignored: {reason}")
+        else:
+            parts[found[0]].append(below)
     if elsewhere:
         watched = ", ".join(path_to_text(root.path) for root in roots)
-        reason = f"{', '.join(elsewhere)}: not in a watched folder ({watched})"
-        return {}, error_message(reason, elsewhere=elsewhere)
+        return {}, error_message(f"{', '.join(elsewhere)}: not in a watched folder ({watched})", elsewhere=elsewhere)
     return {root: _topmost(below) for root, below in parts.items()}, None
 
 
 def _find(roots: Sequence[Root], path: str) -> tuple[Root, str] | None:
-    """Return the watched folder that holds a path, by its name or through a link, and the path below it."""
+    """Return the watched folder that contains a path, directly or through a link, and the path within it."""
     for full in (os.path.normpath(path), os.path.realpath(path)):
         for root in roots:
             if (below := root.relative(full)) is not None:
@@ -184,9 +175,5 @@ def _find(roots: Sequence[Root], path: str) -> tuple[Root, str] | None:
 
 
 def _topmost(paths: list[str]) -> list[str]:
-    """Leave out the paths below others."""
+    """Drop the paths that other paths cover."""
     return [path for path in dict.fromkeys(paths) if not any(covers(other, path) for other in paths if other != path)]
-
-
-def _full_path(root: Root, path: str) -> str:
-    return f"{path_to_text(root.path).rstrip('/')}/{path}".rstrip("/")

@@ -1,4 +1,4 @@
-"""The streams of the control socket: `follow` sends events, `live` is the data of `soulspot top`."""
+"""The streams of the control socket: `follow` sends events, `live` the data of `soulspot top`."""
 
 import asyncio
 import time
@@ -20,19 +20,19 @@ from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.infrastructure.net.control_socket import Answer, Arguments
 from soulspot.ingest.pipeline import Pipeline
 
-VITALS_INTERVAL: Final = 0.5
-"""Seconds between two lines of vitals."""
+STATS_INTERVAL: Final = 0.5
+"""Seconds between two lines of statistics."""
 EVENTS_INTERVAL: Final = 0.1
 """Seconds between two lines of events."""
 VIEWER_BUFFER: Final = 40
-"""Events in one line at most: the newest."""
+"""The most events in one line: the newest."""
 SHOWN_ARRIVING: Final = 20
 COUNT_WALK_AFTER: Final = 2.0
-"""Seconds after which a walk is worth a second one that counts its files."""
+"""Seconds after which a walk is long enough to count its files ahead, in a second walk."""
 
 
 async def follow(state: DaemonState, arguments: Arguments) -> AsyncIterator[Answer]:
-    """Stream what happens from now on; `room` bounds the buffer, for clients that only wait for something to happen."""
+    """Stream the events from now on; `room` bounds the buffer, for clients that only wait for any event."""
     room = arguments.get("room")
     buffer = min(room, SUBSCRIBER_BUFFER) if isinstance(room, int) and room > 0 else SUBSCRIBER_BUFFER
     with state.feed.subscribe(buffer) as subscription:
@@ -42,39 +42,37 @@ async def follow(state: DaemonState, arguments: Arguments) -> AsyncIterator[Answ
 
 
 async def live(state: DaemonState, arguments: Arguments) -> AsyncIterator[Answer]:
-    """Stream vitals twice a second, and events as they happen."""
+    """Stream statistics twice a second, and events as they come."""
     with state.feed.subscribe(VIEWER_BUFFER) as subscription:
-        recent = EventBatch(tuple(state.feed.recent))
+        recent, due = EventBatch(tuple(state.feed.recent)), 0.0
         yield viewer_message(state.since, recent, is_admin=arguments["caller"].is_admin)
-        due = 0.0
         while True:
             if time.monotonic() >= due:
-                due = time.monotonic() + VITALS_INTERVAL
-                yield {"vitals": _vitals(state)}
-            batch = await subscription.next_batch(max(due - time.monotonic(), 0))
-            if batch is not None:
+                due = time.monotonic() + STATS_INTERVAL
+                yield {"vitals": _stats(state)}
+            if (batch := await subscription.next_batch(max(due - time.monotonic(), 0))) is not None:
                 yield batch_message(batch)
                 await asyncio.sleep(min(EVENTS_INTERVAL, max(due - time.monotonic(), 0)))
 
 
-def _vitals(state: DaemonState) -> dict[str, Any]:
-    state.totals.refresh(state.database, state.counters.kinds.total())
-    vitals = daemon_status(state) | {"rates": state.rate.last(60), "totals": totals_message(state.totals.newest)}
+def _stats(state: DaemonState) -> dict[str, Any]:
+    state.totals.refresh(state.database, outcomes=state.counters.kinds.total())
+    stats = daemon_status(state) | {"rates": state.rate.last(60), "totals": totals_message(state.totals.newest)}
     if (pipeline := state.pipeline) is not None:
         for root in state.roots:
-            folder = vitals["folders"][path_to_text(root.path)]
-            folder |= {"offline": pipeline.faults.get(root), "held": pipeline.held.get(root)}
-        vitals["arriving"] = [arriving_message(*each) for each in pipeline.in_progress(SHOWN_ARRIVING)]
-        vitals["walks"] = _walks(pipeline, state.totals)
-    return vitals
+            losses = {"offline": pipeline.faults.get(root), "held": pipeline.held.get(root)}
+            stats["folders"][path_to_text(root.path)] |= losses
+        stats["arriving"] = [arriving_message(*each) for each in pipeline.in_progress(SHOWN_ARRIVING)]
+        stats["walks"] = _walks(pipeline, state.totals)
+    return stats
 
 
 def _walks(pipeline: Pipeline, totals: CatalogueTotals) -> list[Answer]:
-    """Return the progress of full folder walks, and count the files of those that take long."""
+    """Return the progress of the long walks of whole folders, and count their files."""
     shown = []
     for root, walk in pipeline.walks.items():
         if walk.seconds > COUNT_WALK_AFTER:
             if walk.total is None:
-                totals.count_walk(pipeline, root)
+                totals.count_walk(walk, root)
             shown.append(walk_message(root, done=walk.done, total=walk.total, seconds=walk.seconds))
     return shown

@@ -16,15 +16,16 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def serve_control_socket(state: DaemonState) -> AsyncIterator[None]:
-    """Serve the commands until the block ends; if no socket can be made at the default place, only warn."""
+    """Serve the commands until the block ends; if the socket cannot be created at the default path, only warn."""
     async with AsyncExitStack() as serving:
         try:
             spec = socket_to_serve(state.settings)
-            served = control_socket.serve(spec.path, COMMANDS, state, mode=spec.mode, group=spec.group)
-            await serving.enter_async_context(served)
+            await serving.enter_async_context(
+                control_socket.serve(spec.path, COMMANDS, state, mode=spec.mode, group=spec.group)
+            )
         except (OSError, LockHeldError) as error:
             reason = f"{error.filename or ''} ({error.strerror})" if isinstance(error, OSError) else f"({error})"
-            msg = f"cannot make the control socket {reason}: set control.socket"
+            msg = f"cannot create the control socket {reason}: set control.socket"
             if state.settings.control != ControlSettings():
                 raise ConfigError(msg) from error
             logger.warning("%s; until then `soulspot status` and `soulspot reload` do not reach this process", msg)

@@ -11,13 +11,12 @@ from typing import Any, Final
 from soulspot.daemon.events import EventBatch, FileEvent
 
 PAYLOAD_VERSION: Final = 1
-"""Rises when a field changes its meaning or goes; not for a new field."""
-_NOT_DELIVERED: Final = "unchanged"
+"""Rises when a field changes its meaning or disappears, not for a new field."""
 
 
 @dataclass(slots=True)
 class Batch:
-    """Changes in order. Names the first `limit` files and folders, and counts the rest."""
+    """Changes in order. Holds the first `limit` files and folders, and counts the rest."""
 
     limit: int
     counts: Counter[str] = field(default_factory=Counter)
@@ -34,16 +33,16 @@ class Batch:
         return self.counts.total()
 
     def add(self, events: EventBatch) -> None:
-        """Add changes; the batch is cut if some were lost before."""
+        """Add changes; the batch is cut if events were lost."""
         self.is_cut = self.is_cut or events.lost > 0
         for event in events.events:
-            if (kind := event.outcome.kind) != _NOT_DELIVERED:
+            if (kind := event.outcome.kind) != "unchanged":
                 self.counts[kind] += 1
                 self._add_change(event)
                 self._extend_period(event.at, event.at)
 
     def merge(self, later: "Batch") -> None:
-        """Add a later batch to this one, which could not be delivered."""
+        """Add a later batch to this undelivered one."""
         self.counts += later.counts
         self.is_cut = self.is_cut or later.is_cut
         for change in later.changes:
@@ -64,17 +63,15 @@ class Batch:
 
     def _add_folders(self, folders: Iterable[str]) -> None:
         for folder in folders:
-            if folder in self.folders:
-                continue
             if len(self.folders) < self.limit:
                 self.folders[folder] = None
-            else:
+            elif folder not in self.folders:
                 self.is_cut = True
 
     def payload(self, *, run: str, node: str, number: int, roots: Collection[str]) -> bytes:
-        """Return the batch as JSON; of the watched folders `roots` it names those with a change."""
+        """Return the batch as JSON; it names those watched folders of `roots` that have a change."""
         touched = [root for root in roots if any(f"{each}/".startswith(f"{root}/") for each in self.folders)]
-        payload: dict[str, Any] = {
+        payload = {
             "version": PAYLOAD_VERSION,
             "event": "batch",
             "node": node,
@@ -92,7 +89,7 @@ class Batch:
 
 
 def _folders_of(event: FileEvent) -> Iterable[str]:
-    """Yield the folder of a changed file, and the one it was moved from."""
+    """Yield the folder of a changed file, and the folder it was moved from."""
     outcome = event.outcome
     yield os.path.dirname(outcome.path)
     if outcome.kind == "moved":

@@ -1,8 +1,8 @@
-"""Delivers batches of changes to another program: a command that is run, or a server that gets a POST.
+"""Delivers batches of changes to another program: runs a command, or sends a POST to a server.
 
-A hook is an ordinary subscriber; ingest never waits for it. It makes one delivery at a time; what happens meanwhile is
-the next batch. A failed delivery is retried with backoff, together with what came since; the log has one line when it
-begins to fail and one when it works again. Each batch is delivered at least once.
+A hook is an ordinary subscriber; ingest never waits for it. It delivers one batch at a time; changes in the meantime
+make the next batch. A failed delivery is retried with backoff, together with the changes since; the log has one line
+when deliveries begin to fail and one when they work again. Each batch is delivered at least once.
 """
 
 import asyncio
@@ -28,25 +28,25 @@ logger = logging.getLogger(__name__)
 HOOK_BUFFER: Final = 20_000
 """Events that a hook's subscription keeps."""
 COLLECT_INTERVAL: Final = 1.0
-"""Seconds between two times that a hook takes them into its batch."""
+"""Seconds after which a hook moves new events from its subscription to its batch."""
 FIRST_RETRY: Final = 1.0
 LAST_RETRY: Final = 300.0
-"""Seconds between two tries to deliver: doubling from the first to the last."""
+"""Seconds between two tries to deliver: doubling from the first value to the last."""
 POST_ENVIRONMENT: Final = (
     *("PYTHONPATH", "SSL_CERT_FILE"),
     *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
 )
-"""Variables that the program that posts gets, besides those that any program gets."""
+"""Environment variables for the program that posts, besides those for any program."""
 STOP_LIMIT: Final = 4.0
-"""Seconds that a hook has to deliver the rest when the daemon stops."""
+"""Seconds to deliver the rest when the daemon stops."""
 
 Deliver = Callable[[bytes], Awaitable[str | None]]
-"""Delivers a payload; returns in one line what went wrong, None on success."""
+"""Delivers a payload; returns the error in one line, None on success."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """The part of every payload that does not change: the run, the machine, the watched folders."""
+    """The constant part of every payload: the run, the machine, the watched folders."""
 
     run: str = ""
     roots: Sequence[str] = ()
@@ -57,15 +57,15 @@ class Hook:
     """Delivers batches of changes to one target.
 
     Args:
-        kind: its name in metrics.
-        place: its name in the log, without secrets.
-        quiet: seconds without a change after which a batch is complete.
-        longest: seconds after which a batch is complete although changes go on.
-        paths: files, and folders, named in one payload at most.
+        kind: the hook's name in metrics.
+        place: the target's name in the log, without secrets.
+        quiet: seconds without a change that complete a batch.
+        longest: seconds after which a batch is complete although changes continue.
+        paths: the most files, and the most folders, in one payload.
 
     """
 
-    def __init__(  # noqa: PLR0913 - filled in once, by name
+    def __init__(  # noqa: PLR0913 - the settings of a hook, by name
         self,
         kind: Literal["command", "url"],
         place: str,
@@ -74,19 +74,15 @@ class Hook:
         quiet: float,
         longest: float,
         paths: int,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.kind, self.place = kind, place
         self.sender = Sender()
-        self.delivered = 0
-        self.failed = 0
+        self.delivered = self.failed = 0
         self.error: str | None = None
         self.last_delivery: datetime | None = None
         self._deliver = deliver
         self._quiet, self._longest, self._paths = quiet, longest, paths
-        self._clock = clock
-        self._batch = Batch(paths)
-        self._sent = Batch(paths)
+        self._batch, self._sent = Batch(paths), Batch(paths)
         self._number = 0
         self._began = self._last = 0.0
         self._wake = asyncio.Event()
@@ -95,12 +91,12 @@ class Hook:
     @property
     def undelivered(self) -> Batch:
         undelivered = Batch(self._paths)
-        for batch in (self._sent, self._batch):
-            undelivered.merge(batch)
+        undelivered.merge(self._sent)
+        undelivered.merge(self._batch)
         return undelivered
 
     def requeue(self, undelivered: Batch) -> None:
-        """Deliver this first: what the hook before this one could not deliver."""
+        """Put the changes that the previous hook could not deliver at the front."""
         self._batch.merge(undelivered)
         self._batch_changed()
 
@@ -110,7 +106,7 @@ class Hook:
         return len(self._batch) + len(self._sent)
 
     async def run(self, subscription: Subscription) -> None:
-        """Deliver batches until `stop`, and then the rest."""
+        """Deliver batches until `stop`, then the rest."""
         collecting = asyncio.create_task(self._collect(subscription), name=f"hook {self.kind}: collect")
         try:
             while await self._has_batch(subscription):
@@ -121,7 +117,7 @@ class Hook:
                 await collecting
 
     def stop(self, subscription: Subscription) -> None:
-        """Deliver the rest now: nothing more happens."""
+        """Make `run` deliver the rest at once and end; no more events come."""
         self._add_buffered(subscription)
         self._is_stopping = True
         self._wake.set()
@@ -131,7 +127,7 @@ class Hook:
             self._add(events)
 
     def _add_buffered(self, subscription: Subscription) -> bool:
-        """Add the events that the subscription still holds; return whether there were any."""
+        """Add the events left in the subscription; return whether it had any."""
         if (events := subscription.take()) is not None:
             self._add(events)
         return events is not None
@@ -141,39 +137,39 @@ class Hook:
         self._batch_changed()
 
     def _batch_changed(self) -> None:
-        if not self._batch:
-            return
-        self._last = self._clock()
-        self._began = self._began or self._last
-        self._wake.set()
+        if self._batch:
+            self._last = time.monotonic()
+            self._began = self._began or self._last
+            self._wake.set()
 
     async def _has_batch(self, subscription: Subscription) -> bool:
-        """Wait until a batch is complete; return False if there will be none."""
+        """Wait until a batch is complete; return False if no more will come."""
         while not self._is_stopping:
             wait = None
             if self._batch:
-                wait = min(self._last + self._quiet, self._began + self._longest) - self._clock()
-                if wait <= 0 and not (self._add_buffered(subscription) and self._clock() < self._began + self._longest):
+                latest = self._began + self._longest
+                wait = min(self._last + self._quiet, latest) - time.monotonic()
+                if wait <= 0 and not (self._add_buffered(subscription) and time.monotonic() < latest):
                     return True
             await self._wait(wait)
         return bool(self._batch)
 
     async def _wait(self, seconds: float | None) -> None:
-        """Wait until the batch changes or the daemon stops, at most so many seconds."""
+        """Wait until the batch changes or the daemon stops, at most `seconds`."""
         self._wake.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
 
     async def _deliver_with_backoff(self) -> None:
-        """Deliver the batch and what comes meanwhile, retrying until that works; when stopping, try once."""
+        """Deliver the batch, retrying with the changes that come meanwhile; when stopping, try only once."""
         self._number += 1
         for pause in Backoff(FIRST_RETRY, LAST_RETRY):
             was_last_try = self._is_stopping
             if await self._deliver_batch() or was_last_try:
                 return
-            until = self._clock() + pause
-            while (wait := until - self._clock()) > 0 and not self._is_stopping:
+            until = time.monotonic() + pause
+            while (wait := until - time.monotonic()) > 0 and not self._is_stopping:
                 await self._wait(wait)
 
     async def _deliver_batch(self) -> bool:
@@ -181,12 +177,12 @@ class Hook:
         self._batch, self._began = Batch(self._paths), 0.0
         sender = self.sender
         payload = self._sent.payload(run=sender.run, node=sender.node, number=self._number, roots=sender.roots)
-        wrong = await self._deliver(payload)
-        if wrong is not None:
+        error = await self._deliver(payload)
+        if error is not None:
             self.failed += 1
             if self.error is None:
-                logger.warning("the hook %s fails (%s) and is tried again until it does not", self.place, wrong)
-            self.error = wrong
+                logger.warning("the hook %s fails (%s): retrying until it works", self.place, error)
+            self.error = error
             return False
         if self.error is not None:
             logger.warning("the hook %s works again", self.place)
@@ -197,7 +193,7 @@ class Hook:
 
 
 async def end(subscribed: Iterable[tuple[Hook, Subscription]], running: Collection["asyncio.Task[None]"]) -> None:
-    """Let hooks deliver the rest, within their time."""
+    """Let the hooks deliver the rest within `STOP_LIMIT`, then cancel them."""
     for hook, subscription in subscribed:
         hook.stop(subscription)
     if running:
@@ -207,7 +203,7 @@ async def end(subscribed: Iterable[tuple[Hook, Subscription]], running: Collecti
 
 
 def command_hook(argv: Sequence[str], *, within: float, quiet: float, longest: float, paths: int) -> Hook:
-    """Return a hook that runs a program with the payload on its standard input."""
+    """Return a hook that runs a program with the payload on standard input."""
 
     async def deliver(payload: bytes) -> str | None:
         return await commands.run(argv, payload, within=within, environment=commands.plain_environment())
@@ -215,18 +211,18 @@ def command_hook(argv: Sequence[str], *, within: float, quiet: float, longest: f
     return Hook("command", argv[0], deliver, quiet=quiet, longest=longest, paths=paths)
 
 
-def url_hook(  # noqa: PLR0913 - filled in once, by name
+def url_hook(  # noqa: PLR0913 - the settings of a hook, by name
     url: str, headers: Sequence[str], *, within: float, quiet: float, longest: float, paths: int
 ) -> Hook:
-    """Return a hook that sends the payload in a POST."""
+    """Return a hook that sends the payload in a POST request."""
     program = [sys.executable, "-m", "soulspot.infrastructure.processes.http_post"]
     parts = urlsplit(url)
     place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"  # the rest may hold a token
 
     async def deliver(payload: bytes) -> str | None:
-        asked = {"url": url, "headers": list(headers), "body": payload.decode(), "within": within}
+        request = {"url": url, "headers": list(headers), "body": payload.decode(), "within": within}
         environment = commands.plain_environment(*POST_ENVIRONMENT)
-        wrong = await commands.run(program, json.dumps(asked).encode(), within=within + 1, environment=environment)
-        return wrong and wrong.removeprefix("exit code 1: ")
+        error = await commands.run(program, json.dumps(request).encode(), within=within + 1, environment=environment)
+        return error and error.removeprefix("exit code 1: ")
 
     return Hook("url", place, deliver, quiet=quiet, longest=longest, paths=paths)

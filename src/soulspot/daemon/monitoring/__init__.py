@@ -1,1 +1,1 @@
-"""What a monitor asks: metrics, probes, and the endpoints that serve them. Only the daemon and its checks import it."""
+"""Monitoring: metrics, probes, and the endpoints that serve them. Only the daemon and its checks import it."""

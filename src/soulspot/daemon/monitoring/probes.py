@@ -1,4 +1,4 @@
-"""The probes of a supervisor: whether the daemon is alive, and whether it is ready."""
+"""The probes for a supervisor: liveness and readiness."""
 
 from http import HTTPStatus
 
@@ -8,7 +8,7 @@ from soulspot.infrastructure.net.http_server import HttpReply
 
 
 async def livez(state: DaemonState) -> HttpReply:
-    """Fail only if the work stands still: a supervisor should restart then, as systemd does."""
+    """Fail only if work is stuck: the supervisor should then restart the daemon, as systemd does."""
     found = current_health(state)
     if found.state == "failed":
         return HttpReply.of(HTTPStatus.SERVICE_UNAVAILABLE, "\n".join(("failed", *found.reasons)))
@@ -16,10 +16,10 @@ async def livez(state: DaemonState) -> HttpReply:
 
 
 async def readyz(state: DaemonState) -> HttpReply:
-    """Succeed if a file dropped now would be catalogued: the daemon watches, the database answers, work goes on."""
+    """Succeed if a file dropped now would be catalogued: the daemon watches, the database answers, work progresses."""
     found = current_health(state)
     is_live = state.watcher is not None and state.watcher.is_live.is_set()
     if state.pipeline is None or not is_live or found.state in {"paused", "failed"}:
-        reasons = found.reasons if is_live or state.pipeline is None else ("it does not watch yet", *found.reasons)
+        reasons = found.reasons if is_live or state.pipeline is None else ("not watching yet", *found.reasons)
         return HttpReply.of(HTTPStatus.SERVICE_UNAVAILABLE, "\n".join(("not ready", *reasons)))
     return HttpReply.of(HTTPStatus.OK, "\n".join(("ready", *found.reasons)))

@@ -1,10 +1,10 @@
-"""The daemon's control socket, server and client: a line of JSON asks, one line answers, or a stream of lines.
+"""The daemon's control socket, server and client: a line of JSON asks, one line or a stream of lines answers.
 
     {"ask": "status"}                    {"pid": 4711, "health": "ok", …}
     {"ask": "scan", "paths": ["/m"]}     {"error": "only root and the user soulspot may ask for scan"}
 
 Its owner and its group may open it (mode 0660) and use the commands that only read. Privileged commands are for the
-daemon's own user and root. A socket at which nobody answers was left behind by a process that is gone.
+daemon's own user and root. A socket at which no process answers is stale, and the next server removes it.
 """
 
 import asyncio
@@ -36,12 +36,12 @@ _QUESTION_SECONDS: Final = 10.0
 _SEND_BUFFER_BYTES: Final = 32_768
 """Socket send buffer: what the kernel keeps for a client that does not read."""
 _MAX_CLIENTS: Final = 64
-"""Connections served at once; one more is refused, so that clients never use up the descriptors."""
+"""Connections served at once; more are refused, so that clients never use up the descriptors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The user at the other end, according to the kernel; a command finds it in its arguments as `caller`."""
+    """The user at the other end, according to the kernel; commands get it as the argument `caller`."""
 
     user: str
     is_admin: bool
@@ -59,7 +59,7 @@ class Reply(Generic[S]):
 class Stream(Generic[S]):
     """A command that answers with one line after another, until the client leaves.
 
-    A client that does not read delays only its own answers: no more of them are made meanwhile.
+    A client that does not read delays only its own answers: the stream produces none meanwhile.
     """
 
     answers: Callable[[S, Arguments], AsyncIterator[Answer]]
@@ -82,7 +82,7 @@ async def serve(
 
     Raises:
         LockHeldError: another process serves there.
-        OSError: no socket with this mode and group can be made there.
+        OSError: the socket cannot be created with this mode and group.
 
     """
     served: set[asyncio.Task[None]] = set()
@@ -91,7 +91,7 @@ async def serve(
         task = asyncio.current_task()
         assert task is not None
         served.add(task)
-        # Buffering for a client that does not read costs memory, and time to serialize, for nobody.
+        # Buffering for a client that does not read wastes memory and the time to serialize.
         writer.transport.set_write_buffer_limits(high=0)
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         try:
@@ -116,7 +116,7 @@ async def serve(
 
 @contextmanager
 def bound(place: Path, *, mode: int, group: str) -> Iterator[socket.socket]:
-    """Yield a socket bound to a path, and remove the path when the block ends; raises as `serve` does."""
+    """Yield a socket bound to a path, and remove the path at the end of the block; raises as `serve` does."""
     with _short(place) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
         _remove_stale_socket(place, address)
         before = os.umask(0o177)
@@ -124,38 +124,35 @@ def bound(place: Path, *, mode: int, group: str) -> Iterator[socket.socket]:
             listening.bind(address)
         finally:
             os.umask(before)
-        made = set_socket_rights(place, mode=mode, group=_group_id(group) if group else None)
+        created = set_socket_rights(place, mode=mode, group=_group_id(group) if group else None)
         try:
             yield listening
         finally:
             with suppress(OSError):  # the next server removes it
-                if os.path.samestat(place.lstat(), made):
+                if os.path.samestat(place.lstat(), created):
                     place.unlink()
 
 
 def _remove_stale_socket(place: Path, address: str) -> None:
-    """Remove a socket at which nobody answers, and nothing else."""
+    """Remove a socket at which no process answers, and nothing else."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(1.0)
             probe.connect(address)
-            pid, _user, _group = _peer(probe)
+            raise LockHeldError(f"another soulspot (pid {_peer(probe)[0]}) answers at {place}")
     except FileNotFoundError:
         return
     except ConnectionRefusedError:
         if not stat.S_ISSOCK(place.lstat().st_mode):
-            raise FileExistsError(errno.EEXIST, "there is a file that is not a socket") from None
+            raise FileExistsError(errno.EEXIST, "a file that is not a socket exists there") from None
         place.unlink()
-    else:
-        msg = f"another soulspot (pid {pid}) answers at {place}"
-        raise LockHeldError(msg)
 
 
 def _group_id(group: str) -> int:
     try:
         return int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
     except KeyError:
-        raise OSError(errno.ENOENT, f"there is no group {group}") from None
+        raise OSError(errno.ENOENT, f"unknown group {group}") from None
 
 
 async def _answers(
@@ -169,12 +166,12 @@ async def _answers(
         question = None
     name = question.pop("ask", None) if isinstance(question, dict) else None
     command = commands.get(name) if isinstance(name, str) else None
-    caller = _caller(writer)
+    _pid, user, _group = _peer(writer.get_extra_info("socket"))
+    caller = Caller(_user_name(user), is_admin=user in {0, os.geteuid()})
     if clients > _MAX_CLIENTS:
         yield {"error": f"{_MAX_CLIENTS} clients are connected already"}
     elif command is None:
-        given = "" if name is None else f" {name!r}"[:40]
-        names = ", ".join(commands)
+        given, names = "" if name is None else f" {name!r}"[:40], ", ".join(commands)
         yield {"error": f'unknown command{given}: send one line of JSON, {{"ask": …}}, with one of: {names}'}
     elif command.privileged and not caller.is_admin:
         yield {"error": f"only root and the user {_user_name(os.geteuid())} may ask for {name}"}
@@ -186,7 +183,7 @@ async def _answers(
 
 
 async def _until_gone(answers: AsyncIterator[Answer], reader: asyncio.StreamReader) -> AsyncGenerator[Answer, None]:
-    """Yield answers until the client closes its side, which an idle stream would not notice otherwise."""
+    """Yield answers until the client closes its side, which an idle stream would not notice."""
     gone = asyncio.create_task(reader.read(), name="control client: wait until it leaves")
     try:
         while True:
@@ -207,16 +204,10 @@ async def _next(answers: AsyncIterator[Answer]) -> Answer | None:
     return await anext(answers, None)
 
 
-def _caller(writer: asyncio.StreamWriter) -> Caller:
-    _pid, user, _group = _peer(writer.get_extra_info("socket"))
-    return Caller(_user_name(user), user in {0, os.geteuid()})
-
-
 def _peer(connection: socket.socket) -> tuple[int, int, int]:
     """Return pid, user and group of the other end, according to the kernel (SO_PEERCRED, unix(7))."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    pid, user, group = struct.unpack("3i", credentials)
-    return pid, user, group
+    return struct.unpack("3i", credentials)
 
 
 def _user_name(user: int) -> str:
@@ -227,7 +218,7 @@ def _user_name(user: int) -> str:
 
 
 def ask(place: Path, question: str, *, within: float = 5.0, **arguments: Any) -> Answer | None:  # noqa: ANN401 - JSON
-    """Return the answer of the daemon that serves there, None if there is no daemon or no answer in time."""
+    """Return the answer of the daemon that serves there, None without a daemon or an answer in time."""
     try:
         with _short(place) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(within)

@@ -2,7 +2,7 @@
 
 h11 parses and writes the protocol. This module adds what a server inside a daemon needs: a time limit for each
 connection, a limit on connections (a new one beyond it closes the oldest), and a check of the Host header against DNS
-rebinding. The page has its own process and runs on uvicorn; docs/design.md says why there are two.
+rebinding. The page has its own process and runs on uvicorn; docs/design.md explains why there are two.
 """
 
 import asyncio
@@ -17,17 +17,16 @@ import h11
 from soulspot.infrastructure.net.sockets import is_this_machine, listen_at
 
 CONNECTION_SECONDS: Final = 5.0
-"""How long a connection may take in all."""
+"""Longest life of a connection."""
 MAX_CONNECTIONS: Final = 16
 _HEAD_LIMIT: Final = 16_384
-_TEXT: Final = "text/plain; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
     status: HTTPStatus
     body: bytes
-    kind: str = _TEXT
+    kind: str = "text/plain; charset=utf-8"
 
     @classmethod
     def of(cls, status: HTTPStatus, text: str = "") -> "HttpReply":
@@ -35,20 +34,19 @@ class HttpReply:
 
 
 Routes = Mapping[str, Callable[[str], Awaitable[HttpReply]]]
-"""What answers each path; it gets the Accept header."""
+"""The handler of each path; it gets the Accept header."""
 
 
 @asynccontextmanager
 async def serve(place: str, routes: Routes, *, mode: int, group: str) -> AsyncIterator[None]:
-    """Serve at `HOST:PORT`, or at an absolute path by a socket with this mode and group, until the block ends.
+    """Serve at `HOST:PORT`, or at an absolute path with a socket of this mode and group, until the block ends.
 
     Raises:
         LockHeldError: another process serves at that path.
         OSError: the address cannot be used.
 
     """
-    served: dict[asyncio.Task[None], None] = {}
-    is_port = not place.startswith("/")
+    served: dict[asyncio.Task[None], None] = {}  # oldest first
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -61,7 +59,7 @@ async def serve(place: str, routes: Routes, *, mode: int, group: str) -> AsyncIt
         try:
             with closing(writer), suppress(OSError, TimeoutError, asyncio.CancelledError):
                 async with asyncio.timeout(CONNECTION_SECONDS):
-                    await _answer(reader, writer, routes, is_port=is_port)
+                    await _answer(reader, writer, routes, is_port=not place.startswith("/"))
         finally:
             served.pop(task, None)
 
@@ -71,10 +69,9 @@ async def serve(place: str, routes: Routes, *, mode: int, group: str) -> AsyncIt
             yield
         finally:
             server.close()
-            tasks = list(served)
-            for task in tasks:
+            for task in served:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*served, return_exceptions=True)
 
 
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, routes: Routes, *, is_port: bool) -> None:
@@ -88,8 +85,14 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ro
         is_head = event.method == b"HEAD"
     except h11.RemoteProtocolError as error:
         reply, is_head = HttpReply.of(HTTPStatus(error.error_status_hint), str(error)), False
-    headers = [("Content-Type", reply.kind), ("Content-Length", str(len(reply.body))), ("Connection", "close")]
-    headers += [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"), ("Allow", "GET, HEAD")]
+    headers = [
+        ("Content-Type", reply.kind),
+        ("Content-Length", str(len(reply.body))),
+        ("Connection", "close"),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Allow", "GET, HEAD"),
+    ]
     head = h11.Response(status_code=reply.status, headers=headers, reason=reply.status.phrase)
     writer.write(protocol.send(head) or b"")
     if not is_head:
@@ -101,17 +104,16 @@ async def _reply(request: h11.Request, routes: Routes, *, is_port: bool) -> Http
     headers = {name: value.decode("latin-1") for name, value in request.headers}
     if request.method not in {b"GET", b"HEAD"}:
         return HttpReply.of(HTTPStatus.METHOD_NOT_ALLOWED)
-    if is_port and not _asks_this_machine(
-        headers.get(b"host", "")
-    ):  # DNS rebinding: the name of a foreign page may resolve to us
+    # DNS rebinding: the name of a foreign page may resolve to this machine.
+    if is_port and not _names_this_machine(headers.get(b"host", "")):
         return HttpReply.of(HTTPStatus.FORBIDDEN, "ask by 127.0.0.1, [::1] or localhost")
     answer = routes.get(request.target.decode("ascii", "replace").partition("?")[0])
     if answer is None:
-        return HttpReply.of(HTTPStatus.NOT_FOUND, f"there are {', '.join(routes)}")
+        return HttpReply.of(HTTPStatus.NOT_FOUND, f"known paths: {', '.join(routes)}")
     return await answer(headers.get(b"accept", ""))
 
 
-def _asks_this_machine(host: str) -> bool:
+def _names_this_machine(host: str) -> bool:
     """Whether a Host header, with or without a port, is a loopback name or address."""
     name, _, port = host.rpartition(":")
     return is_this_machine(name if port.isdecimal() and name else host)

@@ -1,7 +1,7 @@
 """Listening sockets: our own, or those that socket activation passes to this process.
 
-Passed as systemd does it ($LISTEN_FDS) or as inetd's "wait" does (standard input): the process starts at the first
-connection, may exit when idle, and is started again. Connections wait in the socket's backlog meanwhile.
+systemd passes sockets by $LISTEN_FDS, inetd's "wait" on standard input: the process starts at the first connection, may
+exit when idle, and is started again. Connections wait in the socket's backlog meanwhile.
 """
 
 import os
@@ -35,8 +35,8 @@ def _is_listening(descriptor: int) -> bool:
     try:
         if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
             return False
-        with socket.socket(fileno=os.dup(descriptor)) as there:
-            return there.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+        with socket.socket(fileno=os.dup(descriptor)) as passed:
+            return passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
     except OSError:
         return False
 
@@ -46,7 +46,7 @@ def listen_at(place: str, *, mode: int, group: str) -> AbstractContextManager[so
 
     Raises:
         LockHeldError: another process serves there.
-        OSError: the socket cannot be made.
+        OSError: the socket cannot be created.
 
     """
     if place.startswith("/"):
@@ -62,19 +62,19 @@ def address_of(listening: socket.socket) -> str:
     if isinstance(where, tuple):
         host = f"[{where[0]}]" if ":" in where[0] else where[0]
         return f"http://{host}:{where[1]}/"
-    # The socket is bound by an alias of its path, see control_socket.
+    # The socket is bound to an alias of its path, see control_socket.
     folder, name = os.path.split(str(where))
     return f"{os.path.realpath(folder)}/{name}"
 
 
 def is_private(listening: socket.socket) -> bool:
-    """Whether a socket is out of reach of other machines."""
+    """Whether other machines cannot reach a socket."""
     where = listening.getsockname()
     return not isinstance(where, tuple) or ip_address(where[0]).is_loopback
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether a name or an address, in brackets or not, is a loopback one."""
+    """Whether a name or an address, with or without brackets, is a loopback one."""
     try:
         return host.lower() == "localhost" or ip_address(host.strip("[]")).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""The catalogue in its database: models, repositories, schema, copies.
+"""The catalogue in its database: models, repositories, queries, schema, copies.
 
-The ingest imports it, and whoever reads the catalogue.
+The ingest imports it, and everything that reads the catalogue.
 """

@@ -1,10 +1,10 @@
-"""What the history tells of. An action names the kind of thing first; docs/schema.md has what its `changes` hold."""
+"""The actions of the audit log. Each begins with the type of its entity; docs/schema.md lists their `changes`."""
 
 from typing import Final
 
 ACTIONS: Final = frozenset(
-    f"{kind}_{what}"
-    for kind, happened in {
+    f"{kind}_{event}"
+    for kind, events in {
         "track": ("added", "updated", "moved", "missing", "restored", "purged"),
         "file": ("failed", "retried", "ignored", "missing", "restored", "purged"),
         "artist": ("added", "updated", "removed", "ambiguous"),
@@ -13,5 +13,5 @@ ACTIONS: Final = frozenset(
         "scan": ("finished",),
         "audit": ("trimmed",),
     }.items()
-    for what in happened
+    for event in events
 )

@@ -1,57 +1,43 @@
-"""Copies of an SQLite catalogue: made through SQLite's backup API while it is in use, checked, on disk before named.
+"""Copies an SQLite catalogue through SQLite's backup API while it is in use, checks the copy, and syncs it to disk.
 
-A copy is one file that only its owner may read. PostgreSQL has tools of its own for this (pg_dump, pg_restore).
+A copy is one file that only its owner may read. PostgreSQL has its own tools for this (pg_dump, pg_restore).
 """
 
 import asyncio
-import contextlib
 import os
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from soulspot.errors import CatalogueError
+from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.private_files import hand_over, open_private
-
-if TYPE_CHECKING:
-    from soulspot.infrastructure.persistence.database import Database
 
 _PRIVATE: Final = 0o600
 _COMPANIONS: Final = ("-wal", "-shm", "-journal")
 
 
-@dataclass(frozen=True, slots=True)
-class Restored:
-    """What a restore did; `kept` is where the catalogue is that was there before."""
-
-    file: Path
-    kept: Path | None
-
-
-async def copy(database: "Database", target: Path) -> Path:
-    """Write a copy to a path that nothing is at; raises CatalogueError when what was copied is damaged."""
+async def copy(database: Database, target: Path) -> Path:
+    """Write a copy to a path that does not exist; raises CatalogueError if the catalogue turns out to be damaged."""
     partial = target.with_name(target.name + ".part")
     partial.unlink(missing_ok=True)
     try:
         _make_private(partial)
-        written = sqlite3.connect(partial, check_same_thread=False, isolation_level=None)
-        try:
-            await database.copy_into(written)
+        with closing(sqlite3.connect(partial, check_same_thread=False, isolation_level=None)) as written:
+            await database.backend.copy_into(written)
             verdict = await asyncio.to_thread(_close_to_one_file, written)
-        finally:
-            written.close()
         if verdict != "ok":
-            msg = f"{database.url.database} is damaged ({verdict}): restore a copy; {partial} is what could be read"
-            raise CatalogueError(msg)
-        await asyncio.to_thread(_give_name, partial, target)
+            raise CatalogueError(
+                f"{database.url.database} is damaged ({verdict}): restore a copy; {partial} is what could be read"
+            )
+        await asyncio.to_thread(_sync_and_rename, partial, target)
     except (OSError, sqlite3.Error) as error:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             partial.unlink()
-        msg = f"{database.url.database} could not be copied to {target}: {error}"
-        raise CatalogueError(msg) from error
+        raise CatalogueError(f"{database.url.database} could not be copied to {target}: {error}") from error
     return target
 
 
@@ -73,16 +59,15 @@ def backups(file: Path, folder: Path) -> list[Path]:
     return sorted(folder.glob(pattern)) if folder.is_dir() else []
 
 
-def keep_newest(found: Sequence[Path], keep: int) -> list[Path]:
+def keep_newest(found: Sequence[Path], keep: int) -> Sequence[Path]:
     """Delete all but the newest backups; return those deleted."""
-    old = list(found[:-keep])
-    for each in old:
-        each.unlink()
-    return old
+    for old in found[:-keep]:
+        old.unlink()
+    return found[:-keep]
 
 
-def put_in_place(copied: Path, file: Path) -> Restored:
-    """Give a copy the catalogue's name; what had that name is kept beside it, with its write-ahead log; blocks."""
+def put_in_place(copied: Path, file: Path) -> Path | None:
+    """Give a copy the catalogue's name; keep the previous catalogue beside it, and return its new path. Blocks."""
     kept = file.with_name(f"{file.name}.before-restore-{_moment()}")
     was_there = file.exists()
     descriptor = open_private(copied, os.O_RDWR)
@@ -92,19 +77,19 @@ def put_in_place(copied: Path, file: Path) -> Restored:
     finally:
         os.close(descriptor)
     for ending in _COMPANIONS:
-        # Left where it is, a log of the old catalogue would be played into the new one.
-        with contextlib.suppress(FileNotFoundError):
+        # If it stayed, SQLite would apply the log of the old catalogue to the new one.
+        with suppress(FileNotFoundError):
             os.rename(f"{file}{ending}", f"{kept}{ending}")
     if was_there:
         file.rename(kept)
     copied.rename(file)
-    _sync_folder(file.parent)
-    return Restored(file, kept if was_there else None)
+    _sync(file.parent, os.O_RDONLY | os.O_DIRECTORY)
+    return kept if was_there else None
 
 
 def _close_to_one_file(written: sqlite3.Connection) -> str:
     verdict = str(written.execute("PRAGMA quick_check").fetchone()[0])
-    written.execute("PRAGMA journal_mode=DELETE")  # it came with the mode of its source, which takes files beside it
+    written.execute("PRAGMA journal_mode=DELETE")  # the copy has the mode of its source, which needs companion files
     return verdict
 
 
@@ -116,18 +101,18 @@ def _make_private(partial: Path) -> None:
         os.close(descriptor)
 
 
-def _give_name(partial: Path, target: Path) -> None:
+def _sync_and_rename(partial: Path, target: Path) -> None:
     descriptor = open_private(partial, os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
     partial.rename(target)
-    _sync_folder(target.parent)
+    _sync(target.parent, os.O_RDONLY | os.O_DIRECTORY)
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:

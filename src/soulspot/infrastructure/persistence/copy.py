@@ -1,6 +1,6 @@
-"""Copies a whole catalogue into an empty one: every row of every table, with its id and its place in the history.
+"""Copies a whole catalogue into an empty one: every row of every table, with its id and its sequence number.
 
-What is read is of one moment, what is written is one transaction, and both are compared row by row afterwards.
+It reads one snapshot, writes one transaction, and then compares both row by row.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -22,15 +22,16 @@ _Batches = AsyncIterator[list[Mapping[str, Any]]]
 async def copy_catalogue(source: Database, target: Database) -> dict[str, int]:
     """Copy, compare, and return the number of rows by table.
 
-    Raises CatalogueError when the target holds anything, and when the copy is not what it was made from.
+    Raises CatalogueError if the target holds any row, and if the copy differs from the original.
     """
     tables = Base.metadata.sorted_tables
     async with target.session() as session:
         for table in tables:
             if await session.scalar(select(func.count()).select_from(table)):
-                msg = f"the target holds {table.name} already: give the URL of a new or an empty database"
-                raise CatalogueError(msg)
-    async with source.snapshot() as original:
+                raise CatalogueError(
+                    f"the target holds {table.name} already: give the URL of a new or an empty database"
+                )
+    async with source.backend.snapshot() as original:
         copied = dict.fromkeys((table.name for table in tables), 0)
         async with target.transaction() as session:
             for table in tables:
@@ -39,7 +40,7 @@ async def copy_catalogue(source: Database, target: Database) -> dict[str, int]:
                     await session.flush()
                     copied[table.name] += len(rows)
             await target.backend.resume_numbering(session)
-        async with target.snapshot() as copy:
+        async with target.backend.snapshot() as copy:
             for table in tables:
                 await _compare(table, _batches(original, source, table), _batches(copy, target, table))
     return copied
@@ -48,15 +49,15 @@ async def copy_catalogue(source: Database, target: Database) -> dict[str, int]:
 async def _compare(table: Table, originals: _Batches, copies: _Batches) -> None:
     async for ours in originals:
         if ours != await anext(copies, []):
-            msg = f"the copy of {table.name} is not what it was made from: do not use it, and report this"
-            raise CatalogueError(msg)
+            raise CatalogueError(f"the copy of {table.name} differs from the original: do not use it, and report this")
     if await anext(copies, []):
-        msg = f"the copy of {table.name} has rows that the original has not: was it written to meanwhile?"
-        raise CatalogueError(msg)
+        raise CatalogueError(
+            f"the copy of {table.name} has rows that the original lacks: has something else written to it?"
+        )
 
 
 async def _batches(connection: AsyncConnection, database: Database, table: Table) -> _Batches:
-    """Yield all rows, in the order of their keys, byte by byte."""
+    """Yield all rows, ordered by their keys, compared byte by byte."""
     query = select(table).order_by(*map(database.backend.in_byte_order, table.primary_key.columns))
     result = await connection.stream(query, execution_options={"yield_per": BATCH})
     async for rows in result.mappings().partitions(BATCH):

@@ -1,36 +1,32 @@
-"""One open catalogue: its transactions, its read sessions, its locks.
+"""One open catalogue: its transactions and read sessions.
 
 A write is a visible block, and the repositories called inside it join it by themselves:
 
     async with database.transaction():
-        track = await tracks.add(...)
-        await audit.log_action("track_added", "track", track.id)
+        track_id = await tracks.add(...)
+        await audit.log_action("track_added", track_id)
 
-Outside a transaction a repository gets a session of its own that can only read. `Database` keeps track of who is in a
-transaction; everything else it hands to the backend that its URL names.
+Outside a transaction a repository gets a session of its own that can only read. `Database` keeps track of each task's
+transaction; its `backend`, chosen by the URL, does everything else.
 """
 
 import asyncio
-import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Self
 
 from sqlalchemy import URL, make_url
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from soulspot.errors import CatalogueError
-from soulspot.infrastructure.persistence.backend import Backend, Notifications
+from soulspot.infrastructure.persistence.backend import Backend
 from soulspot.infrastructure.persistence.records import FolderKey, Writer
 from soulspot.infrastructure.persistence.sqlite.backend import SqliteBackend
 
-SessionFactory = Callable[[], AbstractAsyncContextManager[AsyncSession]]
-"""What a repository is built with: yields the session of the transaction in progress, else one that only reads."""
-
 
 class _Transaction:
-    """A transaction of one task; not a generator, which would cost more than SQLite takes to begin and commit."""
+    """The transaction of one task; not a generator, which would take longer than SQLite's BEGIN and COMMIT."""
 
     __slots__ = ("_before", "_writing", "database", "joined", "task")
 
@@ -53,85 +49,45 @@ _in_progress: ContextVar[_Transaction | None] = ContextVar("soulspot_transaction
 
 
 class Database:
-    """One database, open. Close it with `aclose`, or use it as an async context manager.
-
-    `backend` knows what only SQLite or only PostgreSQL does.
-    """
+    """One open database. Close it with `aclose`, or use it as an async context manager."""
 
     def __init__(
         self, url: str, *, synchronous: str = "NORMAL", read_only: bool = False, connections: int = 32
     ) -> None:
         self.url: URL = make_url(url)
         self.backend = _backend(self.url, synchronous, connections)
+        self.name = self.backend.name
         self._read_only = read_only
 
-    @property
-    def name(self) -> str:
-        """What a person knows the database by; no password is in it."""
-        return self.backend.name
-
     def transaction(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """Commit what happens inside when it ends well, roll all of it back when it does not."""
+        """Commit the changes made in the block when it ends, roll them back when it raises."""
         if self._read_only:
-            msg = "this catalogue was opened for reading only"
-            raise RuntimeError(msg)
+            raise RuntimeError("this catalogue was opened for reading only")
         if (current := _in_progress.get()) is not None and current.database is self:
-            msg = "a transaction is in progress already; the service that began it owns it"
-            raise RuntimeError(msg)
+            raise RuntimeError("a transaction is in progress already; the service that began it owns it")
         return _Transaction(self, self.backend.transaction())
 
     def session(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """Return the session of this task's transaction, else a fresh one that only reads and closes itself."""
+        """Return the session of this task's transaction, else a new one that only reads and closes itself."""
         current = _in_progress.get()
         if current is None or current.database is not self:
             return self.backend.read_session()
         if current.task is not asyncio.current_task():
-            msg = "a task inherited the transaction of another: two tasks cannot share one connection"
-            raise RuntimeError(msg)
+            raise RuntimeError("a task inherited the transaction of another: two tasks cannot share one connection")
         return current.joined
 
-    def snapshot(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """Return what yields a connection that reads the catalogue as it is at one moment."""
-        return self.backend.snapshot()
-
-    def lock_folders(
-        self, folders: Iterable[FolderKey], command: str, *, node: str, run: str
-    ) -> AbstractAsyncContextManager[None]:
-        """Keep other processes from writing what is in these folders; SQLite's lock file covers everything.
-
-        Each notification of a commit says that it was by this `node` and `run`.
-        """
-        return self.backend.lock_folders(folders, command, node=node, run=run)
-
-    def lock_catalogue(self, command: str) -> AbstractAsyncContextManager[None]:
-        """Keep other processes from writing anything; SQLite's lock file does that already."""
-        return self.backend.lock_catalogue(command)
-
-    @property
-    def change_notifications(self) -> Notifications | None:
-        """What yields after each commit of any process; None if the database does not notify."""
-        return self.backend.change_notifications
-
     async def writers(self, folders: Sequence[FolderKey]) -> list[Writer]:
-        """Return the processes that the server knows to write, each with those of these folders that it has locked."""
+        """Return the writing processes that the server knows, each with those of these folders that it has locked."""
         async with self.session() as session:
             return await self.backend.writers(session, folders)
 
     async def reserve(self, names: Iterable[str]) -> bool:
-        """Keep other transactions from creating what has one of these names; false where none can be in progress.
+        """Keep other transactions from creating rows with these names; false if only one can run at a time.
 
-        What others created before is visible from now on: whoever looked earlier has to look again.
+        Rows that others created before are visible from now on, so query again after a reservation.
         """
         async with self.session() as session:
             return await self.backend.reserve(session, names)
-
-    async def copy_into(self, target: sqlite3.Connection) -> None:
-        """Copy an SQLite file as it is now."""
-        await self.backend.copy_into(target)
-
-    async def vacuum(self) -> None:
-        """Rebuild an SQLite file without its free space; blocks the event loop."""
-        await self.backend.vacuum()
 
     async def aclose(self) -> None:
         await self.backend.aclose()
@@ -149,6 +105,7 @@ def _backend(url: URL, synchronous: str, connections: int) -> Backend:
     try:  # only here: SQLAlchemy's dialect and the driver take longer to load than all of SQLite's
         from soulspot.infrastructure.persistence.postgresql.backend import PostgresBackend
     except ModuleNotFoundError as error:
-        msg = f"PostgreSQL needs {error.name}: install it with pip install 'soulspot[postgresql]'"
-        raise CatalogueError(msg) from error
+        raise CatalogueError(
+            f"PostgreSQL needs {error.name}: install it with pip install 'soulspot[postgresql]'"
+        ) from error
     return PostgresBackend(url, connections=connections)

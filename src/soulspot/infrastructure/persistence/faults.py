@@ -1,4 +1,4 @@
-"""What a database error means: a fault of the environment that passes, a lost race, damage."""
+"""Classifies database errors: a transient fault of the environment, a lost race, damage."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from soulspot.errors import UnreachableError
 
-# What a person or time mends, and not the file: SQLite's names, and the classes of PostgreSQL's SQLSTATE.
+# Errors that a person or time fixes, not another file: SQLite's names, and prefixes of PostgreSQL's SQLSTATE.
 _ENVIRONMENT_SQLITE = (
     "SQLITE_FULL",
     "SQLITE_BUSY",
@@ -15,44 +15,50 @@ _ENVIRONMENT_SQLITE = (
     "SQLITE_READONLY",
     "SQLITE_CANTOPEN",
 )
-# 25006: the server has become a replica. 25P03: it ended a transaction whose client it took for gone.
+# 25006: the server has become a replica. 25P03: it ended an idle transaction, as if the client were gone.
 _ENVIRONMENT_SQLSTATE = ("08", "25006", "25P03", "40", "53", "55", "57", "58")
 
 
 def is_environment_fault(error: DBAPIError | UnreachableError) -> bool:
-    """Whether the database refuses for a reason that passes: full disk, foreign lock, lost server, lost race.
+    """Whether a transient condition caused the error: a full disk, a foreign lock, a lost server, a lost race.
 
-    Such a transaction may be tried again as a whole; anything else is a fault of the program.
+    The whole transaction may be retried; any other error is a bug.
     """
     if isinstance(error, UnreachableError) or error.connection_invalidated:
         return True
-    name = getattr(error.orig, "sqlite_errorname", None)
-    if name is not None:
+    if name := _sqlite_name(error):
         return isinstance(error, OperationalError) and name.startswith(_ENVIRONMENT_SQLITE)
-    state = getattr(error.orig, "sqlstate", None)
-    return state is not None and state.startswith(_ENVIRONMENT_SQLSTATE)
+    return sqlstate(error).startswith(_ENVIRONMENT_SQLSTATE)
 
 
 def is_lost_race(error: DBAPIError | UnreachableError) -> bool:
-    """Whether another transaction was in the way (a deadlock, a serialisation failure), and this one had to yield."""
-    state = getattr(getattr(error, "orig", None), "sqlstate", None)
-    return state is not None and state.startswith("40")
+    """Whether this transaction had to yield to another: a deadlock, a serialisation failure."""
+    return sqlstate(error).startswith("40")
 
 
 def is_refused(error: DBAPIError) -> bool:
-    """Whether SQLite may not open or write its file, which at a start is for a person to mend and not for time."""
-    return (getattr(error.orig, "sqlite_errorname", None) or "").startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
+    """Whether SQLite may not open or write its file: at a start, only a person can fix that."""
+    return _sqlite_name(error).startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY"))
 
 
 def is_damage(error: DBAPIError) -> bool:
-    """Whether an SQLite file is no sound database any more."""
-    return (getattr(error.orig, "sqlite_errorname", None) or "").startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+    """Whether an SQLite file is damaged."""
+    return _sqlite_name(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+
+
+def sqlstate(error: BaseException) -> str:
+    """Return PostgreSQL's code of an error, "" if it has none."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+
+
+def _sqlite_name(error: DBAPIError) -> str:
+    return getattr(error.orig, "sqlite_errorname", None) or ""
 
 
 def why_not_readable(file: Path) -> str | None:
-    """Return what keeps a file from being read to its end, None where nothing does; blocks.
+    """Return why a file cannot be read to its end, None if it can; blocks.
 
-    SQLite calls a catalogue malformed when it is the disk that cannot read it.
+    SQLite calls a catalogue malformed when the disk fails to read it.
     """
     try:
         with open(file, "rb", buffering=0) as opened:

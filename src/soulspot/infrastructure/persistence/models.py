@@ -1,7 +1,7 @@
-"""The tables of the catalogue, one class each; `docs/design.md` says why they are as they are.
+"""The tables of the catalogue, one class each; `docs/design.md` has the reasons.
 
-Ids are UUIDs of ours (version 7, so that new rows land side by side in an index), times are UTC. Every constraint has a
-name by the convention below, because alembic can only change what has one.
+Ids are UUIDs of version 7, so that new rows are neighbours in an index; times are UTC. The convention below names every
+constraint, because alembic can only change named ones.
 """
 
 from datetime import UTC, datetime
@@ -38,11 +38,11 @@ NAMING_CONVENTION = {
     "pk": "pk_%(table_name)s",
 }
 MOUNT_STATES = ("mounted", "unmounted")
-"""What the row of a file system below a watched folder says."""
+"""The `status` of a file system that is mounted below a watched folder."""
 
 
 class UTCDateTime(TypeDecorator[datetime]):
-    """A moment in UTC, aware in Python; SQLite keeps it without its zone, PostgreSQL with it."""
+    """A moment in UTC, aware in Python; SQLite stores it without a time zone, PostgreSQL with one."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -52,7 +52,7 @@ class UTCDateTime(TypeDecorator[datetime]):
 
 
 class JSONValue(TypeDecorator[Any]):
-    """JSON; JSONB on PostgreSQL, whose dialect a start on SQLite does without."""
+    """JSON; JSONB on PostgreSQL, whose dialect a start on SQLite does not load."""
 
     impl = JSON(none_as_null=True)
     cache_ok = True
@@ -65,9 +65,9 @@ class JSONValue(TypeDecorator[Any]):
         return dialect.type_descriptor(JSONB(none_as_null=True))
 
 
-# Paths are compared byte by byte, in the order in which the scanner walks them.
+# Paths sort byte by byte, in the order in which the scanner walks them.
 PathText = Text().with_variant(Text(collation="C"), "postgresql")
-Sequence = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only in an INTEGER key
+Sequence = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers only an INTEGER key
 
 
 class Base(DeclarativeBase):
@@ -78,8 +78,8 @@ def _partial_index(name: str, *columns: str, where: str, unique: bool = False) -
     return Index(name, *columns, unique=unique, sqlite_where=text(where), info={"where": where})
 
 
-def tell_postgresql() -> None:
-    """Tell PostgreSQL's dialect which indexes are partial: to say so beside their columns would load it for SQLite."""
+def set_postgresql_options() -> None:
+    """Mark the partial indexes for PostgreSQL's dialect; their declaration would load it for SQLite as well."""
     for table in Base.metadata.tables.values():
         for index in table.indexes:
             if "where" in index.info:
@@ -87,10 +87,9 @@ def tell_postgresql() -> None:
 
 
 class Artist(Base):
-    """Someone credited on a track or an album.
+    """A person or group that tracks or albums credit.
 
-    With a MusicBrainz id, the id says who it is. Without, the `name_key` does: one artist for each name, until an id
-    arrives and adopts it.
+    The MusicBrainz id identifies it, or without one the `name_key`: one artist for each name, until tags bring an id.
     """
 
     __tablename__ = "artists"
@@ -115,10 +114,10 @@ class Artist(Base):
 
 
 class Album(Base):
-    """A release, or what a folder and its tags say is one.
+    """A release, by its MusicBrainz id, or by its folder and tags.
 
     `identity_key` is "mbid:" and the MusicBrainz release id, else a digest of folder, title, album artist and year.
-    Title, dates and the rest are those of the track that it was made or changed for last.
+    Title, dates and the rest come from the track that created or changed it last.
     """
 
     __tablename__ = "albums"
@@ -176,8 +175,8 @@ class Track(Base):
     replaygain_track_peak: Mapped[float | None] = mapped_column(Float)
     replaygain_album_gain: Mapped[float | None] = mapped_column(Float)  # dB
     replaygain_album_peak: Mapped[float | None] = mapped_column(Float)
-    search_text: Mapped[str] = mapped_column(Text)  # title, artist and album, folded as a name_key is
-    tags: Mapped[dict[str, Any]] = mapped_column(JSONValue)  # every tag that has no column of its own
+    search_text: Mapped[str] = mapped_column(Text)  # title, artist and album, normalized like a name_key
+    tags: Mapped[dict[str, Any]] = mapped_column(JSONValue)  # every tag without a column of its own
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime)
 
@@ -199,16 +198,16 @@ class TrackArtist(Base):
     position: Mapped[int] = mapped_column(Integer, primary_key=True)
     artist_id: Mapped[str] = mapped_column(ForeignKey("artists.id"), index=True)
     credited_as: Mapped[str] = mapped_column(String(NAME_LENGTH))
-    instrument: Mapped[str | None] = mapped_column(String(255))  # of a performer, where the tags say it
+    instrument: Mapped[str | None] = mapped_column(String(255))  # of a performer, if the tags name it
 
     track: Mapped[Track] = relationship(back_populates="credits", lazy="raise")
     artist: Mapped[Artist] = relationship(lazy="raise")
 
 
 class Folder(Base):
-    """A folder that somebody asked to watch, on the machine (`node`) that sees it.
+    """A watched folder, on its machine (`node`).
 
-    The file systems that are mounted below one have rows too: what they held is not gone when they are.
+    File systems that are mounted below one have rows too: their files are not missing while they are unmounted.
     """
 
     __tablename__ = "folders"
@@ -218,16 +217,16 @@ class Folder(Base):
     node: Mapped[str] = mapped_column(String(255))
     path: Mapped[str] = mapped_column(PathText)
     file_system: Mapped[str] = mapped_column(String(64))  # the kernel's name of its type
-    file_system_id: Mapped[str] = mapped_column(String(255))  # its UUID, else what it was mounted from
+    file_system_id: Mapped[str] = mapped_column(String(255))  # its UUID, else the device it was mounted from
     status: Mapped[str] = mapped_column(String(16))  # online, offline, held, or one of MOUNT_STATES
     status_reason: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
 
 
 class File(Base):
-    """One file below a folder: what it was when it was last read, and what became of it.
+    """One file below a folder: its state when it was last read, and the outcome.
 
-    A path is taken once among the files that are there; a missing file keeps its row beside that of its successor.
+    A path is unique among present files; a missing file keeps its row beside that of its successor.
     """
 
     __tablename__ = "files"
@@ -254,7 +253,7 @@ class File(Base):
 
     id: Mapped[str] = mapped_column(String(255), primary_key=True)
     folder_id: Mapped[str] = mapped_column(ForeignKey("folders.id"))
-    path: Mapped[str] = mapped_column(PathText)  # below the folder, "/" between names, escaped where it is no text
+    path: Mapped[str] = mapped_column(PathText)  # below the folder, "/" between names, bytes that are not UTF-8 escaped
     size: Mapped[int] = mapped_column(BigInteger)
     mtime_ns: Mapped[int] = mapped_column(BigInteger)
     ctime_ns: Mapped[int] = mapped_column(BigInteger)
@@ -263,11 +262,11 @@ class File(Base):
     missing_since: Mapped[datetime | None] = mapped_column(UTCDateTime)
     error_code: Mapped[str | None] = mapped_column(String(32))
     error_text: Mapped[str | None] = mapped_column(Text)
-    failed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # when it was last tried in vain
+    failed_at: Mapped[datetime | None] = mapped_column(UTCDateTime)  # the last failed attempt
     attempts: Mapped[int] = mapped_column(Integer)
-    parser_version: Mapped[int] = mapped_column(Integer)  # of the reader, and of the settings by which names are split
+    parser_version: Mapped[int] = mapped_column(Integer)  # of the reader, and of the settings that split names
     fingerprint: Mapped[str | None] = mapped_column(String(80), index=True)
-    notes: Mapped[list[str]] = mapped_column(JSONValue)  # what the reader had to guess or cut, as short codes
+    notes: Mapped[list[str]] = mapped_column(JSONValue)  # short codes for what the reader had to guess or cut
     track_id: Mapped[str | None] = mapped_column(ForeignKey("tracks.id"), unique=True)
     created_at: Mapped[datetime] = mapped_column(UTCDateTime)
 
@@ -276,17 +275,17 @@ class File(Base):
 
     @property
     def full_path(self) -> str:
-        """Its absolute path, as the catalogue writes it."""
+        """The absolute path, escaped as in the catalogue."""
         return full_path(self.folder.path, self.path)
 
 
 class AuditEntry(Base):
-    """One thing that happened; never changed, in the order of `sequence`."""
+    """One event in the history, ordered by `sequence`; never changed."""
 
     __tablename__ = "audit_log"
     __table_args__ = (
         Index(None, "entity_id", "sequence"),
-        {"sqlite_autoincrement": True},  # a number is never given twice
+        {"sqlite_autoincrement": True},  # never reuse a number
     )
 
     sequence: Mapped[int] = mapped_column(Sequence, primary_key=True)
@@ -294,6 +293,6 @@ class AuditEntry(Base):
     action: Mapped[str] = mapped_column(String(32))
     entity_type: Mapped[str] = mapped_column(String(16))
     entity_id: Mapped[str] = mapped_column(String(255))
-    path: Mapped[str | None] = mapped_column(PathText)  # the whole path, escaped as files.path is
+    path: Mapped[str | None] = mapped_column(PathText)  # the full path, escaped like files.path
     changes: Mapped[dict[str, Any] | None] = mapped_column(JSONValue)
     run: Mapped[str] = mapped_column(String(36))  # the start of soulspot that wrote it

@@ -1,4 +1,4 @@
-"""Rows of the catalogue as plain values, for those who need no ORM object."""
+"""Rows of the catalogue as plain values, without the ORM."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from soulspot.infrastructure.filesystem import Signature
 
 
 class FolderKey(NamedTuple):
-    """A watched folder: the machine that sees it, and its path there, escaped as the catalogue writes it."""
+    """A watched folder: its machine, and its path there, escaped as in the catalogue."""
 
     node: str
     path: str
@@ -20,10 +20,10 @@ class Writer:
     """A process that writes the catalogue.
 
     Attributes:
-        name: its command, its pid, and the machine that it runs on.
-        address: where it is connected from, None through a socket, or where this role may not know.
-        since: None where this role may not know.
-        folders: what it alone may write.
+        name: its command, its pid and its machine.
+        address: the address of its end of the connection, None for a socket, or if this role may not see it.
+        since: the start of its connection, None if this role may not see it.
+        folders: the folders that it alone may write.
 
     """
 
@@ -34,15 +34,14 @@ class Writer:
 
     @property
     def pid(self) -> int | None:
-        found = re.search(r"\(pid (\d+)\)", self.name)
-        return int(found[1]) if found else None
+        return int(found[1]) if (found := re.search(r"\(pid (\d+)\)", self.name)) else None
 
     def __str__(self) -> str:
         return f"`{self.name}`" + (f", connected from {self.address}" if self.address else "")
 
 
 class Known(NamedTuple):
-    """What the catalogue remembers of one file."""
+    """The catalogue's record of one file."""
 
     id: str
     folder_id: str
@@ -67,7 +66,7 @@ class Known(NamedTuple):
 
 
 class KnownFolder(NamedTuple):
-    """A folder that is watched, or a file system below one."""
+    """A watched folder, or a file system that is mounted below one."""
 
     id: str
     node: str
@@ -89,12 +88,13 @@ class Credited(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FailureQuestion:
-    """Which failures are meant.
+    """Selects failures; None matches all.
 
     Attributes:
-        path: a file or folder, whole and escaped.
-        before: those that were last tried before this moment.
-        since: those that were last tried at or after this moment.
+        code: the error code.
+        path: the full, escaped path of a file or folder.
+        before: only those whose last attempt was before this moment.
+        since: only those whose last attempt was at or after this moment.
         ignored: those that a person ignores, instead of the others.
 
     """

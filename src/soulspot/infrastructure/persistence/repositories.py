@@ -1,47 +1,27 @@
-"""What the catalogue is asked and told, one class a table.
+"""The catalogue's repositories, one class per table.
 
 A repository is built with a session factory and joins the transaction that it is called in; outside one it can only
 read. It adds, queries, at most flushes, and never commits: the service that began the transaction does.
 
-What runs for each file is a plain Core statement, made once and given its values beside it: to build one anew, to find
-it among those that SQLAlchemy has compiled, and to make objects of rows costs several times what the database takes.
+Each statement that runs per file is a Core statement, built once and executed with parameters: building one, finding it
+in SQLAlchemy's cache of compiled statements, and turning rows into objects take several times as long as the database.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cache
+from itertools import count
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    CursorResult,
-    Row,
-    Select,
-    delete,
-    false,
-    func,
-    or_,
-    select,
-    union_all,
-    update,
-)
+from sqlalchemy import ColumnElement, Row, Select, false, func, or_, select, union_all, update
 from sqlalchemy.orm import contains_eager, joinedload, selectinload
 
 from soulspot.infrastructure.persistence.audit_actions import ACTIONS
-from soulspot.infrastructure.persistence.database import SessionFactory
 from soulspot.infrastructure.persistence.identity import NAME_LENGTH, new_id, normalize_name
-from soulspot.infrastructure.persistence.models import (
-    Album,
-    Artist,
-    File,
-    Folder,
-    Track,
-    TrackArtist,
-)
+from soulspot.infrastructure.persistence.models import Album, Artist, File, Folder, Track, TrackArtist
 from soulspot.infrastructure.persistence.records import Credited, FailureQuestion, Known, KnownFolder
-from soulspot.infrastructure.persistence.row_changes import RowUpdate, insert_rows, update_row
 from soulspot.infrastructure.persistence.statements import (
     AlbumStatements,
     ArtistStatements,
@@ -52,6 +32,7 @@ from soulspot.infrastructure.persistence.statements import (
     now,
     path_range,
 )
+from soulspot.infrastructure.persistence.table_access import CatalogueAccess, SessionFactory, TableRepository
 from soulspot.infrastructure.persistence.tables import (
     ALBUMS,
     ARTISTS,
@@ -65,488 +46,377 @@ from soulspot.infrastructure.persistence.tables import (
     TRACKS,
 )
 
-_LIKE_SIGNS = re.compile(r"[%_^]")
+_LIKE_WILDCARDS = re.compile(r"[%_^]")
 
 
-class FolderRepository:
-    def __init__(self, session_factory: SessionFactory) -> None:
-        self._session_factory = session_factory
+class FolderRepository(TableRepository):
+    table = FOLDERS
 
     async def all(self) -> list[KnownFolder]:
-        async with self._session_factory() as session:
-            rows = await session.execute(select(*KNOWN_FOLDER).order_by(FOLDERS.c.path))
-            return [KnownFolder(*row) for row in rows]
+        rows = await self._rows(select(*KNOWN_FOLDER).order_by(FOLDERS.c.path))
+        return [KnownFolder(*row) for row in rows]
 
     async def get(self, node: str, path: str) -> KnownFolder | None:
         query = select(*KNOWN_FOLDER).where(FOLDERS.c.node == node, FOLDERS.c.path == path)
-        async with self._session_factory() as session:
-            row = (await session.execute(query)).one_or_none()
-            return None if row is None else KnownFolder(*row)
+        return next((KnownFolder(*row) for row in await self._rows(query)), None)
 
     async def add(self, folder: KnownFolder) -> None:
-        async with self._session_factory() as session:
-            await insert_rows(session, FOLDERS, {**folder._asdict(), "created_at": now()})
-
-    async def set(self, folder_id: str, **values: object) -> None:
-        async with self._session_factory() as session:
-            await update_row(session, RowUpdate(FOLDERS, folder_id, values))
+        await self._insert(FOLDERS, {**folder._asdict(), "created_at": now()})
 
     async def path_of(self, folder_id: str) -> str:
-        async with self._session_factory() as session:
-            return str((await session.execute(FolderStatements.PATH, {"id": folder_id})).scalar_one())
+        return str((await self._existing_values(FolderStatements.PATH, folder_id))["path"])
 
 
-class FileRepository:
-    def __init__(self, session_factory: SessionFactory) -> None:
-        self._session_factory = session_factory
+class FileRepository(TableRepository):
+    table = FILES
 
     async def known_between(self, folder_id: str, prefix: str, after: str, upto: str | None) -> dict[str, Known]:
-        """Return what is known of the paths in (after, upto] that begin with `prefix` ("" or "folder/"), by path.
+        """Return the known files whose paths are in (after, upto] and begin with `prefix` ("" or "folder/"), by path.
 
-        Of a path where no file is, it is the file that went missing there last.
+        If a path has no present file, its value is the file that went missing there last.
         """
-        return await self._known_where(*path_range(folder_id, prefix, after, upto))
+        return await self._known_by_path(*path_range(folder_id, prefix, after, upto))
 
     async def current_between(  # noqa: PLR0913 - a range, and by name what counts as current
         self, folder_id: str, prefix: str, after: str, upto: str | None, *, reading: int, failed: Collection[str]
     ) -> Sequence[Row[*tuple[Any, ...]]]:
-        """Return path and signature of what needs no other look in the same range, in the order of the paths.
+        """Return path and signature of the files in the same range that need no check, in the order of their paths.
 
-        That is what is there, was read in this way, and has not failed with one of these codes.
+        Those are the present files that this version of the reader read, and that have none of these error codes.
         """
         of_code = FILES.c.error_code
         scope = [*path_range(folder_id, prefix, after, upto), FILES.c.missing_since.is_(None)]
         scope += [FILES.c.parser_version == reading, of_code.is_(None) | of_code.not_in(failed)]
-        async with self._session_factory() as session:
-            return (await session.execute(select(*PATH_AND_SIGNATURE).where(*scope).order_by(FILES.c.path))).all()
+        return await self._rows(select(*PATH_AND_SIGNATURE).where(*scope).order_by(FILES.c.path))
 
     async def known_at(self, folder_id: str, paths: Collection[str]) -> dict[str, Known]:
-        """Return what is known of these paths, by path."""
-        return await self._known_where(FILES.c.folder_id == folder_id, FILES.c.path.in_(paths)) if paths else {}
+        """Return the known files at these paths, by path."""
+        return await self._known_by_path(FILES.c.folder_id == folder_id, FILES.c.path.in_(paths)) if paths else {}
 
     async def known_in(self, folder_id: str, prefix: str) -> dict[str, Known]:
-        """Return what is known of the files that lie in a folder itself ("" or "folder/"), by path."""
-        deeper = _LIKE_SIGNS.sub(r"^\g<0>", prefix) + "%/%"
-        in_folder_itself = FILES.c.path.not_like(deeper, escape="^")
-        return await self._known_where(*path_range(folder_id, prefix), in_folder_itself)
+        """Return the known files directly in a folder ("" or "folder/"), not those in its subfolders, by path."""
+        deeper = _LIKE_WILDCARDS.sub(r"^\g<0>", prefix) + "%/%"
+        return await self._known_by_path(*path_range(folder_id, prefix), FILES.c.path.not_like(deeper, escape="^"))
 
     async def with_fingerprint(self, fingerprint: str, limit: int) -> list[Known]:
         """Return files of any folder that have this fingerprint, missing ones last."""
-        async with self._session_factory() as session:
-            query = select(*KNOWN).where(FILES.c.fingerprint == fingerprint, FILES.c.track_id.is_not(None))
-            rows = await session.execute(query.order_by(FILES.c.missing_since.is_not(None)).limit(limit))
-            return [Known(*row) for row in rows]
+        query = select(*KNOWN).where(FILES.c.fingerprint == fingerprint, FILES.c.track_id.is_not(None))
+        return await self._known(query.order_by(FILES.c.missing_since.is_not(None)).limit(limit))
 
-    async def fingerprints_missing(self) -> list[str]:
-        """Return the fingerprints of the files that are missing."""
-        async with self._session_factory() as session:
-            query = select(FILES.c.fingerprint).where(
-                FILES.c.missing_since.is_not(None), FILES.c.fingerprint.is_not(None)
-            )
-            return list(await session.scalars(query))
+    async def fingerprints_missing(self) -> Sequence[str]:
+        """Return the fingerprints of the missing files."""
+        return await self._fingerprints(FILES.c.missing_since.is_not(None))
 
-    async def fingerprints_at(self, folder_id: str, paths: Collection[str]) -> list[str]:
-        """Return the fingerprints of the files that were there last at these paths."""
-        async with self._session_factory() as session:
-            query = select(FILES.c.fingerprint).where(FILES.c.folder_id == folder_id, FILES.c.path.in_(paths))
-            query = query.where(FILES.c.missing_since.is_(None))  # it is by this that the paths have an index
-            return list(await session.scalars(query.where(FILES.c.fingerprint.is_not(None))))
+    async def fingerprints_at(self, folder_id: str, paths: Collection[str]) -> Sequence[str]:
+        """Return the fingerprints of the files that were last present at these paths."""
+        present = FILES.c.missing_since.is_(None)  # the index of paths covers only these
+        return await self._fingerprints(FILES.c.folder_id == folder_id, FILES.c.path.in_(paths), present)
 
     async def fingerprints_of(self, file_ids: Collection[str]) -> dict[str, str]:
         """Return the fingerprints of these files, by file id."""
-        async with self._session_factory() as session:
-            query = select(FILES.c.id, FILES.c.fingerprint).where(
-                FILES.c.id.in_(file_ids), FILES.c.fingerprint.is_not(None)
-            )
-            return {file_id: str(fingerprint) for file_id, fingerprint in await session.execute(query)}
+        query = select(FILES.c.id, FILES.c.fingerprint).where(FILES.c.id.in_(file_ids))
+        return {file_id: str(found) for file_id, found in await self._rows(query) if found is not None}
 
     async def later_copies_of(self, file_id: str, *, younger_by: timedelta, since: datetime) -> list[Known]:
-        """Return files that are there, sound as this one did, and were added so much later than it, and since then."""
-        async with self._session_factory() as session:
-            file = await session.get(File, file_id)
-            if file is None or file.fingerprint is None:
-                return []
-            query = select(*KNOWN).where(FILES.c.fingerprint == file.fingerprint, FILES.c.id != file_id)
-            query = query.where(FILES.c.created_at >= max(since, file.created_at + younger_by))
-            query = query.where(FILES.c.missing_since.is_(None), FILES.c.track_id.is_not(None)).limit(10)
-            return [Known(*row) for row in await session.execute(query)]
+        """Return present files with this one's fingerprint, added at least `younger_by` after it, and after `since`."""
+        file = await self.get(file_id)
+        if file is None or file.fingerprint is None:
+            return []
+        query = select(*KNOWN).where(FILES.c.fingerprint == file.fingerprint, FILES.c.id != file_id)
+        query = query.where(FILES.c.created_at >= max(since, file.created_at + younger_by))
+        return await self._known(query.where(FILES.c.missing_since.is_(None), FILES.c.track_id.is_not(None)).limit(10))
 
     async def missing_since(self, before: datetime) -> Sequence[File]:
         """Return the files that went missing before a moment, with their folders, in the order of their paths."""
         query = select(File).where(FILES.c.missing_since < before).order_by(FILES.c.folder_id, FILES.c.path)
-        async with self._session_factory() as session:
-            return (await session.scalars(query.options(joinedload(File.folder)))).all()
+        return await self._scalars(query.options(joinedload(File.folder)))
 
     async def present_below(self, folder_id: str, path: str) -> list[Known]:
-        """Return the files that were there last at a path and, were it a folder, below it."""
+        """Return the files that were last present at a path and, if it is a folder, below it."""
         below = (FILES.c.path > f"{path}/") & (FILES.c.path < f"{path}0")  # "0" follows "/"
         everything = below | (FILES.c.path == path) if path else FILES.c.path > ""
-        async with self._session_factory() as session:
-            rows = await session.execute(
-                select(*KNOWN).where(FILES.c.folder_id == folder_id, everything, FILES.c.missing_since.is_(None))
-            )
-            return [Known(*row) for row in rows]
+        scope = FILES.c.folder_id == folder_id, everything, FILES.c.missing_since.is_(None)
+        return await self._known(select(*KNOWN).where(*scope))
 
     async def with_inodes(self, inodes: Collection[int]) -> list[Known]:
         """Return the files of any folder that had one of these inodes, missing ones included."""
-        if not inodes:
-            return []
-        async with self._session_factory() as session:
-            rows = await session.execute(select(*KNOWN).where(FILES.c.inode.in_(inodes), FILES.c.track_id.is_not(None)))
-            return [Known(*row) for row in rows]
+        query = select(*KNOWN).where(FILES.c.inode.in_(inodes), FILES.c.track_id.is_not(None))
+        return await self._known(query) if inodes else []
 
     async def get(self, file_id: str) -> File | None:
-        async with self._session_factory() as session:
-            return await session.get(File, file_id)
+        return await self._get(File, file_id)
 
     async def values(self, file_id: str) -> dict[str, Any] | None:
-        """Return the row of a file by column name; nobody else changes it before this transaction ends."""
-        async with self._session_factory() as session:
-            row = (await session.execute(FileStatements.ROW, {"id": file_id})).one_or_none()
-            return None if row is None else _by_column(FileStatements.ROW, row)
+        """Return the row of a file by column name, and lock it until the transaction ends."""
+        return await self._values(FileStatements.ROW, file_id)
 
     async def standing(self, file_id: str) -> dict[str, Any] | None:
-        """Return what a move changes of a row, and the `album_id` of its track; nobody else changes the row either."""
-        async with self._session_factory() as session:
-            row = (await session.execute(FileStatements.BEFORE_MOVE, {"id": file_id})).one_or_none()
-            return None if row is None else _by_column(FileStatements.BEFORE_MOVE, row)
+        """Return the columns that a move changes, and the `album_id` of the track; locks the file's row as well."""
+        return await self._values(FileStatements.BEFORE_MOVE, file_id)
 
     async def add(self, **values: object) -> None:
-        async with self._session_factory() as session:
-            await insert_rows(session, FILES, values)
-
-    async def set(self, file_id: str, **values: object) -> None:
-        async with self._session_factory() as session:
-            await update_row(session, RowUpdate(FILES, file_id, values))
-
-    async def remove(self, file_id: str) -> None:
-        async with self._session_factory() as session:
-            await session.execute(delete(FILES).where(FILES.c.id == file_id))
+        await self._insert(FILES, values)
 
     async def count_present(self, folder_id: str) -> int:
-        async with self._session_factory() as session:
-            counted = select(func.count()).where(FILES.c.folder_id == folder_id, FILES.c.missing_since.is_(None))
-            return (await session.scalar(counted)) or 0
+        present = FILES.c.folder_id == folder_id, FILES.c.missing_since.is_(None)
+        return await self._scalar(select(func.count()).where(*present)) or 0
 
-    async def some_present(self, folder_id: str, prefix: str = "", limit: int = 20) -> list[str]:
-        """Return the paths of a few files that were there last, at and below `prefix` ("" or "folder/")."""
+    async def some_present(self, folder_id: str, prefix: str = "", limit: int = 20) -> Sequence[str]:
+        """Return the paths of a few files that were last present at and below `prefix` ("" or "folder/")."""
         query = select(FILES.c.path).where(*path_range(folder_id, prefix), FILES.c.missing_since.is_(None))
-        async with self._session_factory() as session:
-            return list(await session.scalars(query.order_by(FILES.c.path).limit(limit)))
+        return await self._scalars(query.order_by(FILES.c.path).limit(limit))
 
     async def counts(self) -> dict[tuple[str, str, str | None], int]:
         """Return the number of files by folder id, status and error code."""
-        async with self._session_factory() as session:
-            rows = await session.execute(
-                select(File.folder_id, File.status, File.error_code, func.count()).group_by(
-                    File.folder_id, File.status, File.error_code
-                )
-            )
-            return {(folder_id, status, code): count for folder_id, status, code, count in rows}
+        by = FILES.c.folder_id, FILES.c.status, FILES.c.error_code
+        rows = await self._rows(select(*by, func.count()).group_by(*by))
+        return {(folder_id, status, code): number for folder_id, status, code, number in rows}
 
     async def failed(self, question: FailureQuestion, limit: int | None = None) -> Sequence[File]:
-        """Return the files that a question about failures is of, with their folders, in the order of their paths."""
-        query = select(File).join(File.folder).where(File.status == ("ignored" if question.ignored else "failed"))
-        if question.code is not None:
-            query = query.where(File.error_code == question.code)
-        if question.before is not None:
-            query = query.where(File.failed_at < question.before)
-        if question.since is not None:
-            query = query.where(File.failed_at >= question.since)
-        async with self._session_factory() as session:
-            if question.path is not None:
-                folders = [KnownFolder(*row) for row in await session.execute(select(*KNOWN_FOLDER))]
-                query = query.where(or_(false(), *(_at_or_below(question.path, folder) for folder in folders)))
-            query = query.order_by(Folder.path, File.path).limit(limit).options(contains_eager(File.folder))
-            return (await session.scalars(query)).all()
+        """Return the failures that match, with their folders, in the order of their paths."""
+        conditions = (
+            File.status == ("ignored" if question.ignored else "failed"),
+            None if question.code is None else File.error_code == question.code,
+            None if question.before is None else File.failed_at < question.before,
+            None if question.since is None else File.failed_at >= question.since,
+            None if question.path is None else await self._in_any_folder(_at_or_below, question.path),
+        )
+        query = select(File).join(File.folder).where(*(each for each in conditions if each is not None))
+        query = query.order_by(Folder.path, File.path).limit(limit).options(contains_eager(File.folder))
+        return await self._scalars(query)
 
     async def at(self, path: str) -> Sequence[File]:
-        """Return the files at a whole path, with their folders, one that is there before those that went missing."""
-        async with self._session_factory() as session:
-            folders = [KnownFolder(*row) for row in await session.execute(select(*KNOWN_FOLDER))]
-            here = [_at(path, folder) for folder in folders]
-            query = select(File).where(or_(false(), *here)).options(joinedload(File.folder))
-            return (
-                await session.scalars(query.order_by(File.missing_since.is_not(None), File.missing_since.desc()))
-            ).all()
+        """Return the files at a full path, with their folders, a present one before missing ones."""
+        query = select(File).where(await self._in_any_folder(_at, path)).options(joinedload(File.folder))
+        return await self._scalars(query.order_by(File.missing_since.is_not(None), File.missing_since.desc()))
 
     async def failures(self, limit: int) -> Sequence[File]:
         """Return files that could not be read, with their folders, in the order of their paths."""
-        async with self._session_factory() as session:
-            query = select(File).where(File.status == "failed").order_by(File.path).limit(limit)
-            return (await session.scalars(query.options(joinedload(File.folder)))).all()
+        query = select(File).where(File.status == "failed").order_by(File.path).limit(limit)
+        return await self._scalars(query.options(joinedload(File.folder)))
 
     async def with_id(self, identity: str) -> File | None:
         """Return the file with this id, or of the track with this id, with its folder."""
-        async with self._session_factory() as session:
-            query = select(File).where((File.id == identity) | (File.track_id == identity))
-            return await session.scalar(query.options(joinedload(File.folder)))
+        query = select(File).where((File.id == identity) | (File.track_id == identity))
+        return next(iter(await self._scalars(query.options(joinedload(File.folder)))), None)
 
-    async def _known_where(self, *scope: ColumnElement[bool]) -> dict[str, Known]:
-        # Two halves, so that each can use the index that was made for it, and one statement, so that both are of one
-        # moment: a file that goes missing between two would be in neither.
+    async def _in_any_folder(
+        self, condition: Callable[[str, str, str], ColumnElement[bool]], path: str
+    ) -> ColumnElement[bool]:
+        """Return whether a condition on a full path, folder id and folder path holds in any folder."""
+        folders = await self._rows(select(FOLDERS.c.id, FOLDERS.c.path))
+        return or_(false(), *(condition(path, folder_id, folder_path) for folder_id, folder_path in folders))
+
+    async def _known(self, query: Select[*tuple[Any, ...]]) -> list[Known]:
+        return [Known(*row) for row in await self._rows(query)]
+
+    async def _fingerprints(self, *scope: ColumnElement[bool]) -> Sequence[str]:
+        return await self._scalars(select(FILES.c.fingerprint).where(*scope, FILES.c.fingerprint.is_not(None)))
+
+    async def _known_by_path(self, *scope: ColumnElement[bool]) -> dict[str, Known]:
+        # Two halves, so that each can use its partial index, in one statement, so that both see the same moment: a file
+        # that goes missing between two statements would be in neither.
         since = FILES.c.missing_since
         halves = [select(*KNOWN, since).where(*scope, half) for half in (since.is_not(None), since.is_(None))]
-        async with self._session_factory() as session:
-            rows = (await session.execute(union_all(*halves))).all()
+        rows = await self._rows(union_all(*halves))
         missing = sorted([row for row in rows if row[-1] is not None], key=itemgetter(-1))
         return {row[2]: Known(*row[:-1]) for row in (*missing, *[row for row in rows if row[-1] is None])}
 
 
-class ArtistRepository:
-    def __init__(self, session_factory: SessionFactory) -> None:
-        self._session_factory = session_factory
+class ArtistRepository(TableRepository):
+    table = ARTISTS
 
     async def get_by_id(self, artist_id: str) -> Artist | None:
-        async with self._session_factory() as session:
-            return await session.get(Artist, artist_id)
+        return await self._get(Artist, artist_id)
 
     async def add(self, name: str, *, musicbrainz_id: str | None = None, sort_name: str | None = None) -> str:
         """Add an artist and return its id."""
-        artist_id = new_id()
         values = {
-            "id": artist_id,
+            "id": new_id(),
             "name": name[:NAME_LENGTH],
             "name_key": normalize_name(name)[:NAME_LENGTH],
             "sort_name": sort_name[:NAME_LENGTH] if sort_name else None,
             "musicbrainz_id": musicbrainz_id,
             "created_at": now(),
         }
-        async with self._session_factory() as session:
-            await insert_rows(session, ARTISTS, values)
-        return artist_id
+        await self._insert(ARTISTS, values)
+        return str(values["id"])
 
     async def with_musicbrainz_id(self, musicbrainz_id: str) -> str | None:
         """Return the id of the artist with this MusicBrainz id."""
-        async with self._session_factory() as session:
-            return (await session.execute(ArtistStatements.ID_BY_MUSICBRAINZ_ID, {"identity": musicbrainz_id})).scalar()
+        return await self._scalar(ArtistStatements.ID_BY_MUSICBRAINZ_ID, {"identity": musicbrainz_id})
 
     async def with_name(self, name: str) -> list[tuple[str, str | None]]:
-        """Return id and MusicBrainz id of every artist of this name."""
-        async with self._session_factory() as session:
-            key = normalize_name(name)[:NAME_LENGTH]
-            rows = await session.execute(ArtistStatements.IDS_BY_NAME, {"key": key})
-            return [(artist_id, musicbrainz_id) for artist_id, musicbrainz_id in rows]
+        """Return id and MusicBrainz id of every artist with this name."""
+        rows = await self._rows(ArtistStatements.IDS_BY_NAME, {"key": normalize_name(name)[:NAME_LENGTH]})
+        return [(artist_id, musicbrainz_id) for artist_id, musicbrainz_id in rows]
 
     async def identify(self, artist_id: str, musicbrainz_id: str) -> bool:
-        """Give a name-only artist its MusicBrainz id; false where another writer was faster."""
-        nameless = (ARTISTS.c.id == artist_id) & ARTISTS.c.musicbrainz_id.is_(None)
-        async with self._session_factory() as session:
-            result = await session.execute(update(ARTISTS).where(nameless).values(musicbrainz_id=musicbrainz_id))
-            return cast("CursorResult[Any]", result).rowcount == 1
+        """Give a name-only artist its MusicBrainz id; false if another writer was faster."""
+        unidentified = (ARTISTS.c.id == artist_id) & ARTISTS.c.musicbrainz_id.is_(None)
+        return await self._change(update(ARTISTS).where(unidentified).values(musicbrainz_id=musicbrainz_id)) == 1
 
-    async def on_album(self, identity_key: str, artist_ids: Collection[str]) -> list[str]:
-        """Return those of these artists that tracks of an album credit."""
-        async with self._session_factory() as session:
-            query = select(TrackArtist.artist_id).distinct().join(TrackArtist.track).join(Track.album)
-            query = query.where(Album.identity_key == identity_key, TrackArtist.artist_id.in_(artist_ids))
-            return list(await session.scalars(query))
-
-    async def set(self, artist_id: str, **values: object) -> None:
-        async with self._session_factory() as session:
-            await update_row(session, RowUpdate(ARTISTS, artist_id, values))
+    async def on_album(self, identity_key: str, artist_ids: Collection[str]) -> Sequence[str]:
+        """Return which of these artists the tracks of an album credit."""
+        query = select(TrackArtist.artist_id).distinct().join(TrackArtist.track).join(Track.album)
+        return await self._scalars(
+            query.where(Album.identity_key == identity_key, TrackArtist.artist_id.in_(artist_ids))
+        )
 
     async def respelt(self, artist_ids: Collection[str]) -> list[tuple[Artist, str]]:
-        """Return those of these artists whose name no credit gives any more, with the name that most credits give."""
+        """Return which of these artists have a name that no credit uses, with the one that most credits use."""
         ours = select(TrackArtist.track_id).where(TrackArtist.artist_id == Artist.id)
-        query = select(Artist).where(Artist.id.in_(artist_ids), ours.exists())
+        names = select(TrackArtist.credited_as).where(TrackArtist.artist_id == Artist.id)
+        names = names.group_by(TrackArtist.credited_as).order_by(func.count().desc(), TrackArtist.credited_as).limit(1)
+        query = select(Artist, names.correlate(Artist).scalar_subquery()).where(
+            Artist.id.in_(artist_ids), ours.exists()
+        )
         query = query.where(~ours.where(TrackArtist.credited_as == Artist.name).exists())
-        respelt = []
-        async with self._session_factory() as session:
-            for artist in (await session.scalars(query)).all():
-                names = select(TrackArtist.credited_as).where(TrackArtist.artist_id == artist.id)
-                names = names.group_by(TrackArtist.credited_as).order_by(func.count().desc(), TrackArtist.credited_as)
-                respelt.append((artist, (await session.scalars(names.limit(1))).one()))
-        return respelt
+        return [(artist, name) for artist, name in await self._rows(query)]
 
     async def uncredited(self, artist_ids: Collection[str]) -> Sequence[Artist]:
-        """Return those of these artists that no track and no album names any more."""
+        """Return which of these artists no track and no album names any more; locks their rows."""
         if not artist_ids:
             return []
-        async with self._session_factory() as session:
-            # Two writers that each take away one of the last two credits: the second has to see what the first did.
-            named = select(ARTISTS.c.id).where(ARTISTS.c.id.in_(artist_ids)).order_by(ARTISTS.c.id)
-            await session.execute(locking(named, ARTISTS))
-            credited = or_(
-                select(TrackArtist.track_id).where(TrackArtist.artist_id == Artist.id).exists(),
-                select(Album.id).where(Album.artist_id == Artist.id).exists(),
-                select(Track.id).where(Track.artist_id == Artist.id).exists(),
-            )
-            return (await session.scalars(select(Artist).where(Artist.id.in_(artist_ids), ~credited))).all()
-
-    async def remove(self, artist_id: str) -> None:
-        async with self._session_factory() as session:
-            await session.execute(delete(ARTISTS).where(ARTISTS.c.id == artist_id))
+        # If two writers each remove one of the last two credits, the second must see what the first did.
+        named = select(ARTISTS.c.id).where(ARTISTS.c.id.in_(artist_ids)).order_by(ARTISTS.c.id)
+        await self._rows(locking(named, ARTISTS))
+        credited = or_(
+            select(TrackArtist.track_id).where(TrackArtist.artist_id == Artist.id).exists(),
+            select(Album.id).where(Album.artist_id == Artist.id).exists(),
+            select(Track.id).where(Track.artist_id == Artist.id).exists(),
+        )
+        return await self._scalars(select(Artist).where(Artist.id.in_(artist_ids), ~credited))
 
 
-class AlbumRepository:
-    def __init__(self, session_factory: SessionFactory) -> None:
-        self._session_factory = session_factory
+class AlbumRepository(TableRepository):
+    table = ALBUMS
 
     async def get_by_id(self, album_id: str) -> Album | None:
-        async with self._session_factory() as session:
-            return await session.get(Album, album_id)
+        return await self._get(Album, album_id)
 
     async def with_key(self, identity_key: str) -> str | None:
-        async with self._session_factory() as session:
-            return (await session.execute(AlbumStatements.ID_BY_KEY, {"key": identity_key})).scalar()
+        return await self._scalar(AlbumStatements.ID_BY_KEY, {"key": identity_key})
 
     async def values(self, album_id: str) -> dict[str, Any]:
         """Return the row of an album by column name."""
-        async with self._session_factory() as session:
-            row = (await session.execute(AlbumStatements.ROW, {"id": album_id})).one()
-            return _by_column(AlbumStatements.ROW, row)
+        return await self._existing_values(AlbumStatements.ROW, album_id)
 
     async def add(self, **values: object) -> str:
         """Add an album and return its id."""
         album_id = new_id()
-        async with self._session_factory() as session:
-            await insert_rows(session, ALBUMS, {"id": album_id, "created_at": now(), "split_from": None, **values})
+        await self._insert(ALBUMS, {"id": album_id, "created_at": now(), "split_from": None, **values})
         return album_id
 
-    async def set(self, album_id: str, **values: object) -> None:
-        async with self._session_factory() as session:
-            await update_row(session, RowUpdate(ALBUMS, album_id, values))
-
     async def has_tracks_but(self, album_id: str, track_id: str | None) -> bool:
-        """Whether an album has another track than this one."""
-        async with self._session_factory() as session:
-            await session.execute(AlbumStatements.LOCK, {"id": album_id})  # as in `uncredited`
-            found = await session.execute(AlbumStatements.OTHER_TRACK, {"album": album_id, "but": track_id or ""})
-            return found.scalar() is not None
+        """Whether an album has another track than this one; locks the album's row."""
+        await self._rows(AlbumStatements.LOCK, {"id": album_id})  # as in `uncredited`
+        other = await self._scalar(AlbumStatements.OTHER_TRACK, {"album": album_id, "but": track_id or ""})
+        return other is not None
 
     async def present_paths(self, album_id: str, folder_id: str) -> list[str]:
-        """Return the paths of an album's files that are there, in one watched folder."""
-        async with self._session_factory() as session:
-            rows = await session.execute(AlbumStatements.PRESENT_FILES, {"album": album_id})
-            return [path for folder, path in rows if folder == folder_id]
+        """Return the paths of an album's present files in one watched folder."""
+        rows = await self._rows(AlbumStatements.PRESENT_FILES, {"album": album_id})
+        return [path for folder, path in rows if folder == folder_id]
 
     async def take_tracks(self, album_id: str, other: str) -> int:
-        """Put every track of another album on this one, and return how many there were."""
-        async with self._session_factory() as session:
-            result = await session.execute(
-                update(TRACKS).where(TRACKS.c.album_id == other).values(album_id=album_id, updated_at=now())
-            )
-            return cast("CursorResult[Any]", result).rowcount
-
-    async def remove(self, album_id: str) -> None:
-        async with self._session_factory() as session:
-            await session.execute(delete(ALBUMS).where(ALBUMS.c.id == album_id))
+        """Move every track of another album to this one, and return how many there were."""
+        theirs = update(TRACKS).where(TRACKS.c.album_id == other)
+        return await self._change(theirs.values(album_id=album_id, updated_at=now()))
 
 
-class TrackRepository:
-    def __init__(self, session_factory: SessionFactory) -> None:
-        self._session_factory = session_factory
+class TrackRepository(TableRepository):
+    table = TRACKS
 
     async def get_by_id(self, track_id: str) -> Track | None:
         """Return a track with its artist, album and credits."""
-        async with self._session_factory() as session:
-            credits = selectinload(Track.credits).joinedload(TrackArtist.artist)
-            wanted = [joinedload(Track.artist), joinedload(Track.album), credits]
-            return await session.get(Track, track_id, options=wanted)
+        credits = selectinload(Track.credits).joinedload(TrackArtist.artist)
+        return await self._get(Track, track_id, options=[joinedload(Track.artist), joinedload(Track.album), credits])
 
     async def add(self, **values: object) -> str:
-        """Add a track, every column given but id and times, and return its id."""
+        """Add a track, given every column but id and times, and return its id."""
         track_id, moment = new_id(), now()
-        async with self._session_factory() as session:
-            await insert_rows(session, TRACKS, {"id": track_id, "created_at": moment, "updated_at": moment, **values})
+        await self._insert(TRACKS, {"id": track_id, "created_at": moment, "updated_at": moment, **values})
         return track_id
 
     async def values(self, track_id: str) -> dict[str, Any]:
         """Return the row of a track by column name."""
-        async with self._session_factory() as session:
-            row = (await session.execute(TrackStatements.ROW, {"id": track_id})).one()
-            return _by_column(TrackStatements.ROW, row)
+        return await self._existing_values(TrackStatements.ROW, track_id)
 
-    async def set(self, track_id: str, **values: object) -> None:
-        async with self._session_factory() as session:
-            await update_row(session, RowUpdate(TRACKS, track_id, {"updated_at": now(), **values}))
+    async def set(self, row_id: str, **values: object) -> None:
+        await super().set(row_id, **{"updated_at": now(), **values})
 
     async def credits(self, track_id: str) -> list[Credited]:
-        """Return the credits of a track, by role, each role in its order."""
-        async with self._session_factory() as session:
-            rows = await session.execute(TrackStatements.CREDITS_OF, {"track": track_id})
-            return [Credited(*row) for row in rows]
+        """Return the credits of a track, by role and position."""
+        return [Credited(*row) for row in await self._rows(TrackStatements.CREDITS_OF, {"track": track_id})]
 
     async def credit(self, track_id: str, credited: Iterable[Credited]) -> None:
-        """Write a track's credits, each role in its order."""
-        positions: dict[str, int] = {}
-        rows = []
-        for role, artist_id, name, instrument in credited:
-            position = positions[role] = positions.get(role, -1) + 1
-            rows.append(
-                {
-                    "track_id": track_id,
-                    "role": role,
-                    "position": position,
-                    "artist_id": artist_id,
-                    "credited_as": name,
-                    "instrument": instrument,
-                }
-            )
-        async with self._session_factory() as session:
-            await insert_rows(session, CREDITS, *rows)
+        """Write the credits of a track; their order gives the positions in each role."""
+        positions: defaultdict[str, Iterator[int]] = defaultdict(count)
+        rows = [
+            {
+                "track_id": track_id,
+                "role": role,
+                "position": next(positions[role]),
+                "artist_id": artist_id,
+                "credited_as": name,
+                "instrument": instrument,
+            }
+            for role, artist_id, name, instrument in credited
+        ]
+        await self._insert(CREDITS, *rows)
 
-    async def remove(self, track_id: str) -> None:
+    async def remove(self, row_id: str) -> None:
         """Remove a track and its credits."""
-        await self.clear_credits(track_id)
-        async with self._session_factory() as session:
-            await session.execute(delete(TRACKS).where(TRACKS.c.id == track_id))
+        await self.clear_credits(row_id)
+        await super().remove(row_id)
 
     async def clear_credits(self, track_id: str) -> None:
         async with self._session_factory() as session:
             await session.execute(TrackStatements.CLEAR_CREDITS, {"track": track_id})
 
     async def count(self) -> int:
-        async with self._session_factory() as session:
-            return (await session.scalar(select(func.count()).select_from(Track))) or 0
+        return await self._scalar(select(func.count()).select_from(TRACKS)) or 0
 
 
-class AuditRepository:
+class AuditRepository(CatalogueAccess):
     def __init__(self, session_factory: SessionFactory, *, run: str = "") -> None:
-        self._session_factory = session_factory
+        super().__init__(session_factory)
         self._run = run
 
     async def log_action(
         self, action: str, entity_id: str, *, path: str | None = None, changes: Mapping[str, Any] | None = None
     ) -> None:
-        """Write one entry. The action names the entity's type first: "track_added" is of a track."""
+        """Write one entry. The action begins with the type of its entity: "track_added" concerns a track."""
         assert action in ACTIONS, action
-        entry = {
-            "at": now(),
-            "action": action,
-            "entity_type": action.partition("_")[0],
-            "entity_id": entity_id,
-            "path": path,
-            "changes": changes,
-            "run": self._run,
-        }
-        async with self._session_factory() as session:
-            await insert_rows(session, ENTRIES, entry)
+        await self._insert(
+            ENTRIES,
+            {
+                "at": now(),
+                "action": action,
+                "entity_type": action.partition("_")[0],
+                "entity_id": entity_id,
+                "path": path,
+                "changes": changes,
+                "run": self._run,
+            },
+        )
 
 
-def _by_column(statement: Select[*tuple[Any, ...]], row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
-    return dict(zip(_names(statement), row, strict=True))
-
-
-@cache
-def _names(statement: Select[*tuple[Any, ...]]) -> Sequence[str]:
-    return statement.selected_columns.keys()  # to ask each row costs three times as much
-
-
-def _at(path: str, folder: KnownFolder) -> ColumnElement[bool]:
-    """Whether a file of this folder is at a whole path."""
-    top = folder.path.rstrip("/") + "/"
+def _at(path: str, folder_id: str, folder_path: str) -> ColumnElement[bool]:
+    """Whether a file of this folder is at a full path."""
+    top = folder_path.rstrip("/") + "/"
     if not path.startswith(top):
         return false()
-    here = (File.folder_id == folder.id) & (File.path == path[len(top) :])
+    here = (File.folder_id == folder_id) & (File.path == path[len(top) :])
     return (here & File.missing_since.is_(None)) | (here & File.missing_since.is_not(None))  # each has its own index
 
 
-def _at_or_below(path: str, folder: KnownFolder) -> ColumnElement[bool]:
-    """Whether a file of this folder is at a whole path or, were it a folder, below it."""
-    if f"{folder.path}/".startswith(path.rstrip("/") + "/"):
-        return File.folder_id == folder.id
-    below = path.removeprefix(folder.path.rstrip("/") + "/")
+def _at_or_below(path: str, folder_id: str, folder_path: str) -> ColumnElement[bool]:
+    """Whether a file of this folder is at a full path or, if that is a folder, below it."""
+    if f"{folder_path}/".startswith(path.rstrip("/") + "/"):
+        return File.folder_id == folder_id
+    below = path.removeprefix(folder_path.rstrip("/") + "/")
     inside = (File.path > f"{below}/") & (File.path < f"{below}0")  # "0" follows "/"
-    return _at(path, folder) | ((File.folder_id == folder.id) & inside) if below != path else false()
+    here = _at(path, folder_id, folder_path)
+    return here | ((File.folder_id == folder_id) & inside) if below != path else false()

@@ -1,6 +1,6 @@
-"""Inserts of whole rows and updates of one row, as values that each backend writes in its fastest way.
+"""Inserts of whole rows and updates of one row, which each backend writes in its fastest way.
 
-SQLite prepares one statement for each set of columns; PostgreSQL gathers the rows and sends them in one round trip.
+SQLite prepares one statement per set of columns; PostgreSQL collects the rows and sends them in one round trip.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,5 +45,4 @@ async def update_row(session: AsyncSession, change: RowUpdate) -> None:
     if isinstance(session, WriterSession):
         await session.update_row(change)
     else:
-        table = change.table
-        await session.execute(update(table).where(table.c.id == change.id).values(dict(change.values)))
+        await session.execute(update(change.table).where(change.table.c.id == change.id).values(dict(change.values)))

@@ -1,6 +1,6 @@
-"""The Core statements of the hot path, each built once, by the table that they are about.
+"""The Core statements of the hot path, each built once, by table.
 
-A writer keeps a statement by its identity, so each of these is one object for as long as the process runs.
+A writer caches a statement by its identity, so each of these is one object for the life of the process.
 """
 
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from soulspot.infrastructure.filesystem import Signature
 from soulspot.infrastructure.persistence.tables import ALBUMS, ARTISTS, CREDITS, FILES, FOLDERS, TRACKS
 
 LOCKS: Final = "soulspot_locks"
-"""The execution option of a query that locks what it finds, and so needs a transaction."""
+"""The execution option of a query that locks the rows it finds, and so needs a transaction."""
 
 
 def now() -> datetime:
@@ -20,10 +20,10 @@ def now() -> datetime:
 
 
 def locking(query: Select[*tuple[Any, ...]], table: Table) -> Select[*tuple[Any, ...]]:
-    """Lock the rows of a table that a query finds until this transaction ends; SQLite has one writer anyway.
+    """Lock the rows of a table that a query finds until the transaction ends; SQLite has one writer anyway.
 
-    New rows may refer to them meanwhile (FOR NO KEY UPDATE): to remove one then fails, and is tried again. If they had
-    to wait, those who add to an album and those who take from it would wait for each other.
+    New rows may refer to the locked ones meanwhile (FOR NO KEY UPDATE): removing one then fails, and is retried. If new
+    rows had to wait, a transaction that adds to an album and one that removes from it could deadlock.
     """
     return query.with_for_update(key_share=True, of=table).execution_options(**{LOCKS: True})
 
@@ -53,13 +53,13 @@ _MOVED: Final = [
 
 
 class FileStatements:
-    """Both lock the row that they find."""
+    """Each locks the row that it finds."""
 
     ROW: Final = locking(_with_id(select(FILES), FILES), FILES)
     BEFORE_MOVE: Final = locking(
         _with_id(select(*_MOVED, TRACKS.c.album_id).select_from(FILES.outerjoin(TRACKS)), FILES), FILES
     )
-    """What a move changes of the row, and the album of its track."""
+    """The columns that a move changes, and the album of the track."""
 
 
 class AlbumStatements:
@@ -69,7 +69,7 @@ class AlbumStatements:
     OTHER_TRACK: Final = (
         select(TRACKS.c.id).where(TRACKS.c.album_id == bindparam("album"), TRACKS.c.id != bindparam("but")).limit(1)
     )
-    # By the album alone: SQLite would take the folder for the narrower of the two, and read all of it.
+    # By the album alone: with the folder as well, SQLite would choose the index of the folder, and read all of it.
     PRESENT_FILES: Final = (
         select(FILES.c.folder_id, FILES.c.path)
         .select_from(FILES.join(TRACKS))

@@ -1,8 +1,8 @@
 """A program that sends one POST, described as JSON on its standard input.
 
-A process of its own, as the user's command of a hook is, because a thread that looks up a name cannot be cancelled:
-the daemon kills the process when its time is up, whatever it waits for. It follows no redirect: a token is for the
-place it was given for. docs/design.md compares it with a library.
+It is a process, like a hook's command, because a thread that resolves a name cannot be cancelled: the daemon kills the
+process when its time is up, whatever it waits for. It follows no redirect, because a token is meant for one server.
+docs/design.md compares it with a library.
 """
 
 import base64
@@ -22,7 +22,7 @@ from soulspot import __version__
 
 class _Stay(HTTPRedirectHandler):
     def redirect_request(self, *_arguments: Any, **_more: Any) -> None:  # noqa: ANN401 - the base class's, untyped
-        """Return no request: the redirect then is an error, as any answer but a success is."""
+        """Return no request: the redirect is then an error, like every answer but a success."""
 
 
 def send(asked: Mapping[str, Any]) -> str:
@@ -32,10 +32,8 @@ def send(asked: Mapping[str, Any]) -> str:
             answer.read(1 << 16)
     except HTTPError as error:
         return f"the answer is {error.code} {error.reason}"
-    except URLError as error:
-        return _reason(error.reason)
     except (OSError, HTTPException, ValueError) as error:
-        return _reason(error)
+        return _reason(error.reason if isinstance(error, URLError) else error)
     return ""
 
 
@@ -58,14 +56,13 @@ def _request(asked: Mapping[str, Any]) -> Request:
 
 def _reason(error: object) -> str:
     if isinstance(error, socket.gaierror):
-        return f"there is no such machine: {error.strerror}"
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return str(said).lower() or type(error).__name__
+        return f"the host cannot be found: {error.strerror}"
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return reason.lower() or type(error).__name__
 
 
 def main() -> NoReturn:
-    wrong = send(json.load(sys.stdin))
-    if wrong:
+    if wrong := send(json.load(sys.stdin)):
         print(wrong.replace("\n", " "), file=sys.stderr, flush=True)  # noqa: T201 - to the daemon
     os._exit(bool(wrong))
 

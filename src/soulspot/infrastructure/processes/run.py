@@ -1,6 +1,6 @@
-"""Runs a program of the user's with a text on its standard input and a time limit; it never outlives the caller.
+"""Runs a program of the user with a text on its standard input and a time limit; it never outlives the caller.
 
-Of its output only the last line is kept. If it leaves children running, nobody waits for them.
+Only the last line of its output is kept. soulspot does not wait for children that it leaves running.
 """
 
 import asyncio
@@ -13,14 +13,14 @@ from typing import Final
 from soulspot.infrastructure.privileges import child_user
 
 KEPT_OUTPUT: Final = 2048
-"""Bytes of a program's output that are kept: the last."""
+"""Last bytes of a program's output that are kept."""
 KILL_AFTER: Final = 1.0
 """Seconds between SIGTERM and SIGKILL."""
 _PASSED_ON: Final = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 
 def plain_environment(*also: str) -> dict[str, str]:
-    """Return the variables that any program needs, and none of those meant for soulspot."""
+    """Return the environment variables that every program needs, without those for soulspot."""
     return {name: os.environ[name] for name in (*_PASSED_ON, *also) if name in os.environ}
 
 
@@ -53,14 +53,14 @@ async def run(argv: Sequence[str], text: bytes, *, within: float, environment: M
                 await _end(process)
     if code == 0:
         return None
-    said = bytes(printed).decode(errors="replace").strip().rpartition("\n")[2]
+    last_line = bytes(printed).decode(errors="replace").strip().rpartition("\n")[2]
     how = f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
-    return f"{how}: {said}" if said else how
+    return f"{how}: {last_line}" if last_line else how
 
 
 @contextmanager
 def _as_file(text: bytes) -> Iterator[int]:
-    """Yield a descriptor to read a text from; unlike with a pipe, the program need not read it."""
+    """Yield a descriptor to read a text from; unlike a pipe, it does not block if the program never reads it."""
     descriptor = os.memfd_create("soulspot")
     try:
         os.write(descriptor, text)
@@ -74,7 +74,7 @@ def _as_file(text: bytes) -> Iterator[int]:
 def _gathering(printed: bytearray) -> Iterator[int]:
     """Yield a descriptor to write to, which the caller closes; `printed` gets the end of what is written.
 
-    Not one of asyncio's own pipes: asyncio would wait for every process that inherits it.
+    Not an asyncio pipe: asyncio would wait for every process that inherits it.
     """
     loop = asyncio.get_running_loop()
     read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -97,7 +97,7 @@ def _gathering(printed: bytearray) -> Iterator[int]:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """End a program and all that it has started; kill at once when cancelled."""
+    """End a program and its process group; kill them at once if cancelled."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
         try:

@@ -1,4 +1,4 @@
-"""Owns mutagen, in worker processes: a file's tags and stream as plain values, or why they could not be read."""
+"""Reads the tags and stream of audio files, in processes of their own, into plain values or a failure."""
 
 from soulspot.infrastructure.tags.model import PARSER_VERSION, Failure, Picture, Reading, TrackTags
 from soulspot.infrastructure.tags.names import Kind, kind_of_name

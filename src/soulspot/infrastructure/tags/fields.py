@@ -1,7 +1,7 @@
-"""From names and texts, whatever format they came from, to `TrackTags`.
+"""Turns the names and values of any tag format into `TrackTags`.
 
-Every format is first turned into names as a Vorbis comment has them, folded to letters and digits ("Album Artist",
-"ALBUM_ARTIST" and "albumartist" are one), each with its values; then one table says which field each name is.
+The parser of each format maps its tags to the names of Vorbis comments, folded to letters and digits ("Album Artist",
+"ALBUM_ARTIST" and "albumartist" are the same). The tables here map each name to a field.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from soulspot.infrastructure.tags.genres import genres_of
 from soulspot.infrastructure.tags.model import TrackTags
-from soulspot.infrastructure.tags.texts import cleaned, printable, settled
+from soulspot.infrastructure.tags.texts import clean_values, printable, resolve_encodings
 
 Names = dict[str, list[str]]
 
@@ -21,8 +21,8 @@ ONE: Final = {
     "composersort": "composer_sort", "barcode": "barcode", "upc": "barcode", "ean": "barcode", "asin": "asin",
     "discsubtitle": "disc_subtitle", "setsubtitle": "disc_subtitle", "key": "key", "initialkey": "key",
     "grouping": "grouping", "contentgroup": "grouping", "work": "work", "movement": "movement",
-    "movementname": "movement", "comment": "comment", "description": "comment", "lyrics": "lyrics",
-    "unsyncedlyrics": "lyrics", "syncedlyrics": "synced_lyrics", "copyright": "copyright", "license": "license",
+    "movementname": "movement", "comment": "comment", "description": "comment",
+    "syncedlyrics": "synced_lyrics", "copyright": "copyright", "license": "license",
     "website": "website", "weblink": "website", "script": "script", "originalalbum": "original_album",
     "originalartist": "original_artist", "releasestatus": "release_status",
     "musicbrainzalbumstatus": "release_status", "media": "media", "releasecountry": "release_country",
@@ -75,132 +75,133 @@ _YEAR_LAST = re.compile(r"\s*\d{1,2}[-./]\d{1,2}[-./](\d{4})\s*")
 _NUMBER = re.compile(r"\s*([+-]?\d+(?:[.,]\d+)?)")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _PUNCTUATION = re.compile(r"[\W_]+")
-# As Picard writes a performer. A number in brackets tells namesakes apart: it belongs to the name.
+# "Name (instrument)", as Picard writes a performer; a number in brackets is part of the name.
 _WITH_INSTRUMENT = re.compile(r"(.*\S)\s*\((?!\d+\))([^()]+)\)", re.DOTALL)
 _LRC_LINE = re.compile(r"\[\d+:\d\d(?:[.:]\d+)?\]")
-_ROOM_FOR_OTHERS, _COST_OF_OTHER = 1 << 20, 100
-"""Characters of all tags without a field that are kept of one file, and what each costs beside its own."""
-_LOUDEST_GAIN = 200.0
-_FASTEST = 10_000
-_R128_TO_REPLAYGAIN = 5.0  # dB: R128 wants -23 LUFS, ReplayGain 2 -18
+_MAX_OTHER_SIZE, _OTHER_OVERHEAD = 1 << 20, 100
+"""Characters that a file's tags without a field may take together, and those charged for each besides its text."""
+_MAX_GAIN = 200.0
+_MAX_BPM = 10_000
+_R128_TO_REPLAYGAIN = 5.0  # dB: R128 targets -23 LUFS, ReplayGain 2 -18
 
 
 @lru_cache(maxsize=4096)
-def folded(name: str) -> str:
-    """Return a tag's name without case, spaces and punctuation; of a name without letters, the name itself."""
+def tag_key(name: str) -> str:
+    """Return the name of a tag in lower case, without spaces and punctuation unless it has nothing else."""
     return _PUNCTUATION.sub("", name.lower()) or name.lower()
 
 
 def tags_from(
     names: Names, stream: Mapping[str, Any], notes: Iterable[str] = (), fingerprint: str | None = None
 ) -> TrackTags:
-    """Build the tags of one file from its folded names and what its stream is."""
-    noted = list(notes)
-    settled(names, noted)
-    clean = {name: cleaned(values, noted) for name, values in names.items()}
+    """Build the tags of one file from its folded names and the fields of its stream."""
+    all_notes = list(notes)
+    resolve_encodings(names, all_notes)
+    clean = {name: clean_values(values, all_notes) for name, values in names.items()}
     found: dict[str, Any] = {}
     other: dict[str, tuple[str, ...]] = {}
-    room = _ROOM_FOR_OTHERS
+    space = _MAX_OTHER_SIZE
     for name, values in clean.items():
-        if values and not _take(found, name, values):
-            room -= sum(map(len, values)) + len(name) + _COST_OF_OTHER
-            if room > 0:
+        if values and not _set_fields(found, name, values):
+            space -= sum(map(len, values)) + len(name) + _OTHER_OVERHEAD
+            if space > 0:
                 other[printable(name) or "unnamed"] = tuple(values)
             else:
-                noted.append("value-capped")
-    if "author" in other and "artist" not in clean and "artists" not in clean:  # as Speex's own tools write it
+                all_notes.append("value-capped")
+    if "author" in other and "artist" not in clean and "artists" not in clean:  # the Speex tools write it
         clean["artist"] = list(other.pop("author"))
-    _take_artists(found, clean)
-    _take_gains(found, clean)
-    for field, value in stream.items():  # what a person wrote beats what the stream knows of its encoder
+    _set_artists(found, clean)
+    _set_r128_gains(found, clean)
+    for field, value in stream.items():  # a tag beats what the stream says about its encoder
         found.setdefault(field, value)
-    return TrackTags(**found, other=other, fingerprint=fingerprint, notes=tuple(dict.fromkeys(noted)))
+    return TrackTags(**found, other=other, fingerprint=fingerprint, notes=tuple(dict.fromkeys(all_notes)))
 
 
-def _take(found: dict[str, Any], name: str, values: list[str]) -> bool:
-    """Put the values of one name where they belong; False where there is no place for them."""
-    taker = _TAKERS.get(name)
-    return taker(found, values) if taker is not None else name in _ARTISTS or name in R128_GAINS
+def _set_fields(found: dict[str, Any], name: str, values: list[str]) -> bool:
+    """Set the fields of one name; False if the values do not fit into any."""
+    setter = _SETTERS.get(name)
+    return setter(found, values) if setter is not None else name in _ARTISTS or name in R128_GAINS
 
 
-Taker = Callable[[dict[str, Any], list[str]], bool]
+Setter = Callable[[dict[str, Any], list[str]], bool]
+"""Sets fields from the values of one name; returns False to keep the values in `other` too."""
 
 
-def _one(field: str) -> Taker:
-    def take(found: dict[str, Any], values: list[str]) -> bool:
+def _one(field: str) -> Setter:
+    def store(found: dict[str, Any], values: list[str]) -> bool:
         found.setdefault(field, values[0])
-        return len(values) == 1 or field not in {"comment", "lyrics"}
+        return len(values) == 1 or field != "comment"
 
-    return take
+    return store
 
 
-def _one_id(field: str) -> Taker:
-    def take(found: dict[str, Any], values: list[str]) -> bool:
+def _one_id(field: str) -> Setter:
+    def store(found: dict[str, Any], values: list[str]) -> bool:
         if not _UUID.fullmatch(values[0]):
             return False
         found.setdefault(field, values[0].lower())
         return True
 
-    return take
+    return store
 
 
-def _many(field: str, convert: Callable[[list[str]], list[str]]) -> Taker:
-    def take(found: dict[str, Any], values: list[str]) -> bool:
+def _many(field: str, convert: Callable[[list[str]], list[str]]) -> Setter:
+    def store(found: dict[str, Any], values: list[str]) -> bool:
         wanted = convert(values)
         found[field] = tuple(dict.fromkeys((*found.get(field, ()), *wanted)))
         return bool(wanted)
 
-    return take
+    return store
 
 
-def _gain(field: str) -> Taker:
-    def take(found: dict[str, Any], values: list[str]) -> bool:
+def _gain(field: str) -> Setter:
+    def store(found: dict[str, Any], values: list[str]) -> bool:
         gain = _float(values[0])
-        if gain is None or abs(gain) > _LOUDEST_GAIN:
+        if gain is None or abs(gain) > _MAX_GAIN:
             return False
         found.setdefault(field, gain)
         return True
 
-    return take
+    return store
 
 
-def _number(number: str, total: str) -> Taker:
-    def take(found: dict[str, Any], values: list[str]) -> bool:
+def _number(number: str, total: str) -> Setter:
+    def store(found: dict[str, Any], values: list[str]) -> bool:
         first, _slash, second = values[0].partition("/")
         _set(found, number, _whole(first))
         _set(found, total, _whole(second))
         return number in found or total in found or _float(first) is not None
 
-    return take
+    return store
 
 
-def _total(field: str) -> Taker:
-    def take(found: dict[str, Any], values: list[str]) -> bool:
+def _total(field: str) -> Setter:
+    def store(found: dict[str, Any], values: list[str]) -> bool:
         _set(found, field, _whole(values[0]))
         return _float(values[0]) is not None
 
-    return take
+    return store
 
 
-def _date(field: str) -> Taker:
-    def take(found: dict[str, Any], values: list[str]) -> bool:
+def _date(field: str) -> Setter:
+    def store(found: dict[str, Any], values: list[str]) -> bool:
         if (date := iso_date(values[0])) is None:
             return False
-        if len(date) > len(found.get(field, "")):  # of a year and a date, the date
+        if len(date) > len(found.get(field, "")):  # a date beats a year
             found[field] = date
         return True
 
-    return take
+    return store
 
 
-def _take_genres(found: dict[str, Any], values: list[str]) -> bool:
+def _set_genres(found: dict[str, Any], values: list[str]) -> bool:
     genres = [genre for value in values for genre in ([value] if value.isdecimal() else genres_of(value))]
     found["genres"] = tuple(dict.fromkeys((*found.get("genres", ()), *genres)))
     return True
 
 
-def _take_performers(found: dict[str, Any], values: list[str]) -> bool:
-    """Take "Name (instrument)"; of a name that comes twice, the instruments are put together."""
+def _set_performers(found: dict[str, Any], values: list[str]) -> bool:
+    """Split "Name (instrument)", and join the instruments of a name that occurs twice."""
     played: dict[str, list[str]] = {}
     for value in values:
         match = _WITH_INSTRUMENT.fullmatch(value)
@@ -211,25 +212,25 @@ def _take_performers(found: dict[str, Any], values: list[str]) -> bool:
     return True
 
 
-def _take_compilation(found: dict[str, Any], values: list[str]) -> bool:
+def _set_compilation(found: dict[str, Any], values: list[str]) -> bool:
     found["compilation"] = values[0].lower() in {"1", "true", "yes"}
     return True
 
 
-def _take_bpm(found: dict[str, Any], values: list[str]) -> bool:
+def _set_bpm(found: dict[str, Any], values: list[str]) -> bool:
     bpm = _float(values[0])
-    if bpm is not None and 0 < bpm < _FASTEST:
+    if bpm is not None and 0 < bpm < _MAX_BPM:
         found.setdefault("bpm", bpm)
     return bpm == 0 or "bpm" in found
 
 
-def _take_lyrics(found: dict[str, Any], values: list[str]) -> bool:
+def _set_lyrics(found: dict[str, Any], values: list[str]) -> bool:
     field = "synced_lyrics" if _LRC_LINE.match(values[0]) else "lyrics"
     found.setdefault(field, values[0])
     return len(values) == 1
 
 
-def _take_artists(found: dict[str, Any], names: Mapping[str, list[str]]) -> None:
+def _set_artists(found: dict[str, Any], names: Mapping[str, list[str]]) -> None:
     for one, many, field in (("artist", "artists", "artist"), ("albumartist", "albumartists", "album_artist")):
         display = names.get(one, [])
         listed = names.get(many, []) or display
@@ -238,17 +239,17 @@ def _take_artists(found: dict[str, Any], names: Mapping[str, list[str]]) -> None
             found[f"{field}s"] = tuple(dict.fromkeys(listed))
 
 
-def _take_gains(found: dict[str, Any], names: Mapping[str, list[str]]) -> None:
-    """Convert what Opus has: 256ths of a dB, to another loudness."""
+def _set_r128_gains(found: dict[str, Any], names: Mapping[str, list[str]]) -> None:
+    """Convert the gains of Opus: 256ths of a dB, for another target loudness."""
     for name, field in R128_GAINS.items():
         if name in names and names[name] and (gain := _float(names[name][0])) is not None and field not in found:
             found[field] = round(gain / 256 + _R128_TO_REPLAYGAIN, 2)
 
 
 def iso_date(text: str) -> str | None:
-    """Return a date as ISO, at the precision that was written; None where no year can be made out."""
+    """Return a date as ISO, at the precision of the text; None if it has no recognizable year."""
     if (match := _YEAR_LAST.fullmatch(text)) is not None:
-        return match[1]  # which of the others is the month, each country decides for itself
+        return match[1]  # day and month are ambiguous
     if (match := _COMPACT_DATE.fullmatch(text)) is not None:
         year, month, day = match[1], int(match[2]), int(match[3])
     elif (match := _DATE.match(text)) is not None:
@@ -267,7 +268,7 @@ def _ids(values: Iterable[str]) -> list[str]:
 
 
 def _words(values: Iterable[str]) -> list[str]:
-    """Split what version 2.3 of ID3 has to join; in a list of fixed words no separator is part of one."""
+    """Split values that ID3v2.3 joins; release types are fixed words that contain no separator."""
     return [word for value in values for word in re.split(r"\s*[/;,]\s*", value) if word]
 
 
@@ -286,7 +287,7 @@ def _float(text: str) -> float | None:
     return float(match[1].replace(",", ".")) if match else None
 
 
-_TAKERS: Final[dict[str, Taker]] = (
+_SETTERS: Final[dict[str, Setter]] = (
     {name: _one(field) for name, field in ONE.items()}
     | {name: _one_id(field) for name, field in ONE_ID.items()}
     | {name: _many(field, list) for name, field in MANY.items()}
@@ -296,8 +297,8 @@ _TAKERS: Final[dict[str, Taker]] = (
     | {name: _number(*pair) for name, pair in NUMBERS.items()}
     | {name: _total(field) for name, field in TOTALS.items()}
     | {name: _date(field) for name, field in DATES.items()}
-    | dict.fromkeys(("lyrics", "unsyncedlyrics"), _take_lyrics)
-    | dict.fromkeys(("compilation", "iscompilation", "itunescompilation"), _take_compilation)
-    | dict.fromkeys(("bpm", "beatsperminute", "tempo"), _take_bpm)
-    | {"genre": _take_genres, "performer": _take_performers}
+    | dict.fromkeys(("lyrics", "unsyncedlyrics"), _set_lyrics)
+    | dict.fromkeys(("compilation", "iscompilation", "itunescompilation"), _set_compilation)
+    | dict.fromkeys(("bpm", "beatsperminute", "tempo"), _set_bpm)
+    | {"genre": _set_genres, "performer": _set_performers}
 )

@@ -11,12 +11,12 @@ _NUMBERS = re.compile(r"\d+|RX|CR")
 
 
 def genre_name(number: int) -> str | None:
-    """Return the genre of a number of ID3v1, None where it names none."""
+    """Return the ID3v1 genre with this number, None if there is none."""
     return _NAMES[number] if 0 <= number < len(_NAMES) else None
 
 
 def genres_of(text: str) -> list[str]:
-    """Return what "Rock", "17", "(17)", "(4)Eurodisco" or "(51)(39)" name; a number that names nothing is dropped."""
+    """Return the genres in a text like "Rock", "17", "(17)", "(4)Eurodisco" or "(51)(39)", without unknown numbers."""
     if text.isdecimal() and len(text) <= 3:  # noqa: PLR2004
         return [name for name in (genre_name(int(text)),) if name]
     if text in _SPECIAL:

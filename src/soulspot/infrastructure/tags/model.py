@@ -1,16 +1,16 @@
-"""What a file's tags and stream say, in plain values that cross a pipe. The names are MusicBrainz Picard's."""
+"""The tags and stream of a file as plain values that cross a pipe. Fields are named as in MusicBrainz Picard."""
 
 from dataclasses import dataclass, field
 
 from soulspot.infrastructure.filesystem import Signature
 
 PARSER_VERSION = 2
-"""Raised when the reader reads more or better: files that an older one has read are then read again."""
+"""Raise it when the reader reads more or better: soulspot then reads every file again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An embedded picture: its type as ID3 numbers it (3 is the front cover), its MIME type and its size in bytes."""
+    """An embedded picture: its type as ID3 numbers it (3 is the front cover), MIME type and size in bytes."""
 
     type: int
     mime: str
@@ -19,12 +19,12 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackTags:
-    """Everything that is read of one file. Texts are valid: no NUL, no lone surrogate.
+    """Everything that soulspot reads from one file. Texts contain no NUL and no lone surrogate.
 
-    Dates are ISO at the precision that was written: "1999", "1999-12" or "1999-12-31". `duration` in seconds, `bitrate`
-    in bits a second, `sample_rate` in Hz, gains in dB, as ReplayGain 2 counts them. `performer_instruments` says what
-    each of the `performers` played, and is empty where nobody's instrument is known. `synced_lyrics` are lines as an
-    LRC file has them. `other` keeps every tag that has no field, by its own name.
+    Dates are ISO at the precision of the tag: "1999", "1999-12" or "1999-12-31". `duration` is in seconds, `bitrate` in
+    bits a second, `sample_rate` in Hz; gains are in dB and follow ReplayGain 2. `performer_instruments` has one text
+    for each of the `performers`, or is empty if no instrument is known. `synced_lyrics` has the lines of an LRC file.
+    `other` keeps every tag that has no field, by its own name.
     """
 
     title: str | None = None
@@ -136,7 +136,7 @@ FAILURE_CODES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a file could not be read: one of `FAILURE_CODES`, and a sentence for a person."""
+    """Why soulspot could not read a file: one of `FAILURE_CODES`, and a reason for people."""
 
     code: str
     message: str
@@ -144,9 +144,9 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What came of reading one file; with neither tags nor failure it is not audio.
+    """The result of reading one file; without tags and failure, the file is not audio.
 
-    `signature` is that of the open file, the same before and after it was read.
+    `signature` is that of the open file, the same before and after reading.
     """
 
     signature: Signature | None = None

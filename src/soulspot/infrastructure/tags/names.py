@@ -1,13 +1,19 @@
-"""Is this file audio? By its name where the name says so, by its first bytes where it does not."""
+"""File name extensions: which kind of file, and which container, they stand for."""
 
 from enum import Enum
 from functools import lru_cache
+from typing import Final
 
-_AUDIO = frozenset(
-    ("mp3", "mp2", "mp1", "mpga", "flac", "ogg", "oga", "ogv", "ogx", "opus", "spx", "m4a", "m4b", "m4p", "m4r", "mp4")
-    + ("3gp", "wav", "wave", "aif", "aiff", "aifc", "wma", "asf", "ape", "mpc", "mp+", "mpp", "wv", "tta", "ofr", "ofs")
-    + ("tak", "aac", "adts", "ac3", "eac3", "dsf", "dff", "mid", "midi", "kar", "alac", "dts", "shn")
-)
+CONTAINERS: Final = {
+    "mp3": "mp3", "mp2": "mp3", "mp1": "mp3", "mpga": "mp3", "flac": "flac", "oga": "ogg", "ogg": "ogg", "ogx": "ogg",
+    "opus": "ogg", "spx": "ogg", "ogv": "ogg", "m4a": "mp4", "m4b": "mp4", "m4p": "mp4", "m4r": "mp4", "mp4": "mp4",
+    "3gp": "mp4", "alac": "mp4", "wav": "wav", "wave": "wav", "aif": "aiff", "aiff": "aiff", "aifc": "aiff",
+    "wma": "asf", "asf": "asf", "ape": "ape", "mpc": "musepack", "mp+": "musepack", "mpp": "musepack",
+    "wv": "wavpack", "tta": "tta", "ofr": "optimfrog", "ofs": "optimfrog", "tak": "tak", "aac": "aac", "adts": "aac",
+    "ac3": "ac3", "eac3": "ac3", "dsf": "dsf", "dff": "dsdiff", "mid": "midi", "midi": "midi", "kar": "midi",
+}  # fmt: skip
+"""The usual container of each audio extension."""
+_AUDIO = CONTAINERS.keys() | {"dts", "shn"}
 _OTHER = frozenset(
     ("jpg", "jpeg", "png", "gif", "webp", "bmp", "tif", "tiff", "svg", "txt", "md", "rst", "log", "cue", "m3u", "m3u8")
     + ("pls", "xspf", "nfo", "sfv", "md5", "sha1", "sha256", "ffp", "pdf", "doc", "docx", "rtf", "htm", "html", "css")
@@ -24,7 +30,7 @@ class Kind(Enum):
 
 
 def kind_of_name(name: str) -> Kind:
-    """Return what a file's extension says that it is; UNKNOWN where only its content can tell."""
+    """Return the kind that the extension of a file stands for; UNKNOWN if only its content can tell."""
     return _kind_of_extension(name.rpartition(".")[2].lower() if "." in name[1:] else "")
 
 

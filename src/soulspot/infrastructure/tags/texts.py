@@ -1,24 +1,24 @@
-"""Texts that are not in the encoding that they claim, and texts that no database would take.
+"""Repairs texts that are not in their declared encoding, or that a database would reject.
 
-ID3v1, ID3v2 and RIFF say Latin-1, or nothing, where the program that wrote them used the encoding of its country.
-Such a text is marked `Undeclared` where it is read. The ones of a file are then judged together, since a lone short
-title says too little: UTF-8 if it is that; Latin-1 as long as its accents stand alone between letters, as they do in
-western names; else the one encoding whose text is all of one script.
+ID3v1, ID3v2 and RIFF declare Latin-1, or nothing, while many programs write the encoding of their country. The parsers
+mark such a text as `Undeclared`. One short title says too little, so all such texts of a file are judged together: as
+UTF-8 if they are valid UTF-8; as Latin-1 if accents stand alone between letters, as in western names; else as the one
+encoding that puts all of the text into one script.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from typing import SupportsIndex
 
-LONGEST_VALUE = 1 << 16
-"""Characters; what is longer is cut, with a note. The longest lyrics are a tenth of it."""
+MAX_VALUE_LENGTH = 1 << 16
+"""Characters of one value; a longer one is cut, with a note. The longest lyrics have a tenth of it."""
 
-MOST_VALUES = 500
-"""Values of one name that are kept; the longest list of artists known has some 300."""
+MAX_VALUES = 500
+"""Values of one name; further ones are dropped. The longest known list of artists has some 300."""
 
 _HIGH_RUN = re.compile(r"[\x80-\xff]+")
 _C1 = re.compile(r"[\x80-\x9f]")
-# Quotation marks and dashes of Windows, where they stand alone.
+# Single quotation marks and dashes of Windows.
 _TYPOGRAPHY = re.compile(r"(?<![\x80-\xff])[\x85\x8c\x91-\x97\x99\x9c](?![\x80-\xff])")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _CYRILLIC_PAIR = re.compile(r"[а-яё][А-ЯЁ]")
@@ -26,7 +26,7 @@ _CYRILLIC = re.compile(r"[А-Яа-яЁёЄєІіЇїҐґЎў№«»—–…“�
 _KANA = re.compile(r"[\u3040-\u30ff]")
 _HANGUL = re.compile(r"[\uac00-\ud7a3]")
 _EAST_ASIAN = re.compile(r"[\u3000-\u30ff\u4e00-\u9fff\uac00-\ud7a3\uff00-\uff5e]")
-# The first rows of each standard hold the characters in daily use.
+# The characters in daily use, which each standard has in its first rows.
 _DAILY = {
     "gbk": re.compile(rb"(?:[\xb0-\xd7][\xa1-\xfe])"),
     "big5": re.compile(rb"(?:[\xa4-\xc6][\x40-\x7e\xa1-\xfe])"),
@@ -36,7 +36,7 @@ _DAILY = {
 
 
 class Undeclared(str):
-    """A text whose bytes were read as Latin-1 because nothing better was known; so are its parts."""
+    """A text of unknown encoding, decoded as Latin-1 for now; so are its parts."""
 
     __slots__ = ()
 
@@ -50,26 +50,26 @@ class Undeclared(str):
         return Undeclared(super().rstrip(chars))
 
 
-def latin(raw: bytes) -> str:
-    """Return bytes of unknown encoding as text, marked where it matters."""
+def decode_undeclared(raw: bytes) -> str:
+    """Decode bytes of unknown encoding as Latin-1, marked `Undeclared` unless they are ASCII."""
     text = raw.decode("latin-1")
     return text if raw.isascii() else Undeclared(text)
 
 
-def declared_utf8(raw: bytes, notes: list[str]) -> str:
-    """Return text that claims to be UTF-8; some of it may be damaged, and all of it may be something else."""
+def decode_utf8(raw: bytes, notes: list[str]) -> str:
+    """Decode text that is declared as UTF-8, but may be damaged or in another encoding."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
         text = raw.decode("utf-8", "replace")
         if all(each.isascii() or each == "\ufffd" for each in text):
-            return latin(raw)
+            return decode_undeclared(raw)
         notes.append("invalid-text")
         return text
 
 
-def settled(names: dict[str, list[str]], notes: list[str]) -> None:
-    """Give each undeclared text of a file the encoding that all of them together suggest."""
+def resolve_encodings(names: dict[str, list[str]], notes: list[str]) -> None:
+    """Decode the undeclared texts of a file, in the encoding that all of them together suggest."""
     undeclared = [each for values in names.values() for each in values if isinstance(each, Undeclared)]
     if not undeclared:
         return
@@ -92,8 +92,8 @@ def encoding_of(raw: bytes) -> str:
     return max(_east_asian(raw), default=(0.0, "latin-1"))[1]
 
 
-def cleaned(values: Iterable[str], notes: list[str]) -> list[str]:
-    """Return values that every database takes: no NUL, no lone surrogate, none empty, too long or twice."""
+def clean_values(values: Iterable[str], notes: list[str]) -> list[str]:
+    """Return values that every database accepts: no NUL, no lone surrogate; none empty, too long or repeated."""
     kept = []
     for value in values:
         text = value.strip("\0 \t\r\n\ufeff")
@@ -103,25 +103,25 @@ def cleaned(values: Iterable[str], notes: list[str]) -> list[str]:
         if not text.isascii() and _SURROGATE.search(text):
             text = _SURROGATE.sub("\ufffd", text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
             notes.append("invalid-text")
-        if len(text) > LONGEST_VALUE:
-            text = text[:LONGEST_VALUE]
+        if len(text) > MAX_VALUE_LENGTH:
+            text = text[:MAX_VALUE_LENGTH]
             notes.append("value-capped")
         if text:
             kept.append(text)
     if len(kept) > 1:
         kept = list(dict.fromkeys(kept))
-    if len(kept) > MOST_VALUES:
+    if len(kept) > MAX_VALUES:
         notes.append("value-capped")
-    return kept[:MOST_VALUES]
+    return kept[:MAX_VALUES]
 
 
 def printable(text: str, length: int = 100) -> str:
-    """Return a short text without what cannot be shown."""
+    """Return a text without unprintable characters, cut to a length."""
     return text if text.isprintable() and len(text) <= length else "".join(filter(str.isprintable, text))[:length]
 
 
 def _is_western(raw: bytes) -> bool:
-    """Whether non-ASCII letters stand alone, or in twos, among more ASCII letters; so few of them say nothing else."""
+    """Whether non-ASCII letters stand alone or in pairs among more ASCII letters; true if there are very few."""
     text = _TYPOGRAPHY.sub("", raw.decode("latin-1"))
     runs = [len(run) for run in _HIGH_RUN.findall(text)]
     letters = sum(each.isascii() and each.isalpha() for each in text)
@@ -133,17 +133,17 @@ def _is_western(raw: bytes) -> bool:
 
 
 def _is_cyrillic(raw: bytes, encoding: str) -> bool:
-    """Whether nearly all of it are Cyrillic letters, and no capital stands inside a word."""
+    """Whether nearly all non-ASCII characters are Cyrillic letters, with hardly any capital inside a word."""
     if not _decodes(raw, encoding):
         return False
-    high = [each for each in raw.decode(encoding) if not each.isascii()]
     text = raw.decode(encoding)
+    high = [each for each in text if not each.isascii()]
     of_script = sum(bool(_CYRILLIC.match(each)) for each in high)
     return of_script * 20 >= len(high) * 19 and len(_CYRILLIC_PAIR.findall(text)) * 10 <= len(high)
 
 
 def _east_asian(raw: bytes) -> Iterator[tuple[float, str]]:
-    """Yield how much each encoding makes of the bytes: the share of characters in daily use."""
+    """Yield a score for each East Asian encoding that fits: above all the share of characters in daily use."""
     for encoding, daily in _DAILY.items():
         if not _decodes(raw, encoding):
             continue
@@ -154,11 +154,11 @@ def _east_asian(raw: bytes) -> Iterator[tuple[float, str]]:
         share = len(daily.findall(raw)) / len(wide)
         kana = len(_KANA.findall(text))
         if encoding == "gbk" and kana and _decodes(raw, "euc_jp"):
-            yield share + 0.5, "euc_jp"  # GBK and EUC-JP have kana at the same places, and only one needs them
+            yield share + 0.5, "euc_jp"  # both have kana at the same places, but Chinese text needs none
         elif encoding == "euc_kr" and not len(_HANGUL.findall(text)) * 10 >= len(wide) * 9:
             continue
         elif share >= 0.5:  # noqa: PLR2004
-            # Of the encodings that fit, the one with the narrowest rows fits least by chance.
+            # The narrower the rows of an encoding, the less likely it fits by chance.
             yield (
                 share + {"euc_kr": 0.3, "shift_jis": 0.2 if kana else 0.0, "gbk": 0.1, "big5": 0.0}[encoding],
                 encoding,
@@ -174,5 +174,5 @@ def _decodes(raw: bytes, encoding: str) -> bool:
 
 
 def _decoded(text: str, encoding: str) -> str:
-    """Return one text in the encoding of the others; one that was cut inside a character loses no more than that."""
+    """Decode one text again; if it was cut inside a character, it loses that character only."""
     return text.encode("latin-1", "ignore").decode(encoding, "ignore")

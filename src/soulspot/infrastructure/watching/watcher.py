@@ -1,7 +1,7 @@
 """Owns watchfiles: a fast source of hints, never of truth.
 
-It passes on paths. The kind and the order of events do not matter, because the scanner checks the disk. What watchfiles
-loses (each case measured) is noticed here or by the walk of a folder, and repaired:
+It passes on paths. The kind and the order of events do not matter, because the scan checks the disk. The watcher or a
+walk detects and repairs what watchfiles loses (each case measured):
 
 - files in folders that are being created: the walk compares the folders with those that the kernel really `watched`;
 - an overflow of the kernel's queue, which watchfiles hides: the queue's length is checked while hints arrive, and all
@@ -22,11 +22,13 @@ import struct
 import termios
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from watchfiles import awatch
 
 from soulspot.infrastructure.backoff import Backoff
+from soulspot.infrastructure.filesystem import folder_identity
 from soulspot.infrastructure.watching.inotify_signal import InotifyWakeup
 
 logger = logging.getLogger(__name__)
@@ -34,24 +36,24 @@ logger = logging.getLogger(__name__)
 STEP_MS = 2
 DEBOUNCE_MS = 20
 AWAKE_MS = 300
-"""Milliseconds without an event after which to wait for SIGIO instead of polling."""
+"""Milliseconds without an event, after which the watcher waits for SIGIO instead of polling."""
 LONGEST_SLEEP = 5.0
-"""Seconds after which to check for events although no signal came."""
+"""Seconds without a signal, after which the watcher checks for events."""
 QUEUE_CHECK_INTERVAL = 0.01
 """Seconds between two checks of the kernel's queue while hints arrive."""
 STORM_QUIET = 0.3
 """Seconds without a hint after which a storm is over."""
 STORM_LIMIT = 5.0
-"""Seconds after which to rescan although a storm that lost events goes on."""
+"""Seconds after which a storm that lost events causes a scan although it continues."""
 CHECK_STALL = 0.5
-"""Seconds without a check of the queue in which it may have overflowed."""
+"""Seconds without a check of the queue, after which it may have overflowed."""
 MAX_SHORT_WATCHES = 3
-"""After so many short-lived watches in a row the watcher falls back to polling for a while."""
+"""Short-lived watches in a row, after which the watcher falls back to polling for a while."""
 SHORT_WATCH_SECONDS = 10.0
 FIRST_RESTARTS_AFTER = 0.05
 FIRST_FALLBACK = 15.0
 LONGEST_FALLBACK = 300.0
-"""Seconds until a watch is restarted: at first, and while falling back to polling."""
+"""Seconds until a watch restarts: at first, and while the watcher falls back to polling."""
 _ADDED_RECENTLY = 60.0
 _PROOF_LIMIT = 3.0
 _WATCH = re.compile(rb"ino:([0-9a-f]+) sdev:([0-9a-f]+)")
@@ -61,9 +63,9 @@ _IN_ONLYDIR, _IN_ATTRIB, _IN_CLOEXEC = 0x01000000, 0x4, 0o2000000
 
 @dataclass(frozen=True, slots=True)
 class _Watch:
-    """One watch: the task it runs in, and the inotify descriptors it made."""
+    """One watch: the task it runs in, and the inotify descriptors it created."""
 
-    task: "asyncio.Task[None]"
+    task: asyncio.Task[None]
     descriptors: frozenset[int]
 
 
@@ -71,7 +73,7 @@ class Watcher:
     """Watches folders and everything below them while `run` runs.
 
     Args:
-        folders: absolute paths; a missing one is left out until the next `restart`.
+        folders: absolute paths; a missing one is skipped until the next `restart`.
         on_hint: called with the paths of each batch.
         on_events_lost: called when events may have been missed: when watching begins, and after an overflow.
 
@@ -97,11 +99,11 @@ class Watcher:
         logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
     def restart(self) -> None:
-        """Restart the watch: a folder was replaced, or is back."""
+        """Restart the watch, because a folder was replaced or is back."""
         self._restart.set()
 
     def add_watches(self, folders: Iterable[str]) -> list[str]:
-        """Watch these folders too, which were found unwatched; return those that it was tried for before, in vain."""
+        """Watch these unwatched folders too; return those for which this has just failed."""
         now = time.monotonic()
         again = [folder for folder in folders if self._added.get(folder, -_ADDED_RECENTLY) + _ADDED_RECENTLY > now]
         new = set(folders).difference(again)
@@ -111,30 +113,40 @@ class Watcher:
         return again
 
     async def run(self) -> None:
-        """Watch until cancelled; restart a watch that ends, with backoff if that keeps happening."""
+        """Watch until cancelled; restart a watch that ends, with backoff if watches keep ending."""
         queue = asyncio.create_task(self._check_queue(), name="watcher: check the kernel's queue")
-        fallback, short_watches = Backoff(FIRST_FALLBACK, LONGEST_FALLBACK), 0
-        self._wakeup.__enter__()
         try:
-            while True:
-                began = time.monotonic()
-                try:
-                    await self._watch_until_it_ends()
-                except OSError as error:  # no descriptor is left for a new watch; the old one, if any, goes on
-                    logger.warning("the watch ended (%s) and begins anew", error.strerror)
-                if time.monotonic() - began > SHORT_WATCH_SECONDS:
-                    short_watches = 0
-                    fallback.reset()
-                short_watches += 1
-                if short_watches < MAX_SHORT_WATCHES:
-                    await asyncio.sleep(FIRST_RESTARTS_AFTER)
-                else:
-                    self._fall_back(is_first=short_watches == MAX_SHORT_WATCHES)
-                    await asyncio.sleep(next(fallback))
+            with self._wakeup:
+                await self._watch_and_restart()
         finally:
             queue.cancel()
             await self._end(self._watches)
-            self._wakeup.__exit__()
+
+    async def _watch_and_restart(self) -> None:
+        fallback, short_watches = Backoff(FIRST_FALLBACK, LONGEST_FALLBACK), 0
+        while True:
+            began = time.monotonic()
+            try:
+                await self._watch_until_it_ends()
+            except OSError as error:  # no descriptor is left for a new watch; the old one, if any, continues
+                logger.warning("the watch ended (%s): restarting it", error.strerror)
+            if time.monotonic() - began > SHORT_WATCH_SECONDS:
+                short_watches = 0
+                fallback.reset()
+            short_watches += 1
+            if short_watches < MAX_SHORT_WATCHES:
+                await asyncio.sleep(FIRST_RESTARTS_AFTER)
+            else:
+                if short_watches == MAX_SHORT_WATCHES:
+                    logger.error(
+                        "the watch ended %d times in a row, mostly because of a name that is not UTF-8 (`soulspot"
+                        " explain` shows such names, rename them): polling all folders until a watch holds",
+                        short_watches,
+                    )
+                self.is_falling_back = True
+                self.is_live.set()
+                self._on_events_lost()
+                await asyncio.sleep(next(fallback))
 
     def watched(self) -> frozenset[tuple[int, int]]:
         """Return device and inode of every folder that the kernel watches for this watcher; blocks.
@@ -179,7 +191,7 @@ class Watcher:
     async def _watch(self, folders: Sequence[str]) -> None:
         if not folders:
             await asyncio.Event().wait()
-        # An unreadable folder must not keep the others from being watched; the walk finds what is not.
+        # An unreadable folder must not prevent the watch of the others; the walk finds the unwatched ones.
         hints = awatch(
             *folders,
             watch_filter=None,
@@ -195,25 +207,24 @@ class Watcher:
                 self._burst_seen = self._burst_seen or len(changes) > self._burst
                 self._has_hints.set()
                 self._on_hint([path for _change, path in changes])
-            if not changes and not is_armed:
-                self._wakeup.arm(self._descriptors())  # and check once more: an event may have come just before
+            elif is_armed:
+                await self._wakeup.wait(LONGEST_SLEEP)
+            else:
+                self._wakeup.arm(self._descriptors())  # and check again: an event may have come just before
                 is_armed = True
                 continue
-            if not changes:
-                await self._wakeup.wait(LONGEST_SLEEP)
             if is_armed:
                 self._wakeup.disarm(self._descriptors())
                 is_armed = False
 
     async def _is_proven(self, watch: _Watch, folders: Sequence[str]) -> bool:
         """Wait until the kernel watches the folders themselves; return False if the watch ends before."""
-        own = set(self._folders)
-        wanted = [folder for folder in folders if folder in own]
+        wanted = {folder_identity(folder) for folder in folders if folder in self._folders} - {None}
         deadline = time.monotonic() + _PROOF_LIMIT
         while not watch.task.done():
             marks = await asyncio.to_thread(_marks, watch.descriptors)
-            if all(key in marks for key in map(_key, wanted) if key is not None) or time.monotonic() > deadline:
-                return True  # the walk finds what is not watched by now
+            if marks.issuperset(wanted) or time.monotonic() > deadline:
+                return True  # the walk finds folders that are still unwatched
             await asyncio.sleep(0.005)
         return False
 
@@ -222,29 +233,17 @@ class Watcher:
             watch.task.cancel()
             (ended,) = await asyncio.gather(watch.task, return_exceptions=True)
             if isinstance(ended, Exception):
-                logger.warning("the watch ended (%s) and begins anew", _first_line(ended))
-
-    def _fall_back(self, *, is_first: bool) -> None:
-        if is_first:
-            logger.error(
-                "the watch ended %d times in a row, mostly over a name that is not UTF-8 (`soulspot explain` shows such"
-                " names, rename them): until it holds, folders are looked at every few seconds instead",
-                MAX_SHORT_WATCHES,
-            )
-        self.is_falling_back = True
-        self.is_live.set()
-        self._on_events_lost()
+                logger.warning("the watch ended (%s): restarting it", _first_line(ended))
 
     async def _check_queue(self) -> None:
-        """Notice when the kernel's queue comes close to its limit, from the first hint of a storm until it is over."""
+        """Check whether the kernel's queue comes close to its limit, from the first hint of a storm until its end."""
         threshold = limit("max_queued_events", 16_384) * 8  # bytes: a quarter of a queue of the shortest events
         while True:
             await self._has_hints.wait()
             last = quiet_since = began = time.monotonic()
             overflowed = False
             while time.monotonic() - quiet_since < STORM_QUIET and not (overflowed and last - began > STORM_LIMIT):
-                queued = self._queued()
-                now = time.monotonic()
+                queued, now = self._queued(), time.monotonic()
                 overflowed = overflowed or queued > threshold or self._burst_seen or now - last > CHECK_STALL
                 self._burst_seen = False
                 if queued or self._has_hints.is_set():
@@ -254,25 +253,23 @@ class Watcher:
                 await asyncio.sleep(QUEUE_CHECK_INTERVAL)
             if overflowed:
                 self.overflows += 1
-                logger.info("a storm of events that may have run over: everything is looked at")
+                logger.info("the inotify queue may have overflowed: scanning all folders")
                 self._on_events_lost()
 
     def _descriptors(self) -> set[int]:
         return {number for watch in self._watches for number in watch.descriptors}
 
     def _queued(self) -> int:
-        """Return how many bytes of events the kernel has queued."""
+        """Return the number of bytes of events that the kernel has queued."""
         total = 0
         for number in self._descriptors():
-            try:
+            with suppress(OSError):  # closed meanwhile
                 total += struct.unpack("i", fcntl.ioctl(number, termios.FIONREAD, b"\0\0\0\0"))[0]
-            except OSError:
-                continue  # closed meanwhile
         return total
 
 
 def why_unwatchable(folder: str) -> str | None:
-    """Return why the kernel refuses to watch a folder: "limit", "gone" or its own words; None if it does not."""
+    """Return why the kernel refuses to watch a folder ("limit", "gone" or its error message), None if it does not."""
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = libc.inotify_init1(_IN_CLOEXEC)
     if descriptor < 0:
@@ -289,7 +286,7 @@ def why_unwatchable(folder: str) -> str | None:
 
 
 def limit(name: str, otherwise: int) -> int:
-    """Return one of the kernel's limits of inotify, such as "max_user_watches"."""
+    """Return one of the kernel's limits of inotify, such as "max_user_watches"; `otherwise` if it is unreadable."""
     try:
         with open(f"/proc/sys/fs/inotify/{name}", encoding="ascii") as file:
             return int(file.read())
@@ -300,33 +297,20 @@ def limit(name: str, otherwise: int) -> int:
 def _inotify_descriptors() -> frozenset[int]:
     found = set()
     for name in os.listdir("/proc/self/fd"):
-        try:
+        with suppress(FileNotFoundError):  # closed meanwhile
             if os.readlink(f"/proc/self/fd/{name}") == "anon_inode:inotify":
                 found.add(int(name))
-        except FileNotFoundError:
-            continue  # closed meanwhile
     return frozenset(found)
 
 
 def _marks(descriptors: Iterable[int]) -> frozenset[tuple[int, int]]:
     watched: set[tuple[int, int]] = set()
     for number in descriptors:
-        try:
-            with open(f"/proc/self/fdinfo/{number}", "rb") as marks:
-                found = _WATCH.findall(marks.read())
-        except OSError:
-            continue  # closed meanwhile, or no descriptor is left: treat the folder as unwatched
-        watched.update((int(device, 16), int(inode, 16)) for inode, device in found)
+        # The descriptor may be closed meanwhile, or none is left to open the file: then the folder counts as unwatched.
+        with suppress(OSError), open(f"/proc/self/fdinfo/{number}", "rb") as marks:
+            watched.update((int(device, 16), int(inode, 16)) for inode, device in _WATCH.findall(marks.read()))
     minor = (1 << _MINOR_BITS) - 1
     return frozenset((os.makedev(device >> _MINOR_BITS, device & minor), inode) for device, inode in watched)
-
-
-def _key(folder: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(folder)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,1 +1,1 @@
-"""What a file's tags become, written in one transaction a file. Everything above it in the ingest imports it."""
+"""Translates a file's tags and writes what they become, one transaction a file. The rest of the ingest builds on it."""

@@ -1,8 +1,8 @@
-"""Lets old entries of the history go, where a person set a limit to how long they are kept.
+"""Removes audit entries that are older than the settings keep them.
 
 Of everything that the catalogue still has, the first entry and the latest stay, however old they are: how it came to
-be, and why it is as it is. The rest goes a few at a time, each few in a transaction of their own. One entry tells of a
-pass, written anew with the sum in each of these transactions, so that it is right wherever the pass is cut short.
+be, and why it is as it is. The rest goes in small batches, each in its own transaction. One audit entry records a
+pass; each batch replaces it with the new total, so that it is right wherever the pass is interrupted.
 """
 
 import asyncio
@@ -19,26 +19,26 @@ from soulspot.ingest.retry import retry_database
 
 logger = logging.getLogger(__name__)
 
-EVERY: Final = 86_400.0
+INTERVAL: Final = 86_400.0
 """Seconds between two passes of the daemon."""
-AT_ONCE: Final = 100
+BATCH: Final = 100
 """Entries that one transaction removes: a few milliseconds of the one writer."""
-LOOKED_AT: Final = 2_000
-"""Entries that one query looks at."""
+PAGE: Final = 2_000
+"""Entries that one query examines."""
 PAUSE: Final = 0.01
 BUSY_PAUSE: Final = 0.1
-"""Seconds between two transactions, and those for as long as files are being taken in."""
-THE_LOG: Final = "audit_log"
-"""What an entry of a pass is of."""
+"""Seconds between two transactions; the longer one while files are being ingested."""
+AUDIT_LOG: Final = "audit_log"
+"""The entity id of the audit entry that records a pass."""
 
 
 class Retention:
-    """Keeps the history as long as it is to be kept.
+    """Removes the audit entries whose time is over.
 
     Args:
-        keep: how long.
+        keep: for how long entries are kept.
         run: the id of this start of soulspot.
-        is_quiet: whether nobody else wants to write.
+        is_quiet: whether nothing else wants to write.
 
     """
 
@@ -55,7 +55,7 @@ class Retention:
         """Do a pass now, and one each day."""
         while True:
             await self.trim()
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(INTERVAL)
 
     async def count(self) -> int:
         """Return how many entries a pass would remove."""
@@ -66,27 +66,27 @@ class Retention:
         before, removed = now() - self._keep, 0
         last = await retry_database(self._entries.last_sequence)
         async for numbers in self._spent(before):
-            for start in range(0, len(numbers), AT_ONCE):
-                removed = await retry_database(self._remove, numbers[start : start + AT_ONCE], removed, before, last)
+            for start in range(0, len(numbers), BATCH):
+                removed = await retry_database(self._remove, numbers[start : start + BATCH], removed, before, last)
                 await asyncio.sleep(PAUSE if self._is_quiet() else BUSY_PAUSE)
         if removed:
-            logger.info("%d entries of the history were let go: they were older than %s", removed, before.date())
+            logger.info("%d audit entries were older than %s and have been removed", removed, before.date())
         return removed
 
     async def _spent(self, before: datetime) -> AsyncIterator[list[int]]:
-        """Yield the numbers of what is old and need not stay, a page at a time."""
+        """Yield the sequence numbers of the entries to remove, a page at a time."""
         upto = await retry_database(self._entries.last_before, before)
         after = 0
-        while page := await retry_database(self._entries.aged, after, upto, before, LOOKED_AT):
+        while page := await retry_database(self._entries.aged, after, upto, before, PAGE):
             after = page[-1][0]
             yield [number for number, is_spent in page if is_spent]
 
     async def _remove(self, numbers: Sequence[int], already: int, before: datetime, last: int) -> int:
-        """Remove some entries, and tell of all that this pass has removed, with `already` of them; return that sum."""
+        """Remove entries and log the total of this pass, `already` included; return the total."""
         async with self._database.transaction():
             removed = already + await self._entries.remove(numbers)
             if removed > already:
-                await self._entries.remove_own("audit_trimmed", THE_LOG, after=last)
+                await self._entries.remove_own("audit_trimmed", AUDIT_LOG, after=last)
                 changes = {"entries": removed, "before": before.isoformat(timespec="seconds")}
-                await self._audit.log_action("audit_trimmed", THE_LOG, changes=changes)
+                await self._audit.log_action("audit_trimmed", AUDIT_LOG, changes=changes)
         return removed

@@ -1,4 +1,4 @@
-"""Translates a file's tags into columns of its track, album and file. Pure; `credits.py` does the same for its names.
+"""Translates a file's tags into columns of its track, album and file. Pure; `credits.py` translates the names.
 
 One field of `TrackTags` goes to one column. A field without a column is kept as JSON in the track's `tags`, so nothing
 that a person wrote is lost. A text longer than its column is cut there and kept whole in `tags`.
@@ -15,7 +15,7 @@ from soulspot.infrastructure.tags import TrackTags
 Columns = Mapping[str, Any]
 """A row, or a part of one, by column name."""
 
-UNKNOWN_ARTIST: Final = "[unknown]"  # MusicBrainz's name for an artist that nobody knows
+UNKNOWN_ARTIST: Final = "[unknown]"  # MusicBrainz's name for an unknown artist
 TITLE_FROM_NAME: Final = "title-from-name"
 ARTIST_FROM_ALBUM: Final = "artist-from-album-artist"
 ARTIST_UNKNOWN: Final = "artist-unknown"
@@ -27,7 +27,7 @@ _SAME_NAME: Final = (
     + ("musicbrainz_recording_id", "musicbrainz_track_id", "replaygain_track_gain", "replaygain_track_peak")
     + ("replaygain_album_gain", "replaygain_album_peak")
 )
-# Columns under another name, the album's, the file's, and what credits hold.
+# Fields whose columns have another name, or belong to the album, the file or the credits.
 _ELSEWHERE: Final = frozenset(
     ("title", "artist", "artists", "album", "album_artist", "album_artists", "performer_instruments", "genres")
     + ("duration", "fingerprint", "notes", "musicbrainz_artist_ids", "musicbrainz_album_id")
@@ -38,14 +38,14 @@ _DEFAULTS: Final = {
     for field in fields(TrackTags)
     if field.name not in _ELSEWHERE and field.name not in _SAME_NAME
 }
-# All of them in one call: these run for every file.
+# One call gets all of them: these run for every file.
 _same_values: Final = attrgetter(*_SAME_NAME)
 _kept_values: Final = attrgetter(*_DEFAULTS)
 
 
 @dataclass(frozen=True, slots=True)
 class TrackName:
-    """Title and artist of a track, whole; where its tags lack one it is guessed, and `notes` say so."""
+    """Title and artist of a track, uncut; where the tags lack one it is guessed, and `notes` record that."""
 
     title: str
     artist: str
@@ -66,18 +66,13 @@ def track_name(tags: TrackTags, path: str) -> TrackName:
 def title_of(path: str) -> str:
     """Return a title for a file without one: its name without the extension."""
     name = path.rpartition("/")[2]
-    stem = name.rpartition(".")[0]
-    return stem or name
+    return name.rpartition(".")[0] or name
 
 
 def retitled(track: Columns, title: str) -> dict[str, Any]:
-    """Return the columns of a track that another title changes."""
-    if track["title"] == title:
-        return {}
-    return {
-        "title": title,
-        "search_text": track["search_text"].replace(normalize_name(track["title"]), normalize_name(title), 1),
-    }
+    """Return the columns of a track that a new title changes."""
+    search_text = track["search_text"].replace(normalize_name(track["title"]), normalize_name(title), 1)
+    return {} if track["title"] == title else {"title": title, "search_text": search_text}
 
 
 def track_columns(tags: TrackTags, name: TrackName) -> dict[str, Any]:
@@ -96,7 +91,7 @@ def track_columns(tags: TrackTags, name: TrackName) -> dict[str, Any]:
 def album_columns(tags: TrackTags, folder_id: str, path: str) -> dict[str, Any] | None:
     """Return the columns of `albums`, except its artist; None where the tags name no album.
 
-    An album without a MusicBrainz release id is told apart by its folder.
+    Without a MusicBrainz release id, the folder is part of an album's identity.
     """
     if not tags.album:
         return None
@@ -137,7 +132,7 @@ def _tags_without_column(tags: TrackTags, name: TrackName) -> dict[str, Any]:
     }
     if "pictures" in kept:
         kept["pictures"] = [asdict(picture) for picture in tags.pictures]
-    if "other" in kept:  # as JSON gives it back, or each reading would differ from what is stored
+    if "other" in kept:  # lists, as JSON returns them, or each reading would differ from what is stored
         kept["other"] = {each: list(values) for each, values in tags.other.items()}
     texts = {"title": name.title, "artist": name.artist, "album": tags.album or ""}
     kept |= {field: text for field, text in texts.items() if len(text) > NAME_LENGTH}

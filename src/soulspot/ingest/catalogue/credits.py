@@ -1,11 +1,12 @@
-"""Reads the names out of a file's tags, and the role of each. Pure.
+"""Extracts the names from a file's tags, each with its role. Pure.
 
-Nothing is guessed: several artists are the several values of a tag. A text is split only at the separators in the
+Nothing is guessed: several artists are several values of a tag. A text is split only at the separators in the
 settings, never inside a name to keep whole, and never where each name has a MusicBrainz id of its own.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
@@ -34,11 +35,11 @@ FIELDS: Final[Mapping[str, str]] = {
     "engineer": "engineers",
     "director": "directors",
 }
-"""The field of `TrackTags` that names those in a role."""
+"""The field of `TrackTags` that holds the names in a role."""
 ORDER: Final = (MAIN, FEATURED, ALBUM_ARTIST, *FIELDS)
-"""The roles, in the order in which a person wants to read them."""
+"""The roles, in the order in which they are shown."""
 MOST_CREDITS: Final = 500
-"""Names that one file credits at most: each may be an artist of its own, in one transaction."""
+"""The most names that one file credits: each may add an artist, and all in one transaction."""
 _FEATURED: Final = re.compile(
     r"\s*[(\[]?(?<!\w)(?:feat\.?|ft\.?|featuring)\s+(?P<who>[^\s&,()\[\]][^()\[\]]*)[)\]]?", re.IGNORECASE
 )
@@ -46,7 +47,7 @@ _FEATURED: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Credit:
-    """One name in the tags: its role, and the MusicBrainz id, sort name and instrument that they give with it."""
+    """One name in the tags: its role, and the MusicBrainz id, sort name and instrument given with it."""
 
     role: str
     name: str
@@ -56,20 +57,20 @@ class Credit:
 
     @property
     def key(self) -> str:
-        """What the same artist has in common in all tags: its MusicBrainz id, else its name however it is spelled."""
+        """The identity of the artist: its MusicBrainz id, else its normalized name."""
         return self.musicbrainz_id or normalize_name(self.name)
 
 
 @dataclass(frozen=True)
 class CreditRules:
-    """How names are read out of texts: the settings `artists.*`."""
+    """How texts become names: the settings `artists.*`."""
 
     separators: Sequence[str] = ()
     keep_whole: Collection[str] = ()
     featured: bool = False
 
     def reading(self) -> int:
-        """Return a number for what is read by these rules; it is another one when the rules or the parser change."""
+        """Return the version of files read by these rules; it changes with the rules and with the parser."""
         if not (self.separators or self.featured):
             return PARSER_VERSION
         rules = repr((sorted(self.separators), sorted(self.keep_whole), self.featured))
@@ -79,9 +80,8 @@ class CreditRules:
         """Return the names in a text."""
         if self._separator is None:
             return [text]
-        # Every second part is a separator; a name to keep whole may reach over several.
-        parts = self._separator.split(text)
-        names, start = [], 0
+        # Every second part is a separator; a name to keep whole may span several.
+        parts, names, start = self._separator.split(text), [], 0
         while start < len(parts):
             end = next((end for end in range(len(parts), start, -2) if self._is_whole(parts[start:end])), start + 1)
             names.append("".join(parts[start:end]).strip())
@@ -89,7 +89,7 @@ class CreditRules:
         return [name for name in names if name] or [text]
 
     def without_featured(self, text: str) -> tuple[str, list[str]]:
-        """Return a text without its "feat. …", and the names in that."""
+        """Return a text without its "feat. …", and the names in that part."""
         if not self.featured or (found := _FEATURED.search(text)) is None or normalize_name(text) in self._whole:
             return text, []
         return f"{text[: found.start()]} {text[found.end() :]}".strip(), self.split(found["who"].strip())
@@ -99,10 +99,8 @@ class CreditRules:
 
     @cached_property
     def _separator(self) -> "re.Pattern[str] | None":
-        if not self.separators:
-            return None
-        longest_first = sorted(self.separators, key=len, reverse=True)
-        return re.compile(f"({'|'.join(map(re.escape, longest_first))})", re.IGNORECASE)
+        longest_first = "|".join(map(re.escape, sorted(self.separators, key=len, reverse=True)))
+        return re.compile(f"({longest_first})", re.IGNORECASE) if longest_first else None
 
     @cached_property
     def _whole(self) -> frozenset[str]:
@@ -113,9 +111,9 @@ AS_WRITTEN: Final = CreditRules()
 
 
 def credits_of(tags: TrackTags, artist: str, rules: CreditRules = AS_WRITTEN) -> list[Credit]:
-    """Return everyone that the tags name, by role, the main artist first.
+    """Return every name in the tags, by role, the main artist first.
 
-    An id belongs to a name only where there are as many of both; a name without one has the id that the same name has
+    Ids belong to names only where a tag has as many of both; a name without one gets the id that the same name has
     elsewhere in the file.
     """
     credits = _artists(tags, artist, rules)
@@ -142,12 +140,10 @@ def _artists(tags: TrackTags, artist: str, rules: CreditRules) -> list[Credit]:
     else:
         credits = _paired(MAIN, [*names, *unlisted], ids, tags.artist_sort, rules)
     featured = set(map(normalize_name, guests))
-    guests_last = [credits[0], *(_as_guest(credit, featured) for credit in credits[1:])]
-    return sorted(guests_last, key=lambda credit: credit.role == FEATURED)
-
-
-def _as_guest(credit: Credit, featured: Collection[str]) -> Credit:
-    return replace(credit, role=FEATURED) if normalize_name(credit.name) in featured else credit
+    credits[1:] = [
+        replace(each, role=FEATURED) if normalize_name(each.name) in featured else each for each in credits[1:]
+    ]
+    return sorted(credits, key=lambda credit: credit.role == FEATURED)
 
 
 def _paired(role: str, names: Sequence[str], ids: Sequence[str], sort: str | None, rules: CreditRules) -> list[Credit]:
@@ -155,9 +151,8 @@ def _paired(role: str, names: Sequence[str], ids: Sequence[str], sort: str | Non
         names = list(dict.fromkeys(name for text in names for name in rules.split(text)))
     if len(names) == 1:
         return [Credit(role, names[0], ids[0] if len(ids) == 1 else None, sort)]
-    if len(names) != len(ids):
-        return [Credit(role, name) for name in names]
-    return [Credit(role, name, identity) for name, identity in zip(names, ids, strict=True)]
+    matching = ids if len(ids) == len(names) else (None,) * len(names)
+    return [Credit(role, name, identity) for name, identity in zip(names, matching, strict=True)]
 
 
 def _performers(tags: TrackTags, rules: CreditRules) -> list[Credit]:
@@ -170,14 +165,11 @@ def _performers(tags: TrackTags, rules: CreditRules) -> list[Credit]:
 
 
 def _completed(credits: list[Credit]) -> list[Credit]:
-    """Give a name without an id the one that this name has in another credit of the same file, unless there are two."""
-    ids: dict[str, set[str]] = {}
-    for credit in credits:
-        if credit.musicbrainz_id is not None:
-            ids.setdefault(normalize_name(credit.name), set()).add(credit.musicbrainz_id)
-    return [_with_id(credit, ids.get(normalize_name(credit.name), ())) for credit in credits]
-
-
-def _with_id(credit: Credit, ids: Iterable[str]) -> Credit:
-    known = list(ids)
-    return replace(credit, musicbrainz_id=known[0]) if credit.musicbrainz_id is None and len(known) == 1 else credit
+    """Give a name without an id the one that this name has in another credit of the same file, unless it has two."""
+    identified = {(normalize_name(each.name), each.musicbrainz_id) for each in credits if each.musicbrainz_id}
+    ids_of = Counter(name for name, _identity in identified)
+    only_id = {name: identity for name, identity in identified if ids_of[name] == 1}
+    return [
+        each if each.musicbrainz_id else replace(each, musicbrainz_id=only_id.get(normalize_name(each.name)))
+        for each in credits
+    ]

@@ -1,6 +1,6 @@
-"""Translates what the tags of one file say into what the catalogue writes of it. Pure, and done before the transaction.
+"""Translates the tags of one file into the entry that the catalogue stores. Pure, and done before the transaction.
 
-An entry knows nothing of other files. Which artist a name means, and whether its album exists, is decided in the
+An entry depends on no other file. Which artist a name means, and whether its album exists, is decided in the
 transaction.
 """
 
@@ -21,7 +21,7 @@ from soulspot.ingest.catalogue.credits import AS_WRITTEN, MOST_CREDITS, Credit, 
 
 @dataclass(frozen=True, slots=True)
 class TrackEntry:
-    """What one file says of itself.
+    """Everything that one file's tags become.
 
     Attributes:
         track: columns of `tracks`, except its artist and album.
@@ -44,18 +44,17 @@ class TrackEntry:
 
     @property
     def album_key(self) -> str | None:
-        """The identity of the album."""
         return None if self.album is None else self.album["identity_key"]
 
     def keys(self) -> Iterator[str]:
         """Yield the keys of its artists and its album, in case some of them are new."""
         yield from (credit.key for credit in self.credits)
-        if self.album is not None:
-            yield self.album["identity_key"]
+        if self.album_key is not None:
+            yield self.album_key
 
 
 def translate(tags: TrackTags, *, folder_id: str, path: str, rules: CreditRules = AS_WRITTEN) -> TrackEntry:
-    """Return the entry of the file at a path below a watched folder."""
+    """Return the entry of a file; `path` is below its watched folder."""
     name = track_name(tags, path)
     credits = credits_of(tags, name.artist, rules)
     notes = name.notes if len(credits) <= MOST_CREDITS else (*name.notes, CREDITS_CAPPED)

@@ -1,4 +1,4 @@
-"""The rows of `files`: checked against what was known when it was decided to change them, then written."""
+"""The rows of `files`: compared with what the decision to change them was based on, then written."""
 
 from operator import attrgetter, itemgetter
 from typing import Any, Final
@@ -13,9 +13,9 @@ from soulspot.ingest.catalogue.rows import changed
 from soulspot.ingest.disk.walker import FoundFile
 from soulspot.ingest.outcome import StaleError
 
-# What a decision about a file is made on: as it was known then, and as the catalogue has it now.
+# What a decision about a file is based on.
 _DECISIVE: Final = ("folder_id", "path", "status", "inode", "size", "mtime_ns")
-_decided_on, _decided_on_row = attrgetter(*_DECISIVE), itemgetter(*_DECISIVE)
+_decisive_values, _decisive_columns = attrgetter(*_DECISIVE), itemgetter(*_DECISIVE)
 _EMPTY: Final[Columns] = {
     "error_code": None,
     "error_text": None,
@@ -26,7 +26,7 @@ _EMPTY: Final[Columns] = {
 
 
 class FileRows:
-    """Checks and writes rows of `files`, in the transaction of the caller."""
+    """Checks and writes rows of `files`, inside the caller's transaction."""
 
     def __init__(self, files: FileRepository, folders: FolderRepository, audit: AuditRepository) -> None:
         self._files = files
@@ -35,23 +35,22 @@ class FileRows:
         self._folder_paths: dict[str, str] = {}  # by id: neither ever changes
 
     async def row(self, known: Known) -> Columns:
-        """Return the row of a known file. Raises StaleError when it has changed since."""
+        """Return the row of a known file; raises StaleError if it has changed."""
         return _unchanged(await self._files.values(known.id), known)
 
     async def standing(self, known: Known) -> Columns:
-        """Return the part of the row that a move changes, and the track's album. Raises StaleError as `row` does."""
+        """Return the part of the row that a move changes, and the track's album; raises StaleError as `row` does."""
         return _unchanged(await self._files.standing(known.id), known)
 
     async def missing_row(self, file_id: str, path: str) -> Columns:
-        """Return the row of a missing file. Raises StaleError when it is back."""
+        """Return the row of a missing file; raises StaleError if the file is back."""
         row = await self._files.values(file_id)
         if row is None or row["missing_since"] is None:
-            msg = f"{path} is not missing any more"
-            raise StaleError(msg)
+            raise StaleError(f"{path} is not missing any more")
         return row
 
     async def write(self, file: FoundFile, known: Known | None, values: Columns) -> str:
-        """Write what was found when a file was read, into a new row or the known one, and return the row's id."""
+        """Write a file that has been read into a new row or the known one, and return the row's id."""
         read = {**found_columns(file), "parser_version": file.root.reading, **values}
         if known is not None:
             await self.change(await self.row(known), read)
@@ -67,7 +66,7 @@ class FileRows:
             await self._files.set(row["id"], **different)
 
     async def hand_over(self, gone: Known, copy: Known, track_id: str) -> None:
-        """Give the track of a file that is gone to its copy."""
+        """Give the track of a file that is gone to its copy, and remove the row of the gone one."""
         await self._files.remove(gone.id)
         await self._files.set(copy.id, track_id=track_id)
 
@@ -79,7 +78,7 @@ class FileRows:
         await self.log(known, "missing", path, changes)
 
     async def log(self, known: Known, what: str, path: str, changes: dict[str, Any] | None = None) -> None:
-        """Write an audit entry of the file's track, or of the file where it has no track."""
+        """Write an audit entry of the file's track, or of the file if it has no track."""
         kind, entity_id = ("track", known.track_id) if known.track_id else ("file", known.id)
         await self._audit.log_action(f"{kind}_{what}", entity_id, path=path, changes=changes)
 
@@ -90,17 +89,16 @@ class FileRows:
 
 
 def found_columns(file: FoundFile) -> dict[str, Any]:
-    """Return the columns of a file that is there."""
+    """Return the columns of a present file that its signature sets."""
     return {**file.signature._asdict(), "missing_since": None}
 
 
 def read_status(row: Columns) -> str:
-    """Return the status of a file that is there and was not read again."""
+    """Return the status of a file that is present and was not read again."""
     return row["status"] if row["status"] == "ignored" else "failed" if row["error_code"] else "catalogued"
 
 
 def _unchanged(row: Columns | None, known: Known) -> Columns:
-    if row is None or _decided_on_row(row) != _decided_on(known):
-        msg = f"{known.path} is not in the catalogue as it was"
-        raise StaleError(msg)
+    if row is None or _decisive_columns(row) != _decisive_values(known):
+        raise StaleError(f"the catalogue's row of {known.path} has changed")
     return row

@@ -1,4 +1,4 @@
-"""Writes what becomes of the watched folders and the file systems mounted below them; each verb is one transaction."""
+"""Writes changes of the watched folders and of the file systems mounted below them; each verb is one transaction."""
 
 from collections.abc import Mapping
 
@@ -27,26 +27,29 @@ class FolderService:
         self._audit = AuditRepository(database.session, run=run)
 
     async def adopt_folder(self, path: str, file_system: FileSystem, status: str = "online") -> KnownFolder:
-        """Return the row of a watched folder, or of a file system mounted below one; add it where there is none."""
+        """Return the row of a watched folder, or of a file system mounted below one; add it if it is new."""
         text = path_to_text(path)
         if (folder := await self._folders.get(self._node, text)) is not None:
             return folder
         async with self._database.transaction():
             folder = KnownFolder(new_id(), self._node, text, file_system.kind, file_system.identity, status, None)
             await self._folders.add(folder)
-            changes = {"file_system": file_system.kind, "file_system_id": file_system.identity}
-            await self._audit.log_action("folder_added", folder.id, path=text, changes=changes)
+            await self._audit.log_action(
+                "folder_added",
+                folder.id,
+                path=text,
+                changes={"file_system": file_system.kind, "file_system_id": file_system.identity},
+            )
         return folder
 
     async def mounts_below(self, root: Root) -> list[KnownFolder]:
         """Return the known file systems below a watched folder, mounted now or not."""
         prefix = path_to_text(root.path).rstrip("/") + "/"
-        rows = await self._folders.all()
-        below = (row for row in rows if row.node == self._node and row.path.startswith(prefix))
-        return [row for row in below if row.status in MOUNT_STATES]
+        here = [row for row in await self._folders.all() if row.node == self._node and row.status in MOUNT_STATES]
+        return [row for row in here if row.path.startswith(prefix)]
 
     async def set_file_system(self, folder_id: str, file_system: FileSystem) -> None:
-        """Write that a folder lies on another file system now."""
+        """Write that a folder is on another file system now."""
         async with self._database.transaction():
             values = {"file_system": file_system.kind, "file_system_id": file_system.identity}
             await self._folders.set(folder_id, **values)
@@ -56,8 +59,9 @@ class FolderService:
         """Write that a folder went offline, and why, or that it is back."""
         async with self._database.transaction():
             await self._folders.set(folder_id, status=status, status_reason=reason)
-            changes = {"reason": reason} if reason else None
-            await self._audit.log_action(f"folder_{status}", folder_id, path=path, changes=changes)
+            await self._audit.log_action(
+                f"folder_{status}", folder_id, path=path, changes={"reason": reason} if reason else None
+            )
 
     async def finish_scan(self, root: Root, counts: Mapping[str, int]) -> None:
         """Write the counts of a scan that changed something."""

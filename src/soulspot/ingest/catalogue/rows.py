@@ -1,4 +1,4 @@
-"""Completes an entry with the artists that its names turned out to be, and compares rows with those of before. Pure."""
+"""Completes an entry with the artists that its names resolved to, and compares rows with earlier ones. Pure."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ def track_row(entry: TrackEntry, credits: Sequence[Credited]) -> dict[str, Any]:
 
 
 def album_row(entry: TrackEntry, credits: Sequence[Credited]) -> dict[str, Any] | None:
-    """Return the columns of `albums`, None where the tags name no album."""
+    """Return the columns of `albums`; None where the tags name no album."""
     if entry.album is None:
         return None
     artist_id = next((each.artist_id for each in credits if each.role == ALBUM_ARTIST), None)
@@ -27,12 +27,12 @@ def album_row(entry: TrackEntry, credits: Sequence[Credited]) -> dict[str, Any] 
 
 
 def changed(before: Columns, after: Columns) -> dict[str, Any]:
-    """Return the columns that differ, as they are after."""
+    """Return the new values of the columns that differ."""
     return {name: value for name, value in after.items() if before[name] != value}
 
 
 def differences(before: Columns, after: Columns) -> dict[str, Any]:
-    """Return before and after of each column that differs; of `tags`, of each tag by its own name."""
+    """Return before and after of each column that differs; `tags` tag by tag."""
     changes = {name: [before[name], value] for name, value in changed(before, after).items()}
     changes.pop("search_text", None)
     if "tags" in changes:
@@ -56,7 +56,7 @@ def _by_role(credits: Iterable[Credited]) -> list[list[str]]:
 
 
 def _names_not_credited(entry: TrackEntry, credits: Sequence[Credited]) -> dict[str, Any]:
-    """Return the names of the artists as written, where the credits say something else."""
+    """Return the names of the artists as written, where the credits differ from them."""
     kept: dict[str, Any] = {}
     if entry.artists and entry.artists != _names(MAIN, credits):
         kept["artists"] = list(entry.artists)

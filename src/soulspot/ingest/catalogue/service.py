@@ -1,18 +1,19 @@
-"""What becomes of one file, each verb one transaction: all of it is in the catalogue, with its audit, or none of it.
+"""Writes the outcome of one file. Each verb is one transaction: all of it is committed, with its audit, or nothing.
 
-ingest             the tags of a new, changed or returned file
-reject             why a file could not be read
-move               a known file at a new path
-merge_moved_copy   a file that is gone, and was added again under another path
-restore            a missing file that is back as it was
-lose               a file that is not there any more
-purge              a file that is to be forgotten, with its track
+ingest             writes the tags of a new, changed or returned file
+reject             writes why a file could not be read
+move               gives a known file its new path
+merge_moved_copy   merges a file that is gone with the copy of it that was added under another path
+restore            brings back a missing file that is as it was
+lose               marks a file missing
+purge              removes a missing file and its track
 """
 
 from collections import ChainMap
 from collections.abc import AsyncIterator, Container, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from typing import Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Any, Final
 
 from sqlalchemy.exc import IntegrityError, NoResultFound
 
@@ -40,20 +41,23 @@ from soulspot.ingest.catalogue.rows import album_row, changed, credit_difference
 from soulspot.ingest.disk.walker import FoundFile
 from soulspot.ingest.outcome import Outcome, StaleError
 
+MOST_CACHED: Final = 40_000
+"""Artists and albums whose ids are kept between transactions."""
+
 
 class IngestService:
     """Owns the transactions that change files.
 
     Args:
         run: the id of this start of soulspot, written into each audit entry.
-        credit_rules: how names are read out of the tags' texts.
+        credit_rules: how the tags' texts become names.
 
     """
 
     def __init__(self, database: Database, *, run: str, credit_rules: CreditRules = AS_WRITTEN) -> None:
         session = database.session
         self._database = database
-        self._credit_rules = credit_rules
+        self._translate = partial(translate, rules=credit_rules)
         self._tracks = TrackRepository(session)
         self._audit = AuditRepository(session, run=run)
         self._files = FileRows(FileRepository(session), FolderRepository(session), self._audit)
@@ -63,20 +67,20 @@ class IngestService:
         self._existing = ChainMap(self._artists.ids, self._albums.ids)
 
     async def ingest(self, file: FoundFile, tags: TrackTags, known: Known | None) -> Outcome:
-        """Write what a file's tags say: a new track, or what has changed of one that is known.
+        """Write a new track from a file's tags, or the changes of a known one.
 
-        Raises StaleError when `known` is not what the catalogue has any more.
+        Raises StaleError if the catalogue's row is not `known` any more.
         """
-        entry = self._translate(file, tags)
+        entry = self._translate(tags, folder_id=file.root.id, path=file.path)
         async with self._locked(entry.keys(), self._existing), self._transaction():
             if known is None or known.track_id is None:
                 return await self._add(file, entry, known)
             return await self._update(file, entry, known, known.track_id)
 
     async def reject(self, file: FoundFile, failure: Failure, known: Known | None) -> Outcome:
-        """Write why a file could not be read; a track that it was before stays.
+        """Write why a file could not be read; the track that it had before stays.
 
-        One that a person ignores stays ignored for as long as it is what it was.
+        A file that a person ignores stays ignored until it changes.
         """
         path = file.catalogue_path
         attempts = 1 if known is None or known.is_missing else known.attempts + 1
@@ -99,13 +103,13 @@ class IngestService:
     async def move(
         self, file: FoundFile, origin: Known, occupant: Known | None, tags: TrackTags | None = None
     ) -> Outcome:
-        """Write that a known file is at a new path; a file that was known at that path is missing from now on.
+        """Write that a known file is at a new path; the file that was known at that path becomes missing.
 
-        `tags` are given when the file was retagged as well.
+        `tags` are given if the file was also retagged.
         """
         path, track_id = file.catalogue_path, str(origin.track_id)
-        entry = None if tags is None else self._translate(file, tags)
-        # One after the other out of one folder: of two at once, each would take the other for the last of its album.
+        entry = None if tags is None else self._translate(tags, folder_id=file.root.id, path=file.path)
+        # One at a time out of a folder: of two at once, neither would see that it is the last file of its album.
         async with self._locked([leaving_key(origin)], ()), self._transaction():
             row = await self._files.standing(origin)
             before = await self._files.full_path(origin)
@@ -127,7 +131,7 @@ class IngestService:
         return Outcome("moved", path, track_id, f"from {before}")
 
     async def merge_moved_copy(self, gone: Known, copy: Known) -> Outcome:
-        """Write that a file that is gone was added again under another path: its track goes on there."""
+        """Write that a file that is gone was added again under another path: its track continues there."""
         track_id, added = str(gone.track_id), str(copy.track_id)
         async with self._transaction():
             await self._files.standing(gone)
@@ -138,7 +142,7 @@ class IngestService:
             old_credits, credits = await self._tracks.credits(track_id), await self._tracks.credits(added)
             changes = {"path": [before, path], "merged": added}
             changes |= differences(old, old | values) | credit_differences(old_credits, credits)
-            self._albums.others_leave()
+            self._albums.forget_moves()
             await self._files.hand_over(gone, copy, track_id)
             await self._tracks.remove(added)
             await self._tracks.clear_credits(track_id)
@@ -149,7 +153,7 @@ class IngestService:
         return Outcome("moved", path, track_id, f"from {before}")
 
     async def restore(self, file: FoundFile, known: Known) -> Outcome:
-        """Write that a missing file is back as it was."""
+        """Write that a missing file is back unchanged."""
         path = file.catalogue_path
         async with self._transaction():
             row = await self._files.standing(known)
@@ -158,7 +162,7 @@ class IngestService:
         return Outcome("restored", path, known.track_id)
 
     async def lose(self, known: Known, reason: str | None = None) -> Outcome:
-        """Write that a file is not there any more, or is none of ours any more; its track and its id stay."""
+        """Write that a file is gone, or is now ignored by a rule; its track and its id stay."""
         async with self._transaction():
             await self._files.standing(known)
             path = await self._files.full_path(known)
@@ -166,7 +170,7 @@ class IngestService:
         return Outcome("missing", path, known.track_id, reason or "")
 
     async def purge(self, file: File) -> Outcome:
-        """Remove a missing file, its track, and the album and artists that only this track had."""
+        """Remove a missing file, its track, and the album and artists that no other track has."""
         path = file.full_path
         async with self._transaction():
             row = await self._files.missing_row(file.id, path)
@@ -187,11 +191,10 @@ class IngestService:
         credits = await self._artists.credited(entry.credits, CreditContext(path, entry.album_key))
         if album_id is None and (album := album_row(entry, credits)) is not None:
             album_id = await self._albums.add(album, path)
-        track = track_row(entry, credits)
-        track_id = await self._tracks.add(**track, album_id=album_id)
+        track_id = await self._tracks.add(**track_row(entry, credits), album_id=album_id)
         await self._tracks.credit(track_id, credits)
         await self._files.write(file, known, {**entry.file, "track_id": track_id})
-        title, artist = track["title"], track["artist_credit"]
+        title, artist = entry.track["title"], entry.track["artist_credit"]
         changes = {"title": title, "artist": artist, "album": entry.album["title"] if entry.album else None}
         await self._audit.log_action("track_added", track_id, path=path, changes=changes)
         return Outcome("added", path, track_id, f"{artist} – {title}")
@@ -204,7 +207,7 @@ class IngestService:
             track_id, before["album_id"], album_row(entry, credits), path, is_retagged=not file.is_as(known.signature)
         )
         if album_id != before["album_id"]:
-            self._albums.others_leave()
+            self._albums.forget_moves()
         after = track_row(entry, credits) | {"album_id": album_id}
         changes = differences(before, after) | credit_differences(old_credits, credits)
         if known.status != "catalogued":
@@ -222,12 +225,12 @@ class IngestService:
             both = {each.artist_id for each in old_credits} & {each.artist_id for each in credits}
             await self._artists.respell(both, path)
         if "tags.artist_sort" in changes and (sort_name := entry.credits[0].sort_name) is not None:
-            await self._artists.change_sort_name(credits[0].artist_id, sort_name, path)
+            await self._artists.set_sort_name(credits[0].artist_id, sort_name, path, replace=True)
         await self._remove_orphans(before["album_id"], album_id, old_credits, credits)
         return Outcome(action, path, track_id, ", ".join(sorted(changes)))
 
     async def _follow_album(self, track_id: str, current: str | None, origin: Known, file: FoundFile) -> dict[str, Any]:
-        """Put a moved track on the album of its new folder; return what that changes."""
+        """Put a moved track on the album of its new folder; return the changes."""
         album_id = None if current is None else await self._albums.follow(current, origin, file)
         if album_id == current:
             return {}
@@ -236,14 +239,14 @@ class IngestService:
         return {"album_id": [current, album_id]}
 
     async def _retitle(self, track_id: str, title: str) -> dict[str, Any]:
-        """Give a track whose title is the name of its file another one; return what that changes."""
+        """Give a track a new title; return the changes."""
         before = await self._tracks.values(track_id)
         if values := retitled(before, title):
             await self._tracks.set(track_id, **values)
         return differences(before, values)
 
     async def _mark_missing(self, known: Known, path: str, changes: dict[str, Any] | None) -> None:
-        self._albums.others_leave()
+        self._albums.forget_moves()
         await self._files.mark_missing(known, path, changes)
 
     async def _remove_orphans(
@@ -256,24 +259,25 @@ class IngestService:
         if left:
             await self._artists.remove_uncredited(left)
 
-    def _translate(self, file: FoundFile, tags: TrackTags) -> TrackEntry:
-        return translate(tags, folder_id=file.root.id, path=file.path, rules=self._credit_rules)
-
     def _locked(self, keys: Iterable[str], existing: Container[str]) -> AbstractAsyncContextManager[None]:
         """Hold the locks of what a transaction may create; SQLite has a single writer and needs none."""
-        if not self._database.backend.has_concurrent_writers:
-            return nullcontext()
-        return self._locks.held(keys, existing=existing)
+        needed = keys if self._database.backend.has_concurrent_writers else ()
+        return self._locks.held(needed, existing=existing)
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[None]:
-        """Run the block in one transaction; where it fails, forget the ids that the rollback may have taken back."""
+        """Run the block in one transaction; if it fails, forget the ids that the rollback may have taken back."""
+        if len(self._artists.ids) + len(self._albums.ids) > MOST_CACHED:
+            self._forget()
         try:
             async with self._database.transaction():
                 yield
         except BaseException as error:
-            self._artists.forget()
-            self._albums.forget()
+            self._forget()
             if isinstance(error, IntegrityError | NoResultFound):  # another writer added the same, or removed it
                 raise StaleError(str(error)) from error
             raise
+
+    def _forget(self) -> None:
+        self._artists.forget()
+        self._albums.forget()

@@ -1,7 +1,7 @@
-"""The dirty set: paths that somebody said to look at, and folders to walk, each once however often it was said.
+"""Paths to check and folders to scan, each kept once however often it is hinted at.
 
-It never blocks who adds to it, and it is bounded: where too many paths of one root gather, the root itself takes the
-place of the older half, and looking at it finds them all.
+Adding a hint never blocks, and the number of hints is bounded: if a root has too many, the root itself replaces the
+older half, and its scan finds them all.
 """
 
 import asyncio
@@ -11,14 +11,14 @@ from typing import Final
 
 from soulspot.ingest.disk.walker import Root
 
-AT_ONCE: Final = 50
-"""Newest hints of a root, and oldest, that are taken at once: what comes next waits for no more than these."""
+HALF_BATCH: Final = 50
+"""Newest hints of a root, and oldest, that one batch takes: a new hint waits for at most this many others of each."""
 
 
 class Hints:
     def __init__(self, limit: int = 50_000) -> None:
         self._limit = limit
-        self._paths: dict[Root, OrderedDict[str, None]] = {}  # in the order in which they came
+        self._paths: dict[Root, OrderedDict[str, None]] = {}  # oldest first
         self._new: dict[Root, dict[str, None]] = {}  # those of them that `take_new` has not returned
         self._taken: dict[Root, list[str]] = {}
         self._any = asyncio.Event()
@@ -28,42 +28,44 @@ class Hints:
 
     def add(self, root: Root, paths: Iterable[str]) -> None:
         """Remember paths below a root; "" is the whole root."""
-        said = dict.fromkeys(paths)
+        added = dict.fromkeys(paths)
         gathered = self._paths.setdefault(root, OrderedDict())
-        gathered.update(said)
-        self._new.setdefault(root, {}).update(said)
+        gathered.update(added)
+        self._new.setdefault(root, {}).update(added)
         if len(gathered) > self._limit:
             newest = list(gathered)[-self._limit // 2 :]
             self._paths[root] = OrderedDict.fromkeys(["", *newest])
             self._new[root] = dict.fromkeys(newest)
         self._any.set()
 
-    async def take(self) -> dict[Root, list[str]]:
-        """Wait until there is a hint; remove and return some of each root, the newest first and then the oldest.
-
-        So a song that is dropped while a library is copied does not wait for it, and all of the library comes in.
-        """
+    async def wait(self) -> None:
+        """Wait until there is a hint."""
         await self._any.wait()
-        taken = {}
+
+    def take(self) -> dict[Root, list[str]]:
+        """Remove and return some hints of each root, the newest first and then the oldest.
+
+        So a song that is dropped while a library is copied need not wait for the library, which still gets its turn.
+        """
+        self._taken = {}
         for root, gathered in list(self._paths.items()):
-            newest = [gathered.popitem()[0] for _number in range(min(len(gathered), AT_ONCE))]
-            oldest = [gathered.popitem(last=False)[0] for _number in range(min(len(gathered), AT_ONCE))]
-            taken[root] = newest + oldest
-            for path in taken[root]:
+            newest = [gathered.popitem()[0] for _ in range(min(len(gathered), HALF_BATCH))]
+            oldest = [gathered.popitem(last=False)[0] for _ in range(min(len(gathered), HALF_BATCH))]
+            self._taken[root] = newest + oldest
+            for path in self._taken[root]:
                 self._new.get(root, {}).pop(path, None)
             if not gathered:
                 del self._paths[root]
         if not self._paths:
             self._any.clear()
-        self._taken = dict(taken)
-        return taken
+        return dict(self._taken)
 
     def mark_checked(self, root: Root) -> None:
-        """Note that the paths that were taken of a root last have been checked."""
+        """Note that the paths of a root that `take` returned last have been checked."""
         self._taken.pop(root, None)
 
     def take_new(self) -> dict[Root, list[str]]:
-        """Return the paths below each root that nobody has checked yet, each once a hint; they still wait."""
+        """Return the paths below each root that are not checked yet, each once per hint; they stay in the queue."""
         new = {
             root: [path for path in [*self._taken.get(root, ()), *self._new.get(root, ())] if path]
             for root in self._taken.keys() | self._new.keys()
@@ -73,7 +75,7 @@ class Hints:
 
 
 class FolderHints:
-    """Folders to walk, as "" or "folder/", each with the moment at which that was said first."""
+    """Folders to scan, as "" or "folder/", each with the time of its first hint."""
 
     def __init__(self, limit: int = 5_000) -> None:
         self._limit = limit
@@ -90,9 +92,12 @@ class FolderHints:
             self._since[root] = {"": min(gathered.values())}
         self._any.set()
 
-    async def take(self) -> list[tuple[Root, str, float]]:
-        """Wait until there is a hint; remove and return all of them, but for folders below others."""
+    async def wait(self) -> None:
+        """Wait until there is a hint."""
         await self._any.wait()
+
+    def take(self) -> list[tuple[Root, str, float]]:
+        """Remove all hints, and return them without folders below other folders."""
         self._any.clear()
         taken, self._since = self._since, {}
         return [(root, prefix, gathered[prefix]) for root, gathered in taken.items() for prefix in _topmost(gathered)]

@@ -1,7 +1,7 @@
-"""What is to be scanned or checked: whoever has doubts about a path adds it here, and the scan stage takes it."""
+"""The queue of what to scan and check: any stage that doubts a path adds it, and the scan stages take it."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 
 from soulspot.ingest.disk.hints import FolderHints, Hints
@@ -12,13 +12,13 @@ class ScanQueue:
     """Paths to check and folders to scan; adding to it never blocks.
 
     Args:
-        roots: the watched folders that events are sorted by.
+        roots: the watched folders.
         last_event: updated with the time of the last event in each root.
 
     Attributes:
         paths: single paths to check.
-        small_folders: folders that a hint named, scanned while they are small.
-        large_folders: whole roots, and folders that turned out to be large.
+        small_folders: folders that a hint named, until they turn out to be large.
+        large_folders: whole roots and large folders.
 
     """
 
@@ -40,31 +40,27 @@ class ScanQueue:
         return bool(self.paths or self.small_folders or self.large_folders)
 
     def add_events(self, full_paths: Iterable[str]) -> None:
-        """Have absolute paths checked at which the watcher saw something happen."""
+        """Queue a check of the absolute paths at which the watcher saw events."""
         full_paths = list(full_paths)
         for root in self._roots:
-            below = [path for path in map(root.relative, full_paths) if path is not None]
-            if below:
+            if below := [path for path in map(root.relative, full_paths) if path is not None]:
                 self._last_event[root] = datetime.now(UTC)
                 self.paths.add(root, below)
 
     def enqueue_everything(self) -> None:
-        """Have all roots scanned: anything may have happened in them unseen."""
+        """Queue a scan of all roots: events may have been missed anywhere."""
         for root in self._roots:
             self.enqueue(root, [""])
 
-    def enqueue(self, root: Root, paths: Iterable[str]) -> None:
-        """Have paths checked: "" is the whole root, "folder/" all below a folder."""
-        single = []
+    def enqueue(self, root: Root, paths: Collection[str]) -> None:
+        """Queue checks of paths and scans of folders: "" is the whole root, "folder/" all below a folder."""
         for path in paths:
             if path.endswith("/"):
                 self.enqueue_folder(root, path)
-            else:
-                single.append(path)
-        if single:
+        if single := [path for path in paths if not path.endswith("/")]:
             self.paths.add(root, single)
 
     def enqueue_folder(self, root: Root, prefix: str, since: float | None = None) -> None:
-        """Have a folder scanned; `since` is when that was asked for first, if it is scanned once more."""
+        """Queue a scan of a folder; `since` is the time of the first request, if this one repeats it."""
         folders = self.small_folders if prefix else self.large_folders
         folders.add(root, prefix, self._clock() if since is None else since)

@@ -1,9 +1,9 @@
-"""Looks at the disk, and is the only judge of what exists there.
+"""Examines the disk: walks trees and checks single paths. No other module decides what exists.
 
-A walk yields what lies below a folder in the order in which the catalogue sorts paths, in batches: each batch is
-compared with one range of the catalogue, so neither side is ever in memory as a whole. Everything here blocks and is
-called through a thread. A folder that cannot be read is part of the result: what the catalogue knows below it is not
-gone.
+A walk yields what lies below a folder in batches, in the order in which the catalogue sorts paths: each batch is
+compared with one range of the catalogue, so neither side is ever in memory as a whole. A folder that cannot be read is
+part of the result, because what the catalogue knows below it is not gone. Every function here blocks; call them in a
+thread.
 """
 
 import errno
@@ -13,6 +13,7 @@ import re
 import stat
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import NamedTuple, Self, TypeVar
 
 from soulspot.infrastructure.filesystem import Signature, full_path, path_to_text, text_to_path
@@ -22,9 +23,9 @@ from soulspot.ingest.disk.ignore_rules import IGNORE_FILE, Chain, Ignoring, rule
 logger = logging.getLogger(__name__)
 
 BATCH = 2_000
-QUESTION = 500
-"""Paths or inodes that one statement asks for."""
-# What browsers, torrent clients, copy tools and editors call a file that is not finished yet.
+CHUNK = 500
+"""Paths or inodes in one query."""
+# How browsers, torrent clients, copy tools and editors name a file that is not finished yet.
 _UNFINISHED = re.compile(
     r".*(\.part|\.partial|\.crdownload|\.download|\.opdownload|\.!qb|\.!ut|\.bc!|\.aria2|\.filepart|\.tmp|\.temp|\.swp|~)"
     r"|\.[^/]+\.[A-Za-z0-9]{6}|\.syncthing\..*|~syncthing~.*|\.goutputstream-.*|\.~.*|\.nfs[0-9a-f]{16,}",
@@ -41,36 +42,34 @@ class Root:
     id: str
     path: str
     trusts_inodes: bool = True  # not on network file systems, which make them up
-    hidden: bool = False  # whether hidden files and folders are looked at
-    follow_links: bool = False  # whether symbolic links are followed; out of this folder they never are
-    reading: int = PARSER_VERSION  # how its files are read: one that was read otherwise is read again
+    hidden: bool = False  # whether to scan hidden files and folders
+    follow_links: bool = False  # whether to follow symbolic links; never out of this folder
+    reading: int = PARSER_VERSION  # how its files are read: a file that was read in another way is read again
     ignoring: Ignoring = field(default_factory=Ignoring, compare=False)
     remote: set[str] = field(default_factory=set, compare=False)  # network file systems mounted below, as "folder/"
 
     def full(self, path: str) -> str:
-        """Return the absolute path, as the kernel takes it, of a path as the catalogue writes it."""
-        if not path:
-            return self.path
-        return full_path(self.path, text_to_path(path))
+        """Return the absolute path, for system calls, of a path as the catalogue writes it."""
+        return full_path(self.path, text_to_path(path)) if path else self.path
 
     def catalogue_path(self, path: str) -> str:
         """Return the absolute path of a path below this folder, as the catalogue writes it."""
         return full_path(path_to_text(self.path), path)
 
     def relative(self, full: str) -> str | None:
-        """Return an absolute path as the catalogue writes it, "" for the folder itself, None where it is not below."""
+        """Return an absolute path as the catalogue writes it: "" for the folder itself, None outside of it."""
         if full == self.path:
             return ""
         prefix = self.path.rstrip("/") + "/"
         return path_to_text(full[len(prefix) :]) if full.startswith(prefix) else None
 
     def trusts_inode_of(self, path: str) -> bool:
-        """Whether the inode of a file says which one it is."""
+        """Whether the inode of a file identifies it."""
         return self.trusts_inodes and not (self.remote and path.startswith(tuple(self.remote)))
 
 
 class FoundFile(NamedTuple):
-    """A regular file that may be audio, as it was when we looked; `path` is text below the root."""
+    """A regular file that may be audio, as it was when it was checked; `path` is text below the root."""
 
     root: Root
     path: str
@@ -83,7 +82,7 @@ class FoundFile(NamedTuple):
 
     @property
     def catalogue_path(self) -> str:
-        """Its absolute path, as the catalogue writes it."""
+        """The absolute path, as the catalogue writes it."""
         return self.root.catalogue_path(self.path)
 
     @property
@@ -91,7 +90,7 @@ class FoundFile(NamedTuple):
         return self.root.trusts_inode_of(self.path)
 
     def is_as(self, other: Signature) -> bool:
-        """Whether the file is as it was then."""
+        """Whether the file has not changed since it had this signature."""
         if self.trusts_inode:
             return self.signature == other
         return (self.signature.size, self.signature.mtime_ns) == (other.size, other.mtime_ns)
@@ -99,7 +98,7 @@ class FoundFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FoundFolder:
-    """A folder below a root, what the kernel calls it, and when it last got or lost an entry."""
+    """A folder below a root: its device and inode, and when it last gained or lost an entry."""
 
     root: Root
     path: str
@@ -114,29 +113,29 @@ class FoundFolder:
 
 @dataclass(slots=True)
 class Batch:
-    """What a walk found between the end of the batch before and `upto`, or to the very end where that is None."""
+    """What a walk found from the end of the previous batch to `upto`, or to its end if that is None."""
 
     upto: str | None = None
     files: dict[str, FoundFile] = field(default_factory=dict)
     folders: list[FoundFolder] = field(default_factory=list)
-    unreadable: dict[str, str] = field(default_factory=dict)  # what could not be looked at, and why
+    unreadable: dict[str, str] = field(default_factory=dict)  # path to reason
 
     def hides(self, path: str) -> bool:
-        """Whether a path lies where the walk could not look."""
-        return any(path == hidden or path.startswith(f"{hidden}/") or not hidden for hidden in self.unreadable)
+        """Whether a path is at or below one that the walk could not read."""
+        return any(covers(hidden, path) for hidden in self.unreadable)
 
 
 def is_left_alone(name: str, *, hidden: bool) -> str | None:
-    """Return why a file or folder of this name is left alone: it is hidden, or not finished; None where it is not."""
+    """Return why soulspot ignores this name of a file or folder (it is hidden, or unfinished), None if it does not."""
     if _UNFINISHED.fullmatch(name) is not None:
-        return f"{path_to_text(name)} is a name of what is not finished yet"
+        return f"{path_to_text(name)} is the name of an unfinished file"
     if name == "lost+found":
-        return "lost+found is where a repair of the file system puts what it saved"
+        return "lost+found holds what a repair of the file system saved"
     return f"{path_to_text(name)} is hidden" if not hidden and name.startswith(".") else None
 
 
 def why_left_alone(root: Root, path: str) -> str | None:
-    """Return why what is at a path is none of ours, whatever it is: a name, a rule or a link; None where it may be."""
+    """Return why soulspot ignores a path (a name, a rule or a link), None if it does not."""
     names = text_to_path(path).split("/") if path else []
     chain = root.ignoring.chain(root.path, "")
     for depth, name in enumerate(names, 1):
@@ -154,55 +153,42 @@ def why_left_alone(root: Root, path: str) -> str | None:
 
 
 def check(root: Root, path: str) -> FoundFile | FoundFolder | None:
-    """Return what is at a path below a root now; None for nothing, and for what is none of ours.
+    """Return what is at a path below a root; None for nothing, and for what soulspot ignores.
 
-    Raises OSError where the disk does not answer: then nothing is known, least of all that the file is gone.
+    Raises OSError if the disk does not answer: then nothing is known, least of all that the file is gone.
     """
-    full = root.full(path)
-    try:
-        status = os.stat(full) if root.follow_links else os.lstat(full)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    if why_left_alone(root, path) is not None:
+    status = _stat(root, path)
+    if status is None or why_left_alone(root, path) is not None:
         return None
     if stat.S_ISDIR(status.st_mode):
         return FoundFolder.of(root, path, status)
-    if not stat.S_ISREG(status.st_mode) or kind_of_name(os.path.basename(full)) is Kind.OTHER:
-        return None
-    return FoundFile(root, path, Signature.of(status))
+    is_ours = stat.S_ISREG(status.st_mode) and kind_of_name(os.path.basename(root.full(path))) is not Kind.OTHER
+    return FoundFile(root, path, Signature.of(status)) if is_ours else None
 
 
 def is_followed(root: Root, full: str) -> bool:
-    """Whether a symbolic link is followed: links are, and this one leads to a place below the root that is not above.
+    """Whether to follow a symbolic link: to a place below the root, but not to a folder above the link.
 
-    One that leads to a folder that it lies in, through however many other links, would never end.
+    A walk of a link that leads to a folder above it, even through other links, would never end.
     """
     if not root.follow_links:
         return False
     top, target = os.path.realpath(root.path).rstrip("/") + "/", os.path.realpath(full) + "/"
     if not target.startswith(top) or target == top:
         return False
-    above = os.path.dirname(full)
-    while len(above) > len(root.path):
-        if f"{os.path.realpath(above)}/".startswith(target):
-            return False
-        above = os.path.dirname(above)
-    return True
+    above = [folder for folder in map(str, PurePath(full).parents) if len(folder) > len(root.path)]
+    return not any(f"{os.path.realpath(folder)}/".startswith(target) for folder in above)
 
 
 def walk(root: Root, prefix: str = "", *, size: int = BATCH) -> Iterator[Batch]:
     """Yield everything at and below `prefix` ("" or "folder/"), in the order of the catalogue, in batches."""
-    batch = Batch()
-    chains: dict[str, Chain] = {}
+    batch, unvisited, chains = Batch(), [prefix], dict[str, Chain]()
     try:
-        is_ours = not prefix or why_left_alone(root, prefix.rstrip("/")) is None
+        if prefix and why_left_alone(root, prefix.rstrip("/")) is not None:
+            unvisited.clear()
     except OSError as error:
-        is_ours = False
+        unvisited.clear()
         _note_unreadable(batch, root, prefix.rstrip("/"), error)
-    if not is_ours:
-        yield batch
-        return
-    unvisited = [prefix]
     while unvisited:
         path = unvisited.pop()
         if path and not path.endswith("/"):
@@ -217,7 +203,7 @@ def walk(root: Root, prefix: str = "", *, size: int = BATCH) -> Iterator[Batch]:
 
 
 def list_folder(root: Root, prefix: str) -> tuple[Batch, list[str]]:
-    """Return what lies in a folder itself, and the folders in it, as "folder/"."""
+    """Return what lies directly in a folder, and the folders in it, as "folder/"."""
     batch = Batch()
     below = _list(batch, root, prefix, {})
     for path in below:
@@ -227,29 +213,29 @@ def list_folder(root: Root, prefix: str) -> tuple[Batch, list[str]]:
 
 
 def check_all(root: Root, paths: Iterable[str]) -> dict[str, FoundFile | FoundFolder | None]:
-    """Check each path; one where the disk does not answer is left out, as nothing is known of it."""
+    """Check each path; omit those for which the disk does not answer, as nothing is known of them."""
     found = {}
     for path in paths:
         try:
             found[path] = check(root, path)
         except OSError as error:
-            logger.warning("cannot look at %s: %s", path_to_text(root.full(path)), error.strerror)
+            logger.warning("cannot examine %s: %s", path_to_text(root.full(path)), error.strerror)
     return found
 
 
 def chunks(items: Collection[_T]) -> Iterator[list[_T]]:
-    """Cut what there is to ask into what one statement asks for."""
+    """Split items into lists that fit into one query each."""
     listed = list(items)
-    return (listed[start : start + QUESTION] for start in range(0, len(listed), QUESTION))
+    return (listed[start : start + CHUNK] for start in range(0, len(listed), CHUNK))
 
 
 def covers(part: str, path: str) -> bool:
-    """Whether a path is at or below another: "" is the whole root; a slash behind says that it is a folder."""
+    """Whether a path is at or below `part`: "" is the whole root, and a folder may end in a slash."""
     return not part or path == part or path.startswith(f"{part.rstrip('/')}/")
 
 
 def count_files(root: Root, prefix: str = "") -> int:
-    """Return how many files a walk of a folder would come to; by their names, so that it is quick."""
+    """Return how many files a walk of a folder would find; quick, as it only reads names."""
     counted, unvisited, chains = 0, [prefix], dict[str, Chain]()
     while unvisited:
         below = _list(Batch(), root, unvisited.pop(), chains)
@@ -260,7 +246,7 @@ def count_files(root: Root, prefix: str = "") -> int:
 
 
 def nearest_change_ns(root: Root, path: str) -> int | None:
-    """Return the mtime of the closest folder above a path that exists: nothing vanished from there later than that."""
+    """Return the mtime of the closest existing folder above a path: whatever vanished from it vanished by then."""
     folder = os.path.dirname(root.full(path))
     while len(folder) >= len(root.path):
         try:
@@ -273,11 +259,10 @@ def nearest_change_ns(root: Root, path: str) -> int | None:
 
 
 def _list(batch: Batch, root: Root, prefix: str, chains: dict[str, Chain]) -> list[str]:
-    """Return the paths in a folder in the order of the catalogue, folders with a slash behind; note the folder."""
-    full = root.full(prefix.rstrip("/"))
-    below = []
+    """Return the paths in a folder in the order of the catalogue, folders with a trailing slash; note the folder."""
+    full, below = root.full(prefix.rstrip("/")), list[str]()
     try:
-        status = os.stat(full)  # before its entries are read: what comes later changes it once more
+        status = os.stat(full)  # before its entries are read: a later change gives it another mtime
         with os.scandir(full) as entries:
             listed = list(entries)
         chain = _chain(root, prefix, chains, has_rules=IGNORE_FILE in [entry.name for entry in listed])
@@ -285,7 +270,7 @@ def _list(batch: Batch, root: Root, prefix: str, chains: dict[str, Chain]) -> li
             try:
                 path = _path_in(root, prefix, entry, chain)
             except OSError as error:
-                if error.errno != errno.ELOOP:  # which is a link that leads round in a circle
+                if error.errno != errno.ELOOP:  # a link that leads in a circle
                     _note_unreadable(batch, root, prefix + path_to_text(entry.name), error)
                 continue
             if path is not None:
@@ -296,15 +281,13 @@ def _list(batch: Batch, root: Root, prefix: str, chains: dict[str, Chain]) -> li
     except OSError as error:
         logger.warning("cannot read folder %s: %s", path_to_text(full), error.strerror)
         batch.unreadable[prefix.rstrip("/")] = str(error.strerror)
-        return []
-    below.sort()
-    return below
+    return sorted(below)
 
 
 def _chain(root: Root, prefix: str, chains: dict[str, Chain], *, has_rules: bool) -> Chain:
-    """Return the rules that count in a folder, from those of the folder above where that was listed before."""
+    """Return the rules for a folder, extending those of the folder above if that was listed before."""
     while chains and not prefix.startswith(last := next(reversed(chains))):
-        del chains[last]  # the walk has left that folder for good
+        del chains[last]  # the walk has left that folder
     name = text_to_path(prefix)
     above = chains.get(prefix[: prefix.rstrip("/").rfind("/") + 1]) if prefix else None
     if above is None:
@@ -316,10 +299,10 @@ def _chain(root: Root, prefix: str, chains: dict[str, Chain], *, has_rules: bool
 
 
 def _path_in(root: Root, prefix: str, entry: os.DirEntry[str], chain: Chain) -> str | None:
-    """Return an entry of a folder as the catalogue writes it, None where it is none of ours."""
+    """Return the path of an entry of a folder as the catalogue writes it, None if soulspot ignores it."""
     name = entry.name
     if not chain and name[0] not in ".~" and kind_of_name(name) is Kind.AUDIO and entry.is_file(follow_symlinks=False):
-        return prefix + path_to_text(name)  # as most are: no ending of what is not finished is one of audio
+        return prefix + path_to_text(name)  # most files: no suffix of an unfinished file is one of audio
     is_unfollowed = entry.is_symlink() and not is_followed(root, entry.path)
     if is_unfollowed or is_left_alone(name, hidden=root.hidden) is not None:
         return None
@@ -333,16 +316,22 @@ def _path_in(root: Root, prefix: str, entry: os.DirEntry[str], chain: Chain) -> 
 
 def _add_file(batch: Batch, root: Root, path: str) -> None:
     try:
-        status = os.stat(root.full(path)) if root.follow_links else os.lstat(root.full(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return
+        status = _stat(root, path)
     except OSError as error:
         _note_unreadable(batch, root, path, error)
-        return
-    if stat.S_ISREG(status.st_mode):
-        batch.files[path] = FoundFile(root, path, Signature.of(status))
+    else:
+        if status is not None and stat.S_ISREG(status.st_mode):
+            batch.files[path] = FoundFile(root, path, Signature.of(status))
+
+
+def _stat(root: Root, path: str) -> os.stat_result | None:
+    """Return the status of what is at a path, None for nothing; raises OSError if the disk does not answer."""
+    try:
+        return os.stat(root.full(path), follow_symlinks=root.follow_links)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _note_unreadable(batch: Batch, root: Root, path: str, error: OSError) -> None:
-    logger.warning("cannot look at %s: %s", path_to_text(root.full(path)), error.strerror)
+    logger.warning("cannot examine %s: %s", path_to_text(root.full(path)), error.strerror)
     batch.unreadable[path] = str(error.strerror)

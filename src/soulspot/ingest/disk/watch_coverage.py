@@ -1,27 +1,25 @@
-"""Which folders the watcher watches, and which have to be polled instead: scans find them, polling acts on it."""
+"""Which folders the watcher watches, and which are polled instead: scans find them, polling acts on that."""
 
 import asyncio
 from collections.abc import Callable, Collection
 
 from soulspot.ingest.disk.walker import FoundFolder, Root
 
-WatchedFolders = Callable[[], Collection[tuple[int, int]]]
-"""Returns device and inode of every folder that the watcher watches; blocks."""
-
 
 class WatchCoverage:
     """The folders that the watcher does not watch.
 
     Args:
-        watched: None if there is no watcher, so that no folder counts as unwatched.
+        watched: returns device and inode of every folder that the watcher watches, and blocks; None if there is no
+            watcher, and then no folder counts as unwatched.
 
     Attributes:
-        unwatched: folders that are found unwatched, for polling to see to.
+        unwatched: folders found unwatched, which polling takes and handles.
         polled: folders that cannot be watched, and are polled instead.
 
     """
 
-    def __init__(self, watched: WatchedFolders | None = None) -> None:
+    def __init__(self, watched: Callable[[], Collection[tuple[int, int]]] | None = None) -> None:
         self._watched = watched
         self.unwatched: asyncio.Queue[tuple[Root, list[str]]] = asyncio.Queue()
         self.polled: dict[Root, set[str]] = {}
@@ -41,9 +39,4 @@ class WatchCoverage:
         if watched is None:
             return []
         polled = self.polled.get(root, ())
-        unwatched = [each for each in folders if (each.device, each.inode) not in watched]
-        return [each for each in unwatched if each.path not in polled]
-
-    def report_unwatched(self, root: Root, paths: list[str]) -> None:
-        """Have polling see to folders that stay unwatched."""
-        self.unwatched.put_nowait((root, paths))
+        return [each for each in folders if (each.device, each.inode) not in watched and each.path not in polled]

@@ -1,4 +1,1 @@
-"""Takes one file in: waits until it is complete, has its tags read, hands them to the catalogue.
-
-Only the pipeline imports it.
-"""
+"""Takes one file through the ingest: waits until it is complete, has its tags read, writes it to the catalogue."""

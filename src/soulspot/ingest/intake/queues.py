@@ -1,4 +1,4 @@
-"""Where complete files wait until a worker takes them."""
+"""The queue in which complete files wait for a worker."""
 
 import asyncio
 from collections import deque
@@ -9,7 +9,7 @@ from soulspot.ingest.activity import Pending
 class Ready:
     """Complete files that wait for a worker: those that a hint named first, then those that a scan found.
 
-    There is room for few of either kind: a caller that has more waits, and decides again what comes first.
+    Each kind has little room: a caller with more files waits, and decides again what comes first.
     """
 
     def __init__(self, *, fresh_room: int, bulk_room: int) -> None:
@@ -21,7 +21,7 @@ class Ready:
         self._is_closed = False
 
     async def put(self, pending: Pending) -> None:
-        """Add a file, when there is room for it."""
+        """Wait for room, and add a file."""
         await (self._fresh_room if pending.is_fresh else self._bulk_room).acquire()
         (self._fresh if pending.is_fresh else self._bulk).append(pending)
         self._wake_one()
@@ -29,16 +29,13 @@ class Ready:
     async def take(self) -> Pending | None:
         """Return the next file; None once the queue is closed."""
         while not (self._fresh or self._bulk or self._is_closed):
-            waiting = asyncio.get_running_loop().create_future()
-            self._idle.append(waiting)
+            self._idle.append(waiting := asyncio.get_running_loop().create_future())
             await waiting
         if self._is_closed:
             return None
-        if self._fresh:
-            self._fresh_room.release()
-            return self._fresh.popleft()
-        self._bulk_room.release()
-        return self._bulk.popleft()
+        files, room = (self._fresh, self._fresh_room) if self._fresh else (self._bulk, self._bulk_room)
+        room.release()
+        return files.popleft()
 
     def close(self) -> None:
         """Hand out no more files."""

@@ -1,14 +1,13 @@
-"""Decides whether a folder, and each file system mounted below it, is well: only then is a missing file a fact.
+"""Decides whether a folder, and each file system mounted below it, is healthy: only then is a missing file a fact.
 
-A disk that is unmounted looks like a library that somebody deleted. So each watched folder, and each file system that
-is mounted below one, is checked before anything in it goes missing; a file system that was there and is not, or is
-another, takes no file along.
+An unmounted disk looks like a deleted library. So each watched folder, and each file system mounted below one, is
+checked before anything in it goes missing; a file system that is unmounted or replaced takes no file along.
 """
 
 import asyncio
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from soulspot.infrastructure.filesystem import FileSystem, file_system_of, file_systems_below, path_to_text
@@ -26,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Mount:
-    """A file system mounted below a watched folder, at `prefix` ("folder/"), as it was when we last knew it."""
+    """A file system mounted below a watched folder, in its last known state."""
 
     id: str
     path: str
@@ -35,7 +34,7 @@ class _Mount:
 
 
 class FolderHealth:
-    """The watched folders, and whether each is well.
+    """The watched folders, and whether each is healthy.
 
     Attributes:
         faults: why a folder is offline.
@@ -69,16 +68,16 @@ class FolderHealth:
             self.faults[root] = reason or ""
 
     def root_of(self, known: Known) -> Root | None:
-        """Return the folder that a file of the catalogue is in; None if that one is not watched."""
+        """Return the folder that a file of the catalogue is in; None if that folder is not watched."""
         return self._roots.get(known.folder_id)
 
     def is_unavailable(self, root: Root, path: str) -> bool:
         """Whether a path lies in a folder that is offline, or on a file system that is not mounted now."""
         lost = (prefix for prefix, mount in self._mounts.get(root, {}).items() if mount.fault is not None)
-        return root in self.faults or any(path.startswith(prefix) or f"{path}/" == prefix for prefix in lost)
+        return root in self.faults or any(f"{path}/".startswith(prefix) for prefix in lost)
 
     async def check(self, root: Root) -> bool:
-        """Check a folder and what is mounted below; write its status if that changed; return whether it is well."""
+        """Check a folder and what is mounted below; write its status if that changed; return whether it is healthy."""
         async with self._checking:
             some_known = await retry_database(self._files.some_present, root.id)
             fault = await asyncio.to_thread(fault_of, root, self._identities[root], some_known)
@@ -110,17 +109,16 @@ class FolderHealth:
         mounted = {f"{path_to_text(path)}/": file_system for path, file_system in found.items()}
         root.remote.clear()
         root.remote.update(prefix for prefix, file_system in mounted.items() if file_system.is_remote)
-        mounts = self._mounts.get(root)
-        if mounts is None:
-            mounts = self._mounts[root] = await self._known_mounts(root)
-        for prefix, file_system in mounted.items():
-            if prefix not in mounts:
-                mounts[prefix] = await self._new_mount(root, prefix, file_system)
-        for prefix, mount in list(mounts.items()):
+        if root not in self._mounts:
+            self._mounts[root] = await self._known_mounts(root)
+        mounts = self._mounts[root]
+        for prefix in sorted(mounted.keys() - mounts.keys()):
+            mounts[prefix] = await self._new_mount(root, prefix, mounted[prefix])
+        for prefix, mount in mounts.items():
             await self._check_mount(root, prefix, mount, mounted.get(prefix))
 
     async def _new_mount(self, root: Root, prefix: str, file_system: FileSystem) -> _Mount:
-        """Remember a file system; if it hides known files, remember the one that these were on."""
+        """Store a new file system; if it hides known files, store the identity of the one that holds them."""
         hidden = [root.full(path) for path in await retry_database(self._files.some_present, root.id, prefix)]
         if hidden and not any(map(os.path.lexists, hidden)):
             file_system = replace(file_system, identity=self._identities[root])
@@ -129,20 +127,18 @@ class FolderHealth:
         return _Mount(row.id, row.path, row.file_system_id)
 
     async def _known_mounts(self, root: Root) -> dict[str, _Mount]:
-        rows = await retry_database(self._folder_service.mounts_below, root)
         start = len(path_to_text(root.path).rstrip("/")) + 1
-        known = {}
-        for row in rows:
-            fault = row.status_reason if row.status == "unmounted" else None
-            known[f"{row.path[start:]}/"] = _Mount(row.id, row.path, row.file_system_id, fault)
-        return known
+        return {
+            f"{row.path[start:]}/": _Mount(
+                row.id, row.path, row.file_system_id, row.status_reason if row.status == "unmounted" else None
+            )
+            for row in await retry_database(self._folder_service.mounts_below, root)
+        }
 
     async def _check_mount(self, root: Root, prefix: str, mount: _Mount, now: FileSystem | None) -> None:
-        some_known = await retry_database(self._files.some_present, root.id, prefix)
-        paths = [root.full(path) for path in some_known]
-        fault = None
-        if not self._guard.is_confirmed(root, prefix):
-            fault = await asyncio.to_thread(mount_fault_of, mount.identity, now, paths)
+        is_confirmed = self._guard.is_confirmed(root, prefix)
+        some_known = [] if is_confirmed else await retry_database(self._files.some_present, root.id, prefix)
+        fault = await asyncio.to_thread(mount_fault_of, mount.identity, now, list(map(root.full, some_known)))
         if fault is None and now is not None and now.identity != mount.identity:
             mount.identity = now.identity
             await retry_database(self._folder_service.set_file_system, mount.id, now)
@@ -158,37 +154,36 @@ class FolderHealth:
             logger.error("%s: %s; nothing in it is marked missing", mount.path, fault)
 
 
-def fault_of(root: Root, known_identity: str, some_known_paths: Iterable[str]) -> str | None:
-    """Return why a file that is not in a folder may not be gone; None if the folder is well; blocks.
+def fault_of(root: Root, known_identity: str, some_known_paths: Collection[str]) -> str | None:
+    """Return why files that a folder lacks may not be gone; None if the folder is healthy; blocks.
 
     A folder on another file system than before counts as the same library if a known file is still there.
     """
-    known_paths = list(some_known_paths)
     try:
         with os.scandir(root.path) as entries:
             is_empty = next(entries, None) is None
     except FileNotFoundError:
-        return "it is not there: is its disk mounted?"
+        return "it does not exist: is its disk mounted?"
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
-    if not known_paths:
+    if not some_known_paths:
         return None
     if is_empty:
-        return "it is empty, and the catalogue knows files in it: is its disk mounted?"
+        return "it is empty, but the catalogue has files in it: is its disk mounted?"
     identity = file_system_of(root.path).identity
-    if identity != known_identity and not any(os.path.lexists(root.full(path)) for path in known_paths):
-        return f"it lies on another file system ({identity}, before {known_identity}) that holds none of its files"
+    if identity != known_identity and not any(os.path.lexists(root.full(path)) for path in some_known_paths):
+        return f"it is on another file system ({identity}, before {known_identity}) that has none of its files"
     return None
 
 
-def mount_fault_of(identity: str, now: FileSystem | None, some_known_files: Iterable[str]) -> str | None:
-    """Return why a file that is not found where a file system was mounted may not be gone; blocks.
+def mount_fault_of(identity: str, now: FileSystem | None, some_known_files: Collection[str]) -> str | None:
+    """Return why files that are not found where a file system was mounted may not be gone; None if they are; blocks.
 
-    `now` is what is mounted there, None for nothing; if known files are there, it is the same library.
+    `now` is what is mounted there; if some known files are found, it is the same library.
     """
-    known = list(some_known_files)
-    if not known or (now is not None and now.identity == identity) or any(map(os.path.lexists, known)):
+    is_same = now is not None and now.identity == identity
+    if is_same or not some_known_files or any(map(os.path.lexists, some_known_files)):
         return None
     if now is None:
-        return f"the file system that was mounted there ({identity}) is not"
-    return f"another file system is mounted there ({now.identity}, before {identity}) that holds none of its files"
+        return f"the file system ({identity}) is not mounted"
+    return f"another file system is mounted ({now.identity}, before {identity}) that has none of its files"

@@ -5,7 +5,7 @@ Moves are detected before a file counts as lost.
 
 import asyncio
 import logging
-import time
+import os
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -29,17 +29,17 @@ from soulspot.ingest.retry import retry_database
 logger = logging.getLogger(__name__)
 
 BUSY_WAIT = 0.25
-"""Seconds between two checks of whether files still come in."""
+"""Seconds between two checks of whether files are still arriving."""
 HEIR_WITHIN = timedelta(hours=24)
-"""A copy of the same name that was made at most this long before its original went is the original, moved: to another
-disk, `mv` copies, and removes when all is copied."""
+"""A copy of the same name that appeared at most this long before its original vanished is the original, moved: to
+another disk, `mv` copies everything before it removes anything."""
 HEIR_OF_ANY_NAME = 60.0
-"""Seconds before a file vanished from which on its copy may have any name: a program that rewrites a file, with other
-tags and another name, may have it read before anybody sees that the old one is gone."""
+"""A copy that appeared at most this many seconds before its original vanished may have any name: when a program
+rewrites a file, with other tags and another name, the new one may be read before the old one is found gone."""
 HEIR_YOUNGER_BY = timedelta(seconds=60)
-"""Two files that were found at one time were two all the time, and neither is the copy of the other."""
-BUSY_LIMIT = 600.0
-"""Seconds for which files that come in, and may be those that are gone, put the decision off."""
+"""Two files that were found at about the same time always were two: neither is a copy of the other."""
+QUIET_WAIT_LIMIT = 600.0
+"""Seconds for which arriving files, which may be the ones that are gone, postpone the decision."""
 
 
 class MissingFiles:
@@ -49,7 +49,7 @@ class MissingFiles:
         report: called with each outcome, after its commit.
 
     Attributes:
-        held: the number of missing files of a folder that wait for a person to confirm them.
+        held: missing files held back for confirmation, by folder.
 
     """
 
@@ -68,7 +68,7 @@ class MissingFiles:
         activity: Activity,
         gate: PauseGate,
         report: Callable[[Outcome], None],
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float],
     ) -> None:
         self._service = service
         self._folder_service = folder_service
@@ -97,11 +97,11 @@ class MissingFiles:
         return len(self._grace_period)
 
     def undecided(self, root: Root, part: str) -> list[str]:
-        """Return the paths at and below another that are in their grace period."""
+        """Return the paths at and below `part` that are in their grace period."""
         return [path for path in self._grace_period.waiting(root) if covers(part, path)]
 
     def are_decided(self, root: Root, paths: Collection[str]) -> bool:
-        """Whether the catalogue has what became of all these paths."""
+        """Whether the outcome of each of these paths is in the catalogue."""
         return not self._is_deciding and not self._grace_period.any_of(root, paths)
 
     async def note(self, root: Root, paths: Collection[str], *, are_all: bool = False) -> None:
@@ -110,8 +110,7 @@ class MissingFiles:
             await self.end_hold(root)
         if paths:
             await self._moves.note_gone(root, paths)
-            ages = await asyncio.to_thread(ages_of, root, paths)
-            self._grace_period.note(root, paths, ages=ages.__getitem__, are_all=are_all)
+            self._grace_period.note(root, await asyncio.to_thread(ages_of, root, paths), are_all=are_all)
             self._noted.set()
 
     async def note_moved(self, origin: Known) -> None:
@@ -122,10 +121,11 @@ class MissingFiles:
                 await self.end_hold(root)
 
     async def end_hold(self, root: Root) -> None:
-        """Take a folder out of `held`: no file of it is gone any more."""
+        """Take a folder out of `held`: none of its files is gone any more."""
         if self.held.pop(root, None) is not None:
-            path = path_to_text(root.path)
-            await retry_database(self._folder_service.set_folder_status, root.id, path, "online", None)
+            await retry_database(
+                self._folder_service.set_folder_status, root.id, path_to_text(root.path), "online", None
+            )
 
     async def run(self) -> None:
         while True:
@@ -143,13 +143,13 @@ class MissingFiles:
                     self._is_deciding = False
 
     async def _wait_until_quiet(self) -> None:
-        """Wait: a file that is gone may be one that comes in under another name."""
-        began = self._clock()
-        while not self._activity.is_quiet and self._clock() - began < BUSY_LIMIT:  # noqa: ASYNC110 - many things make it quiet
+        """Wait while files arrive: a file that is gone may be one of them, under another name."""
+        end = self._clock() + QUIET_WAIT_LIMIT
+        while not self._activity.is_quiet and self._clock() < end:  # noqa: ASYNC110 - many things make it quiet
             await asyncio.sleep(BUSY_WAIT)
 
     async def _decide(self, root: Root, paths: Collection[str]) -> None:
-        """Mark files missing that are gone, unless the folder is not well or too many are gone at once."""
+        """Mark files missing that are gone, unless the folder is unhealthy or too many are gone at once."""
         if not await self._health.check(root):
             return
         gone = await self._really_gone(root, paths)
@@ -172,7 +172,7 @@ class MissingFiles:
             await self.end_hold(root)
 
     async def _write_missing(self, root: Root, known: Known) -> Outcome:
-        """Write that a file is missing, or where it went: one that was copied elsewhere and then removed has moved."""
+        """Write that a file is missing; or that it has moved, if it was copied elsewhere and then removed."""
         if known.track_id is not None:
             heirs = await retry_database(self._heirs_of, root, known)
             if len(heirs) == 1:
@@ -184,38 +184,31 @@ class MissingFiles:
         return await retry_database(self._service.lose, known, reason)
 
     async def _heirs_of(self, root: Root, known: Known) -> list[Known]:
-        heirs = await self._files.later_copies_of(
-            known.id, younger_by=HEIR_YOUNGER_BY, since=datetime.now(UTC) - HEIR_WITHIN
-        )
-        namesakes = [each for each in heirs if each.path.rpartition("/")[2] == known.path.rpartition("/")[2]]
-        if namesakes or not heirs:
+        """Return the files that may be a moved one: copies of its name, else copies that are new enough."""
+        copies_of = partial(self._files.later_copies_of, known.id, younger_by=HEIR_YOUNGER_BY)
+        copies = await copies_of(since=datetime.now(UTC) - HEIR_WITHIN)
+        namesakes = [each for each in copies if os.path.basename(each.path) == os.path.basename(known.path)]
+        if namesakes or not copies:
             return namesakes
         age = HEIR_OF_ANY_NAME + await asyncio.to_thread(seconds_gone, root, known.path)
-        since = datetime.now(UTC) - timedelta(seconds=age)
-        return await self._files.later_copies_of(known.id, younger_by=HEIR_YOUNGER_BY, since=since)
+        return await copies_of(since=datetime.now(UTC) - timedelta(seconds=age))
 
     async def _really_gone(self, root: Root, paths: Collection[str]) -> list[Known]:
-        """Return the files that are not where the catalogue has them; those that are there again are checked."""
+        """Return the files that are not where the catalogue has them; has those that are back checked."""
         gone: list[Known] = []
         for some in chunks([path for path in paths if not self._health.is_unavailable(root, path)]):
             found = await asyncio.to_thread(check_all, root, some)
             self._queue.enqueue(root, [path for path, what in found.items() if what is not None])
-            known = await retry_database(
-                self._files.known_at, root.id, [path for path in some if found.get(path, "") is None]
-            )
+            absent = [path for path, what in found.items() if what is None]
+            known = await retry_database(self._files.known_at, root.id, absent)
             gone += [each for each in known.values() if not (each.is_missing or self._in_progress.has(root, each.path))]
         return gone
 
     async def _hold(self, root: Root, losing: int, present: int) -> None:
         self._grace_period.forget(root, but=partial(self._guard.is_confirmed, root))
         if root not in self.held:
-            what = f"{losing} of its {present} files are not there"
-            path = path_to_text(root.path)
-            logger.error(
-                "folder %s: %s: nothing is marked missing; when they are really gone, say so with"
-                " `soulspot scan --confirm-missing`",
-                path,
-                what,
-            )
+            path, what = path_to_text(root.path), f"{losing} of its {present} files are gone"
+            remedy = "`soulspot scan --confirm-missing` confirms the loss"
+            logger.error("folder %s: %s; nothing is marked missing; %s", path, what, remedy)
             await retry_database(self._folder_service.set_folder_status, root.id, path, "held", what)
         self.held[root] = losing

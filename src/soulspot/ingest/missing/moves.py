@@ -1,9 +1,9 @@
 """Detects moved files by inode, or by audio fingerprint if they were also retagged.
 
-A query to the catalogue for each new file would cost more than to read it. So the fingerprints that may have moved are
-held here: those of the files that are missing, and of those that were seen gone, or changed, since this process began.
-A new file may be read sooner than its old path is checked: that path is then found by the inode, which most programs
-that write tags leave as it is, or among the hints that still wait.
+To query the catalogue for each new file would cost more than to read the file. So the fingerprints that may turn up
+elsewhere are kept in memory: those of missing files, and of files found gone, or changed, since this process started.
+A new file may be read before its old path is checked: that path is then found by the inode, which most tag editors
+keep, or among the hints that still wait.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ from soulspot.ingest.missing.folder_health import FolderHealth
 from soulspot.ingest.retry import retry_database
 
 SAME_FINGERPRINT = 20
-"""Files of one fingerprint (silence, a jingle) from which on it does not tell which file is which."""
+"""From this many files of one fingerprint on (silence, a jingle), it does not identify a file."""
 
 
 class MoveDetector:
-    """Knows which files are gone from their paths, and which new file each of them is.
+    """Matches new files with files that are gone from their paths.
 
     Args:
-        hints: the paths that events named; those that wait are checked here if a new file may be one of them.
+        hints: the paths that events named; those that wait are checked here if a new file may have come from one.
 
     """
 
@@ -44,15 +44,17 @@ class MoveDetector:
         self._checking_hints = asyncio.Lock()
 
     async def match(self, work: Iterable[Work]) -> list[Work]:
-        """Give each file that has come from another path the one that had its inode, size and mtime there."""
-        known: list[Known] = []
-        for inodes in chunks(planner.inodes_to_ask(work)):
-            known += await retry_database(self._files.with_inodes, inodes)
-        known = [each for each in known if self._health.root_of(each) is not None]
+        """Set `moved_from` of each file that had another path, by its inode, size and mtime."""
+        known = [
+            each
+            for inodes in chunks(planner.inodes_to_ask(work))
+            for each in await retry_database(self._files.with_inodes, inodes)
+            if self._health.root_of(each) is not None
+        ]
         matched = planner.match_moves(work, known)
         gone = {each.id for each in await self.are_gone(known)} if known else set[str]()
         origins = {each.moved_from.id for each in matched if each.moved_from is not None}
-        await self._fingerprints_of(gone - origins)  # with the inode of one of these, but changed: retagged
+        await self._fingerprints_of(gone - origins)  # same inode but changed: these were retagged
         return [
             each if each.moved_from is None or each.moved_from.id in gone else replace(each, moved_from=None)
             for each in matched
@@ -60,32 +62,33 @@ class MoveDetector:
 
     async def are_gone(self, origins: Collection[Known]) -> list[Known]:
         """Return the files that are not at their own paths any more, so that a match is a move and not a copy."""
-        found = await self._checked(origins)
         return [
             origin
-            for origin, what in found
+            for origin, what in await self._checked(origins)
             if what is None or (isinstance(what, FoundFile) and what.signature.inode != origin.signature.inode)
         ]
 
     async def _checked(self, origins: Collection[Known]) -> list[tuple[Known, FoundFile | FoundFolder | None]]:
-        """Return what is at the paths of files now, without those that are unavailable."""
+        """Return what exists at the paths of files now, without those that are unavailable."""
         available = [
             (root, each)
             for each in origins
             if (root := self._health.root_of(each)) is not None and not self._health.is_unavailable(root, each.path)
         ]
         found = await asyncio.to_thread(lambda: [check_all(root, [each.path]) for root, each in available])
-        checks = zip(available, found, strict=True)
-        return [(each, there[each.path]) for (_root, each), there in checks if each.path in there]
+        return [
+            (each, there[each.path])
+            for (_root, each), there in zip(available, found, strict=True)
+            if each.path in there
+        ]
 
     async def note_gone(self, root: Root, paths: Collection[str]) -> None:
         """Note that the files of these paths are gone: each may turn up elsewhere."""
         for some in chunks(paths):
-            fingerprints = await retry_database(self._files.fingerprints_at, root.id, some)
-            self._gone.update(fingerprints)
+            self._gone.update(await retry_database(self._files.fingerprints_at, root.id, some))
 
     async def fingerprints_before(self, work: Collection[Work]) -> dict[str, str]:
-        """Return the fingerprints that changed files had, by file id; each may turn up elsewhere."""
+        """Return the earlier fingerprints of changed files, by file id; each may turn up elsewhere."""
         return await self._fingerprints_of([each.known.id for each in work if each.known is not None])
 
     async def _fingerprints_of(self, file_ids: Collection[str]) -> dict[str, str]:
@@ -96,13 +99,13 @@ class MoveDetector:
         return fingerprints
 
     async def match_fingerprint(self, file: FoundFile, fingerprint: str) -> Known | None:
-        """Return the file that this one was before it was moved and retagged; None for a new one and for a copy."""
+        """Return the file that this one was before it was moved and retagged; None for a new file and for a copy."""
         if not await self._may_have_moved(fingerprint):
             return None
         candidates = await retry_database(self._files.with_fingerprint, fingerprint, SAME_FINGERPRINT)
         if len(candidates) == SAME_FINGERPRINT:
             return None
-        name = file.path.rpartition("/")[2]
+        name = os.path.basename(file.path)
         for each in sorted(candidates, key=lambda each: (each.is_missing, not each.path.endswith(name), each.path)):
             for _each, what in await self._checked([each]):
                 if what is None or (isinstance(what, FoundFile) and await self._is_another(what, each, fingerprint)):
@@ -120,17 +123,17 @@ class MoveDetector:
         return fingerprint in self._gone
 
     async def _check_hinted(self, root: Root, paths: Collection[str]) -> None:
-        """Find out which of these paths are gone, before they are checked in their turn."""
+        """Note which of these paths are gone, before they are checked in their turn."""
         named = [path for path in paths if is_left_alone(os.path.basename(path), hidden=root.hidden) is None]
         if not named:
             return
         gone = await asyncio.to_thread(lambda: [path for path in named if not os.path.lexists(root.full(path))])
-        for path in [path for path in gone if kind_of_name(path) is not Kind.AUDIO]:  # it may have been a folder
+        for path in [path for path in gone if kind_of_name(path) is not Kind.AUDIO]:  # may have been a folder
             gone += [each.path for each in await retry_database(self._files.present_below, root.id, path)]
         await self.note_gone(root, gone)
 
     async def _is_another(self, there: FoundFile, known: Known, fingerprint: str) -> bool:
-        """Whether the file at a known path is another by now."""
+        """Whether the file at a known path is another one now."""
         if there.is_as(known.signature):
             return False
         reading = await self._readers.read(there.full_path)

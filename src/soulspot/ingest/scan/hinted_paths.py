@@ -1,7 +1,8 @@
-"""Checks the paths that hints name, and hands on what differs from the catalogue."""
+"""Checks the paths that hints name, and hands differences from the catalogue to the intake."""
 
 import asyncio
 from collections.abc import Collection
+from functools import partial
 
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.ingest.activity import Activity, FilesInProgress
@@ -17,7 +18,7 @@ from soulspot.ingest.retry import retry_database
 
 
 class HintedPaths:
-    """Checks single paths: those that hints name, and one that is asked for."""
+    """Checks single paths: those that hints name, and one on request."""
 
     def __init__(  # noqa: PLR0913 - the pipeline fills this in once, by name
         self,
@@ -44,10 +45,10 @@ class HintedPaths:
         """Check what hints name, the newest first."""
         hints = self._queue.paths
         while True:
+            await hints.wait()
             await self._gate.wait_until_open()
-            taken = await hints.take()
             with self._activity.working():
-                for root, paths in taken.items():
+                for root, paths in hints.take().items():
                     if "" in paths or root in self._health.faults:
                         self._queue.enqueue_folder(root, "")
                     if root not in self._health.faults:
@@ -55,7 +56,7 @@ class HintedPaths:
                     hints.mark_checked(root)
 
     async def check_path(self, root: Root, path: str) -> bool:
-        """Check one path now; return whether the catalogue has it as it is."""
+        """Check one path now; return whether the catalogue is up to date with it."""
         await self._gate.wait_until_open()
         with self._activity.working():
             if await self._health.check(root):
@@ -63,17 +64,17 @@ class HintedPaths:
         return not (self._in_progress.has(root, path) or self._missing.undecided(root, path))
 
     async def _check(self, root: Root, paths: Collection[str]) -> None:
-        self._enqueue_changed_rules(root, paths)
+        for path in paths:
+            folder, slash, name = path.rpartition("/")
+            if name == IGNORE_FILE:  # its rules may have changed
+                self._queue.enqueue_folder(root, folder + slash)
         to_check = [path for path in paths if not self._intake.recheck_soon(root, path)]
         found = await asyncio.to_thread(check_all, root, to_check)
         for path, what in found.items():
             if isinstance(what, FoundFolder):
                 self._queue.enqueue_folder(root, f"{path}/")
-        files = {
-            path: what
-            for path, what in found.items()
-            if isinstance(what, FoundFile) and not self._health.is_unavailable(root, path)
-        }
+        is_unavailable = partial(self._health.is_unavailable, root)
+        files = {path: what for path, what in found.items() if isinstance(what, FoundFile) and not is_unavailable(path)}
         nothing = [path for path, what in found.items() if what is None]
         self._intake.recheck_when_done(root, nothing)
         known = await retry_database(self._files.known_at, root.id, [*files, *nothing])
@@ -81,13 +82,5 @@ class HintedPaths:
         for path in nothing:
             if path not in known:  # it may have been a folder
                 gone += [each.path for each in await retry_database(self._files.present_below, root.id, path)]
-        await self._missing.note(root, [path for path in gone if not self._health.is_unavailable(root, path)])
-        there = {path: each for path, each in known.items() if path in files}
-        await self._intake.offer(planner.compare(files, there).work, is_fresh=True)
-
-    def _enqueue_changed_rules(self, root: Root, paths: Collection[str]) -> None:
-        """Have a folder scanned if its ignore file has changed."""
-        for path in paths:
-            folder, slash, name = path.rpartition("/")
-            if name == IGNORE_FILE:
-                self._queue.enqueue_folder(root, folder + slash)
+        await self._missing.note(root, [path for path in gone if not is_unavailable(path)])
+        await self._intake.offer(planner.compare(files, known).work, is_fresh=True)

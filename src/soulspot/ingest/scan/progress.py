@@ -1,36 +1,30 @@
-"""Progress of scans of whole folders: the stages count anyway, and nothing is computed until somebody asks."""
+"""Progress of scans of whole folders, computed only on demand from what the stages count anyway."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from soulspot.ingest.activity import FilesInProgress
 
 
-@dataclass(slots=True)
 class WalkProgress:
     """How far a scan of a whole folder is.
 
     Attributes:
-        passed_over: files that are as the catalogue has them.
-        total: files that there are, once they have been counted.
+        passed_over: the number of unchanged files.
+        total: the number of all files, once they are counted.
 
     """
 
-    files: FilesInProgress
-    clock: Callable[[], float]
-    passed_over: int = 0
-    total: int | None = None
-    began: float = field(init=False)
-    finished_before: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.began, self.finished_before = self.clock(), self.files.finished
+    def __init__(self, files: FilesInProgress, clock: Callable[[], float]) -> None:
+        self._files, self._finished_before = files, files.finished
+        self._clock, self._began = clock, clock()
+        self.passed_over = 0
+        self.total: int | None = None
 
     @property
     def seconds(self) -> float:
-        return self.clock() - self.began
+        return self._clock() - self._began
 
     @property
     def done(self) -> int:
-        """The number of files that were done with since the scan began."""
-        return self.passed_over + self.files.finished - self.finished_before
+        """The number of files finished since the scan began."""
+        return self.passed_over + self._files.finished - self._finished_before

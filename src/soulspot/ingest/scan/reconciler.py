@@ -1,7 +1,7 @@
-"""Scans folders, compares them with the catalogue, and hands on what differs.
+"""Scans folders, compares them with the catalogue, and hands differences to the intake.
 
-Small folders that a hint named go first, as a whole. Large ones, and whole roots, follow in parts, at the pace at which
-the intake takes their files.
+Small folders that a hint named go first, as a whole. Large folders and whole roots follow in parts, at the pace at
+which the intake takes their files.
 """
 
 import asyncio
@@ -27,20 +27,20 @@ from soulspot.ingest.scan.comparison import Comparison
 from soulspot.ingest.scan.progress import WalkProgress
 
 CONFIRM_AFTER = 0.5
-"""Seconds after which a new folder is scanned again: one that was renamed at once has had its watch moved by then."""
+"""Seconds until a new folder is scanned again: if it was renamed at once, the watch has followed it by then."""
 UNWATCHED_AFTER = 2.0
-"""Seconds after which a folder that the watcher does not watch counts as one that it never will."""
+"""Seconds after which a folder that the watcher still does not watch counts as unwatched."""
 MANY_UNWATCHED = 64
-"""Unwatched folders from which on they are not scanned one by one."""
+"""With this many unwatched folders, scan the folder above instead of each."""
 ARRIVALS = 20_000
-"""New files that a scan keeps until it knows what is gone: one may be the other, moved."""
+"""New files that a scan holds back until it knows what is gone: they may be moved files."""
 SMALL = 500
-"""Files up to which a folder that a hint named goes before what a scan of everything found."""
+"""A folder that a hint named goes before full scans if it has at most this many files."""
 
 
 @dataclass(slots=True)
 class Walked:
-    """What a scan found: the folders, those that were not watched before it, and the files that are not there."""
+    """What a scan found: folders, files that are gone, folders unwatched when it began, and what it could not read."""
 
     folders: list[FoundFolder] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
@@ -49,16 +49,16 @@ class Walked:
 
 
 def _ignore(_count: int) -> None:
-    """Take a number of unchanged files that nobody asked for."""
+    """Discard the number of unchanged files."""
 
 
 class Reconciler:
-    """Scans folders and makes the catalogue equal to them.
+    """Scans folders and brings the catalogue up to date with them.
 
     Attributes:
         folders: the folders that scans have found.
-        reconciled: when each root was last compared with the catalogue as a whole.
-        walks: how far the scans of whole roots are.
+        reconciled: when the last full scan of each root ended.
+        walks: the progress of full scans.
 
     """
 
@@ -92,13 +92,14 @@ class Reconciler:
         self.walks: dict[Root, WalkProgress] = {}
 
     async def scan_small_folders(self) -> None:
-        """Scan the folders that hints name, each while it is small: an album does not wait for a library."""
+        """Scan the small folders that hints name, and pass on the large ones: an album does not wait for a library."""
         while True:
+            await self._queue.small_folders.wait()
             await self._gate.wait_until_open()
-            hints = await self._queue.small_folders.take()
             with self._activity.working():
+                hints = self._queue.small_folders.take()
                 watched = await self._coverage.watched()
-                well = {root for root in {root for root, _prefix, _since in hints} if await self._health.check(root)}
+                well = {root for root in {root for root, _, _ in hints} if await self._health.check(root)}
                 for root, prefix, since in hints:
                     walked = await self._scan_small(root, prefix, watched, since) if root in well else Walked()
                     if walked is None:
@@ -107,17 +108,17 @@ class Reconciler:
                         await self._scan_again(root, prefix, walked.unwatched, since)
 
     async def scan_large_folders(self) -> None:
-        """Scan what is large, at the pace at which its files are read and written."""
+        """Scan large folders and whole roots, at the pace at which their files are read and written."""
         while True:
+            await self._queue.large_folders.wait()
             await self._gate.wait_until_open()
-            hints = await self._queue.large_folders.take()
             with self._activity.working():
-                for root, prefix, since in hints:
+                for root, prefix, since in self._queue.large_folders.take():
                     walked = await self.reconcile(root, prefix, since=since if prefix else None)
                     await self._scan_again(root, prefix, walked.unwatched, since)
 
     async def scan_now(self, root: Root, prefix: str, *, unchanged: Callable[[int], None] = _ignore) -> None:
-        """Compare everything at and below `prefix` with the catalogue now, and see to unwatched folders there."""
+        """Compare everything at and below `prefix` with the catalogue now, and have unwatched folders there handled."""
         await self._gate.wait_until_open()
         with self._activity.working():
             since = self._clock()
@@ -132,10 +133,9 @@ class Reconciler:
         unchanged: Callable[[int], None] = _ignore,
         since: float | None = None,
     ) -> Walked:
-        """Compare everything at and below `prefix` ("" or "folder/") with the catalogue; take in what differs.
+        """Compare everything at and below `prefix` ("" or "folder/") with the catalogue; ingest what differs.
 
-        `unchanged` is called with numbers of files that are as the catalogue has them. `since` is when the new folder
-        at `prefix` was reported.
+        Calls `unchanged` with numbers of unchanged files. `since` is when the new folder at `prefix` was reported.
         """
         progress = WalkProgress(self._in_progress, self._clock)
 
@@ -146,22 +146,24 @@ class Reconciler:
         if not prefix:
             self.walks[root] = progress
         try:
-            with self._activity.working():  # between two parts nothing may be in hand, and not all is there yet
+            with (
+                self._activity.working()
+            ):  # between two parts there may be nothing in hand, although the scan continues
                 return await self._scan_large(root, prefix, pass_over, since)
         finally:
             if self.walks.get(root) is progress:
                 del self.walks[root]
 
     async def scan_folder(self, root: Root, folder: str) -> int:
-        """Compare the files that lie in a folder itself with the catalogue; return how many were unknown to it."""
+        """Compare the files directly in a folder with the catalogue; return the number of unknown files and folders."""
         prefix = _prefix(folder)
         batch, below = await asyncio.to_thread(list_folder, root, prefix)
-        compared = await self._comparison.folder(root, batch, prefix)
-        await self._missing.note(root, compared.gone)
+        plan = await self._comparison.folder(root, batch, prefix)
+        await self._missing.note(root, [each.path for each in plan.gone])
         self.folders.update(root, batch.folders, batch.unreadable)
         new = [path for path in below if not self.folders.knows(root, path.rstrip("/"))]
         self._queue.enqueue(root, new)
-        return len(new) + await self._intake.offer(compared.work, is_fresh=True)
+        return len(new) + await self._intake.offer(plan.work, is_fresh=True)
 
     async def _scan_large(
         self, root: Root, prefix: str, pass_over: Callable[[int], None], since: float | None
@@ -170,51 +172,51 @@ class Reconciler:
         if not await self._health.check(root):
             return walked
         watched = await self._coverage.watched()
-        arrived, may_have_moved = list[Work](), await self._knows_any(root)
-        after = ""
-        batches = walk(root, prefix)
+        # A file cannot have moved while the catalogue knows none.
+        may_have_moved = bool(await retry_database(self._files.some_present, root.id, "", 1))
+        arrived, after, batches = list[Work](), "", walk(root, prefix)
         while (batch := await asyncio.to_thread(next, batches, None)) is not None:
             await self._gate.wait_until_open()
-            compared = await self._comparison.likely_current(root, batch, prefix, after)
-            pass_over(compared.unchanged)
-            walked.gone += compared.gone
+            plan = await self._comparison.likely_current(root, batch, prefix, after)
+            pass_over(plan.unchanged)
+            walked.gone += [each.path for each in plan.gone]
             walked.folders += batch.folders
-            walked.unreadable = batch.unreadable  # of all batches until here
+            walked.unreadable = batch.unreadable  # of all batches so far
             after = batch.upto or ""
             if may_have_moved and len(arrived) < ARRIVALS:
-                arrived += [each for each in compared.work if each.known is None]
-                compared.work = [each for each in compared.work if each.known is not None]
-            await self._intake.offer(compared.work, is_fresh=False, since=since)
+                arrived += [each for each in plan.work if each.known is None]
+                plan.work = [each for each in plan.work if each.known is not None]
+            await self._intake.offer(plan.work, is_fresh=False, since=since)
         await self._end_scan(root, prefix, walked, watched)
         if not prefix:
             self.reconciled[root] = datetime.now(UTC)
-        # Now it is known which files are gone; each may be one of these.
+        # Only now are all gone files known, and each of these may be one of them.
         await self._intake.offer(arrived, is_fresh=False, since=since)
         return walked
 
     async def _scan_small(
         self, root: Root, prefix: str, watched: Collection[tuple[int, int]] | None, since: float
     ) -> Walked | None:
-        """Do the same for a small folder, before all that scans of everything found; None if it is large."""
+        """Do the same for a small folder, ahead of the files of full scans; return None if it is large."""
         batch = await asyncio.to_thread(next, walk(root, prefix, size=SMALL))
         if batch.upto is not None:
             return None
-        compared = await self._comparison.part(root, batch, prefix)
-        walked = Walked(batch.folders, compared.gone, unreadable=batch.unreadable)
+        plan = await self._comparison.part(root, batch, prefix)
+        walked = Walked(batch.folders, [each.path for each in plan.gone], unreadable=batch.unreadable)
         await self._end_scan(root, prefix, walked, watched)
-        await self._intake.offer(compared.work, is_fresh=True, since=since)
+        await self._intake.offer(plan.work, is_fresh=True, since=since)
         return walked
 
     async def _end_scan(
         self, root: Root, prefix: str, walked: Walked, watched: Collection[tuple[int, int]] | None
     ) -> None:
-        """Remember the folders, find those that are not watched, and note what is gone."""
+        """Remember the folders, find the unwatched ones, and note what is gone."""
         walked.unwatched = self._coverage.unwatched_of(root, walked.folders, watched)
         self.folders.note(root, prefix, walked.folders, walked.unreadable)
         await self._missing.note(root, walked.gone, are_all=not prefix)
 
     async def _scan_again(self, root: Root, prefix: str, unwatched: list[FoundFolder], since: float) -> None:
-        """Have a folder scanned once more when its watch, and that of each folder in it, exists."""
+        """Schedule another scan of a folder for when it and the folders in it are watched."""
         if not self._coverage.has_watcher:
             return
         loop, age = asyncio.get_running_loop(), self._clock() - since
@@ -227,14 +229,10 @@ class Reconciler:
         elif unwatched:
             watched = await self._coverage.watched() or ()
             for folder in unwatched:
-                if (folder.device, folder.inode) in watched:  # since the scan began, which took its time
+                if (folder.device, folder.inode) in watched:  # since the scan began
                     self._queue.enqueue_folder(root, _prefix(folder.path))
             still = [each.path for each in unwatched if (each.device, each.inode) not in watched]
-            self._coverage.report_unwatched(root, still)
-
-    async def _knows_any(self, root: Root) -> bool:
-        """Whether the catalogue has anything in a folder."""
-        return bool(await retry_database(self._files.some_present, root.id, "", 1))
+            self._coverage.unwatched.put_nowait((root, still))
 
 
 def _prefix(path: str) -> str:

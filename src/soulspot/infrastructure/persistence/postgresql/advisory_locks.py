@@ -1,15 +1,17 @@
-"""Who writes a catalogue that several share on PostgreSQL: locks in the server, held for the life of the process.
+"""Keeps a second writer out of a catalogue on PostgreSQL: advisory locks, held for the life of the process.
 
-Each writer holds the catalogue's lock, together with all others, and that of each of its folders, alone; those of the
-folders above it together with its neighbours, so that nobody watches one folder through another. A folder belongs to
-the machine that sees it, so its lock is of both. Whoever changes the schema holds the catalogue's lock alone: who comes
-then waits, and who is there already is named. A lock is of a schema: one database may have several catalogues.
+Every writer holds the catalogue's lock shared, and the lock of each of its folders exclusively. It holds the locks of
+the folders above them shared, so that no two processes watch one folder, or a folder inside another. A folder belongs
+to one machine, so its key contains the machine. A process that changes the schema holds the catalogue's lock
+exclusively: a writer that starts later waits for it, and one that runs already is named in the error. The keys contain
+the schema, because one database may hold several catalogues.
 
-The locks are held by a connection of its own and not by a row, so that they go with the process, however that ends. A
-connection that is lost takes them along; they are taken again as soon as the server is back, and when somebody else
-was faster, this process ends. A connection that only we know to be lost holds them still: the server is told to end it.
+A connection of its own holds the locks, so the server releases them when the process ends, however it ends. If the
+connection is lost, so are the locks; they are taken again as soon as the server is back, and if another process was
+faster, this one ends. If only this side knows that the connection is lost, the server still holds its locks, and is
+asked to terminate it.
 
-The same connection notifies of commits (`notifications.py`): it has nothing else to do.
+The same connection, otherwise idle, notifies of commits (`notifications.py`).
 """
 
 import asyncio
@@ -20,7 +22,7 @@ import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -36,29 +38,30 @@ from soulspot.infrastructure.persistence.records import FolderKey, Writer
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY: Final = 5.0
-"""Seconds between two looks at whether the locks are still held."""
-WAIT_EVERY: Final = 0.2
-"""Seconds between two tries to take a lock that will be free soon."""
+CHECK_INTERVAL: Final = 5.0
+"""Seconds between two checks that the locks are still held."""
+LOCK_RETRY: Final = 0.2
+"""Seconds between two attempts to take a lock that will be free soon."""
 FIRST_RETRY: Final = 0.25
 LAST_RETRY: Final = 1.0
-"""Seconds between two tries to take the locks again: doubling from the first to the last."""
-_TELL_AT_END: Final = 1.0
+"""Seconds between two attempts to take the locks again: doubling from the first to the last."""
+_LAST_NOTIFY_LIMIT: Final = 1.0
+"""Timeout for the last notification, in seconds."""
 
 _NAME_LENGTH: Final = 63
-_ALONE: Final = "ExclusiveLock"
+_EXCLUSIVE: Final = "ExclusiveLock"
 
-_INTRODUCE: Final = text("""
+_IDENTIFY: Final = text("""
     SELECT set_config('application_name', :name, false), current_schema(), pid, backend_start
     FROM pg_stat_activity WHERE pid = pg_backend_pid()
 """)
-_TAKE: Final = text("SELECT pg_try_advisory_lock(CAST(:key AS bigint))")
-_SHARE: Final = text("SELECT pg_try_advisory_lock_shared(CAST(:key AS bigint))")
-_TAKE_ALL: Final = text("""
+_LOCK: Final = text("SELECT pg_try_advisory_lock(CAST(:key AS bigint))")
+_LOCK_SHARED: Final = text("SELECT pg_try_advisory_lock_shared(CAST(:key AS bigint))")
+_LOCK_ALL: Final = text("""
     SELECT (SELECT bool_and(pg_try_advisory_lock_shared(key::bigint)) FROM unnest(string_to_array(:shared, ',')) AS key)
-        AND (SELECT bool_and(pg_try_advisory_lock(key::bigint)) FROM unnest(string_to_array(:alone, ',')) AS key)
+        AND (SELECT bool_and(pg_try_advisory_lock(key::bigint)) FROM unnest(string_to_array(:exclusive, ',')) AS key)
 """)
-_HELD: Final = text("""
+_HELD_LOCKS: Final = text("""
     SELECT (l.classid::bigint << 32) | l.objid::bigint AS key, l.mode, current_schema() AS schema,
         a.pid, a.backend_start, a.application_name AS name, host(a.client_addr) AS address
     FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -66,41 +69,35 @@ _HELD: Final = text("""
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     ORDER BY a.backend_start, a.pid
 """)
-_END: Final = text("SELECT pg_terminate_backend(:pid)")
-_TELL: Final = text(f"SELECT pg_notify({CHANNEL}, :said)")
+_TERMINATE: Final = text("SELECT pg_terminate_backend(:pid)")
+_NOTIFY: Final = text(f"SELECT pg_notify({CHANNEL}, :payload)")
 
 
-class _Backend(NamedTuple):
-    """The server's side of a connection."""
+class _Holder(NamedTuple):
+    """A connection that holds the locks of one schema, with its process in the server."""
 
+    connection: AsyncConnection
+    schema: str
     pid: int
     start: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A connection that holds locks."""
-
-    connection: AsyncConnection
-    backend: _Backend
-
-
 @asynccontextmanager
-async def folders_owned(
-    engine: AsyncEngine, places: Iterable[FolderKey], name: str, said: Mapping[str, str], committed: asyncio.Event
+async def lock_folders(
+    engine: AsyncEngine, folders: Iterable[FolderKey], name: str, payload: Mapping[str, str], committed: asyncio.Event
 ) -> AsyncIterator[None]:
-    """Be the only process that writes what is in these folders, and tell others when something was committed.
+    """Keep other processes from writing the files of these folders, and notify them of this one's commits.
 
-    Raises LockHeldError that names the holder, at once or, in the task that entered, when the lock was lost to another.
+    Raises LockHeldError, naming the holder: at once, or later, in the task that entered, if the lock was lost.
     """
-    wanted = sorted(places)
+    wanted = sorted(folders)
     try:
-        held = await _take_all(engine, wanted, name, None)
+        holder = await _lock_all(engine, wanted, name, None)
     except DBAPIError as error:
         if not is_environment_fault(error):
             raise
         raise UnreachableError(str(error.orig)) from error
-    owner, turn = asyncio.current_task(), asyncio.Lock()
+    owner, between_statements = asyncio.current_task(), asyncio.Lock()
     assert owner is not None
 
     def end(task: asyncio.Task[None]) -> None:
@@ -108,10 +105,11 @@ async def folders_owned(
             owner.cancel()
 
     keeping = asyncio.create_task(
-        _keep(engine, held, wanted, name, json.dumps(said), committed, turn), name="keep the locks of the folders"
+        _keep(engine, holder, wanted, name, json.dumps(payload), committed, between_statements),
+        name="keep the locks of the folders",
     )
     keeping.add_done_callback(end)
-    await asyncio.sleep(0)  # from when it runs on, it closes what it holds, however it ends
+    await asyncio.sleep(0)  # once it has started, it closes its connection however it ends
     try:
         yield
     except asyncio.CancelledError:
@@ -121,177 +119,159 @@ async def folders_owned(
         raise
     finally:
         keeping.remove_done_callback(end)
-        await _end(keeping, turn)
-
-
-async def _end(keeping: asyncio.Task[None], turn: asyncio.Lock) -> None:
-    """End the keeping of locks between two statements: one that is cut short would cost the last notification."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_TELL_AT_END), turn:
-            keeping.cancel()
-    keeping.cancel()
-    await asyncio.wait([keeping])
+        with suppress(TimeoutError):  # cancelling a statement breaks the connection, and costs the last notification
+            async with asyncio.timeout(_LAST_NOTIFY_LIMIT), between_statements:
+                keeping.cancel()
+        keeping.cancel()
+        await asyncio.wait([keeping])
 
 
 @asynccontextmanager
-async def catalogue_owned(engine: AsyncEngine, name: str) -> AsyncIterator[None]:
-    """Be the only one that writes the catalogue; waits for another that is, and raises LockHeldError naming writers."""
+async def lock_catalogue(engine: AsyncEngine, name: str) -> AsyncIterator[None]:
+    """Keep other processes from writing the catalogue.
+
+    Waits for another process that holds this lock, and raises LockHeldError, naming them, if there are writers.
+    """
     connection = await engine.connect()
     try:
-        schema, _backend = await _introduce(connection, name)
-        await _take_catalogue(connection, schema, alone=True)
+        await _lock_catalogue(await _identify(connection, name), exclusive=True)
         yield
     finally:
         await _close(connection)
 
 
-async def writers(session: AsyncSession, places: Collection[FolderKey]) -> list[Writer]:
-    """Return who writes the catalogue, those first that came first, each with those of these folders that it has."""
-    rows = (await session.execute(_HELD)).all()
+async def writers(session: AsyncSession, folders: Collection[FolderKey]) -> list[Writer]:
+    """Return the writers of the catalogue, oldest first, each with those of these folders that it has locked."""
+    rows = (await session.execute(_HELD_LOCKS)).all()
     schema = rows[0].schema if rows else ""
-    catalogue, by_key = _catalogue_key(schema), {_place_key(schema, place): place for place in places}
+    catalogue, by_key = _key(schema), {_key(schema, *folder): folder for folder in folders}
     found = {row.pid: _writer(row) for row in rows if row.key == catalogue}
-    owned: dict[int, list[FolderKey]] = defaultdict(list)
+    locked: dict[int, list[FolderKey]] = defaultdict(list)
     for row in rows:
-        if row.key in by_key and row.mode == _ALONE:
-            owned[row.pid].append(by_key[row.key])
-    return [replace(writer, folders=tuple(sorted(owned[pid]))) for pid, writer in found.items()]
+        if row.key in by_key and row.mode == _EXCLUSIVE:
+            locked[row.pid].append(by_key[row.key])
+    return [replace(writer, folders=tuple(sorted(locked[pid]))) for pid, writer in found.items()]
 
 
 def name_of(command: str, node: str) -> str:
-    """Return what a process is called in the server; a long name of a machine is cut, never the pid."""
+    """Return the name of this process in the server; truncates the name of the machine, never the pid."""
     return f"soulspot {command} (pid {os.getpid()}) on {node}".encode("ascii", "replace").decode()[:_NAME_LENGTH]
 
 
-async def _keep(  # noqa: PLR0913, PLR0917 - what `folders_owned` has
+async def _keep(  # noqa: PLR0913, PLR0917 - the arguments of `lock_folders`
     engine: AsyncEngine,
-    held: _Held,
-    places: list[FolderKey],
+    holder: _Holder,
+    folders: list[FolderKey],
     name: str,
-    said: str,
+    payload: str,
     committed: asyncio.Event,
-    turn: asyncio.Lock,
+    between_statements: asyncio.Lock,
 ) -> None:
-    """Hold the locks, and tell of commits, until cancelled; raises LockHeldError when one went to another."""
+    """Hold the locks, and notify of commits, until cancelled; raises LockHeldError if another process took a lock."""
     try:
         while True:
-            has_news = await _until_set(committed, LOOK_EVERY)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_INTERVAL):
+                    await committed.wait()
             try:
-                async with turn:
-                    if has_news:
+                async with between_statements:
+                    if committed.is_set():
                         committed.clear()
-                        await held.connection.execute(_TELL, {"said": said})
+                        await holder.connection.execute(_NOTIFY, {"payload": payload})
                     else:
-                        await held.connection.execute(text("SELECT 1"))
+                        await holder.connection.execute(text("SELECT 1"))
             except (DBAPIError, OSError):
-                await _close(held.connection)
-                held = await _take_again(engine, places, name, held.backend)
-                committed.set()  # whatever was not told
+                await _close(holder.connection)
+                holder = await _lock_again(engine, folders, name, holder)
+                committed.set()  # the notification may have been lost
             await asyncio.sleep(NOTIFY_INTERVAL)
     finally:
         if committed.is_set():
             with suppress(SQLAlchemyError, OSError):
-                async with asyncio.timeout(_TELL_AT_END):
-                    await held.connection.execute(_TELL, {"said": said})
-        await _close(held.connection)
+                async with asyncio.timeout(_LAST_NOTIFY_LIMIT):
+                    await holder.connection.execute(_NOTIFY, {"payload": payload})
+        await _close(holder.connection)
 
 
-async def _until_set(event: asyncio.Event, seconds: float) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            return await event.wait()
-    except TimeoutError:
-        return False
-
-
-async def _take_again(engine: AsyncEngine, places: list[FolderKey], name: str, before: _Backend) -> _Held:
+async def _lock_again(engine: AsyncEngine, folders: list[FolderKey], name: str, before: _Holder) -> _Holder:
     backoff = Backoff(FIRST_RETRY, LAST_RETRY)
     while True:
         try:
-            return await _take_all(engine, places, name, before)
+            return await _lock_all(engine, folders, name, before)
         except (DBAPIError, OSError, UnreachableError):
             await asyncio.sleep(next(backoff))
 
 
-async def _take_all(engine: AsyncEngine, places: list[FolderKey], name: str, before: _Backend | None) -> _Held:
-    """Take every lock; `before` is the connection that had them, which may not have ended for the server yet."""
+async def _lock_all(engine: AsyncEngine, folders: list[FolderKey], name: str, before: _Holder | None) -> _Holder:
+    """Take every lock; the server may not know yet that `before`, the previous holder, has lost its connection."""
     connection = await engine.connect()
     try:
-        schema, backend = await _introduce(connection, name)
-        if not await _take_at_once(connection, schema, places):
-            await _take_catalogue(connection, schema, alone=False)
-            for place in places:
-                await _take_place(connection, schema, place, before)
+        holder = await _identify(connection, name)
+        if not await _lock_at_once(holder, folders):
+            await _lock_catalogue(holder, exclusive=False)
+            for folder in folders:
+                for above in _above(folder):
+                    await _lock(holder, _LOCK_SHARED, above, before)
+                await _lock(holder, _LOCK, folder, before)
     except BaseException:
         await _close(connection)
         raise
-    return _Held(connection, backend)
+    return holder
 
 
-async def _introduce(connection: AsyncConnection, name: str) -> tuple[str, _Backend]:
-    _name, schema, pid, start = (await connection.execute(_INTRODUCE, {"name": name})).one()
-    return schema or "", _Backend(pid, start)
+async def _identify(connection: AsyncConnection, name: str) -> _Holder:
+    """Give a connection its name in the server."""
+    _name, schema, pid, start = (await connection.execute(_IDENTIFY, {"name": name})).one()
+    return _Holder(connection, schema or "", pid, start)
 
 
-async def _take_catalogue(connection: AsyncConnection, schema: str, *, alone: bool) -> None:
-    key, is_said = _catalogue_key(schema), False
-    while not await connection.scalar(_TAKE if alone else _SHARE, {"key": key}):
-        holders = await _holders(connection, key)
-        if alone and (writing := [str(_writer(row)) for row in holders if row.mode != _ALONE]):
-            msg = f"the catalogue is being written by {'; '.join(writing)}: stop that first"
-            raise LockHeldError(msg)
-        if holders and not is_said:
-            logger.warning("waiting for %s", _writer(holders[0]))
-            is_said = True
-        await asyncio.sleep(WAIT_EVERY)
+async def _lock_catalogue(holder: _Holder, *, exclusive: bool) -> None:
+    key, is_logged = _key(holder.schema), False
+    while not await holder.connection.scalar(_LOCK if exclusive else _LOCK_SHARED, {"key": key}):
+        others = await _others(holder, key)
+        if exclusive and (writing := [str(_writer(row)) for row in others if row.mode != _EXCLUSIVE]):
+            raise LockHeldError(f"the catalogue is being written by {'; '.join(writing)}: stop that first")
+        if others and not is_logged:
+            logger.warning("waiting for %s", _writer(others[0]))
+            is_logged = True
+        await asyncio.sleep(LOCK_RETRY)
 
 
-async def _take_at_once(connection: AsyncConnection, schema: str, places: Iterable[FolderKey]) -> bool:
-    """Take every lock that is free, in one round trip; return whether all were. One may be taken more than once."""
-    above = {above for place in places for above in _above(place)}
-    shared = [_catalogue_key(schema), *(_place_key(schema, place) for place in above)]
-    alone = [_place_key(schema, place) for place in places]
-    keys = {"shared": ",".join(map(str, shared)), "alone": ",".join(map(str, alone))}
-    return bool(await connection.scalar(_TAKE_ALL, keys))
+async def _lock_at_once(holder: _Holder, folders: Iterable[FolderKey]) -> bool:
+    """Take every free lock in one round trip; return whether all were free. Taking a lock again does no harm."""
+    above = {above for folder in folders for above in _above(folder)}
+    shared = [_key(holder.schema), *(_key(holder.schema, *folder) for folder in above)]
+    exclusive = [_key(holder.schema, *folder) for folder in folders]
+    keys = {"shared": ",".join(map(str, shared)), "exclusive": ",".join(map(str, exclusive))}
+    return bool(await holder.connection.scalar(_LOCK_ALL, keys))
 
 
-async def _take_place(connection: AsyncConnection, schema: str, place: FolderKey, before: _Backend | None) -> None:
-    """Take the lock of a folder alone, and those of the folders that it lies in together with its neighbours."""
-    for above in _above(place):
-        await _take(connection, _SHARE, schema, above, before)
-    await _take(connection, _TAKE, schema, place, before)
+async def _lock(holder: _Holder, lock: TextClause, folder: FolderKey, before: _Holder | None) -> None:
+    key = _key(holder.schema, *folder)
+    while not await holder.connection.scalar(lock, {"key": key}):
+        other = next(iter(await _others(holder, key)), None)
+        if other is None:
+            continue  # it has just been released
+        if before is None or (other.pid, other.backend_start) != (before.pid, before.start):
+            what = folder.path if other.mode == _EXCLUSIVE else f"a folder in {folder.path}"
+            raise LockHeldError(f"{what} is being watched by {_writer(other)}: stop it first, or let it do the work")
+        await holder.connection.execute(_TERMINATE, {"pid": other.pid})
+        await asyncio.sleep(LOCK_RETRY)
 
 
-async def _take(
-    connection: AsyncConnection, how: TextClause, schema: str, place: FolderKey, before: _Backend | None
-) -> None:
-    key = _place_key(schema, place)
-    while not await connection.scalar(how, {"key": key}):
-        holder = next(iter(await _holders(connection, key)), None)
-        if holder is None:
-            continue  # it has just gone
-        if before is not None and (holder.pid, holder.backend_start) == before:
-            await connection.execute(_END, {"pid": holder.pid})
-            await asyncio.sleep(WAIT_EVERY)
-            continue
-        what = place.path if holder.mode == _ALONE else f"a folder in {place.path}"
-        msg = f"{what} is being watched by {_writer(holder)}: stop it first, or let it do the work"
-        raise LockHeldError(msg)
-
-
-def _above(place: FolderKey) -> list[FolderKey]:
-    """Return the folders that a folder lies in, the outermost first."""
-    names = place.path.split("/")[:-1]
+def _above(folder: FolderKey) -> list[FolderKey]:
+    """Return the folders that contain a folder, the outermost first."""
+    names = folder.path.split("/")[:-1]
     above = ["/".join(names[:count]) or "/" for count in range(1, len(names) + 1)]
-    return [FolderKey(place.node, path) for path in above if path != place.path]
+    return [FolderKey(folder.node, path) for path in above if path != folder.path]
 
 
-async def _holders(connection: AsyncConnection, key: int) -> list[Row[Any]]:
-    return [row for row in await connection.execute(_HELD) if row.key == key]
+async def _others(holder: _Holder, key: int) -> list[Row[Any]]:
+    return [row for row in await holder.connection.execute(_HELD_LOCKS) if row.key == key]
 
 
 async def _close(connection: AsyncConnection) -> None:
-    """Close a connection for good, and the locks with it, however it is."""
+    """Close a connection in any state, and release its locks."""
     if not connection.closed:
         with suppress(SQLAlchemyError, OSError):
             await connection.invalidate()
@@ -302,15 +282,7 @@ def _writer(row: Row[Any]) -> Writer:
     return Writer(row.name, row.address, row.backend_start)
 
 
-def _catalogue_key(schema: str) -> int:
-    return _key(schema)
-
-
-def _place_key(schema: str, place: FolderKey) -> int:
-    return _key(schema, place.node, place.path)
-
-
 def _key(*parts: str) -> int:
-    joined = "\0".join(("soulspot", *parts))
-    digest = hashlib.blake2b(joined.encode(errors="surrogateescape"), digest_size=8).digest()
-    return int.from_bytes(digest, signed=True)
+    """Return the key of a lock: that of the catalogue in a schema, or of a folder in it, by machine and path."""
+    joined = "\0".join(("soulspot", *parts)).encode(errors="surrogateescape")
+    return int.from_bytes(hashlib.blake2b(joined, digest_size=8).digest(), signed=True)

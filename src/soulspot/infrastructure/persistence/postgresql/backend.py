@@ -1,7 +1,6 @@
 """PostgreSQL as a backend: a server that several machines may share, many transactions at a time."""
 
 import socket
-import sqlite3
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -11,10 +10,10 @@ from typing import Any
 from sqlalchemy import URL, ColumnElement, String, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 
-from soulspot.infrastructure.persistence.backend import Notifications
+from soulspot.infrastructure.persistence.backend import Backend, Notifications
 from soulspot.infrastructure.persistence.postgresql import advisory_locks, notifications
 from soulspot.infrastructure.persistence.postgresql.engine import engines, reading, unpooled
-from soulspot.infrastructure.persistence.postgresql.writer import PostgresSession, WriterPool
+from soulspot.infrastructure.persistence.postgresql.writer import PooledTransaction, PostgresSession, WriterPool
 from soulspot.infrastructure.persistence.records import FolderKey, Writer
 
 _RESUME_NUMBERING = text(
@@ -25,7 +24,7 @@ _IS_PARTITIONED = text("SELECT to_regclass('audit_log_rest') IS NOT NULL")
 _IS_BEYOND_PARTS = text("SELECT EXISTS (SELECT 1 FROM audit_log_rest)")
 
 
-class PostgresBackend:
+class PostgresBackend(Backend):
     """A pool of connections writes, another reads, and one that is never shared holds the locks."""
 
     file: Path | None = None
@@ -41,7 +40,7 @@ class PostgresBackend:
         self._read_sessions = async_sessionmaker(self.read_engine, expire_on_commit=False)
 
     def transaction(self) -> AbstractAsyncContextManager[AsyncSession]:
-        return self._writers.session()
+        return PooledTransaction(self._writers)
 
     def read_session(self) -> AbstractAsyncContextManager[AsyncSession]:
         return reading(self._read_sessions)
@@ -56,12 +55,11 @@ class PostgresBackend:
     def lock_folders(
         self, folders: Iterable[FolderKey], command: str, *, node: str, run: str
     ) -> AbstractAsyncContextManager[None]:
-        said = {"node": node, "run": run}
-        name = advisory_locks.name_of(command, node)
-        return advisory_locks.folders_owned(self.lock_engine, folders, name, said, self._writers.committed)
+        name, payload = advisory_locks.name_of(command, node), {"node": node, "run": run}
+        return advisory_locks.lock_folders(self.lock_engine, folders, name, payload, self._writers.committed)
 
     def lock_catalogue(self, command: str) -> AbstractAsyncContextManager[None]:
-        return advisory_locks.catalogue_owned(self.lock_engine, advisory_locks.name_of(command, socket.gethostname()))
+        return advisory_locks.lock_catalogue(self.lock_engine, advisory_locks.name_of(command, socket.gethostname()))
 
     @property
     def change_notifications(self) -> Notifications:
@@ -78,30 +76,13 @@ class PostgresBackend:
     async def resume_numbering(self, session: AsyncSession) -> None:
         await session.execute(_RESUME_NUMBERING)
 
-    async def why_unreadable(self) -> str | None:
-        return None
-
-    async def damage(self, session: AsyncSession) -> list[str]:
-        del session  # it is for the server's administrator to look for
-        return []
-
     async def neglected(self, session: AsyncSession) -> list[str]:
         if await session.scalar(_IS_PARTITIONED) and await session.scalar(_IS_BEYOND_PARTS):
             return ["the audit log is beyond its last part: `soulspot db partition` makes more"]
         return []
 
-    async def journal_mode(self, session: AsyncSession) -> str | None:
-        del session
-        return None
-
     def in_byte_order(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
         return column.collate("C") if isinstance(column.type, String) else column
-
-    async def copy_into(self, target: sqlite3.Connection) -> None:
-        raise NotImplementedError  # pg_dump does, and the commands say so
-
-    async def vacuum(self) -> None:
-        raise NotImplementedError  # the server does by itself
 
     async def aclose(self) -> None:
         await self.read_engine.dispose()

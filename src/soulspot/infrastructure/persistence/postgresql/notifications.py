@@ -1,9 +1,9 @@
-"""Notifications of commits, by whichever process on whichever machine: PostgreSQL's LISTEN and NOTIFY.
+"""Notifications of commits, by any process on any machine: PostgreSQL's LISTEN and NOTIFY.
 
-A notification only wakes: the catalogue says what happened. It is sent after the commit and by another connection,
-because a NOTIFY within a transaction makes every commit of the server wait for one lock; and with a pause between two,
-because one wakes a listener as well as a hundred do. A lost one (its sender died, the connection broke) delays a
-listener until its next check. `docs/scaling.md` says how other programs listen.
+A notification only wakes; the listener reads the catalogue. Another connection sends it after the commit, because a
+NOTIFY within a transaction makes every commit of the server wait for one lock; and with a pause between two, because
+one wakes a listener as well as a hundred do. A lost one (its sender died, the connection broke) delays a listener until
+its next poll. `docs/scaling.md` describes how other programs listen.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 CHANNEL: Final = "CAST(CAST('soulspot_' || current_schema() AS name) AS text)"
-"""The channel of the catalogue that a connection works with, in SQL: one per schema, truncated as any name is."""
+"""The channel of a connection's catalogue, in SQL: one per schema, truncated as any name is."""
 NOTIFY_INTERVAL: Final = 0.1
-"""Seconds between two notifications of one process; the first goes out at once."""
+"""Seconds between two notifications of one process; it sends the first at once."""
 
 
 async def change_notifications(engine: AsyncEngine) -> AsyncGenerator[None, None]:
@@ -36,13 +36,10 @@ async def change_notifications(engine: AsyncEngine) -> AsyncGenerator[None, None
         driver.add_termination_listener(connection_lost)
         channel = (await connection.exec_driver_sql(f"SELECT {CHANNEL}")).scalar_one()
         await driver.add_listener(channel, lambda *_notification: woken.set())
-        yield  # for what was committed before it listened
-        while True:
+        while not is_lost.is_set():
+            yield  # first for commits from before it listened
             await woken.wait()
             woken.clear()
-            if is_lost.is_set():
-                return
-            yield
     finally:
         await connection.invalidate()
         await connection.close()

@@ -1,31 +1,28 @@
-"""Files that hold the same: the same recording by its MusicBrainz id, or the same sound by its fingerprint.
+"""Finds duplicates: files with one MusicBrainz recording id, or with one fingerprint.
 
-An index says which ids are there more than once; only the files of these are looked up, and come a group at a time, so
-that no more than the largest group is in memory. The database puts the groups in the order of their first paths.
+An index finds the ids that occur more than once. Only their files are read, one group at a time, so that only the
+largest group has to fit in memory. The database sorts the groups by their first paths.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
-from sqlalchemy import Select, Table, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Select, func, select
 
 from soulspot.infrastructure.filesystem import full_path
 from soulspot.infrastructure.persistence.database import Database
-from soulspot.infrastructure.persistence.models import Album, File, Folder, Track
+from soulspot.infrastructure.persistence.tables import ALBUMS, FILES, FOLDERS, TRACKS
 
 By = Literal["recording", "sound"]
 BATCH: Final = 500
-
-_FILES, _TRACKS, _FOLDERS, _ALBUMS = (cast("Table", model.__table__) for model in (File, Track, Folder, Album))
-_KEYS: Final = {"recording": _TRACKS.c.musicbrainz_recording_id, "sound": _FILES.c.fingerprint}
+_KEYS: Final = {"recording": TRACKS.c.musicbrainz_recording_id, "sound": FILES.c.fingerprint}
 
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One file of a group, as a person has to see it to choose."""
+    """One file of a group, with what a person needs to choose which to keep."""
 
     key: str
     folder: str
@@ -58,12 +55,13 @@ class Copy:
 
 
 async def duplicates(database: Database, by: By) -> AsyncGenerator[list[Copy], None]:
-    """Yield the files of each group of two or more that are there and can be read, all of one moment."""
+    """Yield each group of two or more catalogued files, all as of one moment."""
     group: list[Copy] = []
-    async with database.snapshot() as connection:
-        async for copy in _copies(connection, by):
+    async with database.backend.snapshot() as connection:
+        async for row in await connection.stream(copies_query(by), execution_options={"yield_per": BATCH}):
+            copy = Copy(*row)
             if group and group[0].key != copy.key:
-                if len(group) > 1:
+                if len(group) > 1:  # one that is alone has a missing or failed duplicate
                     yield group
                 group = []
             group.append(copy)
@@ -71,25 +69,18 @@ async def duplicates(database: Database, by: By) -> AsyncGenerator[list[Copy], N
         yield group
 
 
-async def _copies(connection: AsyncConnection, by: By) -> AsyncIterator[Copy]:
-    result = await connection.stream(copies_query(by), execution_options={"yield_per": BATCH})
-    async for row in result:
-        yield Copy(*row)
-
-
 def copies_query(by: By) -> Select[*tuple[Any, ...]]:
-    key = _KEYS[by]
+    key, file, track = _KEYS[by], FILES.c, TRACKS.c
     again = select(key).where(key.is_not(None)).group_by(key).having(func.count() > 1)
-    place = (_FOLDERS.c.path, _FILES.c.path)
-    first = func.min(_FOLDERS.c.path + "/" + _FILES.c.path).over(partition_by=key)
-    file, track = _FILES.c, _TRACKS.c
+    place = (FOLDERS.c.path, file.path)
+    first = func.min(FOLDERS.c.path + "/" + file.path).over(partition_by=key)
     return (
-        select(key, *place, _FOLDERS.c.node, file.size, file.mtime_ns, file.inode, file.fingerprint, track.id)
-        .add_columns(track.title, track.artist_credit, _ALBUMS.c.title, track.duration_ms, track.container, track.codec)
+        select(key, *place, FOLDERS.c.node, file.size, file.mtime_ns, file.inode, file.fingerprint, track.id)
+        .add_columns(track.title, track.artist_credit, ALBUMS.c.title, track.duration_ms, track.container, track.codec)
         .add_columns(track.lossless, track.bitrate, track.sample_rate, track.bits_per_sample, track.channels)
         .add_columns(track.has_cover, track.musicbrainz_recording_id, track.created_at, track.search_text)
-        .select_from(_FILES.join(_TRACKS, file.track_id == track.id).join(_FOLDERS, file.folder_id == _FOLDERS.c.id))
-        .outerjoin(_ALBUMS, track.album_id == _ALBUMS.c.id)
+        .select_from(FILES.join(TRACKS, file.track_id == track.id).join(FOLDERS, file.folder_id == FOLDERS.c.id))
+        .outerjoin(ALBUMS, track.album_id == ALBUMS.c.id)
         .where(file.status == "catalogued", key.in_(again))
-        .order_by(first, key, *place, _FOLDERS.c.node)
+        .order_by(first, key, *place, FOLDERS.c.node)
     )

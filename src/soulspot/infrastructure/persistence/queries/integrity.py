@@ -1,16 +1,14 @@
-"""Whether a catalogue is sound: what the database finds, and what the catalogue promises about itself."""
+"""Checks a catalogue: what the database finds, and the rules that its rows must obey."""
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 
 from soulspot.infrastructure.persistence import schema
+from soulspot.infrastructure.persistence.database import Database
 
-if TYPE_CHECKING:
-    from soulspot.infrastructure.persistence.database import Database
-
-_PROMISES: Final = {
+_VIOLATIONS: Final = {
     "tracks without an entry in the history": (
         "SELECT count(*) FROM tracks t WHERE NOT EXISTS"
         " (SELECT 1 FROM audit_log a WHERE a.entity_id = t.id AND a.action = 'track_added')"
@@ -20,21 +18,19 @@ _PROMISES: Final = {
 }
 
 
-async def faults(database: "Database") -> list[str]:
-    """Return what is wrong, a sentence each; nothing where the catalogue is sound."""
+async def faults(database: Database) -> list[str]:
+    """Return the faults of a catalogue, a sentence each."""
     if found := await damage(database):
         return found
-    revision = await schema.current_revision(database)
-    if revision != schema.REVISION:
+    if (revision := await schema.current_revision(database)) != schema.REVISION:
         return [f"schema {revision or 'none'}, and this soulspot needs {schema.REVISION}: `soulspot db upgrade`"]
     async with database.session() as session:
-        for what, query in _PROMISES.items():
-            if count := await session.scalar(text(query)):
-                found.append(f"{count} {what}")
+        counts = {what: await session.scalar(text(query)) for what, query in _VIOLATIONS.items()}
+        found = [f"{count} {what}" for what, count in counts.items() if count]
         return found + await database.backend.neglected(session)
 
 
-async def damage(database: "Database") -> list[str]:
+async def damage(database: Database) -> list[str]:
     """Return what the database finds wrong in its own storage."""
     try:
         async with database.session() as session:

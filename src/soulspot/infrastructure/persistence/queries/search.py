@@ -1,4 +1,4 @@
-"""What a person searches for by words: artists, albums, tracks."""
+"""Searches by words: artists, albums, tracks."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -6,13 +6,13 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, joinedload
 
-from soulspot.infrastructure.persistence.database import SessionFactory
 from soulspot.infrastructure.persistence.identity import normalize_name
 from soulspot.infrastructure.persistence.models import Album, Artist, File, Track, TrackArtist
+from soulspot.infrastructure.persistence.table_access import CatalogueAccess
 
 
 class OnAlbum(NamedTuple):
-    """What a track says of its album."""
+    """A track's tags about its album, its artist, and whether its file is present."""
 
     disc_number: int | None
     track_number: int | None
@@ -23,25 +23,20 @@ class OnAlbum(NamedTuple):
     is_present: bool
 
 
-class SearchQueries:
-    """Each word has to be found, whatever its case; a name holds it anywhere."""
-
-    def __init__(self, session_factory: SessionFactory) -> None:
-        self._session_factory = session_factory
+class SearchQueries(CatalogueAccess):
+    """Every word must match, in any case, anywhere in a name."""
 
     async def artists(self, words: Iterable[str], limit: int | None = None) -> list[tuple[Artist, int]]:
-        """Return the artists whose name holds every word, with the number of tracks that credit each, by name."""
+        """Return the artists whose name contains every word, with the number of tracks that credit each, by name."""
         credited = select(func.count(TrackArtist.track_id.distinct())).where(TrackArtist.artist_id == Artist.id)
         tracks = credited.join(File, File.track_id == TrackArtist.track_id).where(File.missing_since.is_(None))
         query = select(Artist, tracks.correlate(Artist).scalar_subquery()).order_by(Artist.name_key, Artist.id)
-        query = query.where(*_holds(Artist.name_key, words)).limit(limit)
-        async with self._session_factory() as session:
-            return [(artist, count) for artist, count in await session.execute(query)]
+        rows = await self._rows(query.where(*contains_words(Artist.name_key, words)).limit(limit))
+        return [(artist, count) for artist, count in rows]
 
     async def albums(self, words: Iterable[str]) -> list[tuple[Album, list[OnAlbum]]]:
-        """Return the albums whose title or artists hold every word, with their tracks, by title and date."""
-        scope = [_album_names(word) for word in words]
-        query = select(Album).where(*scope).order_by(Album.title_key, Album.date, Album.id)
+        """Return the albums whose title or artists contain every word, with their tracks, by title and date."""
+        scope = [_album_contains(word) for word in words]
         on_album = (
             select(Track.album_id, Track.disc_number, Track.track_number, Track.track_total, Track.disc_total)
             .add_columns(Track.compilation, Artist.name, File.missing_since.is_(None))
@@ -49,17 +44,16 @@ class SearchQueries:
             .join(Track.files)
             .where(Track.album_id.in_(select(Album.id).where(*scope)) if scope else Track.album_id.is_not(None))
         )
+        albums = await self._scalars(select(Album).where(*scope).order_by(Album.title_key, Album.date, Album.id))
         tracks: dict[str, list[OnAlbum]] = {}
-        async with self._session_factory() as session:
-            albums = (await session.scalars(query)).all()
-            for album_id, *values in await session.execute(on_album):
-                tracks.setdefault(album_id, []).append(OnAlbum(*values))
+        for album_id, *values in await self._rows(on_album):
+            tracks.setdefault(album_id, []).append(OnAlbum(*values))
         return [(album, tracks.get(album.id, [])) for album in albums]
 
     async def tracks(self, words: Iterable[str], limit: int | None = None) -> Sequence[File]:
-        """Return the files, with track, album and folder, whose title, artist or album hold every word.
+        """Return the files, with track, album and folder, whose title, artist or album contain every word.
 
-        In the order of artist, album, disc and number. Failed and missing files that have a track are among them.
+        Sorted by artist, album, disc and number; includes failed and missing files that have a track.
         """
         query = (
             select(File)
@@ -70,20 +64,19 @@ class SearchQueries:
             .options(joinedload(File.folder))
             .order_by(Artist.name_key, Album.title_key, Track.disc_number, Track.track_number, File.path)
         )
-        query = query.where(*_holds(Track.search_text, words)).limit(limit)
-        async with self._session_factory() as session:
-            return (await session.scalars(query)).all()
+        return await self._scalars(query.where(*contains_words(Track.search_text, words)).limit(limit))
 
 
-def _holds(column: InstrumentedAttribute[str], words: Iterable[str]) -> list[ColumnElement[bool]]:
+def contains_words(column: InstrumentedAttribute[str], words: Iterable[str]) -> list[ColumnElement[bool]]:
+    """Return the conditions that a column of normalized text contains every word."""
     return [column.contains(normalize_name(word), autoescape=True) for word in words]
 
 
-def _album_names(word: str) -> ColumnElement[bool]:
-    """Whether an album's title, its artist, or a main artist of its tracks holds a word."""
-    named = Artist.name_key.contains(normalize_name(word), autoescape=True)
+def _album_contains(word: str) -> ColumnElement[bool]:
+    """Whether an album's title, its artist, or a main artist of its tracks contains a word."""
+    (named,) = contains_words(Artist.name_key, [word])
     return or_(
-        Album.title_key.contains(normalize_name(word), autoescape=True),
+        *contains_words(Album.title_key, [word]),
         select(Artist.id).where(Artist.id == Album.artist_id, named).exists(),
         select(Track.id).join(Track.artist).where(Track.album_id == Album.id, named).exists(),
     )

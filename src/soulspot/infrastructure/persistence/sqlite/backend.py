@@ -2,27 +2,25 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import URL, ColumnElement, text
+from sqlalchemy import URL, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 
+from soulspot.infrastructure.persistence.backend import Backend
 from soulspot.infrastructure.persistence.faults import why_not_readable
-from soulspot.infrastructure.persistence.records import FolderKey, Writer
 from soulspot.infrastructure.persistence.sqlite.engine import engines
 from soulspot.infrastructure.persistence.sqlite.writer import SqliteWriter
 
 _FAULTS_SHOWN = 10
 
 
-class SqliteBackend:
+class SqliteBackend(Backend):
     """One connection writes (a second would wait for the first anyway), in the event loop's thread; a few read.
 
-    The file beside the catalogue (`lock_file.py`) keeps other processes away for as long as this one runs, so nothing
-    here needs a lock of its own.
+    The lock file (`lock_file.py`) keeps other writers out while this process runs, so this class needs no locks.
     """
 
     is_shared = False
@@ -31,8 +29,7 @@ class SqliteBackend:
 
     def __init__(self, url: URL, *, synchronous: str) -> None:
         self.name = str(url.database)
-        self.path = Path(self.name)
-        self.file: Path | None = self.path
+        self.file: Path | None = Path(self.name)
         self.write_engine, self.read_engine = engines(url, synchronous)
         self._writer = SqliteWriter(self.write_engine)
         self._read_sessions = async_sessionmaker(self.read_engine, expire_on_commit=False)
@@ -48,52 +45,19 @@ class SqliteBackend:
         async with self.read_engine.connect() as connection, connection.begin():
             yield connection
 
-    def lock_folders(
-        self, folders: Iterable[FolderKey], command: str, *, node: str, run: str
-    ) -> AbstractAsyncContextManager[None]:
-        del folders, command, node, run
-        return nullcontext()
-
-    def lock_catalogue(self, command: str) -> AbstractAsyncContextManager[None]:
-        del command
-        return nullcontext()
-
-    @property
-    def change_notifications(self) -> None:
-        return None
-
-    async def writers(self, session: AsyncSession, folders: Sequence[FolderKey]) -> list[Writer]:
-        del session, folders
-        return []
-
-    async def reserve(self, session: AsyncSession, names: Iterable[str]) -> bool:
-        del session, names
-        return False
-
-    async def resume_numbering(self, session: AsyncSession) -> None:
-        del session  # SQLite numbers on from the highest number that there is
-
     async def why_unreadable(self) -> str | None:
-        return await asyncio.to_thread(why_not_readable, self.path)
+        return await asyncio.to_thread(why_not_readable, Path(self.name))
 
     async def damage(self, session: AsyncSession) -> list[str]:
-        verdicts = list(await session.scalars(text(f"PRAGMA integrity_check({_FAULTS_SHOWN})")))
+        verdicts = [*await session.scalars(text(f"PRAGMA integrity_check({_FAULTS_SHOWN})"))]
         orphans = (await session.execute(text("PRAGMA foreign_key_check"))).all()
-        found = [] if verdicts == ["ok"] else [str(verdict) for verdict in verdicts]
-        return found + [
+        return ([] if verdicts == ["ok"] else verdicts) + [
             f"table {table}, row {row}: what it refers to in {parent} is not there"
             for table, row, parent, _key in orphans[:_FAULTS_SHOWN]
         ]
 
-    async def neglected(self, session: AsyncSession) -> list[str]:
-        del session
-        return []
-
     async def journal_mode(self, session: AsyncSession) -> str | None:
         return str(await session.scalar(text("PRAGMA journal_mode")))
-
-    def in_byte_order(self, column: ColumnElement[Any]) -> ColumnElement[Any]:
-        return column
 
     async def copy_into(self, target: sqlite3.Connection) -> None:
         async with self.read_engine.connect() as connection:

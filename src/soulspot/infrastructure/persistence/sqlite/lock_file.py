@@ -1,4 +1,4 @@
-"""One writer a database: the lock file beside it, held for the life of the process that writes."""
+"""Keeps a second writer out of an SQLite catalogue: the lock file beside it, held for the life of the process."""
 
 import fcntl
 import os
@@ -13,9 +13,9 @@ from soulspot.infrastructure.privileges import acting_as
 
 @contextmanager
 def writer_lock(database_file: Path, command: str) -> Iterator[None]:
-    """Hold `<database>.lock`; the kernel lets go of it when the process ends, however it ends.
+    """Hold `<database>.lock`; the kernel releases it when the process ends, however it ends.
 
-    Raises LockHeldError that names the holder, CatalogueError when the folder cannot be written.
+    Raises LockHeldError, naming the holder, and CatalogueError if the folder cannot be written.
     """
     path = _lock_file(database_file)
     try:
@@ -26,19 +26,20 @@ def writer_lock(database_file: Path, command: str) -> Iterator[None]:
         msg = f"{path} is not the lock of a catalogue: {error.strerror}"
         raise CatalogueError(msg) from error
     except OSError as error:
-        who = f" as {acting_as()}, the owner of the catalogue" if acting_as() else ""
-        msg = (
-            f"cannot write {path.parent}{who} ({error.strerror}): mend the folder's rights or set another database.url"
-        )
-        raise CatalogueError(msg) from error
+        user = f" as {acting_as()}, the owner of the catalogue" if acting_as() else ""
+        raise CatalogueError(
+            f"cannot write {path.parent}{user} ({error.strerror}): fix the folder's permissions, or set another"
+            " database.url"
+        ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another soulspot"
-            msg = f"{database_file} is being written by {holder}: stop it first, or let it do the work"
-            raise LockHeldError(msg) from error
-        with suppress(OSError):  # a full disk: the lock is held without a name
+            raise LockHeldError(
+                f"{database_file} is being written by {holder}: stop it first, or let it do the work"
+            ) from error
+        with suppress(OSError):  # a full disk: hold the lock without a name
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"`soulspot {command}` (pid {os.getpid()})\n".encode(), 0)
         yield
@@ -47,7 +48,7 @@ def writer_lock(database_file: Path, command: str) -> Iterator[None]:
 
 
 def holder_of(database_file: Path) -> str | None:
-    """Return who holds the lock, None where nobody does or nobody can tell."""
+    """Return the command and pid that hold the lock, None if it is free or unreadable."""
     try:
         descriptor = open_private(_lock_file(database_file), os.O_RDONLY)
     except OSError:

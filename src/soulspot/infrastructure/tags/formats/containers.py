@@ -1,10 +1,11 @@
-"""What a file is: by its first bytes behind leading tags, by its extension where they do not tell."""
+"""Finds the container of a file: from its first bytes behind leading tags, else from its extension."""
 
 from typing import Final
 
 from soulspot.infrastructure.tags.formats.mp4 import atoms
 from soulspot.infrastructure.tags.formats.mpeg import frame_at
 from soulspot.infrastructure.tags.formats.source import Source
+from soulspot.infrastructure.tags.names import CONTAINERS
 
 _MAGIC: Final = (
     (b"fLaC", "flac"), (b"OggS", "ogg"), (b"MAC ", "ape"), (b"MPCK", "musepack"), (b"MP+", "musepack"),
@@ -13,18 +14,10 @@ _MAGIC: Final = (
     (b"ADIF", "aac"),
 )  # fmt: skip
 _FORMS: Final = {b"WAVE": "wav", b"AIFF": "aiff", b"AIFC": "aiff"}
-_EXTENSIONS: Final = {
-    "mp3": "mp3", "mp2": "mp3", "mp1": "mp3", "mpga": "mp3", "flac": "flac", "oga": "ogg", "ogg": "ogg", "ogx": "ogg",
-    "opus": "ogg", "spx": "ogg", "ogv": "ogg", "m4a": "mp4", "m4b": "mp4", "m4p": "mp4", "m4r": "mp4", "mp4": "mp4",
-    "3gp": "mp4", "alac": "mp4", "wav": "wav", "wave": "wav", "aif": "aiff", "aiff": "aiff", "aifc": "aiff",
-    "wma": "asf", "asf": "asf", "ape": "ape", "mpc": "musepack", "mp+": "musepack", "mpp": "musepack",
-    "wv": "wavpack", "tta": "tta", "ofr": "optimfrog", "ofs": "optimfrog", "tak": "tak", "aac": "aac", "adts": "aac",
-    "ac3": "ac3", "eac3": "ac3", "dsf": "dsf", "dff": "dsdiff", "mid": "midi", "midi": "midi", "kar": "midi",
-}  # fmt: skip
 
 
-def claims_more(source: Source) -> bool:
-    """Whether a file ends before its outermost parts do: it was cut, or it has not all arrived."""
+def is_cut_off(source: Source) -> bool:
+    """Whether a file ends before its outermost chunks or atoms do: it was cut, or is still incomplete."""
     if source.start > source.size:
         return True
     start = source.at(source.start, 12)
@@ -51,11 +44,11 @@ def container_of(source: Source, name: str) -> str | None:
         following = frame_at(source.at(source.start + frame[0], 4), 0)
         if following is not None and following[3:] == frame[3:]:
             return "mp3"
-    return _EXTENSIONS.get(name.rpartition(".")[2].lower())
+    return CONTAINERS.get(name.rpartition(".")[2].lower())
 
 
 def _adts_length(head: bytes) -> int:
-    """Return how long the AAC frame is that starts here, 0 where there is none."""
+    """Return the length of the AAC frame that starts here, 0 if there is none."""
     if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:  # noqa: PLR2004
         return 0
     return (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5

@@ -1,7 +1,7 @@
-"""ID3: version 1, and the plain tags of versions 2.3 and 2.4, which nearly all are, without loading their pictures.
+"""ID3: version 1, and plain tags of versions 2.3 and 2.4, without the bytes of pictures.
 
-What is compressed, encrypted, unsynchronised, of version 2.2 or damaged is left to mutagen; where that gives up too,
-what could be read until then counts.
+mutagen reads the rare others: compressed, encrypted, unsynchronised, version 2.2 or damaged. If it fails too, the
+frames before the damage count.
 """
 
 import io
@@ -11,12 +11,12 @@ from typing import Any, Final
 
 from mutagen.id3 import ID3, ID3TimeStamp
 
-from soulspot.infrastructure.tags.fields import folded
-from soulspot.infrastructure.tags.formats.parsed import DoubtError, Parsed
+from soulspot.infrastructure.tags.fields import tag_key
+from soulspot.infrastructure.tags.formats.parsed import NeedsMutagenError, Parsed
 from soulspot.infrastructure.tags.formats.source import Source
 from soulspot.infrastructure.tags.genres import genre_name, genres_of
 from soulspot.infrastructure.tags.model import Picture
-from soulspot.infrastructure.tags.texts import Undeclared, declared_utf8, latin
+from soulspot.infrastructure.tags.texts import Undeclared, decode_undeclared, decode_utf8
 
 NAMES: Final = {
     "TIT2": "title", "TIT3": "subtitle", "TPE1": "artist", "TPE2": "albumartist", "TPE3": "conductor",
@@ -43,20 +43,20 @@ _PICTURE_HEAD = 512
 
 
 def read_id3(source: Source, offset: int, length: int) -> Parsed:
-    """Read the ID3v2 tag at a place; of one that claims more than the file has, what is there."""
-    quick = Parsed()
+    """Read the ID3v2 tag at an offset, as far as the file reaches."""
+    parsed = Parsed()
     try:
-        _walk(source, offset, length, quick)
-    except DoubtError:
+        _walk(source, offset, length, parsed)
+    except NeedsMutagenError:
         try:
-            return _by_mutagen(source, offset, length)
-        except (Exception, MemoryError, RecursionError):  # noqa: BLE001 - a parser of foreign bytes
-            quick.notes.append("tag-damaged")
-    return quick
+            return _read_with_mutagen(source, offset, length)
+        except Exception:  # noqa: BLE001 - mutagen raises a dozen kinds of error on damaged tags
+            parsed.notes.append("tag-damaged")
+    return parsed
 
 
 def read_id3v1(tag: bytes) -> Parsed:
-    """Read the last 128 bytes of a file, or more where the tag was extended."""
+    """Read an ID3v1 tag: the last 128 bytes of a file, or more with an extended tag before it."""
     parsed = Parsed()
     tag = tag[-128:]
     fields = {"title": tag[3:33], "artist": tag[33:63], "album": tag[63:93], "date": tag[93:97], "comment": tag[97:127]}
@@ -65,7 +65,7 @@ def read_id3v1(tag: bytes) -> Parsed:
         fields["comment"] = tag[97:125]
     for name, raw in fields.items():
         if text := raw.split(b"\0")[0].strip():
-            parsed.add(name, [latin(text)])
+            parsed.add(name, [decode_undeclared(text)])
     if genre := genre_name(tag[127]):
         parsed.add("genre", [genre])
     return parsed
@@ -75,7 +75,7 @@ def _walk(source: Source, offset: int, length: int, parsed: Parsed) -> None:
     version, flags = source.at(offset + 3, 1), source.at(offset + 5, 1)
     end = min(offset + length, source.size)
     if version not in (b"\3", b"\4") or flags not in (b"\0", b"\x10"):
-        raise DoubtError
+        raise NeedsMutagenError
     frames: list[tuple[str, bytes]] = []
     at = offset + _HEADER
     while at + _HEADER < end:
@@ -85,7 +85,7 @@ def _walk(source: Source, offset: int, length: int, parsed: Parsed) -> None:
         size = int.from_bytes(head[4:8], "big")
         if version == b"\4":
             if size & 0x80808080:
-                raise DoubtError
+                raise NeedsMutagenError
             size = (size >> 24 << 21) | (size >> 16 & 0x7F) << 14 | (size >> 8 & 0x7F) << 7 | (size & 0x7F)
         name = head[:4]
         if (
@@ -96,7 +96,7 @@ def _walk(source: Source, offset: int, length: int, parsed: Parsed) -> None:
             or size > _LARGEST_FRAME * 8
         ):
             _map(frames, parsed)
-            raise DoubtError
+            raise NeedsMutagenError
         at += _HEADER
         _frame(source, name.decode(), at, size, frames, parsed)
         at += size
@@ -117,13 +117,13 @@ def _frame(source: Source, name: str, at: int, size: int, frames: list[tuple[str
 
 
 def _map(frames: Iterable[tuple[str, bytes]], parsed: Parsed) -> None:
-    """Give every frame its names; a date of version 2.3 lies in two of them."""
+    """Add the names and values of all frames; version 2.3 splits the date into two of them."""
     year = day = ""
     for name, raw in frames:
         if name in _SPECIAL:
             try:
                 _SPECIAL[name](raw, parsed)
-            except (IndexError, struct.error):  # it is shorter than its kind has to be
+            except (IndexError, struct.error):  # too short for its kind
                 parsed.notes.append("tag-damaged")
         elif name[0] == "W":
             _add(parsed, name, [raw.split(b"\0")[0].decode("latin-1")])
@@ -133,20 +133,20 @@ def _map(frames: Iterable[tuple[str, bytes]], parsed: Parsed) -> None:
                 year, day = (values[0], day) if name == "TYER" else (year, values[0])
             elif name not in {"TIME", "TSIZ", "TRDA"}:
                 _add(parsed, name, values)
-    _take_old_date(parsed, year, day)
-    _tell_work_from_grouping(parsed, [name for name, _raw in frames])
+    _add_old_date(parsed, year, day)
+    _split_work_from_grouping(parsed, [name for name, _raw in frames])
 
 
-def _take_old_date(parsed: Parsed, year: str, day: str) -> None:
-    """Put together TYER, "1999", and TDAT, "3112"."""
+def _add_old_date(parsed: Parsed, year: str, day: str) -> None:
+    """Join TYER, "1999", and TDAT, "3112"."""
     if year and "date" not in parsed.names:
         year = year.strip()
         has_day = len(year) == len(day) == 4 and day.isdecimal() and day != "0000"  # noqa: PLR2004
         parsed.add("date", [f"{year}-{day[2:]}-{day[:2]}" if has_day else year])
 
 
-def _tell_work_from_grouping(parsed: Parsed, kinds: list[str]) -> None:
-    """Beside iTunes's GRP1, TIT1 is the work; else it is the grouping, as the standard says."""
+def _split_work_from_grouping(parsed: Parsed, kinds: list[str]) -> None:
+    """Treat TIT1 as the work if iTunes's GRP1 exists too, else as the grouping, as in the standard."""
     if "GRP1" in kinds and "TIT1" in kinds:
         values = parsed.names.get("grouping", [])
         number = 1 if kinds.index("GRP1") < kinds.index("TIT1") else 0
@@ -165,9 +165,9 @@ def _texts(encoding: int, raw: bytes, notes: list[str]) -> list[str]:
 
 
 def _decoded(encoding: int, raw: bytes, notes: list[str]) -> str:
-    """Return text by the number of its encoding; text that is not what it claims is judged with the others."""
+    """Decode text by the number of its encoding; text that may be mislabelled becomes `Undeclared`."""
     if encoding == 3:  # noqa: PLR2004
-        return declared_utf8(raw, notes)
+        return decode_utf8(raw, notes)
     if encoding in {1, 2}:
         if len(raw) & 1:
             raw = raw[:-1]
@@ -175,7 +175,7 @@ def _decoded(encoding: int, raw: bytes, notes: list[str]) -> str:
         if "\ufffd" in text:
             notes.append("invalid-text")
         return text.replace("\ufeff", "")
-    return latin(raw)
+    return decode_undeclared(raw)
 
 
 def _utf16(raw: bytes, encoding: int) -> str:
@@ -198,7 +198,7 @@ def _split(encoding: int, raw: bytes) -> tuple[bytes, bytes]:
 
 
 def _picture(raw: bytes, size: int) -> Picture | None:
-    """Return a picture from the start of its frame; None where the start is too short for that."""
+    """Return a picture from the start of its frame, None if the start is too short."""
     mime, zero, rest = raw[1:].partition(b"\0")
     if not zero or not rest:
         return None
@@ -215,12 +215,12 @@ def _picture(raw: bytes, size: int) -> Picture | None:
 def _user_text(raw: bytes, parsed: Parsed) -> None:
     description, rest = _split(raw[0], raw[1:])
     name = _decoded(raw[0], description, parsed.notes)
-    parsed.add(folded(name) or "txxx", _texts(raw[0], rest, parsed.notes))
+    parsed.add(tag_key(name) or "txxx", _texts(raw[0], rest, parsed.notes))
 
 
 def _user_link(raw: bytes, parsed: Parsed) -> None:
     description, rest = _split(raw[0], raw[1:])
-    name = folded(_decoded(raw[0], description, parsed.notes))
+    name = tag_key(_decoded(raw[0], description, parsed.notes))
     parsed.add(name or "wxxx", [rest.split(b"\0")[0].decode("latin-1")])
 
 
@@ -230,7 +230,7 @@ def _comment(raw: bytes, parsed: Parsed) -> None:
 
 
 def _add_comment(parsed: Parsed, description: str, values: list[str]) -> None:
-    name = folded(description.strip("\0 "))
+    name = tag_key(description.strip("\0 "))
     parsed.add("comment" if name in {"", "comment", "description"} else f"comment:{name}", values)
 
 
@@ -248,11 +248,11 @@ def _synced_lyrics(raw: bytes, parsed: Parsed) -> None:
         lines.append((_decoded(encoding, text, parsed.notes), int.from_bytes(rest[:4], "big")))
         rest = rest[4:]
     if kind in {0, 1, 2}:
-        parsed.add("syncedlyrics", [lrc(lines, in_ms=unit == 2)])  # noqa: PLR2004
+        parsed.add("syncedlyrics", [to_lrc(lines, in_ms=unit == 2)])  # noqa: PLR2004
 
 
-def lrc(lines: list[tuple[str, int]], *, in_ms: bool) -> str:
-    """Return synchronised lyrics as an LRC file has them; where time is counted in frames, without times."""
+def to_lrc(lines: list[tuple[str, int]], *, in_ms: bool) -> str:
+    """Return synchronised lyrics in the format of LRC files, but without times if those count frames."""
     if not in_ms:
         return "".join(text for text, _time in lines)
     return "\n".join(
@@ -286,9 +286,9 @@ def _rating(raw: bytes, parsed: Parsed) -> None:
 
 
 def _volume(raw: bytes, parsed: Parsed) -> None:
-    """Take a gain that a player wrote before ReplayGain had names of its own."""
+    """Read a gain from RVA2, the frame that players used before ReplayGain had names."""
     kind, _zero, rest = raw.partition(b"\0")
-    name = folded(kind.decode("latin-1"))
+    name = tag_key(kind.decode("latin-1"))
     if name in {"track", "album"} and len(rest) >= 3 and rest[0] == 1:  # noqa: PLR2004
         (gain,) = struct.unpack(">h", rest[1:3])
         parsed.names.setdefault(f"replaygain{name}gain", [f"{gain / 512:.2f} dB"])
@@ -300,40 +300,39 @@ _SPECIAL: Final[dict[str, Any]] = {
 }  # fmt: skip
 
 
-def _by_mutagen(source: Source, offset: int, length: int) -> Parsed:
-    """Read a tag that is not plain, or damaged."""
+def _read_with_mutagen(source: Source, offset: int, length: int) -> Parsed:
+    """Read a tag with mutagen, after correcting its length and flags."""
     length = min(length, source.size - offset, _LARGEST_TAG_FOR_MUTAGEN)
     raw = bytearray(source.at(offset, length))
     body = len(raw) - _HEADER
     raw[6:10] = bytes((body >> 21 & 0x7F, body >> 14 & 0x7F, body >> 7 & 0x7F, body & 0x7F))
     raw[5] &= 0xE0
     parsed = Parsed()
-    take_frames(ID3(io.BytesIO(bytes(raw)), load_v1=False), parsed)
+    add_frames(ID3(io.BytesIO(bytes(raw)), load_v1=False), parsed)
     return parsed
 
 
-def take_frames(tag: Any, parsed: Parsed) -> None:  # noqa: ANN401 - mutagen has no types
-    """Take what mutagen made of a tag."""
-    kinds = []
-    for frame in list(tag.values()):  # once: looking each key up again takes quadratic time
-        kinds.append(frame.FrameID)
-        _take_frame(frame, parsed)
-    _tell_work_from_grouping(parsed, kinds)
+def add_frames(tag: Any, parsed: Parsed) -> None:  # noqa: ANN401 - mutagen has no types
+    """Add the frames that mutagen has read."""
+    frames = list(tag.values())  # once: looking up each key takes quadratic time
+    for frame in frames:
+        _add_frame(frame, parsed)
+    _split_work_from_grouping(parsed, [frame.FrameID for frame in frames])
 
 
-def _take_frame(frame: Any, parsed: Parsed) -> None:  # noqa: ANN401, PLR0912 - mutagen has no types
+def _add_frame(frame: Any, parsed: Parsed) -> None:  # noqa: ANN401, PLR0912 - mutagen has no types
     kind = frame.FrameID
     mark = Undeclared if getattr(frame, "encoding", None) == 0 else str
     if kind == "APIC":
         parsed.pictures.append(Picture(int(frame.type), frame.mime.lower(), len(frame.data)))
     elif kind == "TXXX":
-        parsed.add(folded(frame.desc) or "txxx", _marked(frame.text, mark))
+        parsed.add(tag_key(frame.desc) or "txxx", _marked(frame.text, mark))
     elif kind == "COMM":
         _add_comment(parsed, frame.desc, _marked(frame.text, mark))
     elif kind == "USLT":
         parsed.add("lyrics", _marked([frame.text], mark))
     elif kind == "SYLT":
-        parsed.add("syncedlyrics", [lrc(frame.text, in_ms=frame.format == 2)])  # noqa: PLR2004
+        parsed.add("syncedlyrics", [to_lrc(frame.text, in_ms=frame.format == 2)])  # noqa: PLR2004
     elif kind == "UFID":
         if frame.owner == _MUSICBRAINZ:
             parsed.add("musicbrainzrecordingid", [frame.data.decode("latin-1")])
@@ -342,10 +341,10 @@ def _take_frame(frame: Any, parsed: Parsed) -> None:  # noqa: ANN401, PLR0912 - 
     elif kind == "POPM":
         parsed.add("rating", [f"{frame.rating}/255" + (f" ({frame.email})" if frame.email else "")])
     elif kind == "RVA2":
-        if folded(frame.desc) in {"track", "album"}:
-            parsed.add(f"replaygain{folded(frame.desc)}gain", [f"{frame.gain:.2f} dB"])
+        if tag_key(frame.desc) in {"track", "album"}:
+            parsed.add(f"replaygain{tag_key(frame.desc)}gain", [f"{frame.gain:.2f} dB"])
     elif kind[0] == "W":
-        parsed.add(folded(frame.desc) or "wxxx" if kind == "WXXX" else NAMES.get(kind) or kind.lower(), [frame.url])
+        parsed.add(tag_key(frame.desc) or "wxxx" if kind == "WXXX" else NAMES.get(kind) or kind.lower(), [frame.url])
     elif kind[0] == "T" or kind in _TEXT_BESIDE_T:
         _add(parsed, kind, _marked(frame.text, mark))
 

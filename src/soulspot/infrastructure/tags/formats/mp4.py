@@ -1,11 +1,11 @@
-"""MP4: the atoms with the tags and those that describe the sound; a cover is only measured."""
+"""MP4: the atoms with the tags and the description of the audio; of a cover only the size is read."""
 
 import struct
 from collections.abc import Iterator
 from typing import Any, Final
 
-from soulspot.infrastructure.tags.fields import folded
-from soulspot.infrastructure.tags.formats.parsed import DoubtError, Parsed
+from soulspot.infrastructure.tags.fields import tag_key
+from soulspot.infrastructure.tags.formats.parsed import NeedsMutagenError, Parsed
 from soulspot.infrastructure.tags.formats.source import Source
 from soulspot.infrastructure.tags.genres import genre_name
 from soulspot.infrastructure.tags.model import Picture
@@ -21,15 +21,15 @@ NAMES: Final = {
 }  # fmt: skip
 _IMAGES = {13: "image/jpeg", 14: "image/png", 12: "image/gif", 27: "image/bmp"}
 _LARGEST_TEXT = 4 << 20
-_MOST_ATOMS = 100_000
+_MAX_ATOMS = 100_000
 _INTEGERS = frozenset((b"tmpo", b"\xa9mvi", b"\xa9mvc", b"rtng", b"stik", b"pgap", b"pcst", b"hdvd", b"shwm"))
 _LC = 2
 _SBR_FOLLOWS = 0x2B7
 
 
 def atoms(source: Source, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, place of the content and place of the end of each atom."""
-    for _atom in range(_MOST_ATOMS):
+    """Yield the name of each atom, and where its content begins and ends."""
+    for _atom in range(_MAX_ATOMS):
         head = source.at(at, 16)
         if at + 8 > end or len(head) < 8:  # noqa: PLR2004
             return
@@ -45,47 +45,47 @@ def atoms(source: Source, at: int, end: int) -> Iterator[tuple[bytes, int, int]]
 
 
 def read_mp4(source: Source) -> Parsed:
-    """Read an MP4 file; raises DoubtError where it is not plain AAC or ALAC with a plain tag."""
+    """Read an MP4 file; raises NeedsMutagenError unless it is plain AAC or ALAC."""
     moov = next(((at, end) for name, at, end in atoms(source, source.start, source.size) if name == b"moov"), None)
     if moov is None:
-        raise DoubtError
+        raise NeedsMutagenError
     parsed = Parsed()
     for name, at, end in atoms(source, *moov):
         if name == b"trak" and not parsed.stream:
             _track(source, at, end, parsed)
         elif name == b"udta":
-            for inner, place, inner_end in atoms(source, at, end):
+            for inner, inner_at, inner_end in atoms(source, at, end):
                 if inner == b"meta":
-                    _meta(source, place, inner_end, parsed)
+                    _meta(source, inner_at, inner_end, parsed)
         elif name == b"meta":
             _meta(source, at, end, parsed)
     if not parsed.stream:
-        raise DoubtError
+        raise NeedsMutagenError
     return parsed
 
 
 def _meta(source: Source, at: int, end: int, parsed: Parsed) -> None:
-    for name, place, inner_end in atoms(source, at + 4, end):
+    for name, inner_at, inner_end in atoms(source, at + 4, end):
         if name == b"ilst":
-            for item, item_at, item_end in atoms(source, place, inner_end):
+            for item, item_at, item_end in atoms(source, inner_at, inner_end):
                 _item(source, item, item_at, item_end, parsed)
 
 
 def _item(source: Source, name: bytes, at: int, end: int, parsed: Parsed) -> None:
     label = ""
     values: list[str] = []
-    for inner, place, inner_end in atoms(source, at, end):
+    for inner, inner_at, inner_end in atoms(source, at, end):
         if inner == b"name":
-            label = source.at(place + 4, min(inner_end - place - 4, 1024)).decode("utf-8", "replace")
+            label = source.at(inner_at + 4, min(inner_end - inner_at - 4, 1024)).decode("utf-8", "replace")
         elif inner == b"data":
-            kind = int.from_bytes(source.at(place, 4), "big") & 0xFFFFFF
-            size = inner_end - place - 8
+            kind = int.from_bytes(source.at(inner_at, 4), "big") & 0xFFFFFF
+            size = inner_end - inner_at - 8
             if name == b"covr":
                 parsed.pictures.append(Picture(3, _IMAGES.get(kind, "image/jpeg"), size))
             elif size <= _LARGEST_TEXT:
-                values += _values(name, kind, source.at(place + 8, size))
+                values += _values(name, kind, source.at(inner_at + 8, size))
     if name == b"----":
-        parsed.add(folded(label), values)
+        parsed.add(tag_key(label), values)
     elif values:
         text = name.decode("latin-1")
         parsed.add(_PAIRS.get(name) or NAMES.get(text) or text.lower(), values)
@@ -108,9 +108,9 @@ def _values(name: bytes, kind: int, raw: bytes) -> list[str]:
 
 
 def _track(source: Source, at: int, end: int, parsed: Parsed) -> None:
-    """Take the stream of a track that one hears."""
-    mdia = _inside(source, at, end, b"mdia")
-    hdlr, mdhd = _inside(source, *mdia, b"hdlr"), _inside(source, *mdia, b"mdhd")
+    """Read the stream of an audio track; ignores any other track."""
+    mdia = _child(source, at, end, b"mdia")
+    hdlr, mdhd = _child(source, *mdia, b"hdlr"), _child(source, *mdia, b"mdhd")
     if source.at(hdlr[0] + 8, 4) != b"soun":
         return
     head = source.at(mdhd[0], 32)
@@ -118,28 +118,27 @@ def _track(source: Source, at: int, end: int, parsed: Parsed) -> None:
         scale, length = struct.unpack_from(">IQ", head, 20)
     else:
         scale, length = struct.unpack_from(">II", head, 12)
-    stbl = _inside(source, *_inside(source, *mdia, b"minf"), b"stbl")
-    stsd = _inside(source, *stbl, b"stsd")
+    stbl = _child(source, *_child(source, *mdia, b"minf"), b"stbl")
+    stsd = _child(source, *stbl, b"stsd")
     entry = source.at(stsd[0] + 8, min(stsd[1] - stsd[0] - 8, 1024))
     if not scale or not length or len(entry) < 36 or entry[16:18] != b"\0\0":  # noqa: PLR2004
-        raise DoubtError
-    parsed.stream = {"container": "mp4", "duration": length / scale} | _described(entry)
-    sizes = sum(
-        inner_end - place for name, place, inner_end in atoms(source, source.start, source.size) if name == b"mdat"
-    )
-    if not parsed.stream.get("bitrate"):
-        parsed.stream["bitrate"] = round(sizes * 8 * scale / length)
+        raise NeedsMutagenError
+    parsed.stream = {"container": "mp4", "duration": length / scale} | _stream(entry)
+    if not parsed.stream["bitrate"]:
+        top = atoms(source, source.start, source.size)
+        size = sum(inner_end - inner_at for name, inner_at, inner_end in top if name == b"mdat")
+        parsed.stream["bitrate"] = round(size * 8 * scale / length)
 
 
-def _inside(source: Source, at: int, end: int, wanted: bytes) -> tuple[int, int]:
-    for name, place, inner_end in atoms(source, at, end):
+def _child(source: Source, at: int, end: int, wanted: bytes) -> tuple[int, int]:
+    for name, inner_at, inner_end in atoms(source, at, end):
         if name == wanted:
-            return place, inner_end
-    raise DoubtError
+            return inner_at, inner_end
+    raise NeedsMutagenError
 
 
-def _described(entry: bytes) -> dict[str, Any]:
-    """Return what a sample description says of AAC-LC and of ALAC."""
+def _stream(entry: bytes) -> dict[str, Any]:
+    """Return the stream of a sample description of AAC-LC or ALAC."""
     channels, bits = struct.unpack_from(">HH", entry, 24)
     rate = int.from_bytes(entry[32:36], "big") >> 16
     if entry[4:8] == b"alac" and entry[40:44] == b"alac" and len(entry) >= 72:  # noqa: PLR2004
@@ -151,26 +150,26 @@ def _described(entry: bytes) -> dict[str, Any]:
         }  # fmt: skip
     if entry[4:8] == b"mp4a" and entry[40:44] == b"esds":
         return _aac(entry[44:], rate)
-    raise DoubtError
+    raise NeedsMutagenError
 
 
 def _aac(esds: bytes, rate: int) -> dict[str, Any]:
     tag, at = _descriptor(esds, 4)
     if tag != 3 or esds[at + 2] & 0xE0:  # noqa: PLR2004
-        raise DoubtError
+        raise NeedsMutagenError
     tag, at = _descriptor(esds, at + 3)
     if tag != 4 or esds[at] != 0x40:  # noqa: PLR2004 - MPEG-4 audio
-        raise DoubtError
+        raise NeedsMutagenError
     highest, average = struct.unpack_from(">II", esds, at + 5)
     tag, at = _descriptor(esds, at + 13)
     config = int.from_bytes(esds[at : at + 2], "big")
     channels = config >> 3 & 15
-    # Another object type, a rate of its own or channels by table are mutagen's; so is a stream that says it has SBR.
+    # Other object types, explicit sample rates, channel tables and SBR are left to mutagen.
     if tag != 5 or config >> 11 != _LC or config >> 7 & 15 >= 13 or not 0 < channels < 7:  # noqa: PLR2004
-        raise DoubtError
+        raise NeedsMutagenError
     more = int.from_bytes(esds[at + 2 : at + 5], "big") if esds[at - 1] >= 5 else 0  # noqa: PLR2004
     if more >> 13 == _SBR_FOLLOWS and more >> 7 & 1:
-        raise DoubtError
+        raise NeedsMutagenError
     rates = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350)
     return {
         "codec": "aac", "profile": "LC", "lossless": False, "channels": channels,
@@ -180,7 +179,7 @@ def _aac(esds: bytes, rate: int) -> dict[str, Any]:
 
 
 def _descriptor(data: bytes, at: int) -> tuple[int, int]:
-    """Return tag and place of the content of an MPEG-4 descriptor."""
+    """Return the tag of an MPEG-4 descriptor, and where its content begins."""
     tag = data[at]
     at += 1
     while data[at] & 0x80:

@@ -1,12 +1,12 @@
-"""The stream of an MPEG audio file: what its first frames say, or the Xing frame before them.
+"""MPEG audio: its stream, from the Xing frame or the first frames.
 
-Where the bitrate changes and no Xing frame counts the frames, they are counted here: estimates are off by some percent.
+If the bitrate varies and no Xing frame has the number of frames, this counts them: an estimate is off by some percent.
 """
 
 import struct
 from typing import Any, Final
 
-from soulspot.infrastructure.tags.formats.parsed import DoubtError, Parsed
+from soulspot.infrastructure.tags.formats.parsed import NeedsMutagenError, Parsed
 from soulspot.infrastructure.tags.formats.source import Source
 
 _V1L1 = (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448)
@@ -20,14 +20,14 @@ _ENOUGH_FRAMES = 4
 _BLOCK = 1 << 18
 _START = 2048
 _LAME_METHODS: Final = {1: "cbr", 2: "abr", 3: "vbr", 4: "vbr", 5: "vbr", 6: "vbr", 8: "cbr", 9: "abr"}
-_MOST_MISSES = 64
+_MAX_MISSES = 64
 
 Frame = tuple[int, int, int, int, int]
 """Length in bytes, samples, bits a second, sample rate, layer."""
 
 
 def _table() -> dict[int, Frame]:
-    """Return what each valid header says, by its second and third byte."""
+    """Return the frame that each valid header describes, by its second and third byte."""
     table = {}
     for key in range(0xE000, 0x10000):
         version, layer = key >> 11 & 3, 4 - (key >> 9 & 3)
@@ -47,18 +47,18 @@ _FRAMES: Final = _table()
 
 
 def frame_at(data: bytes, at: int) -> Frame | None:
-    """Return what the frame header at a place says, None where there is none."""
+    """Return the frame whose header is at an offset, None if there is none."""
     if at + 4 > len(data) or data[at] != 0xFF:  # noqa: PLR2004
         return None
     return _FRAMES.get(data[at + 1] << 8 | data[at + 2])
 
 
 def read_mpeg(source: Source) -> Parsed:
-    """Read the stream, which has no tag; raises DoubtError where it does not begin with frames that fit together."""
+    """Read the stream; raises NeedsMutagenError if it does not begin with consistent frames."""
     data = source.at(source.start, _START)
     first = frame_at(data, 0)
     if first is None:
-        raise DoubtError
+        raise NeedsMutagenError
     stream = {
         "container": "mp3", "codec": f"mp{first[4]}", "profile": _VERSIONS[data[1] >> 3 & 3], "lossless": False,
         "sample_rate": first[3],
@@ -69,22 +69,22 @@ def read_mpeg(source: Source) -> Parsed:
 
 
 def _xing(data: bytes, first: Frame) -> dict[str, Any] | None:
-    """Return what the Xing frame says; None where the first frame is none."""
+    """Return bitrate and duration from the Xing frame, None if the first frame is an ordinary one."""
     is_mpeg1, is_mono = data[1] >> 3 & 3 == 3, data[3] >> 6 == 3  # noqa: PLR2004
     at = 4 + (17 if is_mono else 32) if is_mpeg1 else 4 + (9 if is_mono else 17)
     if data[36:40] == b"VBRI":
-        raise DoubtError
+        raise NeedsMutagenError
     mark = data[at : at + 4]
     if mark not in {b"Xing", b"Info"}:
         return None
     (flags,) = struct.unpack_from(">I", data, at + 4)
     if flags & 3 != 3:  # noqa: PLR2004
-        raise DoubtError
+        raise NeedsMutagenError
     frames, size = struct.unpack_from(">II", data, at + 8)
     lame = at + 16 + (100 if flags & 4 else 0) + (4 if flags & 8 else 0)
     samples = frames * first[1]
     if not samples:
-        raise DoubtError
+        raise NeedsMutagenError
     bitrate = round(max(0, size - first[0]) * 8 * first[3] / samples)
     found: dict[str, Any] = {"bitrate": bitrate, "bitrate_mode": "cbr" if mark == b"Info" else "vbr"}
     version = data[lame : lame + 9]
@@ -98,7 +98,7 @@ def _xing(data: bytes, first: Frame) -> dict[str, Any] | None:
 
 
 def _count(source: Source, data: bytes, first: Frame) -> dict[str, Any]:
-    """Return the duration by the size where the bitrate is constant, else by the number of frames."""
+    """Return bitrate and duration: from the size if the bitrate is constant, else from the number of frames."""
     end = source.end
     at, found = 0, 0
     bitrates: set[int] = set()
@@ -109,7 +109,7 @@ def _count(source: Source, data: bytes, first: Frame) -> dict[str, Any]:
         at += frame[0]
         frame = frame_at(data, at)
     if found < _ENOUGH_FRAMES and source.start + at < end:
-        raise DoubtError
+        raise NeedsMutagenError
     if len(bitrates) == 1 and _bitrate_within(source, end, first) in {None, first[2]}:
         return {"bitrate": first[2], "bitrate_mode": "cbr", "duration": (end - source.start) * 8 / first[2]}
     frames, size = _walk(source, end, first)
@@ -118,7 +118,7 @@ def _count(source: Source, data: bytes, first: Frame) -> dict[str, Any]:
 
 
 def _bitrate_within(source: Source, end: int, first: Frame) -> int | None:
-    """Return the bitrate in the middle of the audio, None where no two frames in a row are found."""
+    """Return the bitrate in the middle of the audio: 0 if two frames there differ, None without two frames in a row."""
     data = source.at((source.start + end) // 2, 4096)
     at = data.find(b"\xff")
     while at >= 0:
@@ -132,7 +132,7 @@ def _bitrate_within(source: Source, end: int, first: Frame) -> int | None:
 
 
 def _walk(source: Source, end: int, first: Frame) -> tuple[int, int]:
-    """Count the frames and their bytes, over damage where there is some."""
+    """Count the frames and their bytes, skipping damaged parts."""
     frames = size = misses = 0
     block, block_at, at = b"", 0, source.start
     while at + 4 <= end:
@@ -149,8 +149,8 @@ def _walk(source: Source, end: int, first: Frame) -> tuple[int, int]:
         misses += 1
         found = block.find(b"\xff", at - block_at + 1)
         at = block_at + (found if found >= 0 else max(len(block) - 3, 1))
-        if misses > _MOST_MISSES * (frames + 16):
+        if misses > _MAX_MISSES * (frames + 16):
             break
     if not frames:
-        raise DoubtError
+        raise NeedsMutagenError
     return frames, size

@@ -1,28 +1,29 @@
-"""Ogg: its comment, its stream, and the bytes of its packets, whatever pages they lie in."""
+"""Ogg: its comment, its stream, and the bytes of its packets, however they are split into pages."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
 from soulspot.infrastructure.tags.formats.flac import flac_md5, stream_info
-from soulspot.infrastructure.tags.formats.parsed import DoubtError, Parsed
-from soulspot.infrastructure.tags.formats.source import Source
+from soulspot.infrastructure.tags.formats.parsed import NeedsMutagenError, Parsed
+from soulspot.infrastructure.tags.formats.source import Source, SpanReader
 from soulspot.infrastructure.tags.formats.vorbis import read_comment
 
 LONGEST_PAGE = 27 + 255 + 255 * 255
 _HEADER = 27
 _SHORT_TAIL = 8192
 _START, _END = 16384, 2048
-"""Bytes that are hashed at both ends of the audio; its middle cannot be found again in new pages."""
-_MOST_PAGES = 100_000
-_MOST_STREAMS = 16
+"""Bytes to hash at both ends of the audio; its middle cannot be found again once the pages change."""
+_MAX_PAGES = 100_000
+_MAX_STREAMS = 16
 _OPUS_RATE = 48_000  # by definition, RFC 7845
 _NO_PACKET_ENDS = b"\xff" * 8
 
 
 class OggStream:
-    """One stream of an Ogg file: first its header packets one by one, then the bytes of the rest."""
+    """One stream of an Ogg file: reads the header packets one by one, then the bytes of the rest."""
 
     def __init__(self, source: Source, offset: int) -> None:
         """Start at the page at `offset`."""
@@ -30,14 +31,14 @@ class OggStream:
         self.serial = source.at(offset + 14, 4)
         self.next_page = offset
         self._lacing = b""
-        self._place = 0
+        self._offset = 0
 
     def packet(self, limit: int) -> bytes:
-        """Return the next packet, of one that is longer than `limit` its start."""
+        """Return the next packet, cut at `limit` bytes."""
         parts, wanted = [], limit
-        for place, length in self._spans():
+        for at, length in self._spans():
             if wanted > 0:
-                parts.append(self._source.at(place, min(length, wanted)))
+                parts.append(self._source.at(at, min(length, wanted)))
                 wanted -= length
         return b"".join(parts)
 
@@ -45,40 +46,40 @@ class OggStream:
         for _span in self._spans():
             pass
 
-    def reader(self) -> "_PacketReader":
-        """Return what reads the next packet piece by piece; `skip` nothing before it is at its end."""
-        return _PacketReader(self._source, self._spans())
+    def reader(self) -> SpanReader:
+        """Return a reader of the next packet; read it to its end before you use this stream again."""
+        return SpanReader(self._source, self._spans())
 
     def body(self, length: int) -> bytes:
-        """Return the next bytes, be they of one packet or of many."""
+        """Return the next bytes, across packets."""
         parts = b""
-        while len(parts) < length and (self._lacing or self._turn()):
+        while len(parts) < length and (self._lacing or self._next_page()):
             rest = sum(self._lacing)
-            parts += self._source.at(self._place, min(rest, length - len(parts)))
+            parts += self._source.at(self._offset, min(rest, length - len(parts)))
             self._lacing = b""
         return parts
 
     def _spans(self) -> Iterator[tuple[int, int]]:
-        """Yield place and length of each piece of the next packet."""
-        while self._lacing or self._turn():
+        """Yield offset and length of each piece of the next packet."""
+        while self._lacing or self._next_page():
             full = len(self._lacing) - len(self._lacing.lstrip(b"\xff"))
             ends = full < len(self._lacing)
             length = 255 * full + (self._lacing[full] if ends else 0)
-            yield self._place, length
-            self._place += length
+            yield self._offset, length
+            self._offset += length
             self._lacing = self._lacing[full + 1 :] if ends else b""
             if ends:
                 return
 
-    def _turn(self) -> bool:
-        """Go to the next page of this stream; False where there is none."""
-        for _page in range(_MOST_PAGES):
+    def _next_page(self) -> bool:
+        """Go to the next page of this stream; False at the end."""
+        for _page in range(_MAX_PAGES):
             head = self._source.at(self.next_page, _HEADER + 255)
             if len(head) < _HEADER or not head.startswith(b"OggS"):
                 return False
             lacing = head[_HEADER : _HEADER + head[26]]
-            self._place = self.next_page + _HEADER + len(lacing)
-            self.next_page = self._place + sum(lacing)
+            self._offset = self.next_page + _HEADER + len(lacing)
+            self.next_page = self._offset + sum(lacing)
             if lacing and head[14:18] == self.serial:
                 self._lacing = lacing
                 return True
@@ -86,7 +87,7 @@ class OggStream:
 
 
 class OggEnd:
-    """The last pages of a stream, found from the file's end; a few of them first, more where these are not enough."""
+    """The last pages of a stream, found from the end of the file; reads a few first, and more if needed."""
 
     def __init__(self, source: Source, serial: bytes) -> None:
         self._source = source
@@ -95,23 +96,18 @@ class OggEnd:
 
     @property
     def granule(self) -> bytes:
-        """The position of the last packet that ends, as it is written."""
-        found = self._granule()
-        if not found:
-            self._read_more()
-            found = self._granule()
-        return found
+        """The raw position of the last packet that ends."""
+        return self._search(self._granule)
 
     def body(self, length: int) -> bytes:
-        """Return the last bytes of the stream's packets; nothing where they reach further back than is looked."""
-        found = self._body(length)
-        if not found:
-            self._read_more()
-            found = self._body(length)
-        return found
+        """Return the last bytes of the stream's packets; nothing if they begin before the part that is searched."""
+        return self._search(partial(self._body, length))
 
-    def _read_more(self) -> None:
-        self._tail = self._source.at(max(0, self._source.size - 2 * LONGEST_PAGE), 2 * LONGEST_PAGE)
+    def _search(self, find: Callable[[], bytes]) -> bytes:
+        if not (found := find()):
+            self._tail = self._source.at(max(0, self._source.size - 2 * LONGEST_PAGE), 2 * LONGEST_PAGE)
+            found = find()
+        return found
 
     def _granule(self) -> bytes:
         granules = (self._tail[page + 6 : page + 14] for page in self._pages())
@@ -134,44 +130,10 @@ class OggEnd:
                 yield page
 
 
-class _PacketReader:
-    """Reads one packet across its pages, and jumps over what nobody wants."""
-
-    def __init__(self, source: Source, spans: Iterator[tuple[int, int]]) -> None:
-        self._source = source
-        self._spans = spans
-        self._place = self._left = 0
-
-    def read(self, length: int) -> bytes:
-        if length <= self._left:  # nearly always: a comment lies in one page
-            self._place += length
-            self._left -= length
-            return self._source.at(self._place - length, length)
-        parts = []
-        while length > 0 and (self._left or self._go_on()):
-            piece = min(length, self._left)
-            parts.append(self._source.at(self._place, piece))
-            self._place += piece
-            self._left -= piece
-            length -= piece
-        return b"".join(parts)
-
-    def skip(self, length: int) -> None:
-        while length > 0 and (self._left or self._go_on()):
-            piece = min(length, self._left)
-            self._place += piece
-            self._left -= piece
-            length -= piece
-
-    def _go_on(self) -> bool:
-        self._place, self._left = next(self._spans, (0, 0))
-        return self._left > 0
-
-
 def first_pages(source: Source) -> Iterator[tuple[int, bytes]]:
-    """Yield place and packet of the page that starts each stream."""
+    """Yield offset and packet of the page that starts each stream."""
     at = source.start
-    for _stream in range(_MOST_STREAMS):
+    for _stream in range(_MAX_STREAMS):
         head = source.at(at, _HEADER + 255)
         if not head.startswith(b"OggS") or len(head) < _HEADER or not head[5] & 2:
             return
@@ -182,29 +144,29 @@ def first_pages(source: Source) -> Iterator[tuple[int, bytes]]:
 
 
 def audio_stream(source: Source) -> tuple[int, bytes]:
-    """Return place and first packet of the stream that one hears: in a film it stands beside that which one sees."""
+    """Return offset and first packet of the audio stream, which in a film is not the only one."""
     pages = list(first_pages(source))
     if not pages:
-        raise DoubtError
+        raise NeedsMutagenError
     return next((each for each in pages if each[1].startswith(_AUDIO)), pages[0])
 
 
 def read_ogg(source: Source) -> Parsed:
-    """Read an Ogg file; raises DoubtError where its audio is of an unknown kind or its comment is damaged."""
+    """Read an Ogg file; raises NeedsMutagenError if its audio is unknown or its comment is damaged."""
     at, first = audio_stream(source)
     stream = OggStream(source, at)
     stream.skip()
     read_stream = next((read for mark, read in _STREAMS if first.startswith(mark)), None)
     if read_stream is None:
-        raise DoubtError
+        raise NeedsMutagenError
     parsed = Parsed()
     comment = stream.reader()
     mark = next((mark for start, mark in _COMMENT_MARKS if first.startswith(start)), b"")
     if comment.read(len(mark)) != mark:
-        raise DoubtError
+        raise NeedsMutagenError
     if first.startswith(b"\x7fFLAC"):
         comment.skip(4)  # the head of the metadata block
-    read_comment(comment.read, comment.skip, parsed)
+    read_comment(comment, parsed)
     comment.skip(source.size)
     audio = stream.next_page
     end = OggEnd(source, stream.serial)
@@ -218,16 +180,16 @@ def read_ogg(source: Source) -> Parsed:
 
 
 def ogg_fingerprint(stream: OggStream, first: bytes, end: OggEnd) -> str | None:
-    """Hash what starts the audio, what ends it and how long it is: none depends on how packets lie in pages.
+    """Hash start, end and length of the audio, none of which depends on how packets are split into pages.
 
-    `stream` stands behind the comment, which is the second packet; `first` is the first one.
+    `stream` is behind the comment, the second packet; `first` is the first packet.
     """
     if first.startswith(b"\x7fFLAC") and (found := flac_md5(first[17:51])):
         return found
     if first.startswith((b"\x01vorbis", b"\x80theora")):
         stream.skip()
     start = stream.body(_START)
-    # Of a stream that is shorter than its sample, the end would reach back into the comment.
+    # The end of a very short stream would reach back into the comment.
     last = end.body(_END) if len(start) == _START else b""
     digest = blake2b(first + end.granule + start + last, digest_size=16)
     return f"b2ogg:{digest.hexdigest()}" if start else None
@@ -236,7 +198,7 @@ def ogg_fingerprint(stream: OggStream, first: bytes, end: OggEnd) -> str | None:
 def _vorbis(packet: bytes, granule: int) -> dict[str, Any]:
     channels, rate, highest, nominal, lowest = struct.unpack_from("<BIiii", packet, 11)
     if not rate:
-        raise DoubtError
+        raise NeedsMutagenError
     highest, nominal, lowest = max(0, highest), max(0, nominal), max(0, lowest)
     bitrate = nominal or (highest + lowest) // 2
     if nominal and highest and highest < nominal:
@@ -261,7 +223,7 @@ def _opus(packet: bytes, granule: int) -> dict[str, Any]:
 def _speex(packet: bytes, granule: int) -> dict[str, Any]:
     rate, _mode, _version, channels, bitrate = struct.unpack_from("<IIIIi", packet, 36)
     if not rate:
-        raise DoubtError
+        raise NeedsMutagenError
     return {
         "container": "ogg", "codec": "speex", "lossless": False, "channels": channels, "sample_rate": rate,
         "bitrate": max(0, bitrate), "duration": granule / rate,

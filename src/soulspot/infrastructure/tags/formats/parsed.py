@@ -1,4 +1,4 @@
-"""What one part of a file says, in names and texts; parts are put together, the first of them counts."""
+"""The names, values and stream that a parser finds in one part of a file."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,30 +9,27 @@ from soulspot.infrastructure.tags.model import Picture
 
 @dataclass(slots=True)
 class Parsed:
-    """Names as `fields.folded` makes them, pictures without their bytes, and the fields of the stream."""
+    """Names are folded by `fields.tag_key`; `stream` holds fields of `TrackTags`."""
 
     names: Names = field(default_factory=dict)
     pictures: list[Picture] = field(default_factory=list)
     stream: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    fingerprint: str | None = None  # of the audio, where the way to the tags leads by it
+    fingerprint: str | None = None  # if the parser reads the audio anyway
 
     def add(self, name: str, values: list[str]) -> None:
-        known = self.names.get(name)
-        if known is None:
+        if (known := self.names.get(name)) is None:
             self.names[name] = values
         else:
             known.extend(values)
 
     def fill_from(self, other: "Parsed") -> None:
-        """Take what this lacks."""
-        for name, values in other.names.items():
-            self.names.setdefault(name, values)
+        """Add what this part lacks."""
+        self.names |= other.names | self.names  # keeps its own values, and their order
         self.pictures = self.pictures or other.pictures
-        for name, value in other.stream.items():
-            self.stream.setdefault(name, value)
+        self.stream |= other.stream | self.stream
         self.notes += other.notes
 
 
-class DoubtError(Exception):
-    """A quick reader met what it does not know; mutagen reads it instead."""
+class NeedsMutagenError(Exception):
+    """A native parser does not handle this file or tag: mutagen reads it instead."""

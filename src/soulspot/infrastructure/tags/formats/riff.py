@@ -1,4 +1,4 @@
-"""WAV and AIFF: their chunks, with the texts that mutagen does not read, RIFF INFO and AIFF's NAME, AUTH and ANNO."""
+"""WAV and AIFF: their chunks, including texts that mutagen does not read (RIFF INFO; AIFF's NAME, AUTH and ANNO)."""
 
 import re
 import struct
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from soulspot.infrastructure.tags.formats.id3 import read_id3
-from soulspot.infrastructure.tags.formats.parsed import DoubtError, Parsed
+from soulspot.infrastructure.tags.formats.parsed import NeedsMutagenError, Parsed
 from soulspot.infrastructure.tags.formats.source import Source, chunks, id3_length
-from soulspot.infrastructure.tags.texts import latin
+from soulspot.infrastructure.tags.texts import decode_undeclared
 
 INFO: Final = {
     "INAM": "title", "IART": "artist", "IPRD": "album", "IAAR": "albumartist", "ICRD": "date", "YEAR": "date",
@@ -45,7 +45,7 @@ _XMP = {
 
 
 def read_wav(source: Source) -> Parsed:
-    """Read a WAV file; raises DoubtError where it does not describe its sound."""
+    """Read a WAV file; raises NeedsMutagenError if it does not describe its audio."""
     parsed, info, xmp = Parsed(), Parsed(), Parsed()
     form, data, samples = b"", (0, 0), 0
     for name, at, length in chunks(source, source.start + 12, _LITTLE, source.size):
@@ -62,7 +62,7 @@ def read_wav(source: Source) -> Parsed:
         elif name == b"_PMX":
             _xmp(source, at, length, xmp)
     if len(form) < 16:  # noqa: PLR2004
-        raise DoubtError
+        raise NeedsMutagenError
     parsed.stream = _wav_stream(source, form, data)
     if parsed.stream["codec"] != "pcm" and samples and parsed.stream["sample_rate"]:
         parsed.stream["duration"] = samples / parsed.stream["sample_rate"]
@@ -93,15 +93,15 @@ def _wav_stream(source: Source, form: bytes, data: tuple[int, int]) -> dict[str,
 def _list(source: Source, at: int, length: int, parsed: Parsed) -> None:
     if source.at(at, 4) != b"INFO":
         return
-    for name, place, size in _loose_chunks(source, at + 4, at + length):
-        text = source.at(place, min(size, _LARGEST_TEXT)).split(b"\0")[0].strip()
+    for name, text_at, size in _loose_chunks(source, at + 4, at + length):
+        text = source.at(text_at, min(size, _LARGEST_TEXT)).split(b"\0")[0].strip()
         key = name.decode("latin-1")
         if text:
             parsed.add(INFO.get(key.upper()) or key.strip().lower(), [_text(text)])
 
 
 def _loose_chunks(source: Source, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the chunks of a list whose writer may have forgotten a byte of padding, or put one too many."""
+    """Yield the chunks of a list, even if padding bytes are missing or superfluous."""
     while at + 8 <= end:
         name, size = _LITTLE.unpack(source.at(at, 8).ljust(8, b"\0"))
         if name[0] == 0:
@@ -118,7 +118,7 @@ def _text(raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        return latin(raw)
+        return decode_undeclared(raw)
 
 
 def _id3(source: Source, at: int, length: int, parsed: Parsed) -> None:
@@ -128,7 +128,7 @@ def _id3(source: Source, at: int, length: int, parsed: Parsed) -> None:
 
 
 def _xmp(source: Source, at: int, length: int, parsed: Parsed) -> None:
-    """Take the few texts of an XMP packet that say what others say in tags."""
+    """Read the texts of an XMP packet that have an equivalent in other tags."""
     for tag, content, attribute, value in _XMP_TEXT.findall(source.at(at, min(length, _LARGEST_XMP))):
         found = re.findall(rb">([^<>]+)</rdf:li>", content) if tag else [value]
         texts = [_text(each.strip()) for each in found or [content] if each.strip() and b"<" not in each]
@@ -137,7 +137,7 @@ def _xmp(source: Source, at: int, length: int, parsed: Parsed) -> None:
 
 
 def read_aiff(source: Source) -> Parsed:
-    """Read an AIFF or AIFC file; raises DoubtError where it does not describe its sound."""
+    """Read an AIFF or AIFC file; raises NeedsMutagenError if it does not describe its audio."""
     parsed, texts = Parsed(), Parsed()
     common, size = b"", 0
     for name, at, length in chunks(source, source.start + 12, _BIG, source.size):
@@ -150,7 +150,7 @@ def read_aiff(source: Source) -> Parsed:
         elif (field := AIFF_TEXTS.get(name.decode("latin-1"))) is not None:
             texts.add(field, [_text(source.at(at, min(length, _LARGEST_TEXT)).strip(b"\0 "))])
     if len(common) < 18:  # noqa: PLR2004
-        raise DoubtError
+        raise NeedsMutagenError
     parsed.stream = _aiff_stream(common, size)
     parsed.fill_from(texts)
     return parsed
@@ -172,7 +172,7 @@ def _aiff_stream(common: bytes, size: int) -> dict[str, Any]:
 
 
 def _extended(raw: bytes) -> float:
-    """Return a number of 80 bits, as AIFF writes its sample rate; 0 for what is none."""
+    """Return an 80-bit floating-point number, as AIFF writes its sample rate; 0 if it is not plausible."""
     exponent, mantissa = struct.unpack(">HQ", raw)
     exponent -= 16383 + 63
     return float(mantissa * 2.0**exponent) if -100 < exponent < 0 else 0.0  # noqa: PLR2004

@@ -1,4 +1,4 @@
-"""A file that is read by position, and its two ends, which belong to tags whatever the format is."""
+"""Reads a file by position, and finds the tags that surround the stream of any format."""
 
 import io
 import os
@@ -7,22 +7,22 @@ from collections.abc import Iterator
 from typing import Any
 
 HEAD = 4096
-"""Bytes at the start that are read once, for everyone."""
+"""Bytes at the start, read once for all parsers."""
 _READ_AHEAD = 2048
 _ID3_HEADER = 10
 _ID3V1 = 128
 _APE_FOOTER = 32
 _LYRICS_FOOTER = 15
-_MOST_TAGS = 8  # in a row at one end; more is a loop that somebody made
+_MAX_TAGS = 8  # in a row at one end
 
 
 class OpenFile(io.FileIO):
-    """A file that is read, and remembers that its disk failed: whoever parses foreign bytes may pass over an error."""
+    """A file that keeps the last error of its disk, because a parser may swallow it."""
 
     fault: OSError | None = None
 
     def pread(self, length: int, offset: int) -> bytes:
-        """Return the bytes at a place, fewer where the file ends before."""
+        """Return the bytes at an offset, fewer if the file ends before."""
         try:
             return os.pread(self.fileno(), length, offset)
         except OSError as error:
@@ -45,7 +45,7 @@ class OpenFile(io.FileIO):
 
 
 class Source:
-    """An open file of `size` bytes; `start` is where its leading ID3v2 tags end, `leading` says where they lie."""
+    """An open file of `size` bytes; `leading` lists offset and length of leading ID3v2 tags, `start` is their end."""
 
     __slots__ = ("_file", "_trailing", "_window", "_window_at", "head", "leading", "size", "start")
 
@@ -58,12 +58,12 @@ class Source:
         self._trailing: list[tuple[str, int, int]] | None = None
         self.start = 0
         self.leading: list[tuple[int, int]] = []
-        while len(self.leading) < _MOST_TAGS and (length := id3_length(self.at(self.start, _ID3_HEADER))):
+        while len(self.leading) < _MAX_TAGS and (length := id3_length(self.at(self.start, _ID3_HEADER))):
             self.leading.append((self.start, length))
             self.start += length
 
     def at(self, offset: int, length: int) -> bytes:
-        """Return the bytes at a place, fewer where the file ends before."""
+        """Return the bytes at an offset, fewer if the file ends before."""
         if offset < 0 or length <= 0 or offset >= self.size:
             return b""
         end = offset + length
@@ -78,19 +78,53 @@ class Source:
 
     @property
     def trailing(self) -> list[tuple[str, int, int]]:
-        """Kind, place and length of the tags at the file's end, the last first: ID3v1, APEv2, Lyrics3, ID3v2."""
+        """Kind, offset and length of the tags at the end (ID3v1, APEv2, Lyrics3, ID3v2), from the last to the first."""
         if self._trailing is None:
             self._trailing = _trailing_tags(self)
         return self._trailing
 
     @property
     def end(self) -> int:
-        """Where the tags at the file's end begin."""
+        """The offset behind the audio, where the tags at the end begin."""
         return self.trailing[-1][1] if self.trailing else self.size
 
 
+class SpanReader:
+    """Reads or skips bytes across spans, such as the pieces of an Ogg packet."""
+
+    def __init__(self, source: Source, spans: Iterator[tuple[int, int]]) -> None:
+        self._source = source
+        self._spans = spans
+        self._at = self._left = 0
+
+    def read(self, length: int) -> bytes:
+        if length <= self._left:  # the usual case: within one span
+            self._at += length
+            self._left -= length
+            return self._source.at(self._at - length, length)
+        parts = []
+        while length > 0 and (self._left or self._next_span()):
+            piece = min(length, self._left)
+            parts.append(self._source.at(self._at, piece))
+            self._at += piece
+            self._left -= piece
+            length -= piece
+        return b"".join(parts)
+
+    def skip(self, length: int) -> None:
+        while length > 0 and (self._left or self._next_span()):
+            piece = min(length, self._left)
+            self._at += piece
+            self._left -= piece
+            length -= piece
+
+    def _next_span(self) -> bool:
+        self._at, self._left = next(self._spans, (0, 0))
+        return self._left > 0
+
+
 def id3_length(header: bytes) -> int:
-    """Return how long the ID3v2 tag is that starts here, 0 where there is none."""
+    """Return the length of the ID3v2 tag that starts here, 0 if there is none."""
     if len(header) < _ID3_HEADER or not header.startswith(b"ID3") or max(header[6:10]) > 0x7F or header[3] == 0xFF:  # noqa: PLR2004
         return 0
     body = header[6] << 21 | header[7] << 14 | header[8] << 7 | header[9]
@@ -100,7 +134,7 @@ def id3_length(header: bytes) -> int:
 def _trailing_tags(source: Source) -> list[tuple[str, int, int]]:
     found: list[tuple[str, int, int]] = []
     end = source.size
-    while len(found) < _MOST_TAGS:
+    while len(found) < _MAX_TAGS:
         kind, length = _last_tag(source, end)
         if not 0 < length <= end - source.start:
             break
@@ -125,7 +159,7 @@ def _last_tag(source: Source, end: int) -> tuple[str, int]:
 
 
 def chunks(source: Source, offset: int, layout: struct.Struct, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, place and length of the chunks of a RIFF or AIFF file; a length is cut at `end`."""
+    """Yield name, offset and length of the chunks of a RIFF or AIFF file; `end` limits the length."""
     for _chunk in range(10_000):
         head = source.at(offset, layout.size)
         if len(head) < layout.size:

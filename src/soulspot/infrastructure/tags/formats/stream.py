@@ -1,4 +1,4 @@
-"""What mutagen says of a stream, as fields of `TrackTags`; what it lacks is derived, what is absurd is left out."""
+"""Turns mutagen's description of a stream into fields of `TrackTags`, and drops absurd values from any stream."""
 
 import math
 from typing import Any
@@ -18,15 +18,15 @@ _KINDS = {
 }  # fmt: skip
 _AAC = {"2": "LC", "5": "HE-AAC", "29": "HE-AACv2", "1": "Main", "3": "SSR", "4": "LTP", "36": "ALS"}
 _MP4_CODECS = {"mp4a": "aac", "ac-3": "ac3", "ec-3": "eac3", "fLaC": "flac", "Opus": "opus", ".mp3": "mp3"}
-_LONGEST = 30 * 24 * 3600
-_SLOWEST = 4
-"""Bits a second: a stream that would have fewer is not as long as it says."""
-_FASTEST = 1 << 29
+_MAX_DURATION = 30 * 24 * 3600
+_MIN_BITRATE = 4
+"""A lossy stream with fewer bits a second claims a wrong duration."""
+_MAX_BITRATE = 1 << 29
 _OPUS_RATE = 48_000  # by definition, RFC 7845
 
 
-def stream_of(opened: Any, size: int) -> dict[str, Any]:  # noqa: ANN401 - mutagen has no types
-    """Return the fields of `TrackTags` that tell of the stream; `size` is the file's, in bytes."""
+def stream_of(opened: Any) -> dict[str, Any]:  # noqa: ANN401 - mutagen has no types
+    """Return the fields of `TrackTags` that describe the stream, as mutagen reports them."""
     kind, info = type(opened).__name__, opened.info
     container, codec = _KINDS.get(kind, (kind.lower()[:32], None))
     profile, lossless = None, kind in _LOSSLESS
@@ -39,34 +39,26 @@ def stream_of(opened: Any, size: int) -> dict[str, Any]:  # noqa: ANN401 - mutag
     elif kind in {"MP3", "_MPEG"}:
         container = "mp3"
         codec, profile = f"mp{info.layer}", f"MPEG-{info.version:g}"
-    return sane(
-        {
+    return {
             "container": container, "codec": codec, "profile": profile, "lossless": lossless,
             "duration": getattr(info, "length", None), "bitrate": getattr(info, "bitrate", None),
             "bitrate_mode": _mode(info), "encoder": getattr(info, "encoder_info", None) or None,
             "sample_rate": getattr(info, "sample_rate", None) or (_OPUS_RATE if kind == "OggOpus" else None),
             "channels": getattr(info, "channels", None),
-            # Of a lossy stream, MP4 says 16 without meaning it.
+            # MP4 always says 16 for a lossy stream.
             "bits_per_sample": getattr(info, "bits_per_sample", None) if lossless or kind != "MP4" else None,
-        },
-        size,
-    )  # fmt: skip
+    }  # fmt: skip
 
 
-def sane(stream: dict[str, Any], size: int) -> dict[str, Any]:
-    """Return the fields without what cannot be, of a file of `size` bytes; a bitrate that is missing is derived."""
+def plausible(stream: dict[str, Any], size: int) -> dict[str, Any]:
+    """Return the fields of the stream of a file with `size` bytes: without impossible values, and with a bitrate."""
     duration = _number(stream.get("duration"))
-    if duration is not None and not 0 < duration < _LONGEST:
-        duration = None
-    if (
-        duration is not None
-        and not stream.get("lossless")
-        and stream.get("container") != "midi"
-        and size * 8 < duration * _SLOWEST
-    ):
-        duration = None
+    if duration is not None:
+        is_compact = stream.get("lossless") or stream.get("container") == "midi"
+        if not 0 < duration < _MAX_DURATION or (not is_compact and size * 8 < duration * _MIN_BITRATE):
+            duration = None
     bitrate = _whole(stream.get("bitrate"))
-    if not bitrate and duration:
+    if duration and not (bitrate and bitrate < _MAX_BITRATE):
         bitrate = round(size * 8 / duration)
     channels = stream.get("channels")
     texts = {name: printable(value).strip() or None for name, value in stream.items() if isinstance(value, str)}
@@ -75,7 +67,7 @@ def sane(stream: dict[str, Any], size: int) -> dict[str, Any]:
         | texts
         | {
             "duration": duration,
-            "bitrate": bitrate if bitrate and bitrate < _FASTEST else None,
+            "bitrate": bitrate if bitrate and bitrate < _MAX_BITRATE else None,
             "sample_rate": _whole(stream.get("sample_rate")) or None,
             "channels": None if isinstance(channels, bool) else _whole(channels) or None,
             "bits_per_sample": _whole(stream.get("bits_per_sample")) or None,
@@ -84,7 +76,7 @@ def sane(stream: dict[str, Any], size: int) -> dict[str, Any]:
 
 
 def _of_mp4(name: str) -> tuple[str | None, str | None]:
-    """Return codec and profile of what mutagen calls "mp4a.40.2" or "alac"."""
+    """Return codec and profile from mutagen's name for a codec, such as "mp4a.40.2" or "alac"."""
     first, _, rest = name.partition(".")
     if first == "mp4a" and rest and not rest.startswith(("40", "67")):
         return {"69": "mp3", "6B": "mp3", "A5": "ac3", "A9": "dts"}.get(rest[:2].upper(), "mp4a"), None

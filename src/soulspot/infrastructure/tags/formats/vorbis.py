@@ -1,50 +1,47 @@
-"""The Vorbis comment, of Ogg and FLAC: names and values; a picture in it is told by its start."""
+"""Vorbis comments, as in Ogg and FLAC: names and values; of a picture only the start is read."""
 
 import base64
 import binascii
 import struct
-from collections.abc import Callable
 
-from soulspot.infrastructure.tags.fields import folded
-from soulspot.infrastructure.tags.formats.parsed import DoubtError, Parsed
+from soulspot.infrastructure.tags.fields import tag_key
+from soulspot.infrastructure.tags.formats.parsed import NeedsMutagenError, Parsed
+from soulspot.infrastructure.tags.formats.source import SpanReader
 from soulspot.infrastructure.tags.model import Picture
-from soulspot.infrastructure.tags.texts import declared_utf8
+from soulspot.infrastructure.tags.texts import decode_utf8
 
 _PICTURES = {"metadatablockpicture", "coverart"}
 _LARGEST_VALUE = 4 << 20
 _PICTURE_START = 512  # bytes in which type and MIME type of a picture lie
-_MOST_COMMENTS = 100_000
-
-Read = Callable[[int], bytes]
-"""Return the next bytes, fewer at the end."""
+_MAX_COMMENTS = 100_000
 
 
-def read_comment(read: Read, skip: Callable[[int], None], parsed: Parsed) -> None:
-    """Read a comment block; raises DoubtError where its lengths cannot be right."""
-    vendor = read(_length(read))
+def read_comment(reader: SpanReader, parsed: Parsed) -> None:
+    """Read a comment block; raises NeedsMutagenError if its lengths are inconsistent."""
+    vendor = reader.read(_length(reader))
     if vendor and not vendor.startswith((b"Lavf", b"reference")):
         parsed.stream["encoder"] = vendor.decode("utf-8", "replace")[:200]
-    for _comment in range(min(_length(read), _MOST_COMMENTS)):
-        length = _length(read)
-        start = read(min(length, _PICTURE_START * 2))
+    for _comment in range(min(_length(reader), _MAX_COMMENTS)):
+        length = _length(reader)
+        start = reader.read(min(length, _PICTURE_START * 2))
         raw_name, equals, value = start.partition(b"=")
-        name = folded(raw_name.decode("ascii", "replace"))
+        name = tag_key(raw_name.decode("ascii", "replace"))
         if name in _PICTURES:
-            skip(length - len(start))
+            reader.skip(length - len(start))
             if (picture := _picture(name, value, length)) is not None:
                 parsed.pictures.append(picture)
             continue
         if length > len(start):
-            value += read(min(length, _LARGEST_VALUE) - len(start))
-            skip(length - _LARGEST_VALUE)
+            value += reader.read(min(length, _LARGEST_VALUE) - len(start))
+            reader.skip(length - _LARGEST_VALUE)
         if len(raw_name) + 1 + len(value) != min(length, _LARGEST_VALUE):
-            raise DoubtError
+            raise NeedsMutagenError
         if equals and value and name != "coverartmime":
-            parsed.add(name, [declared_utf8(value, parsed.notes)])
+            parsed.add(name, [decode_utf8(value, parsed.notes)])
 
 
 def flac_picture(raw: bytes, size: int) -> Picture | None:
-    """Return the picture of a FLAC picture block from its start, the whole of which has `size` bytes."""
+    """Return the picture of a FLAC picture block of `size` bytes from its start."""
     if len(raw) < 8:  # noqa: PLR2004
         return None
     kind, mime = struct.unpack_from(">II", raw)
@@ -54,8 +51,8 @@ def flac_picture(raw: bytes, size: int) -> Picture | None:
         return None
     (description,) = struct.unpack_from(">I", raw, at)
     at += 4 + description + 16
-    told = int.from_bytes(raw[at : at + 4], "big") if at + 4 <= len(raw) else size
-    return Picture(kind, text.lower(), max(0, min(told, size - at - 4))) if kind < 1 << 16 else None
+    length = int.from_bytes(raw[at : at + 4], "big") if at + 4 <= len(raw) else size
+    return Picture(kind, text.lower(), max(0, min(length, size - at - 4))) if kind < 1 << 16 else None
 
 
 def _picture(name: str, value: bytes, length: int) -> Picture | None:
@@ -70,8 +67,8 @@ def _picture(name: str, value: bytes, length: int) -> Picture | None:
     return flac_picture(start, size - padding)
 
 
-def _length(read: Read) -> int:
-    raw = read(4)
+def _length(reader: SpanReader) -> int:
+    raw = reader.read(4)
     if len(raw) < 4:  # noqa: PLR2004
-        raise DoubtError
+        raise NeedsMutagenError
     return int.from_bytes(raw, "little")

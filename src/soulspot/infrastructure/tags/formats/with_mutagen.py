@@ -1,8 +1,7 @@
-"""The formats that are rare, and every file that a quick reader doubts: mutagen opens them."""
+"""Reads rare formats, and every file that a native parser gives up on, with mutagen."""
 
 import base64
 import contextlib
-import io
 import struct
 from typing import Any, BinaryIO, Final, cast
 
@@ -37,8 +36,8 @@ from mutagen.flac import Picture as FlacPicture
 from mutagen.id3 import ID3
 from mutagen.mp4 import MP4Tags
 
-from soulspot.infrastructure.tags.fields import folded
-from soulspot.infrastructure.tags.formats.id3 import take_frames
+from soulspot.infrastructure.tags.fields import tag_key
+from soulspot.infrastructure.tags.formats.id3 import add_frames
 from soulspot.infrastructure.tags.formats.mp4 import NAMES as MP4_NAMES
 from soulspot.infrastructure.tags.formats.parsed import Parsed
 from soulspot.infrastructure.tags.formats.stream import stream_of
@@ -66,22 +65,21 @@ CLASSES: Final = {
 _OGG = ((b"\x01vorbis", oggvorbis.OggVorbis), (b"OpusHead", oggopus.OggOpus), (b"Speex   ", oggspeex.OggSpeex),
         (b"\x7fFLAC", oggflac.OggFLAC), (b"\x80theora", oggtheora.OggTheora))  # fmt: skip
 _WITH_ID3_INSIDE = (wave.WAVE, aiff.AIFF, dsf.DSF, dsdiff.DSDIFF)
-_MOST_LOOKS = 200_000
+_MAX_READS = 200_000
 _BINARY_NAMES = frozenset(("metadatablockpicture", "coverart", "coverartmime"))
 
 
-class FileFrom(io.RawIOBase):
-    """A file without its first bytes, so that a leading tag does not mislead whoever reads the format behind it.
+class OffsetFile:
+    """A file without its first bytes, which hides a leading tag from mutagen.
 
-    It is looked at only so often: some of mutagen's parsers go round in circles in a damaged file.
+    It allows a limited number of reads: some of mutagen's parsers never end on a damaged file.
     """
 
     def __init__(self, file: BinaryIO, start: int, size: int) -> None:
-        super().__init__()
         self._file = file
         self._start = start
         self._size = size
-        self._looks = 0
+        self._reads = 0
         self.seek(0)
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -94,21 +92,15 @@ class FileFrom(io.RawIOBase):
         return self._file.tell() - self._start
 
     def read(self, size: int | None = -1) -> bytes:
-        self._looks += 1
-        if self._looks > _MOST_LOOKS:
-            raise ValueError("the parser finds no end in it")
+        self._reads += 1
+        if self._reads > _MAX_READS:
+            raise ValueError("the parser never stops reading")
         return self._file.read(-1 if size is None else size)
 
-    def readable(self) -> bool:
-        return True
 
-    def seekable(self) -> bool:
-        return True
-
-
-def read_by_mutagen(container: str | None, file: BinaryIO, start: int, size: int) -> Parsed | None:
-    """Read a file by the class of its container, else by mutagen's own guess; None where that finds nothing."""
-    view = cast("BinaryIO", FileFrom(file, start, size))
+def read_with_mutagen(container: str | None, file: BinaryIO, start: int, size: int) -> Parsed | None:
+    """Read a file with the class of its container, else by mutagen's own guess; None if that finds nothing."""
+    view = cast("BinaryIO", OffsetFile(file, start, size))
     opener = _MPEG if container == "mp3" else CLASSES.get(container or "", mutagen.File)
     if container == "ogg":
         head = view.read(256)
@@ -117,7 +109,7 @@ def read_by_mutagen(container: str | None, file: BinaryIO, start: int, size: int
     opened = opener(view)
     if opened is None:
         return None
-    parsed = Parsed(stream=stream_of(opened, size))
+    parsed = Parsed(stream=stream_of(opened))
     if isinstance(opened, wavpack.WavPack):
         view.seek(0)
         parsed.stream |= _wavpack(view.read(32))
@@ -125,9 +117,9 @@ def read_by_mutagen(container: str | None, file: BinaryIO, start: int, size: int
         view.seek(0)
         parsed.stream |= _tta(view.read(32))
     if isinstance(opened.tags, ID3) and isinstance(opened, _WITH_ID3_INSIDE):
-        take_frames(opened.tags, parsed)
-    _take_tag(opened.tags, parsed)
-    _take_pictures(opened, parsed)
+        add_frames(opened.tags, parsed)
+    _add_tag(opened.tags, parsed)
+    _add_pictures(opened, parsed)
     return parsed
 
 
@@ -137,59 +129,59 @@ def _tta(header: bytes) -> dict[str, Any]:
 
 
 def _wavpack(header: bytes) -> dict[str, Any]:
-    """Return what mutagen has no word for: a mono block is mono only where it is not one of many."""
+    """Return what mutagen gets wrong: channels, known only if one block holds all of them, and lossy hybrid files."""
     flags = int.from_bytes(header[24:28], "little")
     channels = 1 if flags & 4 else 2
     return {"channels": channels if flags & 0x1800 == 0x1800 else None, "lossless": not flags & 8}  # noqa: PLR2004
 
 
 class _MPEG:
-    """An MPEG stream, whatever its tags are like."""
+    """An MPEG stream without its tags, however damaged they are."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.info = mp3.MPEGInfo(file, 0)
         self.tags = None
 
 
-def _take_tag(tag: Any, parsed: Parsed) -> None:  # noqa: ANN401 - mutagen has no types
+def _add_tag(tag: Any, parsed: Parsed) -> None:  # noqa: ANN401 - mutagen has no types
     if tag is None or isinstance(tag, ID3 | APEv2):
-        return  # these lie around any stream, and whoever knows where reads them
+        return  # these can surround any stream: `tags.reader` reads them
     if isinstance(tag, MP4Tags):
-        _take_mp4(tag, parsed)
+        _add_mp4(tag, parsed)
     elif isinstance(tag, ASFTags):
         for name, value in tag:
             if name != "WM/Picture":
-                known = ASF_NAMES.get(name) or folded(name.removeprefix("WM/"))
+                known = ASF_NAMES.get(name) or tag_key(name.removeprefix("WM/"))
                 parsed.add(known, [str(value)])
-        _count_asf_tracks_from_one(parsed)
+        _number_asf_track(parsed)
     else:
         for name, value in tag if isinstance(tag, list) else list(tag.items()):
-            if folded(name) not in _BINARY_NAMES:
-                parsed.add(folded(name), [str(each) for each in (value if isinstance(value, list) else [value])])
+            if tag_key(name) not in _BINARY_NAMES:
+                parsed.add(tag_key(name), [str(each) for each in (value if isinstance(value, list) else [value])])
 
 
-def _count_asf_tracks_from_one(parsed: Parsed) -> None:
-    """Take WM/Track, which counts from nought, where its successor WM/TrackNumber is missing."""
+def _number_asf_track(parsed: Parsed) -> None:
+    """Convert WM/Track, which counts from zero, if its successor WM/TrackNumber is missing."""
     numbers = parsed.names.get("track", [])
     if "tracknumber" not in parsed.names and numbers and numbers[0].isdecimal():
         parsed.names["tracknumber"] = [str(int(numbers[0]) + 1)]
     parsed.names.pop("track", None)
 
 
-def _take_mp4(tag: Any, parsed: Parsed) -> None:  # noqa: ANN401
+def _add_mp4(tag: Any, parsed: Parsed) -> None:  # noqa: ANN401
     for key, value in list(tag.items()):
         if key in {"trkn", "disk"}:
             parsed.add("tracknumber" if key == "trkn" else "discnumber", ["/".join(map(str, pair)) for pair in value])
         elif key == "cpil":
             parsed.add("compilation", ["1" if value else "0"])
         elif key.startswith("----"):
-            parsed.add(folded(key.rpartition(":")[2]), [bytes(each).decode("utf-8", "replace") for each in value])
+            parsed.add(tag_key(key.rpartition(":")[2]), [bytes(each).decode("utf-8", "replace") for each in value])
         elif key != "covr":
             values = value if isinstance(value, list) else [int(value) if isinstance(value, bool) else value]
             parsed.add(MP4_NAMES.get(key) or key.lower(), [str(each) for each in values if isinstance(each, str | int)])
 
 
-def _take_pictures(opened: Any, parsed: Parsed) -> None:  # noqa: ANN401
+def _add_pictures(opened: Any, parsed: Parsed) -> None:  # noqa: ANN401
     tag = opened.tags
     if (own := getattr(opened, "pictures", None)) is not None:
         parsed.pictures += [Picture(each.type, each.mime.lower(), len(each.data)) for each in own]
@@ -199,16 +191,16 @@ def _take_pictures(opened: Any, parsed: Parsed) -> None:  # noqa: ANN401
     elif isinstance(tag, ASFTags):
         parsed.pictures += [_asf_picture(each.value) for each in tag.get("WM/Picture", [])]
     elif isinstance(tag, list):
-        _take_vorbis_pictures(tag, parsed)
+        _add_vorbis_pictures(tag, parsed)
 
 
-def _take_vorbis_pictures(tag: list[tuple[str, str]], parsed: Parsed) -> None:
+def _add_vorbis_pictures(tag: list[tuple[str, str]], parsed: Parsed) -> None:
     for name, value in tag:
-        if folded(name) == "metadatablockpicture":
-            with contextlib.suppress(Exception):  # a broken picture is none
+        if tag_key(name) == "metadatablockpicture":
+            with contextlib.suppress(Exception):  # ignore a damaged picture
                 picture = FlacPicture(base64.b64decode(value))
                 parsed.pictures.append(Picture(picture.type, picture.mime.lower(), len(picture.data)))
-        elif folded(name) == "coverart":
+        elif tag_key(name) == "coverart":
             parsed.pictures.append(Picture(0, "", len(value) * 3 // 4))
 
 

@@ -1,1 +1,1 @@
-"""The worker processes that read tags and covers, and their pool. `bootstrap` and the page start them."""
+"""The processes that read tags and covers, and their pools."""

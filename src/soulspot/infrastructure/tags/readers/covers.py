@@ -1,4 +1,4 @@
-"""Covers, read from their files on demand, in a process of their own: a hang, a bomb or a crash costs one picture."""
+"""Covers, read on demand in a process of their own: a hang, a bomb or a crash costs one picture."""
 
 import asyncio
 import os
@@ -8,19 +8,19 @@ from typing import Final
 
 from soulspot.infrastructure.privileges import child_user
 from soulspot.infrastructure.tags.readers.frames import LENGTH
-from soulspot.infrastructure.tags.readers.pool import environment
+from soulspot.infrastructure.tags.readers.pool import reader_environment
 
 MEMORY_LIMIT: Final = 384 << 20
 TIME_LIMIT: Final = 8.0
-"""Seconds that taking one picture out of a file may take."""
-WAITING: Final = 64
-"""Who may wait for a picture at once; one more gets none."""
-IDLE: Final = 30.0
-"""Seconds without a question after which the process ends."""
+"""Seconds to extract one picture."""
+MAX_WAITING: Final = 64
+"""Requests that may wait; any further one gets no picture."""
+IDLE_SECONDS: Final = 30.0
+"""Time without a request after which the process ends."""
 
 
 def kind_of_picture(start: bytes) -> str | None:
-    """Return the MIME type of a picture by its first bytes, None for whatever else."""
+    """Return the MIME type of a picture from its first bytes, None if they are not a known format."""
     if start.startswith(b"\xff\xd8\xff"):
         return "image/jpeg"
     if start.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -31,63 +31,61 @@ def kind_of_picture(start: bytes) -> str | None:
 
 
 class Covers:
-    """Takes pictures out of files, one after the other; the process starts at the first, and ends when it is idle."""
+    """Extracts pictures from files, one at a time; starts its process on the first request, ends it when idle."""
 
     def __init__(self) -> None:
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
         self._waiting = 0
         self._process: asyncio.subprocess.Process | None = None
-        self._farewell: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
 
     async def read(self, path: str) -> bytes:
-        """Return the cover of a file: a JPEG, PNG, WebP or GIF; b"" where there is none to be had."""
-        if self._waiting >= WAITING:
+        """Return the cover of a file, a JPEG, PNG, WebP or GIF; b"" if it has none or reading fails."""
+        if self._waiting >= MAX_WAITING:
             return b""
         self._waiting += 1
         try:
-            async with self._turn:
-                return await self._ask(path)
+            async with self._lock:
+                return await self._request(path)
         finally:
             self._waiting -= 1
 
-    async def _ask(self, path: str) -> bytes:
-        if self._farewell is not None:
-            self._farewell.cancel()
-        is_answered = False
+    async def _request(self, path: str) -> bytes:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         try:
             if self._process is None or self._process.returncode is not None:
                 self._process = await asyncio.create_subprocess_exec(
                     sys.executable, "-m", "soulspot.infrastructure.tags.readers.cover_process", str(MEMORY_LIMIT),
                     stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-                    env=environment(), **child_user(),
+                    env=reader_environment(), **child_user(),
                 )  # fmt: skip
-            content = await asyncio.wait_for(_question(self._process, os.fsencode(path)), TIME_LIMIT)
-            is_answered = True
+            content = await asyncio.wait_for(_exchange(self._process, os.fsencode(path)), TIME_LIMIT)
         except (TimeoutError, asyncio.IncompleteReadError, ConnectionError):
+            self._kill()
             return b""
-        else:
-            self._farewell = asyncio.get_running_loop().call_later(IDLE, self._end)
-            return content
-        finally:
-            if not is_answered:  # also when who asked has gone: the answer would be taken for that to another question
-                self._end()
+        except asyncio.CancelledError:
+            self._kill()  # else the next request would get the answer to this one
+            raise
+        self._idle_timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._kill)
+        return content
 
-    def _end(self) -> None:
+    def _kill(self) -> None:
         if self._process is not None:
             with suppress(ProcessLookupError):
                 self._process.kill()
             self._process = None
 
     async def aclose(self) -> None:
-        if self._farewell is not None:
-            self._farewell.cancel()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
         process = self._process
-        self._end()
+        self._kill()
         if process is not None:
             await process.wait()
 
 
-async def _question(process: asyncio.subprocess.Process, path: bytes) -> bytes:
+async def _exchange(process: asyncio.subprocess.Process, path: bytes) -> bytes:
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(LENGTH.pack(len(path)) + path)

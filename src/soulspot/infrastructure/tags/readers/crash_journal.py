@@ -1,9 +1,9 @@
-"""The files in work, noted where that outlives the readers and the daemon: `<database>.reading`.
+"""The crash journal, `<database>.reading`: the files being read, kept where it survives the readers and the daemon.
 
-Each reader has a place of its own in the file and writes there what it is about to read, in place; a path that is found
-there at the next start took everything down, or was read when something else did. Behind these places stands, as JSON,
-how often that has been so of each path. Nothing here is synced: after a power cut some path may be blamed once too
-often or not at all, and it takes three times.
+Each reader has a slot in the file and overwrites it with the path that it reads next. A path that is still in a slot at
+the next start either crashed the daemon, or was being read when something else did. Behind the slots the file keeps,
+as JSON, how often each path was found there. Nothing is synced: after a power cut a path may be blamed once too often
+or not at all, and soulspot gives a path up only after three crashes.
 """
 
 import contextlib
@@ -12,44 +12,42 @@ import fcntl
 import json
 import os
 import struct
+from collections import Counter
 from typing import Final
 
 from soulspot.infrastructure.filesystem import path_to_text, text_to_path
 from soulspot.infrastructure.private_files import READ_LIMIT, hand_over, open_private
 
-PLACES: Final = 64
-DEATHS_LIMIT: Final = 3
-"""Times that everything may go down over one file before that is set aside."""
+SLOTS: Final = 64
+MAX_CRASHES: Final = 3
+"""Crashes while reading one file after which soulspot stops reading it."""
 
-_PLACE: Final = 8192
+_SLOT_SIZE: Final = 8192
 _LENGTH: Final = struct.Struct("<H")
-_NOTHING: Final = _LENGTH.pack(0)
+_EMPTY: Final = _LENGTH.pack(0)
 
 
-class Note:
-    """One reader's place, as the reader has it."""
+class Slot:
+    """A reader process's own slot of the journal."""
 
-    def __init__(self, file: str, place: int) -> None:
+    def __init__(self, file: str, number: int) -> None:
         self._descriptor = open_private(file, os.O_WRONLY)
-        self._offset = place * _PLACE
+        self._offset = number * _SLOT_SIZE
 
     def write(self, path: bytes) -> None:
-        self._put(_LENGTH.pack(len(path)) + path)
+        _write(self._descriptor, _LENGTH.pack(len(path)) + path, self._offset)
 
     def clear(self) -> None:
-        self._put(_NOTHING)
-
-    def _put(self, content: bytes) -> None:
-        _write(self._descriptor, content, self._offset)
+        _write(self._descriptor, _EMPTY, self._offset)
 
 
 class Journal:
-    """The whole file, as the process has it that hands out files; no other may meanwhile, whose notes these would be.
+    """The whole journal, held by the process that owns the readers; a lock keeps other processes out.
 
-    Raises OSError where it cannot be had.
+    Raises OSError if the file cannot be opened or another process holds it.
 
     Attributes:
-        deaths: how often everything went down while a path was in work, by path.
+        crashes: how often soulspot crashed while reading a path, by path.
 
     """
 
@@ -61,50 +59,49 @@ class Journal:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(self._descriptor)
-            raise OSError(errno.EAGAIN, "another soulspot keeps it", file) from error
-        content = os.pread(self._descriptor, PLACES * _PLACE + READ_LIMIT, 0)
-        self.deaths = _counted(content[PLACES * _PLACE :])
-        noted = [_noted(content[place * _PLACE : (place + 1) * _PLACE]) for place in range(PLACES)]
-        for path in filter(None, noted):
-            self.deaths[path] = self.deaths.get(path, 0) + 1
-        if any(noted) or len(content) < PLACES * _PLACE:
-            self._write_counts()  # first: what is counted twice does less harm than what is not counted
-            for place in range(PLACES):
-                self.clear(place)
+            raise OSError(errno.EAGAIN, "another soulspot process holds it", file) from error
+        content = os.pread(self._descriptor, SLOTS * _SLOT_SIZE + READ_LIMIT, 0)
+        self.crashes = _parse_counts(content[SLOTS * _SLOT_SIZE :])
+        paths = [_parse_slot(content[slot * _SLOT_SIZE : (slot + 1) * _SLOT_SIZE]) for slot in range(SLOTS)]
+        self.crashes.update(filter(None, paths))
+        if any(paths) or len(content) < SLOTS * _SLOT_SIZE:
+            self._write_counts()  # before the slots are cleared: a crash in between counts twice, not never
+            for slot in range(SLOTS):
+                self.clear(slot)
 
-    def clear(self, place: int) -> None:
-        """Forget what the reader of a place has in work: it has ended, and not over that."""
-        _write(self._descriptor, _NOTHING, place * _PLACE)
+    def clear(self, slot: int) -> None:
+        """Clear the slot of a reader that ended without taking the daemon down."""
+        _write(self._descriptor, _EMPTY, slot * _SLOT_SIZE)
 
-    def forgive(self, path: str) -> None:
-        """Forget the deaths over a path: it was read."""
-        if self.deaths.pop(path, None) is not None:
+    def forget(self, path: str) -> None:
+        """Forget the crashes of a path that has been read since."""
+        if self.crashes.pop(path, None) is not None:
             self._write_counts()
 
     def close(self) -> None:
         os.close(self._descriptor)
 
     def _write_counts(self) -> None:
-        content = json.dumps({path_to_text(path): count for path, count in self.deaths.items()}).encode()
+        content = json.dumps({path_to_text(path): count for path, count in self.crashes.items()}).encode()
         with contextlib.suppress(OSError):
-            os.ftruncate(self._descriptor, PLACES * _PLACE)  # a shorter text must not leave the end of a longer one
-        _write(self._descriptor, content, PLACES * _PLACE)
+            os.ftruncate(self._descriptor, SLOTS * _SLOT_SIZE)  # a shorter text must not leave the end of a longer one
+        _write(self._descriptor, content, SLOTS * _SLOT_SIZE)
 
 
 def _write(descriptor: int, content: bytes, offset: int) -> None:
-    with contextlib.suppress(OSError):  # a full disk: then this is not remembered
+    with contextlib.suppress(OSError):  # the disk is full: lose this entry
         os.pwrite(descriptor, content, offset)
 
 
-def _noted(place: bytes) -> str | None:
-    if len(place) < _LENGTH.size:
+def _parse_slot(slot: bytes) -> str | None:
+    if len(slot) < _LENGTH.size:
         return None
-    (length,) = _LENGTH.unpack_from(place)
-    return os.fsdecode(place[_LENGTH.size : _LENGTH.size + length]) or None
+    (length,) = _LENGTH.unpack_from(slot)
+    return os.fsdecode(slot[_LENGTH.size : _LENGTH.size + length]) or None
 
 
-def _counted(content: bytes) -> dict[str, int]:
+def _parse_counts(content: bytes) -> Counter[str]:
     try:
-        return {text_to_path(path): int(count) for path, count in json.loads(content or b"{}").items()}
+        return Counter({text_to_path(path): int(count) for path, count in json.loads(content or b"{}").items()})
     except (ValueError, TypeError, AttributeError):
-        return {}  # damaged: it counts anew
+        return Counter()  # damaged: start from zero

@@ -1,17 +1,21 @@
-"""What goes over a tag reader's pipes: frames of four bytes of length and msgpack, lists in both directions.
+"""The pipes of the reader processes: frames of a four-byte length and a body.
 
-Never pickle: what a parser of foreign bytes answers must not be able to run anything.
+Tag readers exchange lists in msgpack. Never pickle: a process that parses foreign bytes must not be able to run code in
+the daemon.
 """
 
+import resource
+import signal
 import struct
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from soulspot.infrastructure.tags.model import Reading
 
 LENGTH = struct.Struct("<I")
-"""The head of each frame."""
+"""The header of each frame."""
 
 _encode = msgspec.msgpack.encode
 decode_paths = msgspec.msgpack.Decoder(list[bytes]).decode
@@ -21,3 +25,12 @@ decode_readings = msgspec.msgpack.Decoder(list[Reading]).decode
 def frame(content: Sequence[bytes] | Sequence[Reading]) -> bytes:
     body = _encode(content)
     return LENGTH.pack(len(body)) + body
+
+
+def requests(memory_limit: int) -> Iterator[bytes]:
+    """Limit the memory of this process, in bytes, and yield each request from its standard input until that closes."""
+    resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the parent process ends this one by closing its input
+    while len(head := sys.stdin.buffer.read(LENGTH.size)) == LENGTH.size:
+        yield sys.stdin.buffer.read(LENGTH.unpack(head)[0])

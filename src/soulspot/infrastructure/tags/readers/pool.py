@@ -1,8 +1,8 @@
-"""The worker processes: who reads what, for how long, and what becomes of a file that takes its reader down.
+"""The pool of reader processes: distributes files, limits the time of each, and isolates files that crash a reader.
 
-A hang, a bomb or a crash costs one file: the process is killed, and what it had not answered is read once more, each
-file on its own; one that takes a reader down on its own is a failure. One that takes down the daemon as well is found
-noted in a journal, read on its own after the next start, and a failure after the third.
+A hang, a bomb or a crash costs one file: the pool kills the process and reads its unanswered files again, one at a
+time. A file that crashes a reader then is a failure. A file that crashes the daemon too is found in the crash journal
+at the next start and read alone; after the third crash it is a failure.
 """
 
 import asyncio
@@ -16,48 +16,47 @@ from typing import Self
 
 from soulspot.infrastructure.privileges import reader_user
 from soulspot.infrastructure.tags.model import Failure, Reading
-from soulspot.infrastructure.tags.readers.crash_journal import DEATHS_LIMIT, Journal
+from soulspot.infrastructure.tags.readers.crash_journal import MAX_CRASHES, Journal
 from soulspot.infrastructure.tags.readers.frames import LENGTH, decode_readings, frame
 
 logger = logging.getLogger(__name__)
 
 IN_FLIGHT = 16
-"""Files that one worker has at most, so that it need not wait for the next."""
-AT_ONCE = 6
-"""Files that a worker gets at least while it has others: each write to its pipe costs as much as a transaction."""
-DEAL_EVERY = 0.005
-"""Seconds from one to the next time that fewer are handed out: what comes one by one meanwhile goes together."""
-END_LIMIT = 1.0
-"""Seconds that a worker has to end by itself."""
+"""Maximum of files sent to one reader, enough that it never waits for the next."""
+MIN_BATCH = 6
+"""Minimum of files sent to a busy reader: each write to its pipe costs as much as a transaction."""
+BATCH_INTERVAL = 0.005
+"""Seconds between two smaller batches: files requested one by one in between go together."""
+EXIT_TIMEOUT = 1.0
+"""Seconds that a reader has to exit by itself."""
 RECYCLE_AFTER = 5_000
-"""Files after which a worker makes room for a fresh one: a parser may leak."""
-READER_PROCESS = "soulspot.infrastructure.tags.readers.reader_process"
+"""Files after which a reader is replaced: a parser may leak memory."""
 
 
 @dataclass(slots=True, eq=False)
 class _Request:
     path: str
     answer: "asyncio.Future[Reading]"
-    is_suspect: bool = False  # a reader went down that had it, maybe over another file
+    is_suspect: bool = False  # a reader crashed that had it, maybe on another file
 
 
 @dataclass(slots=True, eq=False)
-class _Worker:
+class _Reader:
     process: asyncio.subprocess.Process
     sent: deque[_Request] = field(default_factory=deque)
     files: int = 0
-    alarm: asyncio.TimerHandle | None = None
-    ran_out_of_time: bool = False
-    waited_for_disk: bool = False
+    timer: asyncio.TimerHandle | None = None
+    timed_out: bool = False
+    was_blocked: bool = False
 
-    def share(self, waiting: int, workers: int) -> int:
-        """Return how many of the files that wait for so many workers this one is to get now."""
+    def share(self, waiting: int, readers: int) -> int:
+        """Return how many of the waiting files this one of several readers gets now."""
         if self.files >= RECYCLE_AFTER or (self.sent and self.sent[0].is_suspect):
             return 0
         if not self.sent:
-            return min(IN_FLIGHT, -(-waiting // workers))
+            return min(IN_FLIGHT, -(-waiting // readers))
         share = min(IN_FLIGHT - len(self.sent), waiting)
-        return share if share >= AT_ONCE else 0
+        return share if share >= MIN_BATCH else 0
 
     def send(self, requests: list[_Request]) -> None:
         assert self.process.stdin is not None
@@ -67,15 +66,15 @@ class _Worker:
         if self.files >= RECYCLE_AFTER:
             self.process.stdin.close()
 
-    def set_alarm(self, seconds: float) -> None:
-        """Give the file that is being read so long from now."""
-        if self.alarm is not None:
-            self.alarm.cancel()
-        self.alarm = asyncio.get_running_loop().call_later(seconds, self._give_up) if self.sent else None
+    def set_timer(self, seconds: float) -> None:
+        """Restart the time limit for the file that is being read."""
+        if self.timer is not None:
+            self.timer.cancel()
+        self.timer = asyncio.get_running_loop().call_later(seconds, self._time_out) if self.sent else None
 
-    def _give_up(self) -> None:
-        self.ran_out_of_time = True
-        self.waited_for_disk = _is_waiting(self.process.pid)
+    def _time_out(self) -> None:
+        self.timed_out = True
+        self.was_blocked = _is_blocked(self.process.pid)
         self.kill()
 
     def kill(self) -> None:
@@ -84,20 +83,20 @@ class _Worker:
 
 
 class TagReaders:
-    """Reads files in worker processes; call `read` from as many tasks as you like.
+    """Reads files in processes; any number of tasks may call `read`.
 
     Args:
-        workers: the number of processes.
-        memory_limit: bytes of address space that each may use.
-        time_limit: seconds that one file may take.
-        journal: the file that keeps what is in work, in a folder that can be written; None to remember nothing.
+        number: how many processes to run.
+        memory_limit: address space of each, in bytes.
+        time_limit: for one file, in seconds.
+        journal: path of the crash journal, None for no journal.
 
     """
 
     def __init__(
-        self, workers: int, *, memory_limit: int = 512 << 20, time_limit: float = 20.0, journal: str | None = None
+        self, number: int, *, memory_limit: int = 512 << 20, time_limit: float = 20.0, journal: str | None = None
     ) -> None:
-        self._number = workers
+        self._number = number
         self._journal_file = journal
         self._journal: Journal | None = None
         self._memory_limit = memory_limit
@@ -105,28 +104,27 @@ class TagReaders:
         self._waiting: deque[_Request] = deque()
         self._urgent: deque[_Request] = deque()
         self._suspects: deque[_Request] = deque()
-        self._workers: list[_Worker] = []
+        self._readers: list[_Reader] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self._dealing: asyncio.TimerHandle | None = None
-        self._dealt = 0.0
+        self._dispatching: asyncio.TimerHandle | None = None
+        self._dispatched_at = 0.0
 
     async def __aenter__(self) -> Self:
         return self
 
     def start(self) -> None:
-        """Start the processes, where they do not run; else the first file that is read does."""
+        """Start the processes unless they run; `read` does so too."""
         if not self._tasks:
             self._open_journal()
             self._tasks = [
-                asyncio.create_task(self._keep_worker(place), name=f"tag reader {place}")
-                for place in range(self._number)
+                asyncio.create_task(self._keep_reader(slot), name=f"tag reader {slot}") for slot in range(self._number)
             ]
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End the workers; what is still being read is cancelled."""
+        """Stop the processes and cancel the requests in progress."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -137,25 +135,25 @@ class TagReaders:
             self._journal = None
 
     async def read(self, path: str, *, is_urgent: bool = False) -> Reading:
-        """Return what is in a file, an urgent one first; raises only when the readers themselves cannot run."""
+        """Read a file, before all others if urgent; raises only if the readers themselves cannot run."""
         self.start()
         request = _Request(path, asyncio.get_running_loop().create_future())
-        if self._journal is not None and path in self._journal.deaths:
+        if self._journal is not None and path in self._journal.crashes:
             return await self._read_suspect(request, self._journal)
         (self._urgent if is_urgent else self._waiting).append(request)
-        self._deal_soon()
+        self._schedule_dispatch()
         return await request.answer
 
     async def _read_suspect(self, request: _Request, journal: Journal) -> Reading:
-        deaths = journal.deaths[request.path]
-        if deaths >= DEATHS_LIMIT:
-            reading = Reading(failure=Failure("crashed-parser", f"soulspot went down {deaths} times while reading it"))
+        crashes = journal.crashes[request.path]
+        if crashes >= MAX_CRASHES:
+            reading = Reading(failure=Failure("crashed-parser", f"soulspot crashed {crashes} times while reading it"))
         else:
             request.is_suspect = True
             self._suspects.append(request)
-            self._deal_soon()
+            self._schedule_dispatch()
             reading = await request.answer
-        journal.forgive(request.path)
+        journal.forget(request.path)
         return reading
 
     def _open_journal(self) -> None:
@@ -163,116 +161,111 @@ class TagReaders:
             try:
                 self._journal = Journal(self._journal_file)
             except OSError as error:
-                logger.warning("no journal of what is being read: %s", error)
+                logger.warning("cannot keep the crash journal, continuing without it: %s", error)
 
-    def _deal_soon(self) -> None:
-        """Hand out what is waiting, all that is asked for by then at once: a write to a pipe costs a wake-up.
+    def _schedule_dispatch(self) -> None:
+        """Schedule the next batches: at once for a single file, for many files and for suspects, else a moment later.
 
-        One that comes alone is handed out at once, many are, and some that follow each other closely a moment later.
-        Suspects go one by one, so they have nobody to wait for.
+        Each write to a pipe costs a wake-up, so a few files that follow each other closely go together. Suspects are
+        sent one at a time and gain nothing from waiting.
         """
-        is_now = bool(self._suspects) or self._number_asked >= AT_ONCE * self._number
-        moment = 0.0 if is_now else self._dealt + DEAL_EVERY
-        if self._dealing is None or moment < self._dealing.when():
-            if self._dealing is not None:
-                self._dealing.cancel()
-            self._dealing = asyncio.get_running_loop().call_at(moment, self._deal)
+        is_now = bool(self._suspects) or self._number_waiting >= MIN_BATCH * self._number
+        moment = 0.0 if is_now else self._dispatched_at + BATCH_INTERVAL
+        if self._dispatching is None or moment < self._dispatching.when():
+            if self._dispatching is not None:
+                self._dispatching.cancel()
+            self._dispatching = asyncio.get_running_loop().call_at(moment, self._dispatch)
 
     @property
-    def _number_asked(self) -> int:
+    def _number_waiting(self) -> int:
         return len(self._urgent) + len(self._waiting)
 
-    def _deal(self) -> None:
-        self._dealing, self._dealt = None, asyncio.get_running_loop().time()
-        for worker in sorted(self._workers, key=lambda worker: len(worker.sent)):
+    def _dispatch(self) -> None:
+        self._dispatching, self._dispatched_at = None, asyncio.get_running_loop().time()
+        for reader in sorted(self._readers, key=lambda reader: len(reader.sent)):
             if self._suspects:
-                requests = [] if worker.sent else [self._suspects.popleft()]
+                requests = [] if reader.sent else [self._suspects.popleft()]
             else:
-                share = worker.share(self._number_asked, self._number)
+                share = reader.share(self._number_waiting, self._number)
                 requests = [(self._urgent or self._waiting).popleft() for _number in range(share)]
             if requests:
-                was_idle = not worker.sent
-                worker.send(requests)
+                was_idle = not reader.sent
+                reader.send(requests)
                 if was_idle:
-                    worker.set_alarm(self._time_limit)
+                    reader.set_timer(self._time_limit)
 
-    async def _keep_worker(self, place: int) -> None:
-        noted = [self._journal.file, str(place)] if self._journal is not None else []
-        started, told = reader_user()
+    async def _keep_reader(self, slot: int) -> None:
+        journal = [self._journal.file, str(slot)] if self._journal is not None else []
+        user, owner = reader_user()
         while True:
-            worker = _Worker(
+            reader = _Reader(
                 await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", READER_PROCESS, str(self._memory_limit), told, *noted,
+                    sys.executable, "-m", "soulspot.infrastructure.tags.readers.reader_process",
+                    str(self._memory_limit), owner, *journal,
                     stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-                    env=environment(), **started,
+                    env=reader_environment(), **user,
                 )
             )  # fmt: skip
             try:
-                await self._collect(worker)
-                await _ended(worker.process)
+                await self._collect(reader)
+                with contextlib.suppress(TimeoutError):  # let asyncio see the exit before `kill`
+                    await asyncio.wait_for(reader.process.wait(), EXIT_TIMEOUT)
             finally:
-                worker.kill()
-                await worker.process.wait()
+                reader.kill()
+                await reader.process.wait()
                 if self._journal is not None:
-                    self._journal.clear(place)
-                self._take_back(worker)
+                    self._journal.clear(slot)
+                self._requeue(reader)
 
-    async def _collect(self, worker: _Worker) -> None:
-        """Give files to a worker, and hand on what it answers, until it ends."""
-        stdout = worker.process.stdout
+    async def _collect(self, reader: _Reader) -> None:
+        """Pass the readings of a reader on to their requests until it ends."""
+        stdout = reader.process.stdout
         assert stdout is not None
-        self._workers.append(worker)
-        self._deal_soon()
+        self._readers.append(reader)
+        self._schedule_dispatch()
         try:
             while True:
                 (length,) = LENGTH.unpack(await stdout.readexactly(LENGTH.size))
                 for reading in decode_readings(await stdout.readexactly(length)):
-                    request = worker.sent.popleft()
+                    request = reader.sent.popleft()
                     if not request.answer.done():
                         request.answer.set_result(reading)
-                worker.set_alarm(self._time_limit)
-                self._deal_soon()
+                reader.set_timer(self._time_limit)
+                self._schedule_dispatch()
         except (asyncio.IncompleteReadError, ConnectionResetError):
             pass
         finally:
-            self._workers.remove(worker)
+            self._readers.remove(reader)
 
-    def _take_back(self, worker: _Worker) -> None:
-        """Have read again what a worker that ended has not answered; tell a file that was alone with it."""
-        failure = Failure("crashed-parser", "its tags took the reader down, twice")
-        if worker.ran_out_of_time:
-            failure = Failure("timeout", f"reading its tags took longer than {self._time_limit:g} s")
-        if worker.waited_for_disk:
-            failure = Failure("unreadable", f"its disk did not answer for {self._time_limit:g} s")
-        if worker.alarm is not None:
-            worker.alarm.cancel()
-        for request in worker.sent:
+    def _requeue(self, reader: _Reader) -> None:
+        """Queue the unanswered files of a reader that ended, as suspects; a suspect itself fails."""
+        failure = Failure("crashed-parser", "the reader crashed twice on this file")
+        if reader.timed_out:
+            failure = Failure("timeout", f"reading the tags took longer than {self._time_limit:g} s")
+        if reader.was_blocked:
+            failure = Failure("unreadable", f"the disk did not respond for {self._time_limit:g} s")
+        if reader.timer is not None:
+            reader.timer.cancel()
+        for request in reader.sent:
             if request.answer.done():
                 continue
-            if request.is_suspect or (worker.ran_out_of_time and len(worker.sent) == 1):
+            if request.is_suspect or (reader.timed_out and len(reader.sent) == 1):
                 request.answer.set_result(Reading(failure=failure))
             else:
                 request.is_suspect = True
                 self._suspects.append(request)
 
 
-async def _ended(process: asyncio.subprocess.Process) -> None:
-    """Wait for a process that has closed its output: to signal one that has ended takes its end from asyncio."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(END_LIMIT):
-            await process.wait()
-
-
-def _is_waiting(process: int) -> bool:
-    """Whether a process waits, which a reader does for the disk and nothing else, and does not work (proc(5))."""
+def _is_blocked(pid: int) -> bool:
+    """Whether a process sleeps instead of using the CPU, see proc(5); a reader that does so waits for the disk."""
     try:
-        with open(f"/proc/{process}/stat", "rb") as stat:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
             return stat.read().rpartition(b")")[2].split()[0] in {b"D", b"S"}
     except OSError:
         return False
 
 
-def environment() -> dict[str, str]:
-    """Return the environment of a worker, which is none of the service manager's business."""
-    notified = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
-    return {name: value for name, value in os.environ.items() if name not in notified}
+def reader_environment() -> dict[str, str]:
+    """Return the environment without the variables of systemd, which address the daemon only."""
+    of_systemd = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID")
+    return {name: value for name, value in os.environ.items() if name not in of_systemd}

@@ -1,13 +1,10 @@
-"""The process that runs mutagen: reads lists of paths from its input, writes lists of readings to its output.
+"""The process that runs the tag parsers: reads lists of paths from its input, writes lists of readings to its output.
 
-It starts light and knows no database. Each list of paths is answered in its order, in as many lists of readings as it
-takes: an answer waits for the next one for a few milliseconds at most, since each one that is written on its own wakes
-up the other side on its own.
+It imports no database code, so it starts fast. It answers the paths of a list in order, in one or more lists of
+readings: a reading waits a few milliseconds at most for the next one, because each write wakes up the daemon.
 """
 
 import os
-import resource
-import signal
 import sys
 import time
 
@@ -18,47 +15,42 @@ from soulspot.infrastructure.filesystem import ignore_lease_signals
 from soulspot.infrastructure.privileges import NOBODY_ELSE, become, import_everything
 from soulspot.infrastructure.tags.model import Reading
 from soulspot.infrastructure.tags.reader import read_file
-from soulspot.infrastructure.tags.readers.crash_journal import Note
-from soulspot.infrastructure.tags.readers.frames import LENGTH, decode_paths, frame
+from soulspot.infrastructure.tags.readers.crash_journal import Slot
+from soulspot.infrastructure.tags.readers.frames import decode_paths, frame, requests
 
-HELD_BACK = 0.003
-"""Seconds for which an answer waits for others."""
+BATCH_SECONDS = 0.003
+"""How long a reading waits for others before it is written."""
 
 
 def main() -> None:
-    memory_limit = int(sys.argv[1])
-    owner, further = sys.argv[2], sys.argv[3:]
+    memory_limit, owner, *journal = sys.argv[1:]
     if owner != NOBODY_ELSE:
         import_everything(tags, mutagen)  # the owner of the catalogue may not be able to read them
         become(owner)
-    resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # whoever started this process ends it, by closing its input
     ignore_lease_signals()
-    note = Note(further[0], int(further[1])) if further else None
-    source = sys.stdin.buffer
-    while len(head := source.read(LENGTH.size)) == LENGTH.size:
-        _answer(decode_paths(source.read(LENGTH.unpack(head)[0])), note)
+    slot = Slot(journal[0], int(journal[1])) if journal else None
+    for request in requests(int(memory_limit)):
+        _answer(decode_paths(request), slot)
 
 
-def _answer(paths: list[bytes], note: Note | None) -> None:
-    answers: list[Reading] = []
+def _answer(paths: list[bytes], slot: Slot | None) -> None:
+    readings: list[Reading] = []
     began = time.monotonic()
     for path in paths:
-        if note is not None:
-            note.write(path)
-        answers.append(read_file(os.fsdecode(path)))
-        if time.monotonic() - began > HELD_BACK:
-            _write(answers)
-            answers, began = [], time.monotonic()
-    if note is not None:
-        note.clear()
-    _write(answers)
+        if slot is not None:
+            slot.write(path)
+        readings.append(read_file(os.fsdecode(path)))
+        if time.monotonic() - began > BATCH_SECONDS:
+            _write(readings)
+            readings, began = [], time.monotonic()
+    if slot is not None:
+        slot.clear()
+    _write(readings)
 
 
-def _write(answers: list[Reading]) -> None:
-    if answers:
-        sys.stdout.buffer.write(frame(answers))
+def _write(readings: list[Reading]) -> None:
+    if readings:
+        sys.stdout.buffer.write(frame(readings))
         sys.stdout.buffer.flush()
 
 
