@@ -15,9 +15,9 @@ from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.tags import TrackTags
 from soulspot.ingest.catalogue.folder_service import FolderService
 from soulspot.ingest.catalogue.service import IngestService
+from soulspot.ingest.database_retry import DatabaseRetry
 from soulspot.ingest.disk.walker import FoundFile, Root
 from soulspot.ingest.outcome import StaleError
-from soulspot.ingest.retry import DatabaseRetry
 
 pytestmark = pytest.mark.postgresql
 

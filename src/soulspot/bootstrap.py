@@ -32,6 +32,7 @@ from soulspot.infrastructure.watching.watcher import Watcher
 from soulspot.ingest.catalogue.credits import CreditRules
 from soulspot.ingest.catalogue.folder_service import FolderService
 from soulspot.ingest.catalogue.service import IngestService
+from soulspot.ingest.database_retry import retry_database
 from soulspot.ingest.disk.ignore_rules import Ignoring
 from soulspot.ingest.disk.scan_queue import ScanQueue
 from soulspot.ingest.disk.walker import Root
@@ -43,7 +44,6 @@ from soulspot.ingest.outcome import Outcome
 from soulspot.ingest.pause_gate import PauseGate
 from soulspot.ingest.pipeline import Pipeline
 from soulspot.ingest.polling import Polling
-from soulspot.ingest.retry import retry_database
 
 logger = logging.getLogger(__name__)
 

@@ -27,10 +27,10 @@ from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.records import Known, KnownFolder
 from soulspot.infrastructure.persistence.repositories import FileRepository, FolderRepository
 from soulspot.infrastructure.persistence.schema import require_current
+from soulspot.ingest.database_retry import retry_database
 from soulspot.ingest.disk.planner import compare
 from soulspot.ingest.disk.walker import Root, walk
 from soulspot.ingest.outcome import Outcome
-from soulspot.ingest.retry import retry_database
 from soulspot.ingest.scan_requests import BUSY_LIMIT, COUNT_AFTER, count_files_ahead, scan_part
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from soulspot.daemon import health
-from soulspot.daemon.messages import folder_message, hook_message, queue_message, status_message, watcher_message
+from soulspot.daemon.answers import folder_message, hook_message, queue_message, status_message, watcher_message
 from soulspot.daemon.state import DaemonState
 from soulspot.infrastructure.filesystem import path_to_text
 from soulspot.ingest.disk.walker import Root

@@ -22,6 +22,7 @@ from soulspot.infrastructure.tags.readers.pool import TagReaders
 from soulspot.ingest.activity import Activity, FilesInProgress
 from soulspot.ingest.catalogue.folder_service import FolderService
 from soulspot.ingest.catalogue.service import IngestService
+from soulspot.ingest.database_retry import retry_database
 from soulspot.ingest.disk.scan_queue import ScanQueue
 from soulspot.ingest.disk.walker import Root
 from soulspot.ingest.disk.watch_coverage import WatchCoverage
@@ -34,7 +35,6 @@ from soulspot.ingest.missing.missing_files import MissingFiles
 from soulspot.ingest.missing.moves import MoveDetector
 from soulspot.ingest.outcome import Outcome, PipelineStats
 from soulspot.ingest.pause_gate import PauseGate
-from soulspot.ingest.retry import retry_database
 from soulspot.ingest.scan.hinted_paths import HintedPaths
 from soulspot.ingest.scan.reconciler import Reconciler
 

@@ -16,7 +16,7 @@ from soulspot.infrastructure.catalogue_changes import CatalogueChanges
 from soulspot.infrastructure.persistence.models import AuditEntry
 from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries
 from soulspot.infrastructure.persistence.queries.audit_tail import AuditTail
-from soulspot.ingest.retry import retry_database
+from soulspot.ingest.database_retry import retry_database
 
 
 @dataclass(frozen=True, slots=True)

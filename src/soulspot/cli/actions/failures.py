@@ -30,7 +30,7 @@ from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQuerie
 from soulspot.infrastructure.persistence.records import FailureQuestion
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.ingest.catalogue.failure_service import FailureService
-from soulspot.ingest.retry import retry_database
+from soulspot.ingest.database_retry import retry_database
 from soulspot.reports.failure_advice import ADVICE
 
 DECISION_LIMIT: Final = 60.0

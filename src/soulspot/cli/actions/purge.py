@@ -17,7 +17,7 @@ from soulspot.infrastructure.persistence.models import File
 from soulspot.infrastructure.persistence.records import FolderKey
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.ingest.catalogue.service import IngestService
-from soulspot.ingest.retry import retry_database
+from soulspot.ingest.database_retry import retry_database
 
 
 def purge(config: Path | None, *, older_than: timedelta, dry_run: bool, confirmed: int | None) -> None:

@@ -10,8 +10,8 @@ from soulspot.cli.output.terminal import Terminal, require_terminal
 from soulspot.cli.output.top_view import View, screen
 from soulspot.cli.rights import find_catalogue
 from soulspot.config import Settings, daemon_address
+from soulspot.daemon.answers import totals_message
 from soulspot.daemon.catalogue_totals import query_totals
-from soulspot.daemon.messages import totals_message
 from soulspot.errors import SoulspotError
 from soulspot.infrastructure.net import control_socket
 from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries

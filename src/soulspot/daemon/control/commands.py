@@ -12,8 +12,7 @@ import msgspec
 from sqlalchemy.exc import DBAPIError
 
 from soulspot.config.library_check import check_library
-from soulspot.daemon.control.live import follow, live
-from soulspot.daemon.messages import (
+from soulspot.daemon.answers import (
     decided_message,
     error_message,
     pause_message,
@@ -21,6 +20,7 @@ from soulspot.daemon.messages import (
     scan_progress_message,
     scan_result_message,
 )
+from soulspot.daemon.control.live import follow, live
 from soulspot.daemon.state import DaemonState, SettingsChange
 from soulspot.daemon.status import daemon_status
 from soulspot.errors import SoulspotError

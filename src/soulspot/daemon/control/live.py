@@ -5,15 +5,15 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-from soulspot.daemon.catalogue_totals import CatalogueTotals
-from soulspot.daemon.events import SUBSCRIBER_BUFFER, EventBatch
-from soulspot.daemon.messages import (
+from soulspot.daemon.answers import (
     arriving_message,
     batch_message,
     totals_message,
     viewer_message,
     walk_message,
 )
+from soulspot.daemon.catalogue_totals import CatalogueTotals
+from soulspot.daemon.events import SUBSCRIBER_BUFFER, EventBatch
 from soulspot.daemon.state import DaemonState
 from soulspot.daemon.status import daemon_status
 from soulspot.infrastructure.filesystem import path_to_text

@@ -15,7 +15,7 @@ from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.queries.audit_log import AuditLogQueries
 from soulspot.infrastructure.persistence.repositories import AuditRepository
 from soulspot.infrastructure.persistence.statements import now
-from soulspot.ingest.retry import retry_database
+from soulspot.ingest.database_retry import retry_database
 
 logger = logging.getLogger(__name__)
 

@@ -22,6 +22,7 @@ from soulspot.infrastructure.tags import Failure, TrackTags
 from soulspot.infrastructure.tags.readers.pool import TagReaders
 from soulspot.ingest.activity import Activity, FilesInProgress, Pending
 from soulspot.ingest.catalogue.service import IngestService
+from soulspot.ingest.database_retry import retry_database
 from soulspot.ingest.disk.planner import Work
 from soulspot.ingest.disk.scan_queue import ScanQueue
 from soulspot.ingest.disk.walker import FoundFile, Root, chunks
@@ -33,7 +34,6 @@ from soulspot.ingest.missing.missing_files import MissingFiles
 from soulspot.ingest.missing.moves import MoveDetector
 from soulspot.ingest.outcome import Outcome, StaleError
 from soulspot.ingest.pause_gate import PauseGate
-from soulspot.ingest.retry import retry_database
 
 logger = logging.getLogger(__name__)
 

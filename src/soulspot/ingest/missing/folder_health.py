@@ -14,11 +14,11 @@ from soulspot.infrastructure.filesystem import FileSystem, file_system_of, file_
 from soulspot.infrastructure.persistence.records import Known
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.ingest.catalogue.folder_service import FolderService
+from soulspot.ingest.database_retry import retry_database
 from soulspot.ingest.disk.scan_queue import ScanQueue
 from soulspot.ingest.disk.walker import Root
 from soulspot.ingest.missing.grace_period import GracePeriod
 from soulspot.ingest.missing.loss_guard import LossGuard
-from soulspot.ingest.retry import retry_database
 
 logger = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.ingest.activity import Activity, FilesInProgress
 from soulspot.ingest.catalogue.folder_service import FolderService
 from soulspot.ingest.catalogue.service import IngestService
+from soulspot.ingest.database_retry import retry_database
 from soulspot.ingest.disk.scan_queue import ScanQueue
 from soulspot.ingest.disk.walker import Root, check_all, chunks, covers, why_left_alone
 from soulspot.ingest.missing.folder_health import FolderHealth
@@ -24,7 +25,6 @@ from soulspot.ingest.missing.loss_guard import LossGuard
 from soulspot.ingest.missing.moves import MoveDetector
 from soulspot.ingest.outcome import Outcome, StaleError
 from soulspot.ingest.pause_gate import PauseGate
-from soulspot.ingest.retry import retry_database
 
 logger = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from soulspot.infrastructure.persistence.records import Known
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.infrastructure.tags import Kind, kind_of_name
 from soulspot.infrastructure.tags.readers.pool import TagReaders
+from soulspot.ingest.database_retry import retry_database
 from soulspot.ingest.disk import planner
 from soulspot.ingest.disk.hints import Hints
 from soulspot.ingest.disk.planner import Work
 from soulspot.ingest.disk.walker import FoundFile, FoundFolder, Root, check_all, chunks, is_left_alone
 from soulspot.ingest.missing.folder_health import FolderHealth
-from soulspot.ingest.retry import retry_database
 
 SAME_FINGERPRINT = 20
 """From this many files of one fingerprint on (silence, a jingle), it does not identify a file."""

@@ -5,11 +5,11 @@ from functools import partial
 
 from soulspot.infrastructure.persistence.records import Known
 from soulspot.infrastructure.persistence.repositories import FileRepository
+from soulspot.ingest.database_retry import retry_database
 from soulspot.ingest.disk import planner
 from soulspot.ingest.disk.planner import Plan
 from soulspot.ingest.disk.walker import Batch, Root
 from soulspot.ingest.missing.folder_health import FolderHealth
-from soulspot.ingest.retry import retry_database
 
 
 class Comparison:

@@ -6,6 +6,7 @@ from functools import partial
 
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.ingest.activity import Activity, FilesInProgress
+from soulspot.ingest.database_retry import retry_database
 from soulspot.ingest.disk import planner
 from soulspot.ingest.disk.ignore_rules import IGNORE_FILE
 from soulspot.ingest.disk.scan_queue import ScanQueue
@@ -14,7 +15,6 @@ from soulspot.ingest.intake.intake import Intake
 from soulspot.ingest.missing.folder_health import FolderHealth
 from soulspot.ingest.missing.missing_files import MissingFiles
 from soulspot.ingest.pause_gate import PauseGate
-from soulspot.ingest.retry import retry_database
 
 
 class HintedPaths:

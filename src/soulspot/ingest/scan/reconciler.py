@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from soulspot.infrastructure.persistence.repositories import FileRepository
 from soulspot.ingest.activity import Activity, FilesInProgress
+from soulspot.ingest.database_retry import retry_database
 from soulspot.ingest.disk.folder_index import FolderIndex
 from soulspot.ingest.disk.planner import Work
 from soulspot.ingest.disk.scan_queue import ScanQueue
@@ -22,7 +23,6 @@ from soulspot.ingest.intake.stability import FIRST_WAIT
 from soulspot.ingest.missing.folder_health import FolderHealth
 from soulspot.ingest.missing.missing_files import MissingFiles
 from soulspot.ingest.pause_gate import PauseGate
-from soulspot.ingest.retry import retry_database
 from soulspot.ingest.scan.comparison import Comparison
 from soulspot.ingest.scan.progress import WalkProgress
 
