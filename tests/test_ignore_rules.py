@@ -22,8 +22,8 @@ from soulspot.ingest.disk import ignore_rules
 from soulspot.ingest.disk.glob_automaton import Automaton, Glob
 from soulspot.ingest.disk.ignore_rules import (
     FILE_LIMIT,
+    FOLDER_LIMIT,
     IGNORE_FILE,
-    IN_FORCE_LIMIT,
     RULE_LIMIT,
     RULES_LIMIT,
     Ignoring,
@@ -95,7 +95,7 @@ def test_an_invalid_rule_is_logged_and_does_not_affect_others(
     assert excluding_rule(tmp_path, "a.tmp")
     assert excluding_rule(tmp_path, "a.bak")
     if rule != b"[c-a]":  # valid, but an empty set
-        assert f"a rule that means nothing is passed over: {tmp_path}/{IGNORE_FILE}, line 2" in caplog.text
+        assert f"ignoring an invalid rule: {tmp_path}/{IGNORE_FILE}, line 2" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_no_pattern_takes_long_to_match(tmp_path: Path, pattern: bytes) -> None:
 
 def test_the_largest_allowed_set_of_rules_matches_a_name_quickly(tmp_path: Path) -> None:
     dice = random.Random(1)
-    depths = IN_FORCE_LIMIT // FILE_LIMIT
+    depths = FOLDER_LIMIT // FILE_LIMIT
     for depth in range(depths):
         folder = tmp_path.joinpath(*["d"] * depth)
         folder.mkdir(exist_ok=True)
@@ -137,7 +137,7 @@ def test_matching_takes_time_linear_in_the_length_of_the_name() -> None:
     ("content", "message"),
     [
         (b"*.ogg\n" + b"# long\n" * FILE_LIMIT, "an ignore file of more than 32768 bytes"),
-        (b"*.ogg\n" + b"a\n" * RULES_LIMIT, "more than 1000 rules: those from here on are not in force"),
+        (b"*.ogg\n" + b"a\n" * RULES_LIMIT, "more than 1000 rules: ignoring all from"),
         (b"*.ogg\n" + b"a" * (RULE_LIMIT + 1), "line 2: aaaa"),
     ],
     ids=["file", "rules", "rule"],
@@ -164,7 +164,7 @@ def test_the_rules_of_nested_folders_are_limited_together(tmp_path: Path, caplog
 
     chains = [ignoring.chain(str(tmp_path), "d/" * 10) for _run in range(2)]
 
-    assert [sum(rules.size for rules in chain) <= IN_FORCE_LIMIT for chain in chains] == [True, True]
+    assert [sum(rules.size for rules in chain) <= FOLDER_LIMIT for chain in chains] == [True, True]
     assert rule_against(chains[0], "d/" * 10 + "a.ogg", is_folder=False)
     assert caplog.text.count("rules of more than") == 8  # one line for each file, not for each scan
 
@@ -180,7 +180,7 @@ def test_a_megabyte_of_rules_costs_little(tmp_path: Path, caplog: pytest.LogCapt
 
 
 def test_many_ignore_files_take_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ignore_rules, "_KEPT_LIMIT", 1 << 20)
+    monkeypatch.setattr(ignore_rules, "_CACHE_LIMIT", 1 << 20)
     root = Root("", str(tmp_path))
     for number in range(100):
         (tmp_path / f"{number}").mkdir()
@@ -190,7 +190,7 @@ def test_many_ignore_files_take_bounded_memory(tmp_path: Path, monkeypatch: pyte
     found = [path for batch in walk(root) for path in batch.files]
 
     assert len(found) == 100
-    assert root.ignoring._kept <= 1 << 20
+    assert root.ignoring._cached_bytes <= 1 << 20
     assert len(root.ignoring._known) < 10
 
 

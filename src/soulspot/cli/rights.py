@@ -1,7 +1,7 @@
-"""What a command does first: reads the settings, as whoever runs it, and then acts as the owner of the catalogue.
+"""Starts a command: reads the settings as the calling user, then switches from root to the owner of the catalogue.
 
-For root this is where its rights end: what only root may read of the settings is read before. For everybody else these
-are `soulspot.config.get_settings` and `find_catalogue`.
+Root reads the settings before the switch, because the owner may not be able to. For any other user these functions are
+just `soulspot.config.get_settings` and `find_catalogue`.
 """
 
 import os
@@ -25,7 +25,7 @@ _files: list[Path] = []
 
 
 def get_settings(*, config_file: Path | None = None, folders: Sequence[Path] = ()) -> Settings:
-    """Return the settings, and act as the owner of the catalogue that they name from now on."""
+    """Return the settings, and switch from root to the owner of the catalogue that they name."""
     if acting_as():
         return _read[0]
     settings = config.get_settings(config_file=config_file, folders=folders)
@@ -35,7 +35,7 @@ def get_settings(*, config_file: Path | None = None, folders: Sequence[Path] = (
 
 
 def get_settings_again(*, config_file: Path | None = None, folders: Sequence[Path] = ()) -> Settings:
-    """Return the settings as they are by now; raises ConfigError where only root could read them."""
+    """Read the settings again and return them; raises ConfigError if only root can read them."""
     for file in _files if acting_as() else ():
         if not os.access(file, os.R_OK, effective_ids=True):
             msg = f"{file} cannot be read by {acting_as()}, the owner of the catalogue: restart this command"
@@ -44,20 +44,20 @@ def get_settings_again(*, config_file: Path | None = None, folders: Sequence[Pat
 
 
 def find_catalogue(settings: Settings) -> str:
-    """Return the URL of the catalogue to read, and act as its owner from now on."""
+    """Return the URL of the catalogue to read, and switch from root to its owner."""
     url = config_catalogue.find_catalogue(settings)
     act_as_owner_of(url)
     return url
 
 
 def act_as_owner_of(url: str) -> None:
-    """Act as the owner of a catalogue from now on, where root runs this; on a server, rights are the server's."""
+    """Switch from root to the owner of an SQLite catalogue; a server checks rights itself."""
     if (file := database_file(url)) is not None:
         act_as_owner(file, _import_all)
 
 
 def _files_of(config_file: Path | None) -> list[Path]:
-    """Return the files that the settings may have come from, those that can be read."""
+    """Return the readable files that the settings may come from."""
     named = [Path(config_file)] if config_file else []
     with suppress(RuntimeError):
         named.append(user_config_path("soulspot") / "config.toml")
@@ -65,7 +65,7 @@ def _files_of(config_file: Path | None) -> list[Path]:
 
 
 def _import_all() -> None:
-    """Import what any command may come to need."""
+    """Import everything that any command may need later."""
     import aiosqlite
     import alembic
     import rich

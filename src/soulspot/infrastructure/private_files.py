@@ -1,8 +1,8 @@
-"""Opens the files that soulspot keeps beside a catalogue: no link is followed, and nothing else is touched.
+"""Opens the files that soulspot keeps beside a catalogue, without following links.
 
-The folder may belong to somebody whom the process must not trust: the service's user, when root runs a command. So
-each file is opened by the descriptor of its folder, is a regular file with one name or is refused, and gets its owner
-and its mode by its own descriptor. Everything here blocks for no longer than a local disk does.
+The folder may belong to a user that the process must not trust: the service's user, when root runs a command. So each
+file is opened through the descriptor of its folder, and refused unless it is a regular file with a single name. Its
+owner and mode are set through its own descriptor. All functions block, for as long as a local disk does.
 """
 
 import contextlib
@@ -15,18 +15,18 @@ from typing import Final
 
 _ALWAYS: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 READ_LIMIT: Final = 1 << 20
-"""Bytes that are read of a file of ours at most; one that is longer is none."""
+"""Maximum bytes of a soulspot file; a longer file is refused."""
 
 
 class NotPrivateError(OSError):
-    """A link, a file with other names, a folder, pipe, socket or device where a file of ours was expected."""
+    """Not a soulspot file: a link, a file with several names, a folder, pipe, socket or device."""
 
 
 def open_private(path: str | Path, flags: int, mode: int = 0o600) -> int:
-    """Open a file of ours and return its descriptor.
+    """Open a soulspot file and return its descriptor.
 
     Raises:
-        NotPrivateError: what is there is none.
+        NotPrivateError: the path is not a regular file with a single name.
         OSError: as `open` does.
 
     """
@@ -35,21 +35,21 @@ def open_private(path: str | Path, flags: int, mode: int = 0o600) -> int:
 
 
 def read_private(path: str | Path) -> bytes:
-    """Return what a file of ours holds; raises as `open_private` does."""
+    """Return the content of a soulspot file; raises as `open_private` does."""
     descriptor = open_private(path, os.O_RDONLY)
     try:
         content = b""
         while more := os.read(descriptor, READ_LIMIT):
             content += more
             if len(content) > READ_LIMIT:
-                raise NotPrivateError(errno.EFBIG, "it is longer than any file of ours", str(path))
+                raise NotPrivateError(errno.EFBIG, "it is longer than any soulspot file", str(path))
         return content
     finally:
         os.close(descriptor)
 
 
 def write_private(path: str | Path, content: bytes, mode: int = 0o600) -> None:
-    """Put a file of ours in place, whole or not at all, and whatever was there before; it gets the folder's owner."""
+    """Create or replace a soulspot file atomically; it gets the owner of its folder."""
     with _opened_folder(path) as (folder, name):
         unfinished = f"{name}.{os.urandom(4).hex()}.new"
         descriptor = _opened(folder, unfinished, str(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -66,14 +66,14 @@ def write_private(path: str | Path, content: bytes, mode: int = 0o600) -> None:
 
 
 def hand_over(descriptor: int, folder: int | str | Path) -> None:
-    """Give what root has made to the owner of its folder: the service could not use it otherwise."""
+    """Give a file that root created to the owner of its folder, so that the service can use it."""
     if os.geteuid() == 0:
         owner = os.stat(folder)
         os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def make_folder(path: str | Path, mode: int = 0o700) -> None:
-    """Make a folder of ours, with those above it; it gets the owner of the one that it is in."""
+    """Create a soulspot folder and its parents; it gets the owner of its parent folder."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     os.mkdir(path, mode)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -84,18 +84,18 @@ def make_folder(path: str | Path, mode: int = 0o700) -> None:
 
 
 def set_socket_rights(path: Path, *, mode: int, group: int | None) -> os.stat_result:
-    """Give a socket its group and mode, and return what it is; raises as `open_private` does."""
+    """Set the group and mode of a socket; return its status. Raises as `open_private` does."""
     with _opened_folder(path) as (folder, name):
         descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
-        made = os.fstat(descriptor)
-        if not stat.S_ISSOCK(made.st_mode):
-            raise NotPrivateError(errno.EEXIST, "it is no socket by now", str(path))
-        itself = f"/proc/self/fd/{descriptor}"  # neither fchown nor fchmod takes a socket that has a name
+        status = os.fstat(descriptor)
+        if not stat.S_ISSOCK(status.st_mode):
+            raise NotPrivateError(errno.EEXIST, "it is no longer a socket", str(path))
+        own_path = f"/proc/self/fd/{descriptor}"  # fchown and fchmod refuse a descriptor of O_PATH
         if group is not None:
-            os.chown(itself, -1, group)
-        os.chmod(itself, mode)
-        return made
+            os.chown(own_path, -1, group)
+        os.chmod(own_path, mode)
+        return status
     finally:
         os.close(descriptor)
 
@@ -114,7 +114,11 @@ def _opened(folder: int, name: str, path: str, flags: int, mode: int) -> int:
     try:
         descriptor = os.open(name, flags | _ALWAYS, mode, dir_fd=folder)
     except OSError as error:
-        if error.errno in {errno.ELOOP, errno.ENXIO, errno.EISDIR}:  # a link; a socket, or a pipe that nobody reads
+        if error.errno in {
+            errno.ELOOP,
+            errno.ENXIO,
+            errno.EISDIR,
+        }:  # a link, a socket, a folder, an unread pipe
             raise _refused(path) from error
         raise
     status = os.fstat(descriptor)

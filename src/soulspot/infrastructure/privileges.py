@@ -1,11 +1,11 @@
-"""Gives up root's rights for those of the user to whom a catalogue belongs.
+"""Drops root's privileges for those of the owner of a catalogue.
 
-What that user plants beside the catalogue (a link in place of a lock, of the write-ahead log or of the database itself)
-would else have root open, write or hand over any file of the machine. So a command of root's acts as that user before
-it opens anything there, and can do nothing that the user could not do.
+The owner could plant links beside the catalogue (instead of a lock, the write-ahead log or the database itself) that
+make root open, write or hand over any file of the machine. So a command that root runs switches to the owner before it
+opens anything there, and can do nothing that the owner could not do.
 
-Where soulspot itself lies so that only root can read it, that user cannot start its tag readers. Then root stays the
-process's real user, which opens no file, and a reader is started as root and acts as the user before it reads anything.
+If only root can read the installation of soulspot, the owner cannot start tag readers. Then root remains the real user
+of the process, with which no file is opened; each reader starts as root, and switches to the owner before it reads.
 """
 
 import contextlib
@@ -30,14 +30,14 @@ NOBODY_ELSE: Final = "-"
 _NOT_IMPORTED: Final = frozenset(
     ("antigravity", "distutils", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "this", "tkinter", "turtle")
 ) | frozenset(("turtledemo", "venv"))
-"""What has a window, a network or a joke behind it, and nothing that a command needs."""
+"""Modules that no command needs, and that open a window or a browser, or are tests."""
 _LINKS_LIMIT: Final = 40
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Whom a process acts as, with all its groups; `keeps_root` where root stays the real user."""
+    """The user and groups that a process acts as; `keeps_root` if root remains the real user."""
 
     user: int
     group: int
@@ -50,15 +50,15 @@ _acting: list[Account] = []
 
 
 def acting_as() -> str:
-    """Return the name of the user as whom this process acts in place of root, "" where it does not."""
+    """Return the name of the user that this process switched to from root, "" if it has not."""
     return _acting[0].name if _acting else ""
 
 
 def act_as_owner(file: Path, prepare: Callable[[], None]) -> None:
-    """Give up root's rights for those of whom a catalogue belongs to; does nothing where that is root, or we are not.
+    """Switch from root to the owner of a catalogue; do nothing if root owns it, or this process is not root.
 
-    `prepare` is called first where that user cannot read this program: what is needed of it has to be read by then.
-    Raises CatalogueError where that user cannot reach its own catalogue.
+    If the owner cannot read this program, `prepare` is called first: it must load everything needed later.
+    Raises CatalogueError if the owner cannot reach the catalogue.
     """
     if os.geteuid() != 0 or (owner := owner_of(file)) == 0:
         return
@@ -70,7 +70,7 @@ def act_as_owner(file: Path, prepare: Callable[[], None]) -> None:
     except OSError as error:
         if error.errno not in {errno.EPERM, errno.EINVAL}:
             raise
-        return  # a root that may become nobody else has no rights to give up, as in a container without capabilities
+        return  # root without capabilities, as in some containers, has no privileges to drop
     if _reads_this_program():
         os.setresuid(account.user, account.user, account.user)
     else:
@@ -84,34 +84,34 @@ def act_as_owner(file: Path, prepare: Callable[[], None]) -> None:
     except PermissionError as error:
         msg = f"{file} belongs to {account.name}, who cannot reach it; root acts as the owner of the catalogue"
         raise CatalogueError(msg) from error
-    except OSError:  # the command itself comes to it
+    except OSError:  # the command itself reports it
         return
 
 
 def child_user() -> dict[str, Any]:
-    """Return as whom a program is to be started, in the words of `subprocess`: not as root, once that was given up."""
+    """Return the arguments of `subprocess` that start a program as the user that this process switched to."""
     return {"user": _acting[0].user} if _acting and _acting[0].keeps_root else {}
 
 
 def reader_user() -> tuple[dict[str, Any], str]:
-    """Return as whom a tag reader is to be started, and what to tell it: whom it is to `become`, or `NOBODY_ELSE`."""
+    """Return the arguments of `subprocess` for a tag reader, and the user for its `become`, or `NOBODY_ELSE`."""
     if not _acting or not _acting[0].keeps_root:
         return {}, NOBODY_ELSE
     account = _acting[0]
     return {"user": 0}, f"{account.user}:{account.group}:{','.join(map(str, account.groups))}"
 
 
-def become(told: str) -> None:
-    """Act as whom the starter of this process acts as, for good."""
-    user, group, groups = told.split(":")
+def become(account: str) -> None:
+    """Switch irrevocably to the user, group and groups that the parent process passed."""
+    user, group, groups = account.split(":")
     os.setgroups([int(each) for each in groups.split(",") if each])
     os.setresgid(int(group), int(group), int(group))
     os.setresuid(int(user), int(user), int(user))
 
 
 def import_everything(*packages: ModuleType) -> None:
-    """Import the standard library and packages, with all below them: afterwards their files are needed no more."""
-    with warnings.catch_warnings(action="ignore"):  # some of it is deprecated
+    """Import the standard library and packages with all their modules, so that their files are no longer needed."""
+    with warnings.catch_warnings(action="ignore"):  # some modules are deprecated
         for name in sorted(sys.stdlib_module_names - _NOT_IMPORTED):
             if not name.startswith("_"):
                 _import_below(name)
@@ -120,7 +120,7 @@ def import_everything(*packages: ModuleType) -> None:
 
 
 def _import_below(name: str) -> None:
-    with contextlib.suppress(ImportError, OSError):  # what this machine has not, as Windows' own and optional libraries
+    with contextlib.suppress(ImportError, OSError):  # missing here: modules of Windows, optional libraries
         module = importlib.import_module(name)
         for each in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{name}."):
             if not each.name.endswith(("__main__", "_process", ".testing", ".test", ".tests", ".migrations")):
@@ -128,10 +128,10 @@ def _import_below(name: str) -> None:
 
 
 def owner_of(file: Path) -> int:
-    """Return the user whom a catalogue belongs to, in whose folder root must not trust what it finds.
+    """Return the owner of a catalogue: the user whose files beside it root must not trust.
 
-    That is the owner of its folder; of a link on the way there, where that is another user than root; and of the file
-    itself where several may write to a folder of root's.
+    That is the owner of its folder, or of a link on the way there if that is not root. If root owns the folder but
+    others can write to it, it is the owner of the file itself.
     """
     try:
         folder, owner = _resolved(str(file.parent))
@@ -140,13 +140,13 @@ def owner_of(file: Path) -> int:
         status = os.stat(folder)
         if status.st_uid == 0 and status.st_mode & _OTHERS_WRITE:
             return os.lstat(os.path.join(folder, file.name)).st_uid
-    except OSError:  # not there yet; or a loop, which the command itself comes to
+    except OSError:  # does not exist yet; or a loop of links, which the command itself reports
         return 0
     return status.st_uid
 
 
 def _resolved(path: str) -> tuple[str, int]:
-    """Return the folder that a path leads to, as far as it is there, and the owner of a link that is not root's."""
+    """Return the folder that a path leads to, as far as it exists, and 0; or a link of another user, and its owner."""
     found, links = "/", 0
     parts = deque(path.split("/"))
     while parts:
@@ -175,7 +175,7 @@ def _resolved(path: str) -> tuple[str, int]:
 def _account(user: int, file: Path) -> Account:
     try:
         known = pwd.getpwuid(user)
-    except KeyError:  # of another machine, or a container's
+    except KeyError:  # a user of another machine or of a container
         group = next(each for each in file.parents if each.exists()).stat().st_gid
         return Account(user, group, (group,), str(user))
     groups = os.getgrouplist(known.pw_name, known.pw_gid)

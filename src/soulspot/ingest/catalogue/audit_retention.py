@@ -1,8 +1,8 @@
-"""Removes audit entries that are older than the settings keep them.
+"""Removes expired audit entries: those older than the setting allows.
 
-Of everything that the catalogue still has, the first entry and the latest stay, however old they are: how it came to
-be, and why it is as it is. The rest goes in small batches, each in its own transaction. One audit entry records a
-pass; each batch replaces it with the new total, so that it is right wherever the pass is interrupted.
+The first and the latest entry of everything that the catalogue still has stay, at any age: they record how it was
+created, and its last change. The others are removed in small batches, each in its own transaction. One audit entry
+records a pass; each batch replaces it with the new total, so that it is correct even if the pass is interrupted.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 INTERVAL: Final = 86_400.0
 """Seconds between two passes of the daemon."""
 BATCH: Final = 100
-"""Entries that one transaction removes: a few milliseconds of the one writer."""
+"""Entries that one transaction removes: they occupy the writer for a few milliseconds."""
 PAGE: Final = 2_000
 """Entries that one query examines."""
 PAUSE: Final = 0.01
@@ -33,11 +33,11 @@ AUDIT_LOG: Final = "audit_log"
 
 
 class Retention:
-    """Removes the audit entries whose time is over.
+    """Removes expired audit entries.
 
     Args:
-        keep: for how long entries are kept.
-        run: the id of this start of soulspot.
+        keep: the age at which entries expire.
+        run: the id of this run of soulspot.
         is_quiet: whether nothing else wants to write.
 
     """
@@ -52,41 +52,41 @@ class Retention:
         self._is_quiet = is_quiet
 
     async def run(self) -> None:
-        """Do a pass now, and one each day."""
+        """Do a pass now, and then one each day."""
         while True:
             await self.trim()
             await asyncio.sleep(INTERVAL)
 
     async def count(self) -> int:
         """Return how many entries a pass would remove."""
-        return sum([len(numbers) async for numbers in self._spent(now() - self._keep)])
+        return sum([len(numbers) async for numbers in self._expired(now() - self._keep)])
 
     async def trim(self) -> int:
         """Do one pass; return how many entries it removed."""
         before, removed = now() - self._keep, 0
         last = await retry_database(self._entries.last_sequence)
-        async for numbers in self._spent(before):
+        async for numbers in self._expired(before):
             for start in range(0, len(numbers), BATCH):
                 removed = await retry_database(self._remove, numbers[start : start + BATCH], removed, before, last)
                 await asyncio.sleep(PAUSE if self._is_quiet() else BUSY_PAUSE)
         if removed:
-            logger.info("%d audit entries were older than %s and have been removed", removed, before.date())
+            logger.info("removed %d audit entries older than %s", removed, before.date())
         return removed
 
-    async def _spent(self, before: datetime) -> AsyncIterator[list[int]]:
+    async def _expired(self, before: datetime) -> AsyncIterator[list[int]]:
         """Yield the sequence numbers of the entries to remove, a page at a time."""
         upto = await retry_database(self._entries.last_before, before)
         after = 0
         while page := await retry_database(self._entries.aged, after, upto, before, PAGE):
             after = page[-1][0]
-            yield [number for number, is_spent in page if is_spent]
+            yield [number for number, is_expired in page if is_expired]
 
-    async def _remove(self, numbers: Sequence[int], already: int, before: datetime, last: int) -> int:
-        """Remove entries and log the total of this pass, `already` included; return the total."""
+    async def _remove(self, numbers: Sequence[int], removed: int, before: datetime, last: int) -> int:
+        """Remove entries and record the new total of the pass, given the total so far; return the new total."""
         async with self._database.transaction():
-            removed = already + await self._entries.remove(numbers)
-            if removed > already:
+            total = removed + await self._entries.remove(numbers)
+            if total > removed:
                 await self._entries.remove_own("audit_trimmed", AUDIT_LOG, after=last)
-                changes = {"entries": removed, "before": before.isoformat(timespec="seconds")}
+                changes = {"entries": total, "before": before.isoformat(timespec="seconds")}
                 await self._audit.log_action("audit_trimmed", AUDIT_LOG, changes=changes)
-        return removed
+        return total

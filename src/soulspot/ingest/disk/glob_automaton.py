@@ -1,9 +1,9 @@
-"""Matches a path against many patterns of a .gitignore at once, in time linear in the path: nothing can backtrack.
+"""Matches a path against many .gitignore patterns at once, in time linear in the path, without backtracking.
 
-All patterns of a list are one automaton whose states are the bits of one integer, in the order of the patterns. Reading
-a byte is a few operations on that integer (Shift-And, Baeza-Yates and Gonnet 1992), whatever the patterns are: the
-worst list costs what the longest harmless one costs. Patterns and paths are bytes, as they are to git, and mean what
-they mean to git's wildmatch.c and dir.c.
+All patterns of a list form one automaton whose states are the bits of one integer, in the order of the patterns.
+Reading a byte takes a few operations on that integer (Shift-And, Baeza-Yates and Gonnet 1992), so a hostile list is no
+slower than a harmless one of the same length. As in git, patterns and paths are bytes; the syntax is that of git's
+wildmatch.c and dir.c.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ _ALL: Final = _EVERY - 1
 
 
 def _bytes(*ranges: tuple[int, int]) -> int:
-    """Return the set of the bytes in ranges, both ends included."""
+    """Return the set of the bytes in inclusive ranges."""
     found = 0
     for first, last in ranges:
         if first <= last:
@@ -47,16 +47,16 @@ _CLASSES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Glob:
-    """One pattern, taken apart.
+    """One parsed pattern.
 
     Attributes:
         is_negative: whether it began with `!`.
         folders_only: whether it ended with `/`.
-        name_only: whether it is of the last name of a path, wherever that is.
-        steps: the sets of bytes that it consumes one after the other.
+        name_only: whether it has no slash, and so matches the last name of a path in any folder.
+        steps: the set of bytes that it accepts at each step.
         within: the positions between steps at which any bytes but a slash may stand.
         anything: the positions at which any bytes may stand.
-        optional: the positions of `**/`: the step there, a slash, may be left out with all before it.
+        optional: the positions of `**/`: the slash there may be absent, with everything that `**` matches.
 
     """
 
@@ -70,7 +70,7 @@ class Glob:
 
     @classmethod
     def parse(cls, pattern: bytes) -> "Glob":
-        """Take a pattern apart, as it stands in a line; raises ValueError for one that matches nothing at all."""
+        """Parse one line; raises ValueError for a pattern that can never match."""
         is_negative = pattern.startswith(b"!")
         text = pattern[1:] if is_negative else pattern
         folders_only = text.endswith(b"/")
@@ -79,7 +79,7 @@ class Glob:
         if text.startswith(b"/"):
             text = text[1:]
         if not text:
-            msg = "it is empty"
+            msg = "empty"
             raise ValueError(msg)
         parsed = _Parser(text)
         parsed.run()
@@ -101,7 +101,7 @@ class _Parser:
         self.within: set[int] = set()
         self.anything: set[int] = set()
         self.optional: set[int] = set()
-        # git compares what stands before the first wildcard by itself: to the rest, that is where the pattern begins.
+        # git compares the part before the first wildcard separately, so for `**` the pattern begins after that part.
         self._begin = next((at for at, byte in enumerate(text) if byte in _SPECIAL), len(text))
 
     def run(self) -> None:
@@ -119,13 +119,13 @@ class _Parser:
                 if byte == _BACKSLASH:
                     at += 1
                     if at == len(text):
-                        msg = "it ends with a backslash"
+                        msg = "ends with a backslash"
                         raise ValueError(msg)
                 self.steps.append(1 << text[at])
                 at += 1
 
     def _stars(self, at: int) -> int:
-        """Take a run of stars; return the position after it."""
+        """Parse a run of stars; return the position after it."""
         text, end = self.text, at
         while end < len(text) and text[end] == _STAR:
             end += 1
@@ -146,11 +146,11 @@ class _Parser:
         return end
 
     def _bracket(self, at: int) -> int:
-        """Take a set in brackets, as git reads one; return the position after it."""
+        """Parse a bracket expression as git does; return the position after it."""
         text, found, before = self.text + b"\0", 0, 0
         is_negated = text[at] in b"!^"
         at += is_negated
-        while True:  # what comes first is of the set, even if it is a bracket that closes
+        while True:  # the first byte belongs to the set, even if it is a closing bracket
             byte = text[at]
             if byte == _BACKSLASH:
                 at += 1
@@ -170,7 +170,7 @@ class _Parser:
                 found |= 1 << byte
             before, at = byte, at + 1
             if at >= len(text):
-                msg = "a bracket in it is not closed"
+                msg = "a bracket is not closed"
                 raise ValueError(msg)
             if text[at] == ord("]"):
                 break
@@ -180,20 +180,20 @@ class _Parser:
     @staticmethod
     def _named(name: bytes) -> int:
         if name not in _CLASSES:
-            msg = "a class of characters in it does not exist"
+            msg = "unknown character class"
             raise ValueError(msg)
         return _CLASSES[name]
 
 
 class _Step(NamedTuple):
-    """What reading one byte does to the states."""
+    """Masks for one byte: states that advance by one, and states that stay."""
 
     forward: int
     stay: int
 
 
 class Automaton:
-    """Many patterns of one kind, of names or of whole paths, matched at once."""
+    """Matches many patterns of one kind, for names or for whole paths, at once."""
 
     def __init__(self, globs: Iterable[tuple[int, Glob]]) -> None:
         self._number_of: dict[int, int] = {}
@@ -211,7 +211,7 @@ class Automaton:
                     _set(marked, bit + position)
             for step in glob.steps:
                 change = (step ^ (step << 1)) & _EVERY
-                while change:  # no more often than the pattern has bytes for
+                while change:  # at most twice for each range of bytes in the set
                     byte = change.bit_length() - 1
                     _set(toggles.setdefault(byte, bytearray(room)), bit)
                     change ^= 1 << byte
@@ -229,7 +229,7 @@ class Automaton:
         self.size = len({id(step.forward) for step in self._steps}) * room
 
     def read(self, states: int, text: bytes) -> int:
-        """Return the states after some bytes, given those before."""
+        """Return the states after reading some bytes, given the states before."""
         steps, optional = self._steps, self._optional
         for byte in text:
             forward, stay = steps[byte]
@@ -242,7 +242,7 @@ class Automaton:
         return states
 
     def last(self, states: int, *, is_folder: bool) -> int:
-        """Return the number of the last pattern that has matched what was read, -1 for none."""
+        """Return the number of the last pattern that matches the bytes read so far, -1 for none."""
         matched = states & self._of[is_folder]
         return self._number_of[matched.bit_length() - 1] if matched else -1
 
@@ -252,7 +252,7 @@ def _set(bits: bytearray, number: int) -> None:
 
 
 def _steps(toggles: dict[int, bytearray], within: int, anything: int) -> Sequence[_Step]:
-    """Return what each byte does; bytes that no pattern tells apart share the same integers."""
+    """Return the step of each byte; consecutive bytes that no pattern distinguishes share an integer."""
     steps, forward, stay = [], 0, within | anything
     for byte in range(256):
         if byte in toggles:
