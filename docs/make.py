@@ -35,7 +35,7 @@ writes to the music folders.
 Commands that report something take `--json` and then print one JSON object a line.
 """
 ENVIRONMENT: Final = {
-    "SOULSPOT_CONFIG": "The TOML file to read in place of the usual two, unless `--config` names one.",
+    "SOULSPOT_CONFIG": "The TOML file to read instead of the usual two, unless `--config` names one.",
     "SOULSPOT_SECTION__NAME": "A setting, for example `SOULSPOT_LIBRARY__FOLDERS=/srv/music`: see soulspot.toml(5).",
     "NO_COLOR": "If set, no colours on a terminal.",
 }

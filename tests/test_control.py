@@ -131,7 +131,7 @@ def test_new_settings_are_in_force_once_reload_returns(configured: Soulspot) -> 
     result = configured.run("reload")
     write_song(more / "song.mp3")
 
-    assert result.stdout == "the new settings are in force\n"
+    assert result.stdout == "the new settings are active\n"
     until(lambda: configured.tracks() == {("song.mp3", "song")}, 5)
     assert status(configured)["pid"] == pid
     assert configured.run("reload").stdout == "the settings have not changed\n"

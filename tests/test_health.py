@@ -54,6 +54,6 @@ def test_the_line_for_systemd_shows_progress_and_problems() -> None:
     root = Root("1", "/srv/music")
     busy = stats(finished=5, in_hand=2)
 
-    assert health.status_line(Health("ok"), busy, [root]) == "watching /srv/music; 2 files in hand, 5 done"
+    assert health.status_line(Health("ok"), busy, [root]) == "watching /srv/music; 2 files in progress, 5 done"
     assert health.status_line(Health("degraded", ("it is so",)), stats(), [root]) == "watching /srv/music; it is so"
     assert health.status_line(Health("paused", ("disk full",)), busy, [root]) == "paused: disk full"

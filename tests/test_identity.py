@@ -275,7 +275,7 @@ def test_a_moved_and_retagged_file_is_the_same_track(
 def test_a_moved_and_retagged_file_is_the_same_track_in_any_order(
     apply: Callable[[Change], InProcessDaemon], music: Path, target: str, order: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(missing_files, "HEIR_YOUNGER_BY", timedelta(0))
+    monkeypatch.setattr(missing_files, "COPY_YOUNGER_BY", timedelta(0))
     old = write_song(music / "old.mp3", title="old")
     write_song(music / "stays.flac", title="stays")  # other audio, because it is as new as the moved file
     new = music.with_name(target) / "someone" / "new.mp3"
@@ -331,7 +331,7 @@ def test_a_rewritten_file_is_known_while_the_hint_at_its_old_path_waits(
 def test_a_file_first_added_as_new_gets_its_old_track_after_a_scan(
     watched: InProcessDaemon, music: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(missing_files, "HEIR_YOUNGER_BY", timedelta(0))
+    monkeypatch.setattr(missing_files, "COPY_YOUNGER_BY", timedelta(0))
     watched.tamper = lambda paths: [path for path in paths if "album" not in path]
     written = write_song(music.parent / "new.mp3", title="new")
 
@@ -347,7 +347,7 @@ def test_a_file_first_added_as_new_gets_its_old_track_after_a_scan(
 def test_neither_of_two_copies_takes_over_a_removed_file(
     watched: InProcessDaemon, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(missing_files, "HEIR_YOUNGER_BY", timedelta(0))
+    monkeypatch.setattr(missing_files, "COPY_YOUNGER_BY", timedelta(0))
     song = music / "album" / "old.mp3"
     for name in ("b.mp3", "c.mp3"):
         shutil.copyfile(song, music / name)
@@ -394,7 +394,7 @@ def test_a_folder_moved_to_another_disk_keeps_its_tracks(
     apply: Callable[[Change], InProcessDaemon], music: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As `mv` does it: copy everything, then remove everything."""
-    monkeypatch.setattr(missing_files, "HEIR_YOUNGER_BY", timedelta(0))
+    monkeypatch.setattr(missing_files, "COPY_YOUNGER_BY", timedelta(0))
     for number, name in enumerate(("flac", "ogg", "opus")):
         write_song(music / "album" / f"{number}.{name}", title=name)
     write_song(music / "stays.mp3")

@@ -277,7 +277,7 @@ def test_a_reload_enables_metrics_and_a_port_in_use_changes_nothing(soulspot: So
     until(lambda: soulspot.log.exists() and b"watching" in soulspot.log.read_bytes())
 
     file.write_text(f'{folders}[metrics]\nlisten = "127.0.0.1:{port}"\n')
-    assert soulspot.run("reload").stdout == "the new settings are in force\n"
+    assert soulspot.run("reload").stdout == "the new settings are active\n"
     until(lambda: ask(port, "/readyz").status == 200)
 
     file.write_text(f'{folders}[metrics]\nlisten = "/nowhere/x.socket"\n')

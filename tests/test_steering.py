@@ -206,7 +206,7 @@ def test_nothing_is_written_while_paused_and_nothing_is_lost(soulspot: Soulspot)
     assert json.loads(paused.stdout)["paused"]["until"] is None
     assert status["health"] == "paused"
     assert "until `soulspot resume`" in status["reasons"][0]
-    assert "once it is resumed" in asked.stdout
+    assert "after `soulspot resume`" in asked.stdout
     soulspot.run("resume")
     until(lambda: len(soulspot.tracks()) == 11 and soulspot.actions("track_missing") == 1)
     assert ("kept.mp3", "changed") in soulspot.tracks()

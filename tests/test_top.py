@@ -75,7 +75,7 @@ def test_an_incomplete_file_shows_how_long_it_has_waited(soulspot: Soulspot, ter
     write_song(soulspot.music / "growing.mp3")
 
     until(lambda: re.search(r"settles +[1-9]\d* s +growing.mp3", terminal.screen()), 10)
-    assert "1 not complete yet" in terminal.screen()
+    assert "1 still being written" in terminal.screen()
 
 
 @pytest.mark.terminal

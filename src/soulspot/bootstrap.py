@@ -48,14 +48,14 @@ from soulspot.ingest.polling import Polling
 logger = logging.getLogger(__name__)
 
 STOP_LIMIT = 8.0
-"""Seconds that files in hand get to finish when the process stops."""
+"""Seconds that files in progress get to finish when the process stops."""
 
 Report = Callable[[Outcome], None]
 
 
 @dataclass(frozen=True, slots=True)
 class ScanScope:
-    """What to scan: the settings with its folders, and the parts of folders that are not scanned as a whole."""
+    """The settings with the folders to scan, and the parts to scan of folders that are not scanned as a whole."""
 
     settings: Settings
     parts: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class ScanScope:
 
 @dataclass(frozen=True, slots=True)
 class Watching:
-    """What fills the scan queue of a running pipeline: events, and polling for what no event reports."""
+    """The sources of the scan queue of a running pipeline: the watcher, and polling for changes without events."""
 
     watcher: Watcher
     polling: Polling
@@ -74,7 +74,7 @@ class Watching:
 
 @dataclass(slots=True)
 class Ingest:
-    """What a command that writes works with; `watching` is None unless it watches."""
+    """The objects with which a command writes the catalogue; `watching` is None unless it watches."""
 
     pipeline: Pipeline
     folder_service: FolderService
@@ -242,9 +242,9 @@ def credit_rules(settings: Settings) -> CreditRules:
 
 
 async def drain(ingest: Ingest, running: asyncio.Task[None]) -> None:
-    """Let the files in hand finish, within the time limit."""
+    """Let the files in progress finish, for at most STOP_LIMIT seconds."""
     ingest.pipeline.stop()
-    # While paused, files in hand wait for the next start.
+    # While paused, files in progress wait for the next start.
     is_paused = retry_database.reason is not None or ingest.pipeline.is_paused
     await asyncio.wait([running], timeout=STOP_LIMIT / 8 if is_paused else STOP_LIMIT)
     running.cancel()

@@ -49,7 +49,7 @@ class Progress(Protocol):
 
 @dataclass(slots=True)
 class ScanResult:
-    """What a scan did: numbers of files by outcome, files still being written, folders offline or with held losses."""
+    """The result of a scan: counts of files by outcome, files still being written, folders offline or with held losses."""
 
     counts: Counter[str] = field(default_factory=Counter)
     still_written: list[str] = field(default_factory=list)
@@ -62,7 +62,7 @@ async def scan(
 ) -> ScanResult:
     """Bring the catalogue up to date with the folders, or with the named paths, once.
 
-    A signal stops it after the files in hand.
+    A signal stops it after the files in progress.
     """
     result, stop = ScanResult(), stop_on_signals()
 

@@ -113,7 +113,7 @@ def run() -> None:
 
 
 def _reopen_standard_streams() -> None:
-    """Reopen descriptors 0 to 2 if the parent closed them, so that no file of ours becomes standard error."""
+    """Reopen descriptors 0 to 2 if the parent closed them, so that no soulspot file becomes standard error."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # noqa: PLR2004 - standard error
         pass
     os.close(descriptor)

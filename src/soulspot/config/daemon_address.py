@@ -1,7 +1,7 @@
-"""Where the control socket is: the place where a daemon serves it, and the places where clients look for it.
+"""Locates the control socket: the path where a daemon serves it, and the paths that clients try.
 
-With SQLite it is beside the catalogue. With PostgreSQL it is in the runtime folder of the service or of the user, with
-a name made from the database's, so that a command with the same settings finds it.
+With SQLite it is beside the catalogue. With PostgreSQL it is in the runtime folder of the service or of the user, under
+a name derived from the database's, so that a command with the same settings finds it.
 """
 
 import os
@@ -23,7 +23,7 @@ _SYSTEM: Final = Path("/run")
 
 @dataclass(frozen=True, slots=True)
 class SocketSpec:
-    """Where to create a control socket, and who may open it."""
+    """The path of a control socket, with its mode and group."""
 
     path: Path
     mode: int

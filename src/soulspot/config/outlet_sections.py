@@ -70,8 +70,8 @@ def _headers(headers: list[SecretStr]) -> list[SecretStr]:
 class MetricsSettings(Section):
     listen: Annotated[str, AfterValidator(_listening)] = Field(
         default="",
-        description="Where to serve `/metrics`, `/livez` and `/readyz`: `127.0.0.1:PORT`, or the path of a socket with"
-        " the mode and group of the control socket; nowhere by default. Needs `soulspot[metrics]`; under the shipped"
+        description="Address that serves `/metrics`, `/livez` and `/readyz`: `127.0.0.1:PORT`, or the path of a socket"
+        " with the mode and group of the control socket; none by default. Needs `soulspot[metrics]`; under the shipped"
         " unit, a port also needs the drop-in `loopback.conf`.",
     )
     textfile: Annotated[str, AfterValidator(_prom_file)] = Field(
@@ -100,7 +100,7 @@ class OnBatchSettings(Section):
     )
     quiet: Number = Field(default=10.0, ge=0, le=3600, description="Seconds without a change that complete a batch.")
     longest: Number = Field(
-        default=300.0, ge=1, le=86400, description="Seconds after which a batch is delivered although changes continue."
+        default=300.0, ge=1, le=86400, description="Seconds after which a batch is delivered even if changes continue."
     )
     timeout: Number = Field(
         default=30.0, gt=0, le=3600, description="Seconds that the program or the answer to the POST may take."
@@ -109,15 +109,15 @@ class OnBatchSettings(Section):
         default=1000,
         ge=0,
         le=100_000,
-        description="How many changed files, and how many folders, one batch names at most.",
+        description="Maximum number of changed files, and of folders, that one batch names.",
     )
 
 
 class WebSettings(Section):
     listen: Annotated[str, AfterValidator(checked_address)] = Field(
         default="",
-        description="Where `soulspot watch` serves the web page: `127.0.0.1:8337`, or the path of a socket with the"
-        " mode and group of the control socket; nowhere by default. Needs `soulspot[web]`. Under systemd prefer"
+        description="Address on which `soulspot watch` serves the web page: `127.0.0.1:8337`, or the path of a socket"
+        " with the mode and group of the control socket; none by default. Needs `soulspot[web]`. Under systemd prefer"
         " `soulspot-web.socket`: a port here needs the drop-in `loopback.conf`.",
     )
     hosts: Texts = Field(

@@ -53,7 +53,7 @@ def judge(
     if stats.held_up is not None:
         return Health("paused", tuple(reasons))
     if is_stuck:
-        return Health("failed", (f"{stats.in_hand} files in hand, and none makes progress", *reasons))
+        return Health("failed", (f"{stats.in_hand} files in progress, and none advances", *reasons))
     return Health("degraded" if reasons else "ok", tuple(reasons))
 
 
@@ -77,7 +77,7 @@ def status_line(health: Health, stats: PipelineStats, roots: Sequence[Root]) -> 
         return f"{health.state}: {health.reasons[0]}"
     doing = f"watching {', '.join(path_to_text(root.path) for root in roots)}"
     if stats.in_hand:
-        doing += f"; {stats.in_hand} files in hand, {stats.finished} done"
+        doing += f"; {stats.in_hand} files in progress, {stats.finished} done"
     return "; ".join((doing, *health.reasons))
 
 

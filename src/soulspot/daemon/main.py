@@ -31,7 +31,7 @@ async def watch(read: Callable[[], Settings], *, report: Report) -> None:
     """Keep the catalogue in step with the folders until SIGTERM or SIGINT; a second signal ends at once.
 
     `read` returns the settings, at the start and on each reload. If the new settings are invalid, or fail in use, the
-    previous settings stay in force.
+    previous settings stay active.
     """
     settings, stop = read(), stop_on_signals()
     state = DaemonState(settings, Pauses(pause_file(settings.database.url)), read)
@@ -102,7 +102,7 @@ async def _watch_with(
             following = await _stop_or_change(stop, state.changes)
             state.is_watching.clear()
             if following is None:
-                notify("STOPPING=1", "STATUS=stopping: finishing the files in hand")
+                notify("STOPPING=1", "STATUS=stopping: finishing the files in progress")
                 logger.info("stopping")
             else:
                 notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}", "STATUS=applying new settings")

@@ -24,7 +24,7 @@ from soulspot.ingest.scan_requests import Requests
 
 @dataclass(slots=True)
 class SettingsChange:
-    """Settings to continue with; `done` gets the reply once they are in force or refused."""
+    """Settings to continue with; `done` gets the reply once they are active or refused."""
 
     settings: Settings
     before: Settings

@@ -1,4 +1,4 @@
-"""What soulspot touches, one outside thing a package.
+"""Access to everything outside soulspot, one package for each.
 
-Everything above imports it. It imports only `errors`, and nothing by itself, so that a tag reader starts fast.
+All other packages may import it. It imports only `errors`, and nothing at its own import, so a tag reader starts fast.
 """

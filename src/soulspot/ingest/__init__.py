@@ -1,1 +1,1 @@
-"""What soulspot does with a file, in the order of the flow. `bootstrap` builds it; the daemon and `scan` run it."""
+"""The way of a file into the catalogue. `bootstrap` builds the pipeline; the daemon and `scan` run it."""

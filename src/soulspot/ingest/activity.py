@@ -26,8 +26,8 @@ class Pending:
         appeared: when its folder was reported as new, in seconds since 1970; its own times may be older.
         fingerprint: the one that the catalogue has.
         again: whether to check it again at the end, because the path has changed meanwhile.
-        due: when it is judged again; None once it is complete.
-        is_reported: whether the log already says that it is still being written.
+        due: when to check it again; None once it is complete.
+        is_reported: whether a warning that it is still being written has been logged.
 
     """
 

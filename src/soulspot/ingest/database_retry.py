@@ -109,7 +109,7 @@ class DatabaseRetry:
         if not self._was_logged and time.monotonic() - self._since > LOG_AFTER:
             self._was_logged = True
             logger.error(
-                "paused: the database refuses (%s); nothing is lost, and ingest resumes by itself", self._reason
+                "paused: the database refuses (%s); nothing is lost, and ingest resumes automatically", self._reason
             )
 
 

@@ -12,7 +12,7 @@ class StaleError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a file: added, updated, moved, missing, restored, failed, unchanged or purged."""
+    """The result of processing a file: added, updated, moved, missing, restored, failed, unchanged or purged."""
 
     kind: str
     path: str  # absolute, escaped as in the catalogue
@@ -24,11 +24,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class PipelineStats:
-    """How far the pipeline is.
+    """The progress of the pipeline.
 
     Attributes:
         finished: files finished since the start; it only grows.
-        in_hand: files that are complete and not finished.
+        in_hand: files that are complete but not finished.
         settling: files that are not complete yet.
         oldest: the age of the oldest of both, in seconds.
         paused: why the database refuses, None while it answers.

@@ -165,7 +165,7 @@ class Pipeline:
                 loop.cancel()
 
     def stop(self) -> None:
-        """Let the files in hand finish, and take no others."""
+        """Let the files in progress finish, and take no others."""
         self._intake.stop()
 
     async def wait(self, *, give_up_after: float) -> list[str]:

@@ -50,11 +50,11 @@ def _awake() -> float:
 
 
 class Polling:
-    """Checks folders regularly while `run` runs.
+    """Scans folders at intervals while `run` is running.
 
     Args:
-        reconcile_interval: seconds between two comparisons of everything.
-        poll_interval: the same for file systems whose changes inotify does not report.
+        reconcile_interval: seconds between two scans of all folders.
+        poll_interval: seconds between two scans of file systems whose changes inotify does not report.
 
     Attributes:
         missed: the number of changes in each root that polling found and no event reported.
@@ -188,7 +188,7 @@ class Polling:
                 self._has_logged_limit = True
                 self._log_limit(len(limited))
             for path in failed[:MAX_LOGGED_FOLDERS]:
-                why, shown = reasons[path] or "the watch does not hold", path_to_text(root.full(path))
+                why, shown = reasons[path] or "its watch was lost at once", path_to_text(root.full(path))
                 logger.warning("%s cannot be watched (%s): polling it every second", shown, why)
 
     def _log_limit(self, unwatched: int) -> None:

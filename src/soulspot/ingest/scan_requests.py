@@ -18,7 +18,7 @@ COUNT_AFTER: Final = 0.5
 """Seconds after which a walk counts the files of a scan, to show progress; a short scan is not worth it."""
 
 Parts = Mapping[Root, Sequence[str]]
-"""What to scan: "" is a whole root, "folder/" all below a folder, anything else one path."""
+"""The paths to scan: "" is a whole root, "folder/" all below a folder, anything else one path."""
 
 
 @dataclass(slots=True, eq=False)

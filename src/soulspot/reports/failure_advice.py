@@ -1,4 +1,4 @@
-"""Says what to do about each failure code."""
+"""Advice for each failure code."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ ADVICE: Final = {
     "too-large": "Reading it took more memory than allowed: raise tags.memory_limit and retry.",
     "timeout": "Reading it took too long: check the disk. Raise tags.time_limit and retry, or ignore it.",
     "crashed-parser": "Its tags crash the reader: rewrite them with a tag editor, or ignore it.",
-    "unreadable": "Give soulspot's user the right to read it; soulspot then tries again by itself.",
+    "unreadable": "Give soulspot's user permission to read it; soulspot then retries automatically.",
     "not-regular": "It is a link, a pipe or a device: replace it with a file, or ignore it.",
 }
-"""What the user can do, by failure code."""
+"""Advice to the user, by failure code."""

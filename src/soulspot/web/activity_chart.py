@@ -59,7 +59,7 @@ class ActivityCounts:
         return _bars(self._counts, unit)
 
     async def _count(self) -> None:
-        with suppress(SQLAlchemyError, SoulspotError):  # the page itself reports that the database is away
+        with suppress(SQLAlchemyError, SoulspotError):  # the page itself reports that the database is unreachable
             last = await self._browsing.last_sequence()
             if self._lowest is None:
                 self._lowest = self._highest = last

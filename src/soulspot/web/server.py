@@ -31,7 +31,7 @@ STOP_TIMEOUT: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class StopConditions:
-    """When the server stops by itself: after `idle` seconds without a request, or if the catalogue was replaced."""
+    """Conditions that stop the server: `idle` seconds without a request, or a replaced catalogue."""
 
     idle: float | None
     is_replaced: Callable[[], bool]

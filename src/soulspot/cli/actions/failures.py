@@ -39,7 +39,7 @@ DECISION_LIMIT: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which failures the command line selects."""
+    """The failures that the command line selects."""
 
     path: str | None = None
     code: str | None = None

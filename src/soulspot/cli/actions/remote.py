@@ -22,7 +22,7 @@ from soulspot.infrastructure.net.control_socket import Answer
 from soulspot.scan import ScanResult
 
 RELOAD_TIMEOUT: Final = 60.0
-"""Seconds that a reload may take: the daemon first finishes the files in hand."""
+"""Seconds that a reload may take: the daemon first finishes the files in progress."""
 
 
 def reload(config: Path | None) -> None:
@@ -32,7 +32,7 @@ def reload(config: Path | None) -> None:
         raise CatalogueError("no running daemon to reload: see `soulspot status`")
     if "error" in answer:
         raise ConfigError(answer["error"])
-    print("the new settings are in force" if answer["changed"] else "the settings have not changed")
+    print("the new settings are active" if answer["changed"] else "the settings have not changed")
 
 
 def pause(config: Path | None, span: timedelta | None, *, as_json: bool) -> None:
@@ -125,8 +125,8 @@ def _print_accepted(first: Answer, *, as_json: bool) -> None:
     if as_json:
         print_json(first)
         return
-    paused = ", once it is resumed (it is paused)" if first["paused"] else ""
-    print(f"pid {first['pid']} scans {printable(', '.join(first['scanning']))}{paused}")
+    verb, when = ("will scan", " after `soulspot resume` (paused now)") if first["paused"] else ("scans", "")
+    print(f"pid {first['pid']} {verb} {printable(', '.join(first['scanning']))}{when}")
     print("`soulspot scan --wait` waits for the end, `soulspot audit --follow` shows the changes")
 
 

@@ -26,7 +26,7 @@ WEB_UNITS: Final = ("soulspot-web.service", "soulspot-web.socket")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to write, run and remove, in this order; `then` is what the user reads at the end."""
+    """The files to write, commands to run and files to remove; `then` is the message printed at the end."""
 
     written: Sequence[tuple[Path, str]] = ()
     before_removal: Sequence[Sequence[str]] = ()
@@ -135,8 +135,8 @@ def _run(command: Sequence[str]) -> None:
 
 def _command(hidden_below: Sequence[str] = ()) -> str:
     """Return the full path of the installed command, which a unit needs."""
-    beside = Path(sys.executable).with_name("soulspot")
-    found = str(beside) if beside.exists() else shutil.which("soulspot")
+    neighbour = Path(sys.executable).with_name("soulspot")
+    found = str(neighbour) if neighbour.exists() else shutil.which("soulspot")
     if found is None:
         raise ConfigError("the soulspot command is not installed, so no unit can run it: pipx install soulspot")
     if hidden := next((each for each in hidden_below if Path(found).is_relative_to(each)), None):

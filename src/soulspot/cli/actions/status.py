@@ -65,7 +65,7 @@ def _print(report: Answer, failures: Sequence[str]) -> None:
         _print_folder(each)
     if queue := report["queue"]:
         oldest = f", the oldest for {queue['oldest_seconds']} s" if queue["in_hand"] or queue["settling"] else ""
-        print(f"queue     {queue['in_hand']} in hand, {queue['settling']} not complete yet{oldest}")
+        print(f"queue     {queue['in_hand']} in progress, {queue['settling']} still being written{oldest}")
     if watcher := report["watcher"]:
         polling = ", currently polling" if watcher["is_deaf"] else ""
         print(f"watcher   {watcher['overflows']} overflows, {watcher['restarts']} restarts{polling}")

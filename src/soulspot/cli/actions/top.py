@@ -23,7 +23,7 @@ REDRAW_SECONDS: Final = 1.0
 FRAME_SECONDS: Final = 0.1
 """Never draw more often than this, however much the stream sends."""
 QUERY_GRACE_SECONDS: Final = 1.0
-"""How long quitting waits for a query that is still running."""
+"""Seconds that quitting waits for a query that is still running."""
 COMMANDS: Final = {
     "p": ("pause", "paused, until you press r or someone resumes"),
     "r": ("resume", "resumed"),

@@ -55,7 +55,7 @@ def scan(
 
 
 def _scan_here(settings: Settings, paths: Sequence[Path], *, confirm_missing: bool) -> scan_once.ScanResult:
-    act_as_owner_of(settings.database.url)  # the daemon was asked as whoever runs this
+    act_as_owner_of(settings.database.url)  # the daemon was queried as the calling user
     with shown_progress() as progress:
         return asyncio.run(scan_once.scan(settings, paths, progress=progress, confirm_missing=confirm_missing))
 

@@ -12,7 +12,7 @@ from soulspot.cli.output import time_spans
 
 
 class Match(StrEnum):
-    """What duplicates have in common."""
+    """The criterion by which files are duplicates."""
 
     RECORDING = "recording"
     SOUND = "sound"

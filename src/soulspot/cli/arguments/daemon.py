@@ -23,7 +23,7 @@ def scan(
     config: ConfigOption = None,
     *,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until the running daemon has finished.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, but change nothing.")] = False,
     confirm_missing: Annotated[
         bool, typer.Option("--confirm-missing", help="Accept that most files of a folder are gone.")
     ] = False,

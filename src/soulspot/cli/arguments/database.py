@@ -17,7 +17,7 @@ def db_upgrade(config: ConfigOption = None) -> None:
 
 def db_downgrade(
     revision: Annotated[
-        str, typer.Argument(metavar="REVISION", help="The target; -1 for one step back, written after `--`.")
+        str, typer.Argument(metavar="REVISION", help="The target revision; -1 is one step back (write it after `--`).")
     ] = "-1",
     config: ConfigOption = None,
 ) -> None:
@@ -73,7 +73,9 @@ def db_trim(
         str | None,
         typer.Option("--older-than", metavar="SPAN", help="90d, 52w; by default the setting audit.keep_days."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many entries would be removed.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show how many entries would be removed, but remove none.")
+    ] = False,
 ) -> None:
     """Remove old history; the first and last entry of everything that exists stay. Stop the daemon first."""
     span = time_spans.span(older_than, "--older-than") if older_than is not None else None

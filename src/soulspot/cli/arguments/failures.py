@@ -20,7 +20,7 @@ NewerThan = Annotated[
     str | None,
     typer.Option("--newer-than", metavar="WHEN", help="Only files last tried since this time: 24h, or a date."),
 ]
-Ignored = Annotated[bool, typer.Option("--ignored", help="Ignored failures, in place of the others.")]
+Ignored = Annotated[bool, typer.Option("--ignored", help="Ignored failures instead of the others.")]
 All = Annotated[bool, typer.Option("--all", help="All failures.")]
 
 

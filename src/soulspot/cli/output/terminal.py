@@ -70,7 +70,7 @@ class Terminal:
         return max(self._console.width, 20), max(self._console.height, 5)
 
     def draw(self, shown: RenderableType) -> None:
-        """Show this in place of what is on the screen."""
+        """Replace the content of the screen with this."""
         try:
             self._live.update(shown, refresh=True)
         except OSError:

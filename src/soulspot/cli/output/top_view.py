@@ -106,7 +106,7 @@ def _numbers(view: View, columns: int) -> Iterator[Text]:
     if queue := vitals.get("queue"):
         is_busy = queue["in_hand"] or queue["settling"]
         oldest = f", the oldest for {in_words(queue['oldest_seconds'])}" if is_busy else ""
-        text = f"{queue['in_hand']:,} in hand, {queue['settling']:,} not complete yet{oldest}"
+        text = f"{queue['in_hand']:,} in progress, {queue['settling']:,} still being written{oldest}"
         yield _line([("queue     ", "dim"), (text, "")], columns)
     yield from (_scan(scan, columns) for scan in vitals.get("walks", ())[:2])
     if totals := vitals.get("totals"):
@@ -151,7 +151,7 @@ def _folder(path: str, folder: dict[str, Any], columns: int) -> Text:
 def _arriving(view: View, columns: int) -> list[Text]:
     shown = [_line([("arriving and settling", "bold")], columns)]
     for each in view.vitals.get("arriving", ()):
-        stage, style = ("settles", "cyan") if each["settles"] else ("in hand", "dim")
+        stage, style = ("settles", "cyan") if each["settles"] else ("reading", "dim")
         begin = f"  {stage}  {in_words(each['seconds']):>7}  "
         path = cut(view.relative(each["path"]), columns - cell_len(begin), keep_end=True)
         shown.append(_line([(begin, style), (path, "")], columns))

@@ -104,7 +104,7 @@ async def failures(state: DaemonState, arguments: Arguments) -> Answer:
 
 
 async def reload(state: DaemonState, _arguments: Arguments) -> Answer:
-    """Read the settings again; answer once the new settings are in force."""
+    """Read the settings again; answer once the new settings are active."""
     before = state.settings
     try:
         settings = state.read_settings()

@@ -60,7 +60,7 @@ class Hook:
         kind: the hook's name in metrics.
         place: the target's name in the log, without secrets.
         quiet: seconds without a change that complete a batch.
-        longest: seconds after which a batch is complete although changes continue.
+        longest: seconds after which a batch is complete even if changes continue.
         paths: the most files, and the most folders, in one payload.
 
     """

@@ -122,7 +122,7 @@ class _Daemon(Collector):
         stats = self.state.pipeline.stats() if self.state.pipeline is not None else None
         in_hand, settling, oldest = (stats.in_hand, stats.settling, stats.oldest) if stats is not None else (0, 0, 0.0)
         queued = {"in_hand": in_hand, "settling": settling}
-        yield _gauges("soulspot_queue_files", "Files in hand, or settling while others write them.", "state", queued)
+        yield _gauges("soulspot_queue_files", "Files in progress, or still being written.", "state", queued)
         yield GaugeMetricFamily("soulspot_oldest_pending_seconds", "Time that the oldest of them has waited.", oldest)
         paused = {
             "database": stats is not None and stats.paused is not None,

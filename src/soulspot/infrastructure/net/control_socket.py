@@ -32,7 +32,7 @@ Answer = dict[str, Any]
 _QUESTION_BYTES: Final = 65_536
 """The longest question."""
 _QUESTION_SECONDS: Final = 10.0
-"""How long a client may take to send its question."""
+"""Seconds that a client may take to send its question."""
 _SEND_BUFFER_BYTES: Final = 32_768
 """Socket send buffer: what the kernel keeps for a client that does not read."""
 _MAX_CLIENTS: Final = 64

@@ -1,4 +1,7 @@
-"""The interface that `Database` uses of SQLite and PostgreSQL, with the answers of a database that lacks a feature."""
+"""The interface of `Database` to SQLite and PostgreSQL; its defaults are those of a database that lacks a feature.
+
+`database.py` chooses the implementation by the URL: `sqlite/backend.py` or `postgresql/backend.py`.
+"""
 # ruff: noqa: ARG002 - a default needs none of its arguments
 
 import sqlite3
@@ -77,7 +80,7 @@ class Backend(ABC):
         """Keep other transactions from creating rows with these names; false if only one can run at a time."""
         return False
 
-    async def resume_numbering(self, session: AsyncSession) -> None:  # noqa: B027 - SQLite does so by itself
+    async def resume_numbering(self, session: AsyncSession) -> None:  # noqa: B027 - SQLite does so automatically
         """Make the audit log number its next entry after the copied ones."""
 
     async def why_unreadable(self) -> str | None:

@@ -1,4 +1,7 @@
-"""Classifies database errors: a transient fault of the environment, a lost race, damage."""
+"""Classifies database errors: a transient fault of the environment, a lost race, damage.
+
+`ingest/database_retry.py` decides what to do about each class.
+"""
 
 from pathlib import Path
 
@@ -56,7 +59,7 @@ def _sqlite_name(error: DBAPIError) -> str:
 
 
 def why_not_readable(file: Path) -> str | None:
-    """Return why a file cannot be read to its end, None if it can; blocks.
+    """Return why a file cannot be read to its end, None if it can. Blocks.
 
     SQLite calls a catalogue malformed when the disk fails to read it.
     """
@@ -64,7 +67,7 @@ def why_not_readable(file: Path) -> str | None:
         with open(file, "rb", buffering=0) as opened:
             while opened.read(1 << 20):
                 pass
-    except PermissionError:  # time mends no rights
+    except PermissionError:  # retrying does not fix permissions
         return None
     except OSError as error:
         return f"its disk does not answer: {error.strerror}"

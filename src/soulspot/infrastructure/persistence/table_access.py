@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from soulspot.infrastructure.persistence.row_changes import RowUpdate, insert_rows, update_row
 
 SessionFactory = Callable[[], AbstractAsyncContextManager[AsyncSession]]
-"""What a repository is built with: yields the session of the transaction in progress, else one that only reads."""
+"""The argument of every repository: yields the session of the transaction in progress, else one that only reads."""
 
 _T = TypeVar("_T")
 
@@ -53,7 +53,7 @@ class CatalogueAccess:
 
 
 class TableRepository(CatalogueAccess):
-    """What the repositories of tables with an `id` share."""
+    """Base class of the repositories of tables with an `id`."""
 
     table: ClassVar[Table]
 
@@ -71,7 +71,7 @@ class TableRepository(CatalogueAccess):
         return dict(zip(_column_names(query), rows[0], strict=True)) if rows else None
 
     async def _existing_values(self, query: Select[*tuple[Any, ...]], row_id: str) -> dict[str, Any]:
-        """As `_values`; raises NoResultFound if another writer has removed the row."""
+        """Return the same as `_values`; raise NoResultFound if another writer has removed the row."""
         if (values := await self._values(query, row_id)) is None:
             raise NoResultFound(f"{self.table.name} has no row {row_id}")
         return values

@@ -2,6 +2,9 @@
 
 The parser of each format maps its tags to the names of Vorbis comments, folded to letters and digits ("Album Artist",
 "ALBUM_ARTIST" and "albumartist" are the same). The tables here map each name to a field.
+
+To add a tag field: add it to `TrackTags` in `model.py`, add its names here, map the tags of ID3 and MP4 to such a name
+in `formats/id3.py` and `formats/mp4.py`, and raise `PARSER_VERSION` in `model.py`, so that known files are read again.
 """
 
 import re

@@ -14,7 +14,7 @@ MAX_VALUE_LENGTH = 1 << 16
 """Characters of one value; a longer one is cut, with a note. The longest lyrics have a tenth of it."""
 
 MAX_VALUES = 500
-"""Values of one name; further ones are dropped. The longest known list of artists has some 300."""
+"""Values of one name; further ones are dropped. The longest known list of artists has about 300."""
 
 _HIGH_RUN = re.compile(r"[\x80-\xff]+")
 _C1 = re.compile(r"[\x80-\x9f]")

@@ -149,7 +149,7 @@ class Watcher:
                 await asyncio.sleep(next(fallback))
 
     def watched(self) -> frozenset[tuple[int, int]]:
-        """Return device and inode of every folder that the kernel watches for this watcher; blocks.
+        """Return device and inode of every folder that the kernel watches for this watcher. Blocks.
 
         /proc/self/fdinfo lists the marks of an inotify instance (proc(5)).
         """

@@ -1,4 +1,4 @@
-"""Which album a track is on, and how an album keeps its id while its tracks are retagged or moved one after the other.
+"""Assigns tracks to albums; an album keeps its id while its tracks are retagged or moved one after the other.
 
 A retag of a whole album arrives file by file: the first one splits a new album off the old one (`split_from`), and
 when the last one follows, the old album takes the others back and gets the columns that their tags give.

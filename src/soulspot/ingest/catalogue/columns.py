@@ -89,7 +89,7 @@ def track_columns(tags: TrackTags, name: TrackName) -> dict[str, Any]:
 
 
 def album_columns(tags: TrackTags, folder_id: str, path: str) -> dict[str, Any] | None:
-    """Return the columns of `albums`, except its artist; None where the tags name no album.
+    """Return the columns of `albums`, except its artist; None if the tags name no album.
 
     Without a MusicBrainz release id, the folder is part of an album's identity.
     """

@@ -63,7 +63,7 @@ class Credit:
 
 @dataclass(frozen=True)
 class CreditRules:
-    """How texts become names: the settings `artists.*`."""
+    """The rules that split texts into names: the settings `artists.*`."""
 
     separators: Sequence[str] = ()
     keep_whole: Collection[str] = ()

@@ -26,7 +26,7 @@ class TrackEntry:
     Attributes:
         track: columns of `tracks`, except its artist and album.
         credits: the names in the tags, the main artist first; there is at least one.
-        album: columns of `albums`, except its artist; None where the tags name no album.
+        album: columns of `albums`, except its artist; None if the tags name no album.
         file: columns of `files` that change when the file is read, the notes among them.
         artists: the artists as written; the track's `tags` keep them where its credits differ.
         album_artists: the same for the album artists.

@@ -19,7 +19,7 @@ def track_row(entry: TrackEntry, credits: Sequence[Credited]) -> dict[str, Any]:
 
 
 def album_row(entry: TrackEntry, credits: Sequence[Credited]) -> dict[str, Any] | None:
-    """Return the columns of `albums`; None where the tags name no album."""
+    """Return the columns of `albums`; None if the tags name no album."""
     if entry.album is None:
         return None
     artist_id = next((each.artist_id for each in credits if each.role == ALBUM_ARTIST), None)

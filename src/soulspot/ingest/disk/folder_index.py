@@ -16,7 +16,7 @@ class FolderIndex:
     def __init__(self) -> None:
         self._seen: dict[Root, dict[str, int]] = {}
         self.unreadable: dict[Root, dict[str, str]] = {}
-        """What could not be read at the last attempt, and why."""
+        """The reasons why paths could not be read at the last attempt, by path."""
 
     def __len__(self) -> int:
         return sum(map(len, self._seen.values()))
@@ -42,7 +42,7 @@ class FolderIndex:
         return path in self._seen.get(root, ())
 
     def find_changes(self, root: Root, only: Iterable[str] | None = None) -> tuple[list[str], list[str]]:
-        """Return the folders that have changed since and those that are gone, of all or `only` these; blocks."""
+        """Return the folders that have changed since and those that are gone, of all or `only` these. Blocks."""
         seen, changed, gone = self._seen.get(root, {}), list[str](), list[str]()
         for path in list(seen) if only is None else only:
             try:

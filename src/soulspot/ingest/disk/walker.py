@@ -113,7 +113,7 @@ class FoundFolder:
 
 @dataclass(slots=True)
 class Batch:
-    """What a walk found from the end of the previous batch to `upto`, or to its end if that is None."""
+    """The results of a walk from the end of the previous batch to `upto`, or to its end if that is None."""
 
     upto: str | None = None
     files: dict[str, FoundFile] = field(default_factory=dict)

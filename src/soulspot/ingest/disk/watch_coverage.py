@@ -1,4 +1,4 @@
-"""Which folders the watcher watches, and which are polled instead: scans find them, polling acts on that."""
+"""Records which folders the watcher watches, and which are polled instead: scans report them, polling reads them."""
 
 import asyncio
 from collections.abc import Callable, Collection

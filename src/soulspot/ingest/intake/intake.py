@@ -200,7 +200,7 @@ class Intake:
         if seconds > self._stability.cap and not pending.is_reported:
             pending.is_reported = True
             path = path_to_text(pending.work.file.full_path)
-            logger.warning("still being written after %.0f s, and read when it is complete: %s", seconds, path)
+            logger.warning("still being written after %.0f s; will be read when complete: %s", seconds, path)
 
     async def _worker(self) -> None:
         while (pending := await self._ready.take()) is not None:

@@ -50,7 +50,7 @@ class Stability:
         self._waiting: dict[str, _Waiting] = {}
 
     def judge(self, full_path: str) -> Verdict:
-        """Check a file; blocks. One that cannot be opened is judged by its quiet period: a reader reports the error."""
+        """Check a file. Blocks. One that cannot be opened is judged by its quiet period: a reader reports the error."""
         try:
             signature = Signature.of(os.lstat(full_path))
             writer = self._has_writer(full_path, signature)

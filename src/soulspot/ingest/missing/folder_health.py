@@ -155,7 +155,7 @@ class FolderHealth:
 
 
 def fault_of(root: Root, known_identity: str, some_known_paths: Collection[str]) -> str | None:
-    """Return why files that a folder lacks may not be gone; None if the folder is healthy; blocks.
+    """Return why files that a folder lacks may not be gone; None if the folder is healthy. Blocks.
 
     A folder on another file system than before counts as the same library if a known file is still there.
     """
@@ -177,7 +177,7 @@ def fault_of(root: Root, known_identity: str, some_known_paths: Collection[str])
 
 
 def mount_fault_of(identity: str, now: FileSystem | None, some_known_files: Collection[str]) -> str | None:
-    """Return why files that are not found where a file system was mounted may not be gone; None if they are; blocks.
+    """Return why the missing files of a mounted file system may still exist; None if it is healthy. Blocks.
 
     `now` is what is mounted there; if some known files are found, it is the same library.
     """

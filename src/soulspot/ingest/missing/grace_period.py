@@ -70,13 +70,13 @@ class GracePeriod:
 
 
 def seconds_gone(root: Root, path: str) -> float:
-    """Return for how long a path has certainly been gone, by the mtime of the folder it was in; blocks."""
+    """Return for how long a path has certainly been gone, by the mtime of the folder it was in. Blocks."""
     changed = nearest_change_ns(root, path)
     return 0.0 if changed is None else max((time.time_ns() - changed) / 1e9, 0.0)
 
 
 def ages_of(root: Root, paths: Collection[str]) -> dict[str, float]:
-    """Return the same for many paths, by path; checks each folder once; blocks."""
+    """Return the same for many paths, by path; checks each folder once. Blocks."""
     one_of_each = {path.rpartition("/")[0]: path for path in paths}
     ages = {folder: seconds_gone(root, path) for folder, path in one_of_each.items()}
     return {path: ages[path.rpartition("/")[0]] for path in paths}

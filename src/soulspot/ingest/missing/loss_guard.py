@@ -1,6 +1,6 @@
 """Holds back a loss that is too large to believe.
 
-More than a fifth of a folder, and more than 50 files, are not marked missing until a person confirms it.
+If more than 50 files and more than a fifth of a folder are gone, none is marked missing until a person confirms it.
 """
 
 import time

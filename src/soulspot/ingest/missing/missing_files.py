@@ -30,13 +30,13 @@ logger = logging.getLogger(__name__)
 
 BUSY_WAIT = 0.25
 """Seconds between two checks of whether files are still arriving."""
-HEIR_WITHIN = timedelta(hours=24)
+COPY_WITHIN = timedelta(hours=24)
 """A copy of the same name that appeared at most this long before its original vanished is the original, moved: to
 another disk, `mv` copies everything before it removes anything."""
-HEIR_OF_ANY_NAME = 60.0
+COPY_OF_ANY_NAME = 60.0
 """A copy that appeared at most this many seconds before its original vanished may have any name: when a program
 rewrites a file, with other tags and another name, the new one may be read before the old one is found gone."""
-HEIR_YOUNGER_BY = timedelta(seconds=60)
+COPY_YOUNGER_BY = timedelta(seconds=60)
 """Two files that were found at about the same time always were two: neither is a copy of the other."""
 QUIET_WAIT_LIMIT = 600.0
 """Seconds for which arriving files, which may be the ones that are gone, postpone the decision."""
@@ -174,23 +174,23 @@ class MissingFiles:
     async def _write_missing(self, root: Root, known: Known) -> Outcome:
         """Write that a file is missing; or that it has moved, if it was copied elsewhere and then removed."""
         if known.track_id is not None:
-            heirs = await retry_database(self._heirs_of, root, known)
-            if len(heirs) == 1:
-                return await retry_database(self._service.merge_moved_copy, known, heirs[0])
+            copies = await retry_database(self._moved_copies_of, root, known)
+            if len(copies) == 1:
+                return await retry_database(self._service.merge_moved_copy, known, copies[0])
         try:
             reason = await asyncio.to_thread(why_left_alone, root, known.path)
         except OSError as error:
             raise StaleError(known.path) from error
         return await retry_database(self._service.lose, known, reason)
 
-    async def _heirs_of(self, root: Root, known: Known) -> list[Known]:
+    async def _moved_copies_of(self, root: Root, known: Known) -> list[Known]:
         """Return the files that may be a moved one: copies of its name, else copies that are new enough."""
-        copies_of = partial(self._files.later_copies_of, known.id, younger_by=HEIR_YOUNGER_BY)
-        copies = await copies_of(since=datetime.now(UTC) - HEIR_WITHIN)
+        copies_of = partial(self._files.later_copies_of, known.id, younger_by=COPY_YOUNGER_BY)
+        copies = await copies_of(since=datetime.now(UTC) - COPY_WITHIN)
         namesakes = [each for each in copies if os.path.basename(each.path) == os.path.basename(known.path)]
         if namesakes or not copies:
             return namesakes
-        age = HEIR_OF_ANY_NAME + await asyncio.to_thread(seconds_gone, root, known.path)
+        age = COPY_OF_ANY_NAME + await asyncio.to_thread(seconds_gone, root, known.path)
         return await copies_of(since=datetime.now(UTC) - timedelta(seconds=age))
 
     async def _really_gone(self, root: Root, paths: Collection[str]) -> list[Known]:

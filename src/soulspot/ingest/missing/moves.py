@@ -4,6 +4,8 @@ To query the catalogue for each new file would cost more than to read the file. 
 elsewhere are kept in memory: those of missing files, and of files found gone, or changed, since this process started.
 A new file may be read before its old path is checked: that path is then found by the inode, which most tag editors
 keep, or among the hints that still wait.
+
+`disk/planner.py` has the rule for inodes; `missing_files.py` handles files that were copied elsewhere and then removed.
 """
 
 import asyncio

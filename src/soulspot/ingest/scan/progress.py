@@ -6,7 +6,7 @@ from soulspot.ingest.activity import FilesInProgress
 
 
 class WalkProgress:
-    """How far a scan of a whole folder is.
+    """The progress of a scan of a whole folder.
 
     Attributes:
         passed_over: the number of unchanged files.

@@ -40,7 +40,7 @@ SMALL = 500
 
 @dataclass(slots=True)
 class Walked:
-    """What a scan found: folders, files that are gone, folders unwatched when it began, and what it could not read."""
+    """The results of a scan: folders, files that are gone, folders unwatched when it began, and unreadable paths."""
 
     folders: list[FoundFolder] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
@@ -146,9 +146,7 @@ class Reconciler:
         if not prefix:
             self.walks[root] = progress
         try:
-            with (
-                self._activity.working()
-            ):  # between two parts there may be nothing in hand, although the scan continues
+            with self._activity.working():  # between two parts nothing may be in progress, although the scan continues
                 return await self._scan_large(root, prefix, pass_over, since)
         finally:
             if self.walks.get(root) is progress:

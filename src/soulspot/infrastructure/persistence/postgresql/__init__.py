@@ -1,4 +1,4 @@
-"""What only PostgreSQL needs: its writer, its engine, advisory locks, notifications, partitions.
+"""The PostgreSQL backend: its writer, its engine, advisory locks, notifications, partitions.
 
 `persistence.database` chooses it.
 """

@@ -6,10 +6,10 @@ to one machine, so its key contains the machine. A process that changes the sche
 exclusively: a writer that starts later waits for it, and one that runs already is named in the error. The keys contain
 the schema, because one database may hold several catalogues.
 
-A connection of its own holds the locks, so the server releases them when the process ends, however it ends. If the
-connection is lost, so are the locks; they are taken again as soon as the server is back, and if another process was
-faster, this one ends. If only this side knows that the connection is lost, the server still holds its locks, and is
-asked to terminate it.
+A separate connection holds the locks, so the server releases them when the process ends for any reason. If the
+connection is lost, so are the locks; the process takes them again as soon as the server is back, and exits if another
+process was faster. If the server has not noticed the loss, the old connection still holds the locks; the process then
+asks the server to terminate it.
 
 The same connection, otherwise idle, notifies of commits (`notifications.py`).
 """

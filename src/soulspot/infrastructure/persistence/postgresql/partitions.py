@@ -2,8 +2,8 @@
 
 The existing table becomes the first partition as it is, without a copy; further ones are created ahead, and a default
 one takes what lies beyond them. The partitioned table has the same name, columns, constraints and indexes as before.
-Whatever depends on it (views, grants, triggers) is recreated: by itself it would follow the table that has become the
-first partition.
+Views, grants and triggers of the table are recreated: otherwise they would stay with the existing table, which has
+become the first partition.
 """
 
 import re
@@ -20,7 +20,7 @@ from soulspot.errors import CatalogueError
 from soulspot.infrastructure.persistence.postgresql.engine import unpooled
 
 ROWS: Final = 10_000_000
-"""Entries per partition: some 4 GB with their indexes."""
+"""Entries per partition: about 4 GB with their indexes."""
 AHEAD: Final = 4
 """Partitions created ahead of their entries."""
 FIRST, REST, WHOLE = "audit_log_first", "audit_log_rest", "audit_log_parted"

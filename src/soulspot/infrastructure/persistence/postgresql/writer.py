@@ -355,7 +355,7 @@ def _with_parameters(parts: tuple[str, ...]) -> str:
 
 
 def _quoted(value: str) -> str:
-    """Return a string literal; every connection of ours has standard_conforming_strings on."""
+    """Return a string literal; every connection of soulspot has standard_conforming_strings on."""
     return "'" + value.replace("'", "''") + "'"
 
 

@@ -45,7 +45,7 @@ class Song(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An audit entry; `is_cut` if `changes` are left out because they are long, `song` is the entity if it is known."""
+    """An audit entry; `is_cut`: `changes` is omitted because it is long; `song`: the entity, if it is a known song."""
 
     sequence: int
     at: datetime
@@ -140,7 +140,7 @@ class BrowseQueries(CatalogueAccess):
     async def files(
         self, words: Iterable[str], *, after: str | None = None, limit: int = 20
     ) -> Sequence[tuple[File, Folder]]:
-        """Return the files whose path below their folder contains every word, in this case."""
+        """Return the files whose path below their folder contains every word, case-sensitively."""
         query = select(File.id).where(*(File.path.contains(each, autoescape=True) for each in words))
         ids = await self._scalars(_page(query, File.id, after, limit))
         files = select(File).where(File.id.in_(ids)).order_by(File.id.desc()).options(joinedload(File.folder))

@@ -1,4 +1,4 @@
-"""What only SQLite needs: its writer, its engine, its lock file.
+"""The SQLite backend: its writer, its engine, its lock file.
 
 `persistence.database` chooses it.
 """

@@ -20,7 +20,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 from soulspot.infrastructure.persistence.sqlite.prepared import run
 
 BUSY_TIMEOUT_MS: Final = 5_000
-"""How long a reader waits for a lock. The writer does not: it would stop the event loop, and its caller retries."""
+"""Time that a reader waits for a lock. The writer does not: it would stop the event loop, and its caller retries."""
 _SAME_THREAD: Final = "sqlite+soulspot_same_thread"
 
 

@@ -35,7 +35,7 @@ from soulspot.infrastructure.persistence.sqlite.prepared import prepared_insert,
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_AFTER: Final = 5_000
-"""Rows written between two checkpoints: some 20 to 50 MB of write-ahead log."""
+"""Rows written between two checkpoints: about 20 to 50 MB of write-ahead log."""
 
 
 class SqliteWriter:

@@ -28,7 +28,7 @@ MIN_BATCH = 6
 BATCH_INTERVAL = 0.005
 """Seconds between two smaller batches: files requested one by one in between go together."""
 EXIT_TIMEOUT = 1.0
-"""Seconds that a reader has to exit by itself."""
+"""Seconds that a reader gets to exit before it is killed."""
 RECYCLE_AFTER = 5_000
 """Files after which a reader is replaced: a parser may leak memory."""
 

@@ -19,7 +19,7 @@ from soulspot.infrastructure.tags.readers.crash_journal import Slot
 from soulspot.infrastructure.tags.readers.frames import decode_paths, frame, requests
 
 BATCH_SECONDS = 0.003
-"""How long a reading waits for others before it is written."""
+"""Seconds to collect results before writing them as one batch."""
 
 
 def main() -> None:
