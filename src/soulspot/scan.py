@@ -49,7 +49,7 @@ class Progress(Protocol):
 
 @dataclass(slots=True)
 class ScanResult:
-    """The result of a scan: counts of files by outcome, files still being written, folders offline or with held losses."""
+    """The result of a scan: files by outcome, files still being written, folders offline or with held losses."""
 
     counts: Counter[str] = field(default_factory=Counter)
     still_written: list[str] = field(default_factory=list)
