@@ -27,7 +27,7 @@ from soulspot.ingest.disk.ignore_rules import (
     RULE_LIMIT,
     RULES_LIMIT,
     Ignoring,
-    rule_against,
+    ignoring_rule,
 )
 from soulspot.ingest.disk.walker import Root, walk
 
@@ -37,7 +37,7 @@ MINUTE = 60.0
 def excluding_rule(folder: Path, path: str, *, is_folder: bool = False) -> str | None:
     """Return the rule that excludes a path below a folder, as a scan of its parent folder finds it."""
     above = f"{path.rpartition('/')[0]}/".removeprefix("/")
-    return rule_against(Ignoring().chain(str(folder), above), path, is_folder=is_folder)
+    return ignoring_rule(Ignoring().chain(str(folder), above), path, is_folder=is_folder)
 
 
 def cpu_time(act: Callable[[], object]) -> float:
@@ -82,8 +82,8 @@ def test_a_pattern_means_the_same_as_in_git(
     (tmp_path / IGNORE_FILE).write_bytes(rule + b"\n")
     chain = Ignoring().chain(str(tmp_path), "")
 
-    assert [name for name in matched if rule_against(chain, name, is_folder=False) is None] == []
-    assert [name for name in not_matched if rule_against(chain, name, is_folder=False) is not None] == []
+    assert [name for name in matched if ignoring_rule(chain, name, is_folder=False) is None] == []
+    assert [name for name in not_matched if ignoring_rule(chain, name, is_folder=False) is not None] == []
 
 
 @pytest.mark.parametrize("rule", [b"[c-a]", b"[[:x:]]", b"a[", b"a\\", b"/", b"!", b"[a-"])
@@ -106,7 +106,7 @@ def test_no_pattern_takes_long_to_match(tmp_path: Path, pattern: bytes) -> None:
     chain = Ignoring().chain(str(tmp_path), "")
 
     for name in ("a" * 240 + ".ogg", "a/" * 2000 + "a", "b" * 255):
-        assert cpu_time(lambda name=name: rule_against(chain, name, is_folder=False)) < SLOW  # type: ignore[misc]
+        assert cpu_time(lambda name=name: ignoring_rule(chain, name, is_folder=False)) < SLOW  # type: ignore[misc]
 
 
 def test_the_largest_allowed_set_of_rules_matches_a_name_quickly(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_the_largest_allowed_set_of_rules_matches_a_name_quickly(tmp_path: Path)
 
     assert len(chain) == depths
     for name in ("d/" * (depths - 1) + "ab" * 120, "d/" * 2000 + "ab" * 40):
-        assert cpu_time(lambda name=name: rule_against(chain, name, is_folder=False)) < SLOW  # type: ignore[misc]
+        assert cpu_time(lambda name=name: ignoring_rule(chain, name, is_folder=False)) < SLOW  # type: ignore[misc]
 
 
 def test_matching_takes_time_linear_in_the_length_of_the_name() -> None:
@@ -165,7 +165,7 @@ def test_the_rules_of_nested_folders_are_limited_together(tmp_path: Path, caplog
     chains = [ignoring.chain(str(tmp_path), "d/" * 10) for _run in range(2)]
 
     assert [sum(rules.size for rules in chain) <= FOLDER_LIMIT for chain in chains] == [True, True]
-    assert rule_against(chains[0], "d/" * 10 + "a.ogg", is_folder=False)
+    assert ignoring_rule(chains[0], "d/" * 10 + "a.ogg", is_folder=False)
     assert caplog.text.count("rules of more than") == 8  # one line for each file, not for each scan
 
 
@@ -175,7 +175,7 @@ def test_a_megabyte_of_rules_costs_little(tmp_path: Path, caplog: pytest.LogCapt
 
     assert cpu_time(lambda: ignoring.chain(str(tmp_path), "")) < 1.0
     chain = ignoring.chain(str(tmp_path), "")
-    assert cpu_time(lambda: rule_against(chain, "s1.ogg", is_folder=False)) < SLOW
+    assert cpu_time(lambda: ignoring_rule(chain, "s1.ogg", is_folder=False)) < SLOW
     assert len(caplog.records) == 1 + 1  # one for its size, one for the number of its rules
 
 
@@ -201,7 +201,7 @@ def test_an_ignore_file_is_compiled_once_for_each_version(tmp_path: Path) -> Non
 
     assert ignoring.chain(str(tmp_path), "")[0] is first[0]
     file.write_text("b\n")
-    assert rule_against(ignoring.chain(str(tmp_path), ""), "b", is_folder=False)
+    assert ignoring_rule(ignoring.chain(str(tmp_path), ""), "b", is_folder=False)
     file.unlink()
     assert ignoring.chain(str(tmp_path), "") == ()
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from soulspot.ingest.disk import ignore_rules
-from soulspot.ingest.disk.ignore_rules import FILE_LIMIT, IGNORE_FILE, RULE_LIMIT, RULES_LIMIT, Ignoring, rule_against
+from soulspot.ingest.disk.ignore_rules import FILE_LIMIT, IGNORE_FILE, RULE_LIMIT, RULES_LIMIT, Ignoring, ignoring_rule
 
 SLOW: float = 0.05
 """Seconds of processor time that one name may take."""
@@ -149,7 +149,7 @@ def _by_us(tree: Tree, found: Found) -> set[bytes]:
             continue
         chain = ignoring.chain(root, os.fsdecode(above + b"/" if above else b""))
         began = time.thread_time()
-        rule = rule_against(chain, os.fsdecode(path), is_folder=is_folder)
+        rule = ignoring_rule(chain, os.fsdecode(path), is_folder=is_folder)
         took = time.thread_time() - began
         if took > SLOW:
             found.wrong.append(f"{took * 1000:.0f} ms for {path!r}")

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 
 def give_back() -> None:
-    """Collect garbage, and return free pages to the kernel; blocks for some hundredths of a second.
+    """Collect garbage, and return free pages to the kernel. Blocks for a few hundredths of a second.
 
     glibc keeps freed pages for reuse (malloc_trim(3)); other C libraries may lack that function.
     """

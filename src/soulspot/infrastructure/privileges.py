@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from soulspot.errors import CatalogueError
 
-NOBODY_ELSE: Final = "-"
+SAME_USER: Final = "-"
 _NOT_IMPORTED: Final = frozenset(
     ("antigravity", "distutils", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "this", "tkinter", "turtle")
 ) | frozenset(("turtledemo", "venv"))
@@ -71,7 +71,7 @@ def act_as_owner(file: Path, prepare: Callable[[], None]) -> None:
         if error.errno not in {errno.EPERM, errno.EINVAL}:
             raise
         return  # root without capabilities, as in some containers, has no privileges to drop
-    if _reads_this_program():
+    if _can_read_program():
         os.setresuid(account.user, account.user, account.user)
     else:
         os.seteuid(0)
@@ -94,9 +94,9 @@ def child_user() -> dict[str, Any]:
 
 
 def reader_user() -> tuple[dict[str, Any], str]:
-    """Return the arguments of `subprocess` for a tag reader, and the user for its `become`, or `NOBODY_ELSE`."""
+    """Return the arguments of `subprocess` for a tag reader, and the user for its `become`, or `SAME_USER`."""
     if not _acting or not _acting[0].keeps_root:
-        return {}, NOBODY_ELSE
+        return {}, SAME_USER
     account = _acting[0]
     return {"user": 0}, f"{account.user}:{account.group}:{','.join(map(str, account.groups))}"
 
@@ -114,17 +114,17 @@ def import_everything(*packages: ModuleType) -> None:
     with warnings.catch_warnings(action="ignore"):  # some modules are deprecated
         for name in sorted(sys.stdlib_module_names - _NOT_IMPORTED):
             if not name.startswith("_"):
-                _import_below(name)
+                _import_with_submodules(name)
         for package in packages:
-            _import_below(package.__name__)
+            _import_with_submodules(package.__name__)
 
 
-def _import_below(name: str) -> None:
+def _import_with_submodules(name: str) -> None:
     with contextlib.suppress(ImportError, OSError):  # missing here: modules of Windows, optional libraries
         module = importlib.import_module(name)
         for each in pkgutil.iter_modules(getattr(module, "__path__", ()), f"{name}."):
             if not each.name.endswith(("__main__", "_process", ".testing", ".test", ".tests", ".migrations")):
-                _import_below(each.name)
+                _import_with_submodules(each.name)
 
 
 def owner_of(file: Path) -> int:
@@ -182,5 +182,5 @@ def _account(user: int, file: Path) -> Account:
     return Account(user, known.pw_gid, tuple(groups), known.pw_name)
 
 
-def _reads_this_program() -> bool:
+def _can_read_program() -> bool:
     return all(os.access(path, os.R_OK, effective_ids=True) for path in (sys.executable, os.__file__, __file__))

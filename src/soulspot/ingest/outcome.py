@@ -29,7 +29,7 @@ class PipelineStats:
     Attributes:
         finished: files finished since the start; it only grows.
         in_hand: files that are complete but not finished.
-        settling: files that are not complete yet.
+        settling: files that are still being written.
         oldest: the age of the oldest of both, in seconds.
         paused: why the database refuses, None while it answers.
         held_up: the pause that a person began, None while ingest runs.

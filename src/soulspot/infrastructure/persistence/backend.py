@@ -108,7 +108,7 @@ class Backend(ABC):
         raise NotImplementedError
 
     async def vacuum(self) -> None:
-        """Rebuild the file without its free space; blocks the event loop."""
+        """Rebuild the file without its free space. Blocks the event loop."""
         raise NotImplementedError
 
     @abstractmethod

@@ -1,7 +1,7 @@
 """Reads one file: opens it safely, parses its parts, and turns every error into a failure.
 
-The content decides the format, the extension only where the content is unclear. Common formats have a native parser
-each; mutagen reads the rest, and every file that a native parser gives up on. The tags that can surround any stream
+The content decides the format; the extension counts only if the content is ambiguous. Common formats have their own
+parser; mutagen reads the rest, and every file that a native parser gives up on. The tags that can surround any stream
 (ID3, APEv2) are read separately, so a file with a damaged, missing or unknown stream keeps its tags. If a file has
 several tags, the format's own comes first, then ID3v2, APEv2 and ID3v1; each fills in what the ones before lack. Of two
 tags of one kind, the first counts.

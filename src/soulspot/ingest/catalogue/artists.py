@@ -34,7 +34,7 @@ class Artists:
     """Finds and creates artists, inside the caller's transaction.
 
     Args:
-        reserve: keeps other transactions from adding artists of these names; false where none can be in progress.
+        reserve: keeps other transactions from adding artists of these names; false if none can be in progress.
 
     Attributes:
         ids: the artists found or created, by MusicBrainz id or normalized name: an album's second track queries none.
@@ -56,7 +56,7 @@ class Artists:
         self._sorted.clear()
 
     async def credited(self, credits: Iterable[Credit], context: CreditContext) -> list[Credited]:
-        """Return the credits with their artists, created where they are new; no artist twice in one role.
+        """Return the credits with their artists, creating new ones; no artist twice in one role.
 
         Queries for all of them before it adds the first: consecutive inserts cost PostgreSQL one round trip.
         """

@@ -45,7 +45,7 @@ _kept_values: Final = attrgetter(*_DEFAULTS)
 
 @dataclass(frozen=True, slots=True)
 class TrackName:
-    """Title and artist of a track, uncut; where the tags lack one it is guessed, and `notes` record that."""
+    """Title and artist of a track, uncut; one that the tags lack is guessed, and `notes` record that."""
 
     title: str
     artist: str

@@ -113,8 +113,8 @@ AS_WRITTEN: Final = CreditRules()
 def credits_of(tags: TrackTags, artist: str, rules: CreditRules = AS_WRITTEN) -> list[Credit]:
     """Return every name in the tags, by role, the main artist first.
 
-    Ids belong to names only where a tag has as many of both; a name without one gets the id that the same name has
-    elsewhere in the file.
+    Ids are assigned to names only if a tag has equally many of both; a name without one gets the id that the same name
+    has elsewhere in the file.
     """
     credits = _artists(tags, artist, rules)
     names = tags.album_artists or ((tags.album_artist,) if tags.album_artist else ())

@@ -56,7 +56,7 @@ def _by_role(credits: Iterable[Credited]) -> list[list[str]]:
 
 
 def _names_not_credited(entry: TrackEntry, credits: Sequence[Credited]) -> dict[str, Any]:
-    """Return the names of the artists as written, where the credits differ from them."""
+    """Return the names of the artists as written, if the credits differ from them."""
     kept: dict[str, Any] = {}
     if entry.artists and entry.artists != _names(MAIN, credits):
         kept["artists"] = list(entry.artists)

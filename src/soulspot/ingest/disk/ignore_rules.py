@@ -80,7 +80,7 @@ class Rules:
         self._above = "", self._paths.start  # the last folder that was matched, and the states after it
         self.memory = self._names.size + self._paths.size + _RULE_OVERHEAD * (len(rules) + 1)
 
-    def deciding(self, path: str, *, is_folder: bool) -> Rule | None:
+    def last_match(self, path: str, *, is_folder: bool) -> Rule | None:
         """Return the last rule that matches a path below the root, with or without `!`; None if none does."""
         above, slash, name = path[self._cut :].rpartition("/")
         encoded = os.fsencode(name)
@@ -105,7 +105,7 @@ class Ignoring:
 
     def __init__(self, patterns: Sequence[str] = ()) -> None:
         lines = ((0, os.fsencode(pattern)) for pattern in patterns)
-        self._from_settings: Chain = (_rules("library.ignore", "", lines),) if patterns else ()
+        self._from_settings: Chain = (_parse_rules("library.ignore", "", lines),) if patterns else ()
         self._known: OrderedDict[str, tuple[_Stamp, Rules | None]] = OrderedDict()
         self._cached_bytes = 0
         self._reads: dict[str, _Read] = {}
@@ -116,12 +116,12 @@ class Ignoring:
         chain = self._from_settings
         end = 0
         while True:
-            chain = self.extended(chain, root, folder[:end])
+            chain = self.extend(chain, root, folder[:end])
             if end == len(folder):
                 return chain
             end = folder.index("/", end) + 1
 
-    def extended(self, chain: Chain, root: str, folder: str) -> Chain:
+    def extend(self, chain: Chain, root: str, folder: str) -> Chain:
         """Return the rules that apply in a folder, given those of the folder above it. Blocks.
 
         Raises OSError if the disk does not answer: without its rules, the content of the folder is unknown.
@@ -187,7 +187,7 @@ class Ignoring:
             logger.warning("an ignore file of more than %d bytes: ignoring the rest of %s", FILE_LIMIT, shown)
             content = content[:FILE_LIMIT].rpartition(b"\n")[0]
         lines = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
-        return _rules(shown, folder, enumerate(lines, 1))
+        return _parse_rules(shown, folder, enumerate(lines, 1))
 
     def _content(self, path: str) -> bytes:
         """Return up to FILE_LIMIT bytes of a file, and more if it is longer; raises TimeoutError after READ_LIMIT."""
@@ -227,10 +227,10 @@ class _Read(threading.Thread):
             self.error = error
 
 
-def rule_against(chain: Chain, path: str, *, is_folder: bool) -> str | None:
+def ignoring_rule(chain: Chain, path: str, *, is_folder: bool) -> str | None:
     """Return the rule that ignores a path, with its file and line; None if the path is not ignored."""
     for rules in reversed(chain):
-        if (rule := rules.deciding(path, is_folder=is_folder)) is not None:
+        if (rule := rules.last_match(path, is_folder=is_folder)) is not None:
             return None if rule.is_negative else _place(rules.source, rule.line, rule.text)
     return None
 
@@ -244,12 +244,12 @@ def _memory(rules: Rules | None) -> int:
     return rules.memory if rules is not None else _RULE_OVERHEAD
 
 
-def _rules(source: str, folder: str, lines: Iterable[tuple[int, bytes]]) -> Rules:
+def _parse_rules(source: str, folder: str, lines: Iterable[tuple[int, bytes]]) -> Rules:
     """Parse the valid rules of one file or of the settings, up to the limits; log what is ignored."""
     rules: list[tuple[Rule, Glob]] = []
     size, faults = 0, list[str]()
     for number, line in lines:
-        pattern = _pattern_of(line)
+        pattern = _pattern_in(line)
         if pattern is None:
             continue
         text = path_to_text(os.fsdecode(pattern))
@@ -273,7 +273,7 @@ def _rules(source: str, folder: str, lines: Iterable[tuple[int, bytes]]) -> Rule
     return Rules(source, folder, rules, size)
 
 
-def _pattern_of(line: bytes) -> bytes | None:
+def _pattern_in(line: bytes) -> bytes | None:
     r"""Return the pattern of a line as git reads it, without trailing spaces (except `\ `); None for no pattern."""
     if not line or line.startswith(b"#"):
         return None

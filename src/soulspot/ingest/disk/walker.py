@@ -18,7 +18,7 @@ from typing import NamedTuple, Self, TypeVar
 
 from soulspot.infrastructure.filesystem import Signature, full_path, path_to_text, text_to_path
 from soulspot.infrastructure.tags import PARSER_VERSION, Kind, kind_of_name
-from soulspot.ingest.disk.ignore_rules import IGNORE_FILE, Chain, Ignoring, rule_against
+from soulspot.ingest.disk.ignore_rules import IGNORE_FILE, Chain, Ignoring, ignoring_rule
 
 logger = logging.getLogger(__name__)
 
@@ -143,9 +143,9 @@ def why_left_alone(root: Root, path: str) -> str | None:
         if (reason := is_left_alone(name, hidden=root.hidden)) is not None:
             return reason
         if above:
-            chain = root.ignoring.extended(chain, root.path, f"{above}/")
+            chain = root.ignoring.extend(chain, root.path, f"{above}/")
         is_folder = depth < len(names) or os.path.isdir(full)
-        if (rule := rule_against(chain, f"{above}/{name}" if above else name, is_folder=is_folder)) is not None:
+        if (rule := ignoring_rule(chain, f"{above}/{name}" if above else name, is_folder=is_folder)) is not None:
             return f"ignored by {rule}"
         if os.path.islink(full) and not is_followed(root, full):
             return f"{path_to_text(full)} is a symbolic link"
@@ -293,7 +293,7 @@ def _chain(root: Root, prefix: str, chains: dict[str, Chain], *, has_rules: bool
     if above is None:
         chain = root.ignoring.chain(root.path, name)
     else:
-        chain = root.ignoring.extended(above, root.path, name) if has_rules else above
+        chain = root.ignoring.extend(above, root.path, name) if has_rules else above
     chains[prefix] = chain
     return chain
 
@@ -309,7 +309,7 @@ def _path_in(root: Root, prefix: str, entry: os.DirEntry[str], chain: Chain) -> 
     is_folder = entry.is_dir()
     if not is_folder and (not entry.is_file() or kind_of_name(name) is Kind.OTHER):
         return None
-    if chain and rule_against(chain, text_to_path(prefix) + name, is_folder=is_folder) is not None:
+    if chain and ignoring_rule(chain, text_to_path(prefix) + name, is_folder=is_folder) is not None:
         return None
     return prefix + path_to_text(name) + ("/" if is_folder else "")
 

@@ -81,7 +81,7 @@ class SqliteWriter:
         self._is_free.clear()
 
     async def vacuum(self) -> None:
-        """Rebuild the database file without its free space; blocks the event loop."""
+        """Rebuild the database file without its free space. Blocks the event loop."""
         await self._take_turn()
         try:
             async with self._engine.connect() as connection:

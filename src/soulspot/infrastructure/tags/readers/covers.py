@@ -20,7 +20,7 @@ IDLE_SECONDS: Final = 30.0
 
 
 def kind_of_picture(start: bytes) -> str | None:
-    """Return the MIME type of a picture from its first bytes, None if they are not a known format."""
+    """Return the MIME type of a picture from its first bytes, None for an unknown format."""
     if start.startswith(b"\xff\xd8\xff"):
         return "image/jpeg"
     if start.startswith(b"\x89PNG\r\n\x1a\n"):

@@ -12,7 +12,7 @@ import mutagen
 
 from soulspot.infrastructure import tags
 from soulspot.infrastructure.filesystem import ignore_lease_signals
-from soulspot.infrastructure.privileges import NOBODY_ELSE, become, import_everything
+from soulspot.infrastructure.privileges import SAME_USER, become, import_everything
 from soulspot.infrastructure.tags.model import Reading
 from soulspot.infrastructure.tags.reader import read_file
 from soulspot.infrastructure.tags.readers.crash_journal import Slot
@@ -24,7 +24,7 @@ BATCH_SECONDS = 0.003
 
 def main() -> None:
     memory_limit, owner, *journal = sys.argv[1:]
-    if owner != NOBODY_ELSE:
+    if owner != SAME_USER:
         import_everything(tags, mutagen)  # the owner of the catalogue may not be able to read them
         become(owner)
     ignore_lease_signals()
