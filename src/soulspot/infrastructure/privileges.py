@@ -30,7 +30,7 @@ SAME_USER: Final = "-"
 _NOT_IMPORTED: Final = frozenset(
     ("antigravity", "distutils", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "this", "tkinter", "turtle")
 ) | frozenset(("turtledemo", "venv"))
-"""Modules that no command needs, and that open a window or a browser, or are tests."""
+"""Modules that no command needs: some open a window or use the network, some print a joke, some are tests."""
 _LINKS_LIMIT: Final = 40
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
@@ -130,7 +130,7 @@ def _import_with_submodules(name: str) -> None:
 def owner_of(file: Path) -> int:
     """Return the owner of a catalogue: the user whose files beside it root must not trust.
 
-    That is the owner of its folder, or of a link on the way there if that is not root. If root owns the folder but
+    That is the owner of its folder; or of a link on the way there, unless that is root. If root owns the folder but
     others can write to it, it is the owner of the file itself.
     """
     try:

@@ -39,7 +39,7 @@ _WITHOUT_TRAILING_TAGS = frozenset(("ogg", "mp4", "wav", "aiff", "asf", "dsf", "
 
 
 def read_file(path: str) -> Reading:
-    """Read the tags of a file; blocks until it is parsed. Never raises, whatever the file contains."""
+    """Read the tags of a file. Blocks until it is parsed. Never raises, whatever the file contains."""
     try:
         descriptor = open_regular(path)
     except (FileNotFoundError, NotADirectoryError):

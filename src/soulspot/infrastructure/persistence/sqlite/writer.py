@@ -192,7 +192,7 @@ class SameThreadSession(WriterSession):
         return self._driver.total_changes >= self._changes_at_checkpoint + CHECKPOINT_AFTER
 
     def checkpoint(self) -> None:
-        """Write what is committed to the database file, and sync it; blocks, and needs the connection to itself."""
+        """Write what is committed to the database file, and sync it. Blocks, and needs the connection exclusively."""
         self._changes_at_checkpoint = self._driver.total_changes
         try:
             self._driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
