@@ -92,7 +92,7 @@ def test_undelivered_changes_come_before_later_ones() -> None:
     assert payload["cut"] is True
 
 
-def test_a_folder_is_not_mistaken_for_one_with_the_same_prefix() -> None:
+def test_a_path_in_a_folder_with_the_same_prefix_has_no_library() -> None:
     batch = Batch(limit=3)
     batch.add(EventBatch([FileEvent(datetime.now(UTC), Outcome("added", "/music2/song.mp3"))]))
 
@@ -307,7 +307,7 @@ async def test_a_program_gets_its_input_and_a_plain_environment(
         ("import os; os.write(2, b'\\xff\\n'); raise SystemExit(6)", "exit code 6: \ufffd"),
     ],
 )
-async def test_a_failed_program_gives_its_exit_and_its_last_line(program: str, error: str) -> None:
+async def test_a_failed_program_is_reported_with_its_exit_code_and_last_line(program: str, error: str) -> None:
     assert await python(program) == error
 
 
@@ -456,7 +456,7 @@ def test_a_hanging_hook_delays_no_file_and_the_stop_only_briefly(soulspot: Souls
     assert b"the hook sleep did not get the last 2 changes" in soulspot.log.read_bytes()
 
 
-def test_a_reload_corrects_a_wrong_url_and_every_change_arrives(soulspot: Soulspot) -> None:
+def test_changes_are_delivered_once_a_reload_corrects_a_wrong_url(soulspot: Soulspot) -> None:
     file = soulspot.music.parent / "config.toml"
     soulspot.environment["SOULSPOT_CONFIG"] = str(file)
     with recording_server() as server:

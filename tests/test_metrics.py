@@ -161,7 +161,7 @@ def test_health_without_a_daemon_is_failed(soulspot: Soulspot) -> None:
     assert (result.returncode, result.stdout) == (2, "failed: no soulspot answers\n")
 
 
-def test_a_stopped_process_is_failed(watched: Watched) -> None:
+def test_health_of_a_stopped_process_is_failed(watched: Watched) -> None:
     watched.start()
     watched.daemon.send_signal(signal.SIGSTOP)
 

@@ -235,7 +235,7 @@ def test_the_service_takes_leases_on_the_files_of_other_users(container: Systemd
 
 
 @in_a_box
-def test_the_journal_knows_the_priority_of_each_line(container: SystemdContainer) -> None:
+def test_the_journal_has_the_priority_of_each_line(container: SystemdContainer) -> None:
     container.shell("systemctl start soulspot.service")
     (container.music / "broken.mp3").write_bytes(b"no audio at all" * 100)
 
@@ -450,7 +450,7 @@ def page(container: SystemdContainer, path: str = "") -> str:
 
 
 @in_a_box
-def test_a_visit_starts_the_page_and_it_ends_when_idle(container: SystemdContainer) -> None:
+def test_a_visit_starts_the_page_which_exits_when_idle(container: SystemdContainer) -> None:
     unit = "/etc/systemd/system/soulspot-web.service.d/test.conf"
     container.write(unit, "[Service]\nExecStart=\nExecStart=/usr/local/bin/soulspot web --idle 2\n")
     write_song(container.music / "song.mp3", title="On the page")

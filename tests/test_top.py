@@ -210,7 +210,7 @@ def _child(pid: int) -> int:
 
 
 @pytest.mark.terminal
-def test_hostile_names_leave_the_screen_whole(soulspot: Soulspot, terminal: Terminal) -> None:
+def test_hostile_names_do_not_break_the_screen(soulspot: Soulspot, terminal: Terminal) -> None:
     for text in EVIL.values():
         name = text.replace("/", "").replace("\0", "").encode(errors="surrogateescape")[:200].decode(errors="ignore")
         write_song(soulspot.music / f"{name or 'empty'}.mp3")

@@ -34,7 +34,7 @@ def tab(page: WebClient, browser_context: BrowserContext) -> Tab:
     return tab
 
 
-def test_a_drop_appears_without_a_reload(soulspot: Soulspot, tab: Tab) -> None:
+def test_a_dropped_file_appears_without_a_reload(soulspot: Soulspot, tab: Tab) -> None:
     tab.evaluate("window.same = true")
 
     write_song(soulspot.music / "Album" / "new.mp3", title="Dropped just now", artist="Somebody", album="Songs")
@@ -179,7 +179,7 @@ def page_links(tab: Tab) -> list[str]:
     return tab.locator("#stream a.title").evaluate_all("all => all.map(e => e.getAttribute('href'))")
 
 
-def test_another_site_cannot_read_frame_or_write(page: WebClient, chromium: Browser) -> None:
+def test_another_site_can_neither_read_nor_frame_the_page(page: WebClient, chromium: Browser) -> None:
     context = chromium.new_context()
     tab = context.new_page()
     tab.route("http://evil.example/**", lambda route: route.fulfill(body="<h1>evil</h1>", content_type="text/html"))
