@@ -191,7 +191,7 @@ def test_a_configured_socket_that_cannot_be_created_is_refused(soulspot: Soulspo
     assert (tmp_path / "file").read_text() == "precious"
 
 
-def test_a_second_daemon_leaves_the_socket_to_the_first(soulspot: Soulspot, tmp_path: Path) -> None:
+def test_a_second_daemon_does_not_take_over_the_socket_of_the_first(soulspot: Soulspot, tmp_path: Path) -> None:
     first = soulspot.watch(SOULSPOT_CONTROL__SOCKET=f"{tmp_path}/socket")
     other = {"SOULSPOT_DATABASE__URL": f"sqlite+aiosqlite:///{tmp_path}/other.db"}
 

@@ -161,7 +161,7 @@ def test_a_start_waits_until_another_program_unlocks_the_database(soulspot: Soul
     assert_catalogue_matches_disk(soulspot)
 
 
-def test_too_many_open_files_delay_but_lose_no_file(soulspot: Soulspot) -> None:
+def test_running_out_of_descriptors_delays_but_loses_no_file(soulspot: Soulspot) -> None:
     daemon = soulspot.watch()
     allowed = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (3, allowed[1]))

@@ -100,7 +100,7 @@ def drop_below(faulty_music: FaultyFilesystem, count: int, start: int) -> None:
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_a_folder_that_cannot_be_listed_degrades_and_loses_nothing(
+def test_an_unlistable_folder_degrades_the_health_and_loses_no_file(
     soulspot: Soulspot, faulty_music: FaultyFilesystem, error: str
 ) -> None:
     write_song(faulty_music.source / "album" / "a.mp3")

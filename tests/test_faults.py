@@ -48,25 +48,25 @@ TESTS = {
     "F14": "test_watching.test_a_file_without_an_event_is_found_by_the_mtime_of_its_folder",
     "F15": "test_losses.test_a_library_of_5000_files_survives_the_loss_of_its_disk",
     "F16": "test_faults.test_a_deleted_and_recreated_folder_is_watched_again",
-    "F17": "test_faults.test_created_moved_and_copied_folders_are_found_complete",
+    "F17": "test_faults.test_every_file_in_created_moved_and_copied_folders_is_found",
     "F18": "test_faults.test_a_copy_that_stalls_and_continues_is_catalogued",
     "F19": "test_faults.test_a_file_that_keeps_changing_is_reported_once_and_checked_rarely",
     "F20": "test_faults.test_a_file_that_changes_while_it_is_read_is_read_again",
-    "F21": "test_faults.test_a_file_that_vanishes_before_it_is_read_leaves_no_trace",
+    "F21": "test_faults.test_a_file_that_vanishes_before_it_is_read_is_not_a_failure",
     "F22": "test_identity.test_a_file_replaced_by_rename_is_the_same_track",
     "F23": "test_identity.test_a_moved_folder_keeps_its_tracks",
     "F24": "test_identity.test_a_moved_file_is_the_same_track",
     "F25": "test_identity.test_a_hard_link_is_another_track",
     "F26": "test_identity.test_a_reused_inode_is_not_a_move",
-    "F27": "test_faults.test_a_file_dropped_during_an_import_overtakes_it",
+    "F27": "test_faults.test_a_file_dropped_during_an_import_is_catalogued_before_its_end",
     "F28": "test_watching.test_a_folder_name_that_breaks_every_watch_never_stops_ingest",
     "F29": "test_faults.test_hostile_file_names_are_catalogued_separately",
     "F30": "test_faults.test_hostile_tags_become_valid_text",
     "F31": "test_faults.test_an_empty_file_fails_only_if_it_stays_empty",
     "F32": "test_faults.test_a_truncated_file_is_a_track_or_a_failure_with_a_reason",
     "F33": "test_faults.test_a_deeply_nested_or_huge_file_does_not_stop_the_others",
-    "F34": "test_faults.test_pipes_sockets_and_folders_named_like_songs_are_left_alone",
-    "F35": "test_faults.test_links_are_followed_only_if_set_and_never_out_or_in_circles",
+    "F34": "test_faults.test_pipes_sockets_and_folders_named_like_songs_are_ignored",
+    "F35": "test_faults.test_links_are_followed_only_if_set_and_never_outside_or_in_circles",
     "F36": "test_faults.test_an_unreadable_file_fails_until_permission_is_granted",
     "F37": "test_failing_disks.test_unreadable_files_are_failures_until_the_disk_recovers",
     "F38": "test_faults.test_files_with_absurd_timestamps_are_catalogued_and_updated",
@@ -189,7 +189,7 @@ def test_a_deleted_and_recreated_folder_is_watched_again(
                 time.sleep(0.02)
 
 
-def test_created_moved_and_copied_folders_are_found_complete(
+def test_every_file_in_created_moved_and_copied_folders_is_found(
     daemon: InProcessDaemon, tmp_path: Path, music: Path
 ) -> None:
     tree = tmp_path / "tree"
@@ -301,7 +301,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(
     assert len(readings) >= 2
 
 
-def test_a_file_that_vanishes_before_it_is_read_leaves_no_trace(daemon: InProcessDaemon, music: Path) -> None:
+def test_a_file_that_vanishes_before_it_is_read_is_not_a_failure(daemon: InProcessDaemon, music: Path) -> None:
     for number in range(50):
         (music / f"{number}.mp3").write_bytes(SONG)
         (music / f"{number}.mp3").unlink()
@@ -313,7 +313,7 @@ def test_a_file_that_vanishes_before_it_is_read_leaves_no_trace(daemon: InProces
     assert daemon.paths("failed") == set()
 
 
-def test_a_file_dropped_during_an_import_overtakes_it(catalogue_url: str, music: Path) -> None:
+def test_a_file_dropped_during_an_import_is_catalogued_before_its_end(catalogue_url: str, music: Path) -> None:
     for number in range(1500):
         (music / f"{number}.mp3").write_bytes(SONG)
     with InProcessDaemon(catalogue_url, music) as daemon:
@@ -410,7 +410,7 @@ def test_a_deeply_nested_or_huge_file_does_not_stop_the_others(catalogue_url: st
 
 
 @on_sqlite
-def test_pipes_sockets_and_folders_named_like_songs_are_left_alone(daemon: InProcessDaemon, music: Path) -> None:
+def test_pipes_sockets_and_folders_named_like_songs_are_ignored(daemon: InProcessDaemon, music: Path) -> None:
     os.mkfifo(music / "pipe.mp3")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(music / "socket.flac"))
@@ -422,7 +422,7 @@ def test_pipes_sockets_and_folders_named_like_songs_are_left_alone(daemon: InPro
 
 @on_sqlite
 @pytest.mark.parametrize("follow", [False, True])
-def test_links_are_followed_only_if_set_and_never_out_or_in_circles(
+def test_links_are_followed_only_if_set_and_never_outside_or_in_circles(
     catalogue_url: str, tmp_path: Path, music: Path, *, follow: bool
 ) -> None:
     write_song(music / "real" / "song.mp3")

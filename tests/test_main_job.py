@@ -117,7 +117,7 @@ def test_a_changed_file_is_updated_with_before_and_after(soulspot: Soulspot) -> 
 
 
 @both
-def test_losing_its_last_credit_removes_an_artist_with_an_audit_entry(soulspot: Soulspot) -> None:
+def test_an_artist_without_credits_is_removed_with_an_audit_entry(soulspot: Soulspot) -> None:
     song = write_song(soulspot.music / "song.mp3", title="One", artist="Old")
     soulspot.scan()
 

@@ -211,7 +211,7 @@ def test_a_backup_to_a_folder_of_root_is_refused_with_the_reason(foreign: Soulsp
 
 
 @pytest.mark.root
-def test_an_owner_who_cannot_reach_the_catalogue_is_named(foreign: Soulspot) -> None:
+def test_the_error_names_an_owner_who_cannot_reach_the_catalogue(foreign: Soulspot) -> None:
     foreign.music.parent.chmod(0o700)
 
     result = foreign.run("db", "vacuum")
@@ -262,12 +262,12 @@ def test_only_the_owner_writes_beside_the_catalogue_and_reads_the_token(
 
 @pytest.mark.root
 @pytest.mark.parametrize(
-    ("user", "group", "may_ask", "may_steer"),
+    ("user", "group", "may_query", "may_control"),
     [(NOBODY, NOBODY, True, True), (12345, NOBODY, True, False), (12345, 12345, False, False)],
     ids=["owner", "member", "stranger"],
 )
 def test_only_the_owner_controls_the_daemon_and_its_group_may_query_it(
-    foreign: Soulspot, user: int, group: int, may_ask: bool, may_steer: bool
+    foreign: Soulspot, user: int, group: int, may_query: bool, may_control: bool
 ) -> None:
     foreign.watch()
     script = (
@@ -277,10 +277,10 @@ def test_only_the_owner_controls_the_daemon_and_its_group_may_query_it(
     socket_file = str(control_socket.socket_of(foreign.database))
 
     queried = as_user(user, group, "/usr/bin/python3", "-c", script, socket_file, "status")
-    steered = as_user(user, group, "/usr/bin/python3", "-c", script, socket_file, "pause")
+    controlled = as_user(user, group, "/usr/bin/python3", "-c", script, socket_file, "pause")
 
-    assert ('"health"' in queried.stdout) is may_ask
-    assert ('"paused"' in steered.stdout) is may_steer
+    assert ('"health"' in queried.stdout) is may_query
+    assert ('"paused"' in controlled.stdout) is may_control
 
 
 def make_fifo(path: Path) -> None:

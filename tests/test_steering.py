@@ -39,7 +39,7 @@ def write_songs(folder: Path, names: Sequence[object]) -> None:
 
 
 @both
-def test_a_running_daemon_does_the_scan(soulspot: Soulspot, tmp_path: Path) -> None:
+def test_scan_is_run_by_the_running_daemon(soulspot: Soulspot, tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     environment = {"RUNTIME_DIRECTORY": str(tmp_path)}
     write_songs(soulspot.music, ["one", "two"])

@@ -98,7 +98,7 @@ def copies(container: SystemdContainer, count: int) -> None:
         shutil.copyfile(song, container.music / f"{number}.mp3")
 
 
-def test_systemd_gets_ready_once_inotify_watches_and_not_before(new_soulspot: Soulspot) -> None:
+def test_systemd_gets_ready_only_once_inotify_watches(new_soulspot: Soulspot) -> None:
     address = new_soulspot.music.parent / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(address))

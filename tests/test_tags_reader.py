@@ -266,7 +266,7 @@ async def test_a_latin_1_text_passes_from_the_reader_process(song: Path) -> None
     assert reading.tags.title == "Beyoncé"
 
 
-async def test_readers_are_replaced_silently(
+async def test_readers_are_replaced_without_a_failure_or_a_message(
     song: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(pool, "RECYCLE_AFTER", 2)

@@ -107,7 +107,7 @@ def test_keys_pause_resume_and_scan(soulspot: Soulspot, terminal: Terminal) -> N
 
 
 @pytest.mark.terminal
-def test_the_view_shows_that_no_daemon_runs_and_finds_a_new_one(soulspot: Soulspot, terminal: Terminal) -> None:
+def test_the_view_shows_when_no_daemon_runs_and_connects_to_a_new_one(soulspot: Soulspot, terminal: Terminal) -> None:
     write_song(soulspot.music / "song.mp3")
     soulspot.scan()
     start(soulspot, terminal)

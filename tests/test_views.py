@@ -166,7 +166,7 @@ def moment_of(text: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def test_the_views_are_the_documented_ones(sqlite: Soulspot) -> None:
+def test_exactly_the_documented_views_and_columns_exist(sqlite: Soulspot) -> None:
     views = [name for (name,) in sqlite.rows("SELECT name FROM sqlite_master WHERE type = 'view'")]
 
     columns = {view: [row[0] for row in sqlite.rows(f"SELECT name FROM pragma_table_info('{view}')")] for view in views}

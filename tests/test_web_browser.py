@@ -70,7 +70,7 @@ def test_only_entries_of_the_chosen_kind_appear(soulspot: Soulspot, page: WebCli
     expect(tab.locator("#stream")).not_to_contain_text("Fine")
 
 
-def test_the_first_file_replaces_the_note_that_there_are_none(
+def test_the_first_entry_replaces_the_note_of_an_empty_history(
     soulspot: Soulspot, browser_context: BrowserContext
 ) -> None:
     soulspot.watch()
@@ -159,7 +159,7 @@ def test_a_user_with_the_token_can_request_a_retry(soulspot: Soulspot, page: Web
     assert tab.evaluate("document.cookie") == ""
 
 
-def test_hostile_files_run_nothing_in_a_browser(soulspot: Soulspot, browser_context: BrowserContext) -> None:
+def test_hostile_tags_run_no_script_in_a_browser(soulspot: Soulspot, browser_context: BrowserContext) -> None:
     soulspot.watch()
     page = WebClient(soulspot)
     tab = browser_context.new_page()
