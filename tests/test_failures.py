@@ -184,7 +184,7 @@ def test_an_invalid_decision_about_failures_returns_an_error(soulspot: Soulspot,
 
     answer = control_socket.ask(control_socket.socket_of(soulspot.database), "failures", **message) or {}
 
-    assert "not a valid decision about failures" in answer["error"]
+    assert "invalid arguments" in answer["error"]
     assert soulspot.actions("file_retried") == 0
 
 
