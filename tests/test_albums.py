@@ -144,7 +144,7 @@ async def test_an_album_in_a_renamed_folder_keeps_its_id_and_takes_new_files(cat
 
 
 @pytest.mark.parametrize("departure", ["goes missing", "changes album", "moves elsewhere", "moves at the same time"])
-async def test_an_album_moves_with_its_last_file_however_the_others_left(catalogue: Catalogue, departure: str) -> None:
+async def test_an_album_moves_when_its_last_file_moves(catalogue: Catalogue, departure: str) -> None:
     for number in range(4):
         await catalogue.put(f"a/{number}", "A", album="X")
     await catalogue.move("a/0", "b/0")

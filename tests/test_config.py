@@ -132,7 +132,7 @@ def test_under_systemd_the_database_is_in_the_first_state_folder(monkeypatch: py
     assert get_settings().database.url == "sqlite+aiosqlite:////var/lib/one/soulspot.db"
 
 
-def test_a_user_without_a_home_learns_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_home_the_error_names_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
 
@@ -259,7 +259,7 @@ def test_an_unknown_variable_is_refused_with_the_nearest_name(
     assert refusal() == f"the environment variable {variable} is not a setting{hint}"
 
 
-def test_a_variable_like_no_setting_is_refused_with_all_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_variable_without_a_near_name_is_refused_with_all_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOULSPOT_ZZZ", "x")
 
     message = refusal()
@@ -634,7 +634,7 @@ def test_a_database_beside_a_music_folder_or_on_a_server_passes(music: Path, mon
 # The catalogue of a read-only command
 
 
-def test_the_users_own_catalogue_comes_before_that_of_the_service(home: Path, tmp_path: Path) -> None:
+def test_the_catalogue_of_the_user_has_priority_over_that_of_the_service(home: Path, tmp_path: Path) -> None:
     service = write(tmp_path / "var" / "soulspot.db", "")
     own = home / ".local" / "share" / "soulspot" / "soulspot.db"
 
@@ -683,7 +683,9 @@ def test_a_configured_catalogue_is_not_searched_for_elsewhere(home: Path, tmp_pa
     assert find_catalogue(get_settings()) == f"sqlite+aiosqlite:///{tmp_path}/mine.db"
 
 
-def test_another_database_setting_does_not_name_the_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_database_url_turns_off_the_search_for_a_catalogue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     service = write(tmp_path / "var" / "soulspot.db", "")
     monkeypatch.setenv("SOULSPOT_DATABASE__UPGRADE", "false")
 

@@ -82,7 +82,7 @@ def test_an_offline_folder_degrades_the_health(soulspot: Soulspot) -> None:
     assert "is offline" in status(soulspot)["reasons"][0]
 
 
-def test_the_control_socket_is_for_owner_and_group_and_goes_at_the_end(soulspot: Soulspot) -> None:
+def test_the_control_socket_is_group_writable_and_removed_at_the_stop(soulspot: Soulspot) -> None:
     daemon = soulspot.watch()
     place = control_socket.socket_of(soulspot.database)
 
@@ -92,7 +92,7 @@ def test_the_control_socket_is_for_owner_and_group_and_goes_at_the_end(soulspot:
     assert not place.exists()
 
 
-def test_an_unknown_command_is_answered_with_an_error(soulspot: Soulspot) -> None:
+def test_an_unknown_socket_command_returns_an_error(soulspot: Soulspot) -> None:
     soulspot.watch()
     place = control_socket.socket_of(soulspot.database)
 
@@ -161,7 +161,7 @@ def test_reload_without_a_daemon_is_refused(configured: Soulspot) -> None:
     assert "no running daemon" in result.stderr
 
 
-def test_place_mode_and_group_of_the_socket_are_settings(soulspot: Soulspot, tmp_path: Path) -> None:
+def test_the_path_mode_and_group_of_the_socket_can_be_set(soulspot: Soulspot, tmp_path: Path) -> None:
     place = tmp_path / "socket"
     group = os.getgroups()[0] if os.geteuid() else 65534
     settings = {
@@ -191,7 +191,7 @@ def test_a_configured_socket_that_cannot_be_created_is_refused(soulspot: Soulspo
     assert (tmp_path / "file").read_text() == "precious"
 
 
-def test_a_second_daemon_leaves_the_socket_to_the_first(soulspot: Soulspot, tmp_path: Path) -> None:
+def test_a_second_daemon_does_not_take_over_the_socket_of_the_first(soulspot: Soulspot, tmp_path: Path) -> None:
     first = soulspot.watch(SOULSPOT_CONTROL__SOCKET=f"{tmp_path}/socket")
     other = {"SOULSPOT_DATABASE__URL": f"sqlite+aiosqlite:///{tmp_path}/other.db"}
 
@@ -204,7 +204,9 @@ def test_a_second_daemon_leaves_the_socket_to_the_first(soulspot: Soulspot, tmp_
 
 
 @pytest.mark.postgresql
-def test_on_postgresql_the_database_name_leads_to_the_daemon(postgres_soulspot: Soulspot, tmp_path: Path) -> None:
+def test_on_postgresql_commands_find_the_daemon_by_the_database_name(
+    postgres_soulspot: Soulspot, tmp_path: Path
+) -> None:
     tmp_path.chmod(0o700)
     daemon = postgres_soulspot.watch(RUNTIME_DIRECTORY=str(tmp_path))
 
@@ -239,7 +241,7 @@ async def test_follow_uses_the_daemon_and_polls_without_one(
             await asyncio.wait_for(wait(), 3)
 
 
-def test_audit_follow_survives_the_end_and_the_start_of_daemons(soulspot: Soulspot, tmp_path: Path) -> None:
+def test_audit_follow_continues_when_daemons_stop_and_start(soulspot: Soulspot, tmp_path: Path) -> None:
     write_song(soulspot.music / "before.mp3")
     soulspot.scan()
     printed = tmp_path / "printed"

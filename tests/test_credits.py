@@ -161,7 +161,7 @@ async def test_one_id_with_two_names_is_one_artist_credited_under_each(catalogue
     assert await catalogue.credited("2") == [("main", "Prince", FIRST, "The Artist")]
 
 
-async def test_a_later_id_adopts_the_artist_with_its_other_tracks(catalogue: Catalogue) -> None:
+async def test_an_id_that_arrives_later_is_given_to_the_existing_artist(catalogue: Catalogue) -> None:
     await catalogue.put("1", "A")
     await catalogue.put("2", "A")
     before = await catalogue.rows("SELECT id FROM artists")

@@ -137,7 +137,7 @@ def test_restore_refuses_a_file_that_is_not_an_intact_backup(
     assert list(filled.database.parent.glob("*restor*")) == []
 
 
-def test_the_schema_goes_down_and_up_with_a_backup_before_the_upgrade(filled: Soulspot) -> None:
+def test_an_upgrade_after_a_downgrade_keeps_a_private_backup(filled: Soulspot) -> None:
     assert filled.run("db", "downgrade", "base").returncode == 0
     behind = json.loads(filled.run("db", "current", "--json").stdout)
     upgraded = filled.run("db", "upgrade")

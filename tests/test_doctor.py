@@ -174,7 +174,7 @@ FAULTS: dict[str, tuple[PlantFault, str, str, str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_each_fault_is_found_with_the_line_that_fixes_it(installation: Installation, fault: str) -> None:
+async def test_each_fault_is_reported_with_its_fix(installation: Installation, fault: str) -> None:
     plant, level, check, cure = FAULTS[fault]
     if "cannot read" in fault and os.geteuid() != 0:
         pytest.skip("only root can check what another user can read")

@@ -78,7 +78,7 @@ def locked(database: Path) -> Iterator[None]:
 
 
 @pytest.mark.root
-def test_a_full_disk_pauses_and_free_space_resumes(small_disk: Soulspot) -> None:
+def test_ingest_pauses_on_a_full_disk_and_resumes_when_space_is_freed(small_disk: Soulspot) -> None:
     daemon = small_disk.watch()
     filler = fill(small_disk.database.parent)
 
@@ -139,7 +139,7 @@ def test_a_start_on_a_read_only_disk_is_refused(small_disk: Soulspot) -> None:
     assert f"cannot write {disk}" in result.stderr
 
 
-def test_a_lock_of_another_program_pauses_until_it_ends(soulspot: Soulspot) -> None:
+def test_ingest_pauses_while_another_program_locks_the_database(soulspot: Soulspot) -> None:
     soulspot.watch()
 
     with locked(soulspot.database):
@@ -150,7 +150,7 @@ def test_a_lock_of_another_program_pauses_until_it_ends(soulspot: Soulspot) -> N
     assert_catalogue_matches_disk(soulspot)
 
 
-def test_a_start_waits_for_the_lock_of_another_program(soulspot: Soulspot) -> None:
+def test_a_start_waits_until_another_program_unlocks_the_database(soulspot: Soulspot) -> None:
     soulspot.scan()
     soulspot.rows("SELECT 1")
     drop(soulspot, 3)
@@ -161,7 +161,7 @@ def test_a_start_waits_for_the_lock_of_another_program(soulspot: Soulspot) -> No
     assert_catalogue_matches_disk(soulspot)
 
 
-def test_too_many_open_files_delay_but_lose_no_file(soulspot: Soulspot) -> None:
+def test_running_out_of_descriptors_delays_but_loses_no_file(soulspot: Soulspot) -> None:
     daemon = soulspot.watch()
     allowed = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (3, allowed[1]))
@@ -224,7 +224,7 @@ def test_a_wrong_clock_neither_delays_nor_duplicates_files(soulspot: Soulspot, s
 
 
 @pytest.mark.parametrize("reader", ["gone", "stuck", "absent from the start"])
-def test_a_log_without_a_reader_stops_nothing(soulspot: Soulspot, reader: str) -> None:
+def test_ingest_continues_when_the_log_pipe_is_closed_or_full(soulspot: Soulspot, reader: str) -> None:
     soulspot.scan()
     ours, theirs = os.pipe()
     command = [*soulspot.command, "watch", str(soulspot.music)]

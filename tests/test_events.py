@@ -24,7 +24,7 @@ async def test_each_subscriber_gets_all_events_in_order():
             assert paths(await anext(subscription.batches())) == [f"/music/{number}.mp3" for number in range(3)]
 
 
-async def test_a_slow_subscriber_loses_the_oldest_events_and_learns_how_many():
+async def test_a_slow_subscriber_loses_the_oldest_events_and_gets_their_number():
     feed = EventFeed()
     with feed.subscribe(buffer=2) as subscription:
         for number in range(5):

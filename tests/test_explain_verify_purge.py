@@ -71,7 +71,7 @@ def test_explain_gives_the_state_of_each_kind_of_path_with_a_reason(
     assert "Nine – Wish" in found["song.mp3"]["reason"]
     assert f"ignored by {soulspot.music}/.soulspotignore, line 2: /live/" in found["live/a.mp3"]["reason"]
     assert "hidden" in found[".hidden.mp3"]["reason"]
-    assert "not finished" in found["load.mp3.part"]["reason"]
+    assert "unfinished" in found["load.mp3.part"]["reason"]
     assert "corrupt" in found["broken.mp3"]["reason"]
 
 

@@ -100,7 +100,7 @@ def drop_below(faulty_music: FaultyFilesystem, count: int, start: int) -> None:
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_a_folder_that_cannot_be_listed_degrades_and_loses_nothing(
+def test_an_unlistable_folder_degrades_the_health_and_loses_no_file(
     soulspot: Soulspot, faulty_music: FaultyFilesystem, error: str
 ) -> None:
     write_song(faulty_music.source / "album" / "a.mp3")
@@ -124,7 +124,7 @@ def test_a_folder_that_cannot_be_listed_degrades_and_loses_nothing(
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_a_server_that_gives_only_errors_is_offline_until_it_recovers(
+def test_a_folder_on_a_failing_server_is_offline_until_it_recovers(
     soulspot: Soulspot, faulty_music: FaultyFilesystem, error: str
 ) -> None:
     daemon = watch(soulspot)
@@ -160,7 +160,9 @@ def test_a_server_that_disappears_and_returns_loses_nothing(soulspot: Soulspot, 
     assert daemon.poll() is None
 
 
-def test_an_import_from_an_unreliable_disk_ends_complete(soulspot: Soulspot, faulty_music: FaultyFilesystem) -> None:
+def test_an_import_from_an_unreliable_disk_catalogues_every_file(
+    soulspot: Soulspot, faulty_music: FaultyFilesystem
+) -> None:
     drop_below(faulty_music, 200, start=0)
     daemon = watch(soulspot)
     for error in ERRORS * 2:
@@ -175,7 +177,7 @@ def test_an_import_from_an_unreliable_disk_ends_complete(soulspot: Soulspot, fau
 
 
 @pytest.mark.parametrize("error", ["EIO", "EROFS", "ENOSPC", "EDQUOT", "ESTALE"])
-def test_write_errors_of_the_catalogue_pause_until_its_disk_recovers(
+def test_ingest_pauses_on_write_errors_until_the_catalogue_disk_recovers(
     soulspot: Soulspot, faulty_catalogue: FaultyFilesystem, error: str
 ) -> None:
     daemon = soulspot.watch()
@@ -195,7 +197,7 @@ def test_write_errors_of_the_catalogue_pause_until_its_disk_recovers(
 
 
 @pytest.mark.parametrize("error", ["EIO", "ESTALE", "ETIMEDOUT"])
-def test_a_dead_catalogue_disk_pauses_until_it_recovers(
+def test_ingest_pauses_until_a_dead_catalogue_disk_recovers(
     soulspot: Soulspot, faulty_catalogue: FaultyFilesystem, error: str
 ) -> None:
     daemon = soulspot.watch()

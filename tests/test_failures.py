@@ -177,14 +177,14 @@ def test_failures_can_be_listed_but_not_retried_while_a_scan_runs(soulspot: Soul
 
 
 @pytest.mark.parametrize("message", [{}, {"verb": "burn", "which": {}}, {"verb": "retry", "which": {"code": 3}}])
-def test_an_invalid_decision_is_answered_with_an_error(soulspot: Soulspot, message: dict[str, Any]) -> None:
+def test_an_invalid_decision_about_failures_returns_an_error(soulspot: Soulspot, message: dict[str, Any]) -> None:
     write_broken(soulspot)
     soulspot.watch()
     until(lambda: len(failed(soulspot)) == 3)
 
     answer = control_socket.ask(control_socket.socket_of(soulspot.database), "failures", **message) or {}
 
-    assert "not a valid decision about failures" in answer["error"]
+    assert "invalid arguments" in answer["error"]
     assert soulspot.actions("file_retried") == 0
 
 

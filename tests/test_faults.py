@@ -35,9 +35,9 @@ TESTS = {
     "F1": "test_faults.test_200_kills_at_random_moments_lose_and_duplicate_nothing",
     "F2": "test_faults.test_600_random_cuts_of_the_log_leave_a_consistent_catalogue",
     "F3": "test_journal.test_a_file_that_kills_the_process_is_set_aside_after_three_times",
-    "F4": "test_environment.test_a_full_disk_pauses_and_free_space_resumes",
-    "F5": "test_failing_disks.test_write_errors_of_the_catalogue_pause_until_its_disk_recovers",
-    "F6": "test_environment.test_a_lock_of_another_program_pauses_until_it_ends",
+    "F4": "test_environment.test_ingest_pauses_on_a_full_disk_and_resumes_when_space_is_freed",
+    "F5": "test_failing_disks.test_ingest_pauses_on_write_errors_until_the_catalogue_disk_recovers",
+    "F6": "test_environment.test_ingest_pauses_while_another_program_locks_the_database",
     "F7": "test_main_job.test_a_second_writer_is_refused_with_the_name_of_the_first",
     "F8": "test_database_commands.test_damage_stops_a_running_daemon_with_an_explanation",
     "F9": "test_database_commands.test_a_catalogue_deleted_under_a_running_daemon_is_rescued",
@@ -48,36 +48,36 @@ TESTS = {
     "F14": "test_watching.test_a_file_without_an_event_is_found_by_the_mtime_of_its_folder",
     "F15": "test_losses.test_a_library_of_5000_files_survives_the_loss_of_its_disk",
     "F16": "test_faults.test_a_deleted_and_recreated_folder_is_watched_again",
-    "F17": "test_faults.test_created_moved_and_copied_folders_are_found_complete",
-    "F18": "test_faults.test_a_stalled_copy_ends_complete",
-    "F19": "test_faults.test_a_file_that_never_settles_is_reported_once_without_spinning",
+    "F17": "test_faults.test_every_file_in_created_moved_and_copied_folders_is_found",
+    "F18": "test_faults.test_a_copy_that_stalls_and_continues_is_catalogued",
+    "F19": "test_faults.test_a_file_that_keeps_changing_is_reported_once_and_checked_rarely",
     "F20": "test_faults.test_a_file_that_changes_while_it_is_read_is_read_again",
-    "F21": "test_faults.test_a_file_that_vanishes_before_it_is_read_leaves_no_trace",
+    "F21": "test_faults.test_a_file_that_vanishes_before_it_is_read_is_not_a_failure",
     "F22": "test_identity.test_a_file_replaced_by_rename_is_the_same_track",
     "F23": "test_identity.test_a_moved_folder_keeps_its_tracks",
     "F24": "test_identity.test_a_moved_file_is_the_same_track",
     "F25": "test_identity.test_a_hard_link_is_another_track",
     "F26": "test_identity.test_a_reused_inode_is_not_a_move",
-    "F27": "test_faults.test_a_file_dropped_during_an_import_overtakes_it",
+    "F27": "test_faults.test_a_file_dropped_during_an_import_is_catalogued_before_its_end",
     "F28": "test_watching.test_a_folder_name_that_breaks_every_watch_never_stops_ingest",
     "F29": "test_faults.test_hostile_file_names_are_catalogued_separately",
     "F30": "test_faults.test_hostile_tags_become_valid_text",
-    "F31": "test_faults.test_an_empty_file_may_still_be_filled_before_it_fails",
+    "F31": "test_faults.test_an_empty_file_fails_only_if_it_stays_empty",
     "F32": "test_faults.test_a_truncated_file_is_a_track_or_a_failure_with_a_reason",
-    "F33": "test_faults.test_a_bomb_costs_one_file",
-    "F34": "test_faults.test_pipes_sockets_and_folders_named_like_songs_are_left_alone",
-    "F35": "test_faults.test_links_are_followed_only_if_set_and_never_out_or_in_circles",
+    "F33": "test_faults.test_a_deeply_nested_or_huge_file_does_not_stop_the_others",
+    "F34": "test_faults.test_pipes_sockets_and_folders_named_like_songs_are_ignored",
+    "F35": "test_faults.test_links_are_followed_only_if_set_and_never_outside_or_in_circles",
     "F36": "test_faults.test_an_unreadable_file_fails_until_permission_is_granted",
     "F37": "test_failing_disks.test_unreadable_files_are_failures_until_the_disk_recovers",
     "F38": "test_faults.test_files_with_absurd_timestamps_are_catalogued_and_updated",
-    "F39": "test_watching.test_a_process_that_was_suspended_scans_everything",
+    "F39": "test_watching.test_a_daemon_that_was_suspended_scans_everything",
     "F40": "test_main_job.test_a_restart_of_the_daemon_writes_nothing",
     "F41": "test_control.test_reload_refuses_wrong_settings_and_keeps_the_old_ones",
     "F42": "test_faults.test_a_file_whose_reader_is_killed_is_read_by_the_next",
     "F43": "test_watching.test_a_network_mount_is_polled",
     "F44": "test_main_job.test_a_wrong_setting_prints_one_clear_sentence_and_exits_with_78",
     "F45": "test_postgres_faults.test_a_restart_of_the_server_loses_no_file",
-    "F46": "test_environment.test_a_log_without_a_reader_stops_nothing",
+    "F46": "test_environment.test_ingest_continues_when_the_log_pipe_is_closed_or_full",
 }
 
 
@@ -189,7 +189,7 @@ def test_a_deleted_and_recreated_folder_is_watched_again(
                 time.sleep(0.02)
 
 
-def test_created_moved_and_copied_folders_are_found_complete(
+def test_every_file_in_created_moved_and_copied_folders_is_found(
     daemon: InProcessDaemon, tmp_path: Path, music: Path
 ) -> None:
     tree = tmp_path / "tree"
@@ -207,7 +207,7 @@ def test_created_moved_and_copied_folders_are_found_complete(
 
 
 @pytest.mark.parametrize("leases", [True, False])
-def test_a_stalled_copy_ends_complete(catalogue_url: str, music: Path, *, leases: bool) -> None:
+def test_a_copy_that_stalls_and_continues_is_catalogued(catalogue_url: str, music: Path, *, leases: bool) -> None:
     """Close the file half way, wait longer than the quiet period, then write the rest."""
     whole = (AUDIO / "tone.flac").read_bytes()
     with InProcessDaemon(catalogue_url, music, leases=leases) as daemon:
@@ -247,7 +247,7 @@ def test_retrying_an_unchanged_failure_writes_nothing(
 
 
 @on_sqlite
-def test_a_file_that_never_settles_is_reported_once_without_spinning(
+def test_a_file_that_keeps_changing_is_reported_once_and_checked_rarely(
     catalogue_url: str, music: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def reports() -> int:
@@ -301,7 +301,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(
     assert len(readings) >= 2
 
 
-def test_a_file_that_vanishes_before_it_is_read_leaves_no_trace(daemon: InProcessDaemon, music: Path) -> None:
+def test_a_file_that_vanishes_before_it_is_read_is_not_a_failure(daemon: InProcessDaemon, music: Path) -> None:
     for number in range(50):
         (music / f"{number}.mp3").write_bytes(SONG)
         (music / f"{number}.mp3").unlink()
@@ -313,7 +313,7 @@ def test_a_file_that_vanishes_before_it_is_read_leaves_no_trace(daemon: InProces
     assert daemon.paths("failed") == set()
 
 
-def test_a_file_dropped_during_an_import_overtakes_it(catalogue_url: str, music: Path) -> None:
+def test_a_file_dropped_during_an_import_is_catalogued_before_its_end(catalogue_url: str, music: Path) -> None:
     for number in range(1500):
         (music / f"{number}.mp3").write_bytes(SONG)
     with InProcessDaemon(catalogue_url, music) as daemon:
@@ -369,7 +369,7 @@ def test_hostile_tags_become_valid_text(daemon: InProcessDaemon, music: Path) ->
     assert (artist.encode("utf-8").decode("utf-8"), len(album)) == (artist, 500)
 
 
-def test_an_empty_file_may_still_be_filled_before_it_fails(daemon: InProcessDaemon, music: Path) -> None:
+def test_an_empty_file_fails_only_if_it_stays_empty(daemon: InProcessDaemon, music: Path) -> None:
     (music / "filled.mp3").touch()
     (music / "empty.mp3").touch()
     (music / "filled.mp3").write_bytes(SONG)
@@ -391,7 +391,7 @@ def test_a_truncated_file_is_a_track_or_a_failure_with_a_reason(catalogue_url: s
         assert daemon.rows("SELECT 1 FROM files WHERE status = 'failed' AND length(error_text) = 0") == []
 
 
-def test_a_bomb_costs_one_file(catalogue_url: str, music: Path) -> None:
+def test_a_deeply_nested_or_huge_file_does_not_stop_the_others(catalogue_url: str, music: Path) -> None:
     nested = b""
     for _level in range(3000):
         nested = struct.pack(">I4s", len(nested) + 8, b"moov") + nested
@@ -410,7 +410,7 @@ def test_a_bomb_costs_one_file(catalogue_url: str, music: Path) -> None:
 
 
 @on_sqlite
-def test_pipes_sockets_and_folders_named_like_songs_are_left_alone(daemon: InProcessDaemon, music: Path) -> None:
+def test_pipes_sockets_and_folders_named_like_songs_are_ignored(daemon: InProcessDaemon, music: Path) -> None:
     os.mkfifo(music / "pipe.mp3")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(music / "socket.flac"))
@@ -422,7 +422,7 @@ def test_pipes_sockets_and_folders_named_like_songs_are_left_alone(daemon: InPro
 
 @on_sqlite
 @pytest.mark.parametrize("follow", [False, True])
-def test_links_are_followed_only_if_set_and_never_out_or_in_circles(
+def test_links_are_followed_only_if_set_and_never_outside_or_in_circles(
     catalogue_url: str, tmp_path: Path, music: Path, *, follow: bool
 ) -> None:
     write_song(music / "real" / "song.mp3")
@@ -513,7 +513,7 @@ def test_the_ignore_setting_applies_in_every_folder(catalogue_url: str, music: P
         assert daemon.paths() == {"a.mp3"}
 
 
-def test_an_album_that_arrives_slowly_ends_complete(daemon: InProcessDaemon, music: Path) -> None:
+def test_a_slowly_copied_album_is_catalogued_completely(daemon: InProcessDaemon, music: Path) -> None:
     """As a slow network copies it: first the names, then the content in pieces, with several files open at once."""
     whole = {f"song.{kind}": (AUDIO / f"tone.{kind}").read_bytes() for kind in ("mp3", "flac", "ogg")}
     (music / "album").mkdir()

@@ -92,7 +92,7 @@ def test_undelivered_changes_come_before_later_ones() -> None:
     assert payload["cut"] is True
 
 
-def test_a_folder_is_not_mistaken_for_one_with_the_same_prefix() -> None:
+def test_a_path_in_a_folder_with_the_same_prefix_has_no_library() -> None:
     batch = Batch(limit=3)
     batch.add(EventBatch([FileEvent(datetime.now(UTC), Outcome("added", "/music2/song.mp3"))]))
 
@@ -197,7 +197,7 @@ async def test_endless_changes_are_delivered_after_the_longest_wait(start: Start
     assert time.monotonic() - began > 0.8
 
 
-async def test_one_batch_goes_at_a_time_and_later_changes_form_the_next(start: Start) -> None:
+async def test_one_batch_is_sent_at_a_time_and_later_changes_form_the_next(start: Start) -> None:
     running = start(quiet=0.0)
     running.receiver.gate.clear()
     running.publish("1.mp3")
@@ -307,7 +307,7 @@ async def test_a_program_gets_its_input_and_a_plain_environment(
         ("import os; os.write(2, b'\\xff\\n'); raise SystemExit(6)", "exit code 6: \ufffd"),
     ],
 )
-async def test_a_failed_program_gives_its_exit_and_its_last_line(program: str, error: str) -> None:
+async def test_a_failed_program_is_reported_with_its_exit_code_and_last_line(program: str, error: str) -> None:
     assert await python(program) == error
 
 
@@ -315,7 +315,7 @@ async def test_a_missing_program_is_an_error(tmp_path: Path) -> None:
     assert await run(str(tmp_path / "none")) == f"{tmp_path}/none cannot be run: no such file or directory"
 
 
-async def test_a_program_over_its_time_is_killed_with_its_children(tmp_path: Path) -> None:
+async def test_a_program_over_its_time_limit_is_killed_with_its_children(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     program = f"trap '' TERM; sleep 300 & echo $! >{pid}; wait; sleep 300"
     began = time.monotonic()
@@ -360,7 +360,7 @@ def post(url: str, *headers: str, within: float = 10.0) -> Callable[[bytes], Awa
     return hooks.url_hook(url, headers, within=within, quiet=0, longest=1, paths=1)._deliver
 
 
-async def test_a_post_carries_the_batch_the_headers_and_the_user() -> None:
+async def test_a_post_has_the_batch_the_headers_and_the_credentials() -> None:
     with recording_server() as server:
         url = server.url.replace("http://", "http://me:p%40ss@") + "?u=1&t=token"
 
@@ -393,7 +393,7 @@ async def test_a_post_to_a_silent_server_times_out() -> None:
 
 
 @both
-def test_a_command_gets_each_batch_and_the_rest_at_the_stop(soulspot: Soulspot) -> None:
+def test_a_command_gets_each_batch_and_the_last_one_at_the_stop(soulspot: Soulspot) -> None:
     written = soulspot.music.parent / "written"
     command = json.dumps(["sh", "-c", f"cat >>{written}; echo >>{written}"])
     daemon = soulspot.watch(SOULSPOT_ON_BATCH__COMMAND=command, SOULSPOT_ON_BATCH__QUIET="1")
@@ -456,7 +456,7 @@ def test_a_hanging_hook_delays_no_file_and_the_stop_only_briefly(soulspot: Souls
     assert b"the hook sleep did not get the last 2 changes" in soulspot.log.read_bytes()
 
 
-def test_a_reload_corrects_a_wrong_url_and_every_change_arrives(soulspot: Soulspot) -> None:
+def test_changes_are_delivered_once_a_reload_corrects_a_wrong_url(soulspot: Soulspot) -> None:
     file = soulspot.music.parent / "config.toml"
     soulspot.environment["SOULSPOT_CONFIG"] = str(file)
     with recording_server() as server:

@@ -98,7 +98,7 @@ async def test_many_slow_clients_do_not_block_others(port: int) -> None:
         writer.close()
 
 
-async def test_the_http_socket_is_for_owner_and_group_and_goes_at_the_end(tmp_path: Path) -> None:
+async def test_the_http_socket_is_group_writable_and_removed_at_the_stop(tmp_path: Path) -> None:
     path = tmp_path / "metrics.socket"
 
     async with http_server.serve(str(path), ANSWERS, mode=0o660, group=""):

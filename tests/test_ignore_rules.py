@@ -47,7 +47,7 @@ def cpu_time(act: Callable[[], object]) -> float:
 
 
 @pytest.mark.timeout(180)
-def test_random_rules_mean_the_same_as_in_git_and_cost_little() -> None:
+def test_random_rules_match_as_in_git() -> None:
     seed = secrets.randbelow(1 << 32)
     print(f"python tests/support/fuzz_ignore_rules.py --seed {seed}")  # noqa: T201 - shown when it fails
 
@@ -76,9 +76,7 @@ def test_random_rules_mean_the_same_as_in_git_and_cost_little() -> None:
         (b"a\r", ["a"], ["a\r"]),
     ],
 )
-def test_a_pattern_means_the_same_as_in_git(
-    tmp_path: Path, rule: bytes, matched: list[str], not_matched: list[str]
-) -> None:
+def test_a_pattern_matches_as_in_git(tmp_path: Path, rule: bytes, matched: list[str], not_matched: list[str]) -> None:
     (tmp_path / IGNORE_FILE).write_bytes(rule + b"\n")
     chain = Ignoring().chain(str(tmp_path), "")
 
@@ -169,7 +167,7 @@ def test_the_rules_of_nested_folders_are_limited_together(tmp_path: Path, caplog
     assert caplog.text.count("rules of more than") == 8  # one line for each file, not for each scan
 
 
-def test_a_megabyte_of_rules_costs_little(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_megabyte_of_rules_is_cut_and_matches_quickly(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / IGNORE_FILE).write_text("\n".join(f"*{number:05x}*" for number in range(149_000)))
     ignoring = Ignoring()
 
@@ -262,7 +260,7 @@ def test_an_ignore_file_that_is_not_a_regular_file_is_not_read(
     assert soulspot.running[0].wait(10) == 0
 
 
-def test_a_pattern_with_many_stars_stalls_nothing(soulspot: Soulspot) -> None:
+def test_a_pattern_with_many_stars_does_not_delay_ingest(soulspot: Soulspot) -> None:
     (soulspot.music / "evil").mkdir()
     (soulspot.music / "evil" / IGNORE_FILE).write_text("*a" * 14 + "*b")
     write_song(soulspot.music / "evil" / f"{'a' * 240}.ogg")
@@ -316,7 +314,7 @@ def test_a_scan_does_not_wait_for_an_ignore_file_under_a_lease(tmp_path: Path) -
 
 
 @pytest.mark.root
-def test_an_ignore_file_on_a_hanging_disk_costs_only_its_own_folder(
+def test_a_hanging_ignore_file_makes_only_its_own_folder_unreadable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if (reason := why_no_faulty_filesystem()) is not None:

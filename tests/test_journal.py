@@ -47,7 +47,7 @@ def test_a_file_that_kills_the_process_is_set_aside_after_three_times(soulspot: 
     assert json.loads(again.stdout)["unchanged"] == 3
 
 
-async def test_a_file_that_was_open_when_another_crashed_is_read_and_cleared(tmp_path: Path) -> None:
+async def test_a_file_noted_at_a_crash_of_another_is_read_and_cleared(tmp_path: Path) -> None:
     song, file = write_song(tmp_path / "song\udce9.mp3", title="One"), str(tmp_path / "x.db.reading")
     Journal(file).close()
     Slot(file, 1).write(bytes(song))
@@ -60,7 +60,7 @@ async def test_a_file_that_was_open_when_another_crashed_is_read_and_cleared(tmp
     assert Journal(file).crashes == {}
 
 
-def test_each_start_counts_a_noted_file_once(tmp_path: Path) -> None:
+def test_each_start_counts_a_crash_on_a_noted_file_once(tmp_path: Path) -> None:
     file = str(tmp_path / "x.db.reading")
     Journal(file).close()
 
@@ -72,7 +72,7 @@ def test_each_start_counts_a_noted_file_once(tmp_path: Path) -> None:
     assert Journal(file).crashes == {"/music/\udce9.mp3": 3}
 
 
-def test_two_daemons_on_one_catalogue_do_not_blame_each_others_files(tmp_path: Path) -> None:
+def test_a_second_process_cannot_open_the_journal_of_the_first(tmp_path: Path) -> None:
     """Two daemons on one machine may share a server."""
     file = str(tmp_path / "x.reading")
     first = Journal(file)
@@ -86,7 +86,7 @@ def test_two_daemons_on_one_catalogue_do_not_blame_each_others_files(tmp_path: P
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 100, b"\0" * 64 * 8192 + b'{"a": [', b"\0" * 64 * 8192 + b"[1]"])
-def test_a_damaged_journal_is_started_again(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_journal_does_not_prevent_a_start(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "x.db.reading"
     file.write_bytes(content)
 

@@ -26,7 +26,7 @@ def test_the_top_level_has_at_most_12_entries() -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_no_import_cycle_among_the_members_of(package: str) -> None:
+def test_no_package_has_an_import_cycle_among_its_members(package: str) -> None:
     graph = grimp.build_graph("soulspot")
     for child in graph.find_children(package):
         graph.squash_module(child)
@@ -40,7 +40,7 @@ def test_no_import_cycle_among_the_members_of(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_the_docstring_describes(package: str) -> None:
+def test_each_package_has_a_docstring(package: str) -> None:
     text = (SOURCE.parent / package.replace(".", "/") / "__init__.py").read_text()
 
     assert text.startswith('"""'), f"{package}/__init__.py describes its content and what may import it"

@@ -276,7 +276,7 @@ def test_a_loss_of_over_a_fifth_and_50_files_is_held_and_reported(catalogue_url:
         assert daemon.rows("SELECT status FROM folders") == [("online",)]
 
 
-def test_files_that_come_back_end_a_held_loss(catalogue_url: str, music: Path) -> None:
+def test_a_held_loss_ends_when_its_files_return(catalogue_url: str, music: Path) -> None:
     fill(music, 300)
     with InProcessDaemon(catalogue_url, music, watching=False) as daemon:
         daemon.scan()
@@ -292,7 +292,7 @@ def test_files_that_come_back_end_a_held_loss(catalogue_url: str, music: Path) -
         assert daemon.actions() == ["track_added"] * 300
 
 
-def test_files_that_reappear_elsewhere_end_a_held_loss(catalogue_url: str, music: Path) -> None:
+def test_a_held_loss_ends_when_its_files_reappear_elsewhere(catalogue_url: str, music: Path) -> None:
     fill(music, 300)
     with InProcessDaemon(catalogue_url, music, watching=False, missing_after=0.3) as daemon:
         daemon.scan()
@@ -328,7 +328,7 @@ def test_the_pipeline_is_not_quiet_while_a_scan_runs(tmp_path: Path, music: Path
     assert quiet == [False, True]
 
 
-def test_not_even_the_first_hint_of_a_pause_is_checked(tmp_path: Path, music: Path) -> None:
+def test_no_hint_is_checked_during_a_pause(tmp_path: Path, music: Path) -> None:
     with InProcessDaemon(tmp_path / "state", music, watching=False) as daemon:
         daemon.settled()
         daemon.gate.close(Paused(datetime.now(UTC), "a test"))

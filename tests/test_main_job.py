@@ -117,7 +117,7 @@ def test_a_changed_file_is_updated_with_before_and_after(soulspot: Soulspot) -> 
 
 
 @both
-def test_losing_its_last_credit_removes_an_artist_with_an_audit_entry(soulspot: Soulspot) -> None:
+def test_an_artist_without_credits_is_removed_with_an_audit_entry(soulspot: Soulspot) -> None:
     song = write_song(soulspot.music / "song.mp3", title="One", artist="Old")
     soulspot.scan()
 
@@ -192,7 +192,7 @@ def test_a_slowly_written_file_is_catalogued_once_when_complete(soulspot: Soulsp
 
 
 @both
-def test_a_file_that_is_closed_and_reopened_ends_up_complete(soulspot: Soulspot) -> None:
+def test_a_file_closed_and_reopened_is_catalogued_once_complete(soulspot: Soulspot) -> None:
     whole = write_song(soulspot.music.parent / "song.flac", title="Whole").read_bytes()
     soulspot.watch()
 
@@ -356,7 +356,7 @@ def test_the_version_is_printed_quickly() -> None:
 
 @both
 @pytest.mark.corpus
-def test_each_real_audio_file_and_no_other_is_a_track_or_a_failure(soulspot: Soulspot, corpus: Path) -> None:
+def test_real_audio_files_become_tracks_or_failures_and_others_neither(soulspot: Soulspot, corpus: Path) -> None:
     shutil.copytree(corpus, soulspot.music / "corpus")
 
     soulspot.scan()
@@ -372,7 +372,7 @@ def test_each_real_audio_file_and_no_other_is_a_track_or_a_failure(soulspot: Sou
 
 
 @pytest.mark.library_tool
-def test_a_recursive_copy_of_2000_files_misses_none(soulspot: Soulspot, make_library: Path) -> None:
+def test_every_file_of_a_recursive_copy_of_2000_is_catalogued(soulspot: Soulspot, make_library: Path) -> None:
     soulspot.readers = {}
     source = soulspot.music.parent / "library"
     command = [

@@ -139,7 +139,7 @@ def test_a_daemon_whose_database_refuses_is_alive_but_not_ready(watched: Watched
     until(lambda: ask(watched.socket_file, "/readyz").status == 200)
 
 
-def test_a_pause_by_a_person_is_reported_as_one(watched: Watched) -> None:
+def test_a_pause_by_a_person_shows_in_metrics_health_and_readiness(watched: Watched) -> None:
     watched.start()
     until(lambda: ask(watched.socket_file, "/readyz").status == 200)
 
@@ -161,7 +161,7 @@ def test_health_without_a_daemon_is_failed(soulspot: Soulspot) -> None:
     assert (result.returncode, result.stdout) == (2, "failed: no soulspot answers\n")
 
 
-def test_a_stopped_process_is_failed(watched: Watched) -> None:
+def test_health_of_a_stopped_process_is_failed(watched: Watched) -> None:
     watched.start()
     watched.daemon.send_signal(signal.SIGSTOP)
 

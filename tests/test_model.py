@@ -44,7 +44,7 @@ def test_the_reconcile_alone_makes_the_catalogue_match_the_disk() -> None:
     run_state_machine_as_test(ScanOnlyStateMachine, settings=BOUNDED)
 
 
-def test_report_how_much_the_watcher_alone_misses(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_share_of_songs_that_the_watcher_alone_misses_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     WatchOnlyStateMachine.done.clear()
 
     run_state_machine_as_test(WatchOnlyStateMachine, settings=settings(BOUNDED, max_examples=8))

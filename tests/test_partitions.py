@@ -136,7 +136,7 @@ def test_migrations_run_both_ways_on_a_partitioned_catalogue(postgres_soulspot: 
     assert postgres_soulspot.rows(TABLES) == []
 
 
-def test_a_view_that_would_go_stale_is_named_and_nothing_changes(postgres_soulspot: PostgresSoulspot) -> None:
+def test_partitioning_is_refused_while_a_materialized_view_reads_the_log(postgres_soulspot: PostgresSoulspot) -> None:
     statement = "SET ROLE soulspot; CREATE MATERIALIZED VIEW busy AS SELECT count(*) FROM audit_log"
     postgres_soulspot.server.run(statement, postgres_soulspot.name)
 

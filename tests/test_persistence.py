@@ -91,7 +91,7 @@ async def test_a_failing_audit_entry_rolls_back_track_and_artist(
     assert await counts(database) == [0, 0, 0]
 
 
-async def test_two_ingests_of_one_new_artist_leave_one_artist(
+async def test_concurrent_ingests_of_one_new_artist_create_it_once(
     database: Database, ingest: tuple[IngestService, Root]
 ) -> None:
     service, root = ingest
@@ -145,7 +145,7 @@ async def test_a_child_task_cannot_share_a_transaction(database: Database) -> No
             await asyncio.create_task(tracks.count())
 
 
-async def test_transactions_that_wait_inside_run_in_turn_and_none_is_lost(tmp_path: Path) -> None:
+async def test_concurrent_transactions_run_one_at_a_time_despite_errors(tmp_path: Path) -> None:
     async with Database(f"sqlite+aiosqlite:///{tmp_path}/catalogue.db") as database:
         await schema.bring_up_to_date(database)
         artists, inside = ArtistRepository(database.session), list[str]()

@@ -84,7 +84,7 @@ async def test_each_statement_sees_commits_whatever_the_server_default(
     assert [reading, writing] == ["read committed", "read committed"]
 
 
-async def test_a_server_that_allows_few_connections_is_enough(
+async def test_the_pool_works_with_fewer_connections_if_the_server_refuses_more(
     postgres_server: Server, postgres_catalogue: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     postgres_server.run(f"ALTER DATABASE {postgres_catalogue} CONNECTION LIMIT 2")

@@ -204,7 +204,7 @@ def test_a_cancelled_statement_is_retried(postgres_soulspot: PostgresSoulspot, l
     assert_whole(postgres_soulspot, 20)
 
 
-def test_an_unreachable_server_is_one_clear_error_that_allows_a_retry(
+def test_an_unreachable_server_gives_a_one_line_error_and_exits_with_75(
     postgres_soulspot: PostgresSoulspot, postgres_server: Server
 ) -> None:
     unreachable = postgres_server.tcp_url("nowhere", port=1)

@@ -58,7 +58,7 @@ def proxy(postgres_server: Server) -> Iterator[TcpProxy]:
     new_proxy.close()
 
 
-async def test_a_change_wakes_at_once_and_a_hundred_wake_only_a_few_times(
+async def test_changes_are_notified_at_once_but_many_share_a_notification(
     postgres_server: Server, postgres_catalogue: str
 ) -> None:
     url = postgres_server.socket_url(postgres_catalogue)
@@ -127,7 +127,7 @@ async def test_changes_are_polled_while_the_server_is_away(
             await asyncio.wait_for(wait(), 10)
 
 
-def test_a_follower_shows_every_node_at_once_and_survives_a_restart(
+def test_a_follower_shows_entries_of_all_nodes_and_reconnects(
     postgres_soulspot: PostgresSoulspot, tmp_path: Path
 ) -> None:
     output = tmp_path / "output"

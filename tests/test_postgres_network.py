@@ -122,7 +122,7 @@ def test_a_network_outage_loses_no_file(over_tcp: PostgresSoulspot, island: Isla
     island.mend()
 
 
-def test_a_standby_is_used_once_it_is_the_primary(over_tcp: PostgresSoulspot, manager: socket.socket) -> None:
+def test_the_watcher_switches_to_a_promoted_standby(over_tcp: PostgresSoulspot, manager: socket.socket) -> None:
     programs = server_programs()
     assert programs is not None
     first = over_tcp.server
@@ -156,7 +156,7 @@ def test_a_standby_is_used_once_it_is_the_primary(over_tcp: PostgresSoulspot, ma
         first.run("SELECT pg_reload_conf()")
 
 
-def test_a_server_that_became_a_replica_is_left_for_the_primary(over_tcp: PostgresSoulspot) -> None:
+def test_the_watcher_reconnects_when_its_server_becomes_read_only(over_tcp: PostgresSoulspot) -> None:
     add_songs(over_tcp.music, 20)
     over_tcp.server.run("ALTER ROLE soulspot SET default_transaction_read_only = on")
     try:

@@ -121,7 +121,7 @@ async def test_one_database_holds_several_catalogues_one_in_each_schema(
     assert [len(each) for each in writers] == [1, 0]
 
 
-async def test_a_lock_of_our_own_dead_connection_is_taken_over(
+async def test_a_folder_lock_is_regained_after_its_connection_broke(
     postgres_server: Server, postgres_catalogue: str, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("soulspot.infrastructure.persistence.postgresql.advisory_locks.CHECK_INTERVAL", 0.05)

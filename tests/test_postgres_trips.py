@@ -123,7 +123,7 @@ async def test_an_error_sent_with_the_commit_rolls_everything_back(remote: Remot
     assert (await remote.catalogue.put("b.mp3", "Two")).kind == "added"
 
 
-async def test_no_query_asks_a_connection_about_itself(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_new_connection_sends_no_query_of_its_own(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare, queries = asyncpg.Connection.prepare, list[str]()
 
     async def note(connection: asyncpg.Connection, query: str, **options: object) -> object:

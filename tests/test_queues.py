@@ -63,7 +63,7 @@ async def test_items_come_in_the_order_in_which_they_are_due() -> None:
     assert await queue.take_due() == ["first", "second"]
 
 
-async def test_an_item_that_is_rescheduled_is_due_once_at_the_new_time() -> None:
+async def test_a_rescheduled_item_is_due_once_at_its_new_time() -> None:
     clock = Clock()
     queue: DueQueue[str] = DueQueue(clock)
     queue.put("later", 1.0)

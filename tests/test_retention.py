@@ -48,7 +48,7 @@ KEPT = ["folder_added", "artist_added", "track_added", "track_updated", "scan_fi
 
 
 @both
-def test_the_first_and_latest_entry_of_what_exists_are_kept(soulspot: Soulspot) -> None:
+def test_trim_keeps_the_first_and_latest_entry_of_each_existing_track(soulspot: Soulspot) -> None:
     make_history(soulspot)
     before = history(soulspot)
     young = soulspot.run("db", "trim", "--older-than", "30d")
@@ -76,7 +76,7 @@ def test_the_first_and_latest_entry_of_what_exists_are_kept(soulspot: Soulspot) 
 
 
 @both
-def test_the_start_removes_old_entries_and_writes_nothing_without_any(soulspot: Soulspot) -> None:
+def test_a_start_removes_old_entries_only_with_a_limit_and_only_once(soulspot: Soulspot) -> None:
     make_history(soulspot)
     soulspot.watch().terminate()
     grow_old(soulspot)
@@ -135,7 +135,7 @@ async def entries(database: Database, what: str = "count(*)") -> int:
         return int(await session.scalar(text(f"SELECT {what} FROM audit_log")) or 0)
 
 
-async def test_an_interrupted_trim_has_audited_all_that_it_removed(
+async def test_an_interrupted_trim_has_audited_every_removed_entry(
     large: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit_retention, "PAUSE", 0.05)

@@ -211,7 +211,7 @@ def test_a_backup_to_a_folder_of_root_is_refused_with_the_reason(foreign: Soulsp
 
 
 @pytest.mark.root
-def test_an_owner_who_cannot_reach_the_catalogue_is_named(foreign: Soulspot) -> None:
+def test_the_error_names_an_owner_who_cannot_reach_the_catalogue(foreign: Soulspot) -> None:
     foreign.music.parent.chmod(0o700)
 
     result = foreign.run("db", "vacuum")
@@ -262,12 +262,12 @@ def test_only_the_owner_writes_beside_the_catalogue_and_reads_the_token(
 
 @pytest.mark.root
 @pytest.mark.parametrize(
-    ("user", "group", "may_ask", "may_steer"),
+    ("user", "group", "may_query", "may_control"),
     [(NOBODY, NOBODY, True, True), (12345, NOBODY, True, False), (12345, 12345, False, False)],
     ids=["owner", "member", "stranger"],
 )
-def test_which_users_may_query_and_control_the_daemon(
-    foreign: Soulspot, user: int, group: int, may_ask: bool, may_steer: bool
+def test_only_the_owner_controls_the_daemon_and_its_group_may_query_it(
+    foreign: Soulspot, user: int, group: int, may_query: bool, may_control: bool
 ) -> None:
     foreign.watch()
     script = (
@@ -277,10 +277,10 @@ def test_which_users_may_query_and_control_the_daemon(
     socket_file = str(control_socket.socket_of(foreign.database))
 
     queried = as_user(user, group, "/usr/bin/python3", "-c", script, socket_file, "status")
-    steered = as_user(user, group, "/usr/bin/python3", "-c", script, socket_file, "pause")
+    controlled = as_user(user, group, "/usr/bin/python3", "-c", script, socket_file, "pause")
 
-    assert ('"health"' in queried.stdout) is may_ask
-    assert ('"paused"' in steered.stdout) is may_steer
+    assert ('"health"' in queried.stdout) is may_query
+    assert ('"paused"' in controlled.stdout) is may_control
 
 
 def make_fifo(path: Path) -> None:
@@ -318,7 +318,9 @@ KINDS = [make_fifo, make_folder_there, make_socket, make_link, make_dangling_lin
 
 @pytest.mark.parametrize("make", KINDS)
 @pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_WRONLY, os.O_RDWR | os.O_CREAT])
-def test_only_a_regular_file_with_one_name_is_opened(tmp_path: Path, make: Callable[[Path], None], flags: int) -> None:
+def test_a_link_folder_or_special_file_is_never_opened(
+    tmp_path: Path, make: Callable[[Path], None], flags: int
+) -> None:
     make(tmp_path / "file")
 
     with pytest.raises(NotPrivateError):
@@ -383,7 +385,7 @@ def test_an_oversized_file_is_read_only_up_to_the_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [make_link, make_fifo])
-def test_only_a_socket_gets_the_mode_of_a_socket(tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_the_rights_of_a_file_that_is_not_a_socket_are_unchanged(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "socket")
     before = (tmp_path / "socket").stat().st_mode
 
@@ -399,7 +401,7 @@ def test_a_folder_is_created_with_its_parents(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
 
 
-def test_each_cell_of_the_table_of_rights_names_a_test() -> None:
+def test_each_row_of_the_table_of_rights_names_a_test() -> None:
     text = (HERE.parent / "docs" / "operations.md").read_text()
     table = re.search(r"<!-- rights -->\n(.*?)<!-- /rights -->", text, re.DOTALL)
     assert table is not None

@@ -91,7 +91,7 @@ async def test_updates_and_deletes_join_the_transaction(database: Database) -> N
     assert await names(database) == ["A", "B", "d", "e", "f"]
 
 
-async def test_an_error_rolls_back_whatever_way_it_was_written(database: Database) -> None:
+async def test_an_error_rolls_back_entity_and_core_writes(database: Database) -> None:
     async def write() -> None:
         async with three_artists(database) as session:
             session.add(Artist(**artist("d")))
@@ -126,13 +126,13 @@ async def test_rows_with_different_columns_are_refused(database: Database) -> No
 
 
 @pytest.mark.parametrize("name", SameThreadSession.REFUSED)
-async def test_the_writer_refuses_by_name(database: Database, name: str) -> None:
+async def test_an_unsupported_session_method_is_refused_with_alternatives(database: Database, name: str) -> None:
     async with database.transaction() as session:
         with pytest.raises(InvalidRequestError, match=rf"no {name}\(\).* offers execute, scalar"):
             getattr(session, name)(select(Artist))
 
 
-def test_every_method_either_works_or_is_refused() -> None:
+def test_every_session_method_is_listed_as_supported_or_refused() -> None:
     methods = {name for name, _ in inspect.getmembers(SameThreadSession, callable) if not name.startswith("_")}
 
     assert (

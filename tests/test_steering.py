@@ -39,7 +39,7 @@ def write_songs(folder: Path, names: Sequence[object]) -> None:
 
 
 @both
-def test_a_running_daemon_does_the_scan(soulspot: Soulspot, tmp_path: Path) -> None:
+def test_scan_is_run_by_the_running_daemon(soulspot: Soulspot, tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     environment = {"RUNTIME_DIRECTORY": str(tmp_path)}
     write_songs(soulspot.music, ["one", "two"])
@@ -54,7 +54,7 @@ def test_a_running_daemon_does_the_scan(soulspot: Soulspot, tmp_path: Path) -> N
 
 
 @both
-def test_a_scan_that_waits_ends_when_all_files_are_written(soulspot: Soulspot, tmp_path: Path) -> None:
+def test_scan_wait_returns_when_every_file_is_written(soulspot: Soulspot, tmp_path: Path) -> None:
     soulspot.watch()
     soulspot.run("pause")
     write_songs(soulspot.music / "album", range(20))
@@ -76,7 +76,7 @@ def test_a_scan_that_waits_ends_when_all_files_are_written(soulspot: Soulspot, t
     assert len(soulspot.tracks()) == 20
 
 
-async def test_an_error_while_a_reply_is_sent_is_in_the_next_reply() -> None:
+async def test_a_late_failure_of_a_scan_is_in_its_last_reply() -> None:
     request = Request({})
     answers = commands._progress(request)
     await anext(answers)
@@ -105,7 +105,7 @@ def test_only_the_named_path_is_scanned(soulspot: Soulspot) -> None:
 
 
 @both
-def test_a_scan_of_its_path_finds_a_deleted_file_missing(soulspot: Soulspot) -> None:
+def test_scanning_a_deleted_folder_marks_its_files_missing(soulspot: Soulspot) -> None:
     write_songs(soulspot.music / "a", range(3))
     write_song(soulspot.music / "kept.flac")
     soulspot.watch(SOULSPOT_LIBRARY__MISSING_AFTER="0")
@@ -213,7 +213,7 @@ def test_nothing_is_written_while_paused_and_nothing_is_lost(soulspot: Soulspot)
 
 
 @both
-def test_a_pause_survives_the_daemon_and_ends_without_one(soulspot: Soulspot) -> None:
+def test_a_pause_survives_a_crash_and_can_be_ended_without_a_daemon(soulspot: Soulspot) -> None:
     daemon = soulspot.watch()
     soulspot.run("pause")
     daemon.send_signal(signal.SIGKILL)
@@ -258,7 +258,7 @@ def test_a_paused_daemon_stops_quickly(soulspot: Soulspot) -> None:
     assert daemon.wait(5) == 0
 
 
-def test_a_pause_without_a_daemon_reports_nothing_to_pause(soulspot: Soulspot) -> None:
+def test_pause_without_a_daemon_fails_with_nothing_to_pause(soulspot: Soulspot) -> None:
     soulspot.scan()
 
     result = soulspot.run("pause")
@@ -266,7 +266,7 @@ def test_a_pause_without_a_daemon_reports_nothing_to_pause(soulspot: Soulspot) -
     assert (result.returncode, "nothing to pause" in result.stderr) == (1, True)
 
 
-def test_a_paused_daemon_is_not_restarted() -> None:
+def test_a_paused_daemon_is_never_stuck() -> None:
     now = 0.0
     watchdog = health.Watchdog(1, clock=lambda: now)
     held_up = Paused(datetime.now(UTC), "me", datetime.now(UTC) + timedelta(days=1))

@@ -98,7 +98,7 @@ def copies(container: SystemdContainer, count: int) -> None:
         shutil.copyfile(song, container.music / f"{number}.mp3")
 
 
-def test_systemd_gets_ready_once_inotify_watches_and_not_before(new_soulspot: Soulspot) -> None:
+def test_systemd_gets_ready_only_once_inotify_watches(new_soulspot: Soulspot) -> None:
     address = new_soulspot.music.parent / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(address))
@@ -235,7 +235,7 @@ def test_the_service_takes_leases_on_the_files_of_other_users(container: Systemd
 
 
 @in_a_box
-def test_the_journal_knows_the_priority_of_each_line(container: SystemdContainer) -> None:
+def test_the_journal_has_the_priority_of_each_line(container: SystemdContainer) -> None:
     container.shell("systemctl start soulspot.service")
     (container.music / "broken.mp3").write_bytes(b"no audio at all" * 100)
 
@@ -315,7 +315,7 @@ def test_metrics_on_a_port_need_the_drop_in_for_localhost(container: SystemdCont
     )
     container.shell("systemctl start soulspot.service", fails=True)
     assert container.unit()["ExecMainStatus"] == "78"
-    assert "see whether the unit needs the drop-in loopback.conf" in container.journal()
+    assert "check whether the unit needs the drop-in loopback.conf" in container.journal()
     container.shell("systemctl reset-failed")
 
     configure(container, '[metrics]\nlisten = "127.0.0.1:9842"\n', "loopback")
@@ -393,7 +393,7 @@ def test_a_reload_applies_settings_and_a_wrong_one_keeps_the_old(
 
     until(lambda: len(container.tracks()) == 2, 10)
     assert "failed" in refused
-    assert "the music folder /srv/nowhere was never there" in container.journal()
+    assert "the music folder /srv/nowhere does not exist" in container.journal()
     unit = container.unit()
     assert (unit["ActiveState"], unit["MainPID"], unit["NRestarts"]) == ("active", before, "0")
     assert unit["StatusText"].startswith("watching /srv/music, /srv/more")
@@ -450,7 +450,7 @@ def page(container: SystemdContainer, path: str = "") -> str:
 
 
 @in_a_box
-def test_a_visit_starts_the_page_and_it_ends_when_idle(container: SystemdContainer) -> None:
+def test_a_visit_starts_the_page_which_exits_when_idle(container: SystemdContainer) -> None:
     unit = "/etc/systemd/system/soulspot-web.service.d/test.conf"
     container.write(unit, "[Service]\nExecStart=\nExecStart=/usr/local/bin/soulspot web --idle 2\n")
     write_song(container.music / "song.mp3", title="On the page")

@@ -145,14 +145,14 @@ def test_the_day_of_an_old_tag_is_read(song: Path) -> None:
     assert (read(song).date, read(song).original_date) == ("1999-12-31", "1967")
 
 
-def test_beside_the_grouping_of_itunes_the_other_frame_is_the_work(song: Path) -> None:
+def test_with_a_grp1_frame_the_tit1_frame_is_the_work(song: Path) -> None:
     frames = text_frame(b"TIT1", b"\3Symphony No. 5") + text_frame(b"GRP1", b"\3Favourites")
     song.write_bytes(id3(frames, 4) + audio("mp3"))
 
     assert (read(song).work, read(song).grouping) == ("Symphony No. 5", "Favourites")
 
 
-def test_the_duration_of_a_wav_with_a_false_size_is_that_of_its_bytes(tmp_path: Path) -> None:
+def test_the_duration_of_a_wav_with_a_false_size_comes_from_its_length(tmp_path: Path) -> None:
     content = bytearray(audio("wav"))
     offset = content.find(b"data") + 4
     content[offset : offset + 4] = b"\xff\xff\xff\xff"
@@ -162,7 +162,7 @@ def test_the_duration_of_a_wav_with_a_false_size_is_that_of_its_bytes(tmp_path: 
     assert read(path).duration == pytest.approx(0.5)
 
 
-def test_dts_in_wav_is_not_taken_for_pcm(tmp_path: Path) -> None:
+def test_dts_in_wav_is_detected_as_dts(tmp_path: Path) -> None:
     content = bytearray(audio("wav"))
     offset = content.find(b"data") + 8
     content[offset : offset + 4] = b"\xff\x1f\x00\xe8"
@@ -256,7 +256,7 @@ def test_western_accents_are_not_decoded_as_another_script(text: str) -> None:
     assert encoding_of(text.encode("latin-1")) == "latin-1"
 
 
-async def test_a_latin_1_text_crosses_the_pipe(song: Path) -> None:
+async def test_a_latin_1_text_passes_from_the_reader_process(song: Path) -> None:
     song.write_bytes(id3(text_frame(b"TIT2", b"\0Beyonc\xe9"), 3) + audio("mp3"))
 
     async with TagReaders(1) as readers:
@@ -266,7 +266,7 @@ async def test_a_latin_1_text_crosses_the_pipe(song: Path) -> None:
     assert reading.tags.title == "Beyoncé"
 
 
-async def test_readers_are_replaced_silently(
+async def test_readers_are_replaced_without_a_failure_or_a_message(
     song: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(pool, "RECYCLE_AFTER", 2)

@@ -25,7 +25,7 @@ SAMPLES: dict[str, Any] = {
 }
 
 
-def test_tags_cross_the_pipe_unchanged() -> None:
+def test_readings_are_decoded_as_they_were_encoded() -> None:
     types = {each.name: str(each.type).replace("soulspot.infrastructure.tags.model.", "") for each in fields(TrackTags)}
     whole = TrackTags(**{name: SAMPLES[kind] for name, kind in types.items()})
     readings = [Reading(Signature(1, 2, 3, 4), whole), Reading(failure=Failure("corrupt", "a reason")), Reading()]

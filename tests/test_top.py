@@ -107,7 +107,7 @@ def test_keys_pause_resume_and_scan(soulspot: Soulspot, terminal: Terminal) -> N
 
 
 @pytest.mark.terminal
-def test_the_view_shows_that_no_daemon_runs_and_finds_a_new_one(soulspot: Soulspot, terminal: Terminal) -> None:
+def test_the_view_shows_when_no_daemon_runs_and_connects_to_a_new_one(soulspot: Soulspot, terminal: Terminal) -> None:
     write_song(soulspot.music / "song.mp3")
     soulspot.scan()
     start(soulspot, terminal)
@@ -210,7 +210,7 @@ def _child(pid: int) -> int:
 
 
 @pytest.mark.terminal
-def test_hostile_names_leave_the_screen_whole(soulspot: Soulspot, terminal: Terminal) -> None:
+def test_hostile_names_do_not_break_the_screen(soulspot: Soulspot, terminal: Terminal) -> None:
     for text in EVIL.values():
         name = text.replace("/", "").replace("\0", "").encode(errors="surrogateescape")[:200].decode(errors="ignore")
         write_song(soulspot.music / f"{name or 'empty'}.mp3")

@@ -143,7 +143,7 @@ def test_a_track_is_shown_in_a_readable_form(collection: Soulspot) -> None:
     assert "track_added" in by_path
 
 
-def test_an_unknown_file_is_not_shown(collection: Soulspot) -> None:
+def test_showing_an_unknown_file_fails_with_the_reason(collection: Soulspot) -> None:
     result = collection.run("track", str(collection.music / "none.mp3"))
 
     assert result.returncode == 1

@@ -82,7 +82,7 @@ def test_a_file_without_an_album_has_none() -> None:
     assert list(entry.keys()) == ["a", "b"]
 
 
-def test_keys_are_ids_or_normalized_names_and_the_album() -> None:
+def test_the_keys_of_an_entry_are_its_artists_ids_or_names_and_its_album() -> None:
     entry = entry_of(
         artist="A", musicbrainz_artist_ids=(FIRST,), composers=("Cafe\u0301",), album="X", album_artist="V  V"
     )

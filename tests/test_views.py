@@ -118,7 +118,7 @@ def test_the_views_agree_with_the_commands(filled: Soulspot) -> None:
         assert folder[name] == status[name]
 
 
-def test_the_history_view_is_complete_in_itself(filled: Soulspot) -> None:
+def test_the_history_view_has_every_entry_with_names_paths_and_reasons(filled: Soulspot) -> None:
     history = sorted(rows_of(filled, "catalogue_history"), key=itemgetter("sequence"))
     changes = {(each["action"], each["name"]) for each in history}
     [moved] = [each for each in history if each["action"] == "track_moved"]
@@ -166,7 +166,7 @@ def moment_of(text: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def test_the_views_are_the_documented_ones(sqlite: Soulspot) -> None:
+def test_exactly_the_documented_views_and_columns_exist(sqlite: Soulspot) -> None:
     views = [name for (name,) in sqlite.rows("SELECT name FROM sqlite_master WHERE type = 'view'")]
 
     columns = {view: [row[0] for row in sqlite.rows(f"SELECT name FROM pragma_table_info('{view}')")] for view in views}

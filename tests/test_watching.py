@@ -252,7 +252,7 @@ def test_a_poll_of_an_unchanged_library_reads_and_writes_nothing(catalogue_url: 
 
 
 @on_sqlite
-def test_a_process_that_was_suspended_scans_everything(
+def test_a_daemon_that_was_suspended_scans_everything(
     catalogue_url: str, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(polling, "ROOT_CHECK", 0.05)
@@ -279,7 +279,7 @@ async def _in_loop(work: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Tas
 # Bounds
 
 
-async def test_too_many_hints_become_a_scan_and_the_newest_stay() -> None:
+async def test_too_many_hints_become_a_scan_and_the_newest_are_kept() -> None:
     root, hints = Root("1", "/music"), Hints(limit=10)
 
     hints.add(root, [f"{number}.mp3" for number in range(11)])
@@ -288,7 +288,7 @@ async def test_too_many_hints_become_a_scan_and_the_newest_stay() -> None:
     assert not hints
 
 
-async def test_the_newest_hints_come_first_however_many_came_before() -> None:
+async def test_the_newest_hints_come_before_older_ones() -> None:
     root, hints = Root("1", "/music"), Hints()
 
     hints.add(root, [f"{number}.mp3" for number in range(2000)])

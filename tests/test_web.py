@@ -143,7 +143,7 @@ def test_a_picture_in_the_folder_is_the_cover_of_its_songs(soulspot: Soulspot) -
 
 
 @pytest.mark.parametrize("cover", [b"<svg onload='alert(1)'>", b"<!doctype html><script>", b"", b"\x89PNG"])
-def test_a_file_that_is_not_a_picture_is_not_a_cover(soulspot: Soulspot, cover: bytes) -> None:
+def test_a_file_that_is_not_a_picture_is_never_shown_as_a_cover(soulspot: Soulspot, cover: bytes) -> None:
     write_covered(soulspot.music / "Album" / "song.mp3", cover, title="Song")
     (soulspot.music / "Album" / "cover.jpg").write_bytes(cover)
     (soulspot.music / "Album" / "folder.jpg").symlink_to("/etc/hostname")
@@ -168,7 +168,7 @@ def test_a_file_replaced_by_a_link_is_not_followed(soulspot: Soulspot, tmp_path:
     assert page.ask(f"/cover{link}").headers["content-type"] == "image/svg+xml"
 
 
-def test_a_reader_that_hangs_costs_one_cover(tmp_path: Path) -> None:
+def test_a_hanging_cover_read_returns_no_cover(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp3")
 
     assert cover_of(str(tmp_path / "pipe.mp3")) == b""
@@ -319,7 +319,7 @@ def test_an_impossible_retry_is_refused_with_a_clear_reason(soulspot: Soulspot) 
     assert "Retry it" not in page.ask("/failures").text
 
 
-def test_an_idle_page_ends(soulspot: Soulspot) -> None:
+def test_an_idle_page_exits(soulspot: Soulspot) -> None:
     soulspot.scan()
     page = WebClient(soulspot, "--listen", "127.0.0.1:0", "--idle", "1")
 
@@ -345,7 +345,7 @@ def test_the_page_accepts_a_socket_from_systemd_or_inetd(soulspot: Soulspot) -> 
             assert process.wait(timeout=15) == 0
 
 
-def test_the_page_ends_when_the_catalogue_is_replaced(soulspot: Soulspot) -> None:
+def test_the_page_exits_when_the_catalogue_is_replaced(soulspot: Soulspot) -> None:
     soulspot.scan()
     page = WebClient(soulspot)
     copy = soulspot.database.with_name("copy.db")

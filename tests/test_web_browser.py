@@ -34,7 +34,7 @@ def tab(page: WebClient, browser_context: BrowserContext) -> Tab:
     return tab
 
 
-def test_a_drop_appears_without_a_reload(soulspot: Soulspot, tab: Tab) -> None:
+def test_a_dropped_file_appears_without_a_reload(soulspot: Soulspot, tab: Tab) -> None:
     tab.evaluate("window.same = true")
 
     write_song(soulspot.music / "Album" / "new.mp3", title="Dropped just now", artist="Somebody", album="Songs")
@@ -70,7 +70,7 @@ def test_only_entries_of_the_chosen_kind_appear(soulspot: Soulspot, page: WebCli
     expect(tab.locator("#stream")).not_to_contain_text("Fine")
 
 
-def test_the_first_file_replaces_the_note_that_there_are_none(
+def test_the_first_entry_replaces_the_note_of_an_empty_history(
     soulspot: Soulspot, browser_context: BrowserContext
 ) -> None:
     soulspot.watch()
@@ -159,7 +159,7 @@ def test_a_user_with_the_token_can_request_a_retry(soulspot: Soulspot, page: Web
     assert tab.evaluate("document.cookie") == ""
 
 
-def test_hostile_files_run_nothing_in_a_browser(soulspot: Soulspot, browser_context: BrowserContext) -> None:
+def test_hostile_tags_run_no_script_in_a_browser(soulspot: Soulspot, browser_context: BrowserContext) -> None:
     soulspot.watch()
     page = WebClient(soulspot)
     tab = browser_context.new_page()
@@ -179,7 +179,7 @@ def page_links(tab: Tab) -> list[str]:
     return tab.locator("#stream a.title").evaluate_all("all => all.map(e => e.getAttribute('href'))")
 
 
-def test_another_site_cannot_read_frame_or_write(page: WebClient, chromium: Browser) -> None:
+def test_another_site_can_neither_read_nor_frame_the_page(page: WebClient, chromium: Browser) -> None:
     context = chromium.new_context()
     tab = context.new_page()
     tab.route("http://evil.example/**", lambda route: route.fulfill(body="<h1>evil</h1>", content_type="text/html"))

@@ -63,7 +63,7 @@ def test_a_crashed_page_restarts_and_ingest_continues(soulspot: Soulspot, port: 
     assert [int(each) for each in pauses] == [1, 2]
 
 
-def test_the_page_ends_with_the_daemon(soulspot: Soulspot, port: int) -> None:
+def test_the_page_exits_with_the_daemon(soulspot: Soulspot, port: int) -> None:
     daemon = soulspot.watch(SOULSPOT_WEB__LISTEN=f"127.0.0.1:{port}")
     ask(port)
     [page] = pages_of(daemon.pid)

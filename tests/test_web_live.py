@@ -19,7 +19,7 @@ def entries(events: Iterator[Event]) -> Event:
 
 
 @both
-def test_a_drop_is_on_the_page_within_a_second(soulspot: Soulspot) -> None:
+def test_a_dropped_file_appears_on_the_page_within_a_second(soulspot: Soulspot) -> None:
     soulspot.watch()
     until(lambda: soulspot.rows("SELECT 1 FROM folders"))
     page = WebClient(soulspot)
@@ -103,7 +103,7 @@ def test_a_client_that_missed_too_many_entries_gets_their_number(soulspot: Souls
     assert f"{count - 200} more entries" in event.html
 
 
-def test_a_page_that_does_not_read_is_dropped_and_costs_no_memory() -> None:
+def test_a_page_that_does_not_read_is_dropped_at_its_buffer_limit() -> None:
     page = OpenPage()
 
     for number in range(10 * PAGE_BUFFER):
@@ -135,7 +135,7 @@ def test_stuck_pages_block_neither_the_daemon_nor_other_pages(soulspot: Soulspot
         assert page.ask("/").status == 200
 
 
-def test_pages_beyond_the_limit_get_an_answer_that_says_so(soulspot: Soulspot) -> None:
+def test_a_stream_beyond_the_limit_is_refused_with_503(soulspot: Soulspot) -> None:
     soulspot.scan()
     page = WebClient(soulspot)
     with contextlib.ExitStack() as open_pages:

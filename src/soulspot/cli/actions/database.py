@@ -1,6 +1,8 @@
 """`soulspot db`: the schema, backups and integrity of the catalogue's database."""
 
 import asyncio
+import errno
+import os
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +26,7 @@ from soulspot.infrastructure.persistence.database import Database
 from soulspot.infrastructure.persistence.identity import new_id
 from soulspot.infrastructure.persistence.queries import integrity
 from soulspot.infrastructure.private_files import make_folder
+from soulspot.infrastructure.privileges import acting_as
 from soulspot.ingest.catalogue.audit_retention import Retention
 
 
@@ -62,15 +65,21 @@ def back_up(folder: Path | None, keep: int, config: Path | None) -> None:
     try:
         if not target.is_dir():
             make_folder(target)
+        if not os.access(target, os.W_OK | os.X_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
     except OSError as error:
         raise CatalogueError(
-            f"cannot create the backup folder {target} ({error.strerror}): name another with --to"
+            f"cannot write to the backup folder {target}{_as_owner()} ({error.strerror}): name another with --to"
         ) from error
     copied = query_catalogue(
         config, lambda database: backup.copy(database, backup.backup_place(file, target)), any_schema=True
     )
     deleted = backup.keep_newest(backup.backups(file, target), keep)
     print(f"{copied} ({copied.stat().st_size} bytes, checked)" + (f"; {len(deleted)} older deleted" if deleted else ""))
+
+
+def _as_owner() -> str:
+    return f" as {acting_as()} (root acts as the owner of the catalogue)" if acting_as() else ""
 
 
 def restore(source: Path | None, config: Path | None) -> None:
@@ -168,7 +177,14 @@ def _change_schema(
 
 async def _checked_copy(source: Path, file: Path) -> tuple[Path, str]:
     """Check a backup and copy it beside the catalogue; return the copy and its schema revision."""
-    if not source.is_file():
+    try:
+        if is_file := source.is_file():
+            os.close(os.open(source, os.O_RDONLY | os.O_NONBLOCK))
+    except PermissionError as error:
+        raise CatalogueError(
+            f"cannot read {source}{_as_owner()}: copy it to a readable folder, and restore it from there"
+        ) from error
+    if not is_file:
         raise CatalogueError(f"there is no backup at {source}: `soulspot db restore` without a file lists the backups")
     async with Database(sqlite_url(source), read_only=True) as database:
         if (revision := await schema.current_revision(database)) is None:

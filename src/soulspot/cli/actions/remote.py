@@ -110,9 +110,10 @@ def _daemon_to_ask(settings: Settings) -> tuple[Path | None, bool]:
 async def _scan_by_daemon(socket: Path, arguments: Answer, *, is_ours: bool, as_json: bool) -> ScanResult | None:
     try:
         async with aclosing(control_socket.stream_answers(socket, "scan", **arguments)) as answers:
-            first = _checked(await anext(answers, None))
+            first = await anext(answers, None)
             if first is None or ("elsewhere" in first and not is_ours):
                 return None
+            _checked(first)
             if arguments["wait"]:
                 return await _wait_for_result(first, answers)
             _print_accepted(first, as_json=as_json)
