@@ -87,8 +87,9 @@ class DatabaseRetry:
                 self._log_once()
             else:
                 if self._was_logged:
-                    self._was_logged = False
                     logger.warning("the database answers again, after %.0f s", time.monotonic() - self._since)
+                # A server that has just started may still refuse some calls: they are a new refusal, not the old one.
+                self._since, self._was_logged = time.monotonic(), False
                 return result
 
     async def _judge(self, error: DBAPIError | UnreachableError, *, is_first: bool = False) -> None:
