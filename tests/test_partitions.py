@@ -113,7 +113,8 @@ def test_a_watcher_keeps_working_during_the_partitioning(postgres_soulspot: Post
     add_songs(postgres_soulspot, 0, 3)
     until(lambda: len(postgres_soulspot.tracks()) == 3)
 
-    for first, how in ((3, ("--rows", "5")), (13, ("--rows", "5")), (23, ("--undo",))):
+    # The first partition ends at least a tenth of the rows ahead: more than the watcher writes meanwhile.
+    for first, how in ((3, ("--rows", "1000")), (13, ("--rows", "1000")), (23, ("--undo",))):
         add_songs(postgres_soulspot, first, 10)
         partition(postgres_soulspot, *how)
     until(lambda: len(postgres_soulspot.tracks()) == 33)

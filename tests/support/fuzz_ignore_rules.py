@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,16 +103,27 @@ class Found:
 def run(
     files: int, *, names: int = 1000, seed: int, seconds: float = 1e9, on_step: Callable[[Found], None] = lambda _: None
 ) -> Found:
-    """Try so many ignore files, or as many as there is time for."""
-    logging.getLogger(ignore_rules.__name__).setLevel(logging.CRITICAL)  # most have lines that mean nothing
+    """Try `files` ignore files, or as many as `seconds` allow."""
     found, end = Found(), time.monotonic() + seconds
-    with tempfile.TemporaryDirectory() as folder:
+    with _without_warnings(), tempfile.TemporaryDirectory() as folder:
         dice = random.Random(seed)
         tree = Tree.made(Path(folder), names, dice)
         while found.files < files and time.monotonic() < end:
             _try(tree, random.Random(f"{seed} {found.files}"), found, f"--seed {seed}, file {found.files}")
             on_step(found)
     return found
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Silence the warnings about invalid rules, which most of the files hold."""
+    logger = logging.getLogger(ignore_rules.__name__)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _try(tree: Tree, dice: random.Random, found: Found, shown: str) -> None:
