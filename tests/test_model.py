@@ -4,19 +4,12 @@ import sys
 import uuid
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests.support.postgres_server import Server
-from tests.support.state_machine import LibraryStateMachine, ScanOnlyStateMachine, WatchOnlyStateMachine
+from tests.support.state_machine import LibraryStateMachine, ScanOnlyStateMachine, WatchOnlyStateMachine, run_settings
 
-BOUNDED = settings(
-    max_examples=15,
-    stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    print_blob=True,
-    database=None,
-)
+BOUNDED = run_settings(examples=15, steps=25)
 
 
 def test_the_catalogue_matches_the_disk_whatever_happens() -> None:

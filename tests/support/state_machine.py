@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, ClassVar
 
 import mutagen
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from tests.conftest import AUDIO
@@ -51,6 +52,18 @@ def tag(path: Path, title: str) -> None:
         song.add_tags()
     song["title"] = title
     song.save()
+
+
+def run_settings(*, examples: int, steps: int) -> settings:
+    """Return Hypothesis settings for one run: steps may be slow, and a failure prints how to repeat it."""
+    return settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+        database=None,
+    )
 
 
 class LibraryStateMachine(RuleBasedStateMachine):

@@ -14,18 +14,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import hypothesis
-from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
-from tests.support.state_machine import LibraryStateMachine, ScanOnlyStateMachine
+from tests.support.state_machine import LibraryStateMachine, ScanOnlyStateMachine, run_settings
 
-ROUND = settings(
-    max_examples=50,
-    stateful_step_count=50,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-    database=None,
-    print_blob=True,
-)
+ROUND = run_settings(examples=50, steps=50)
 
 
 def main() -> None:
